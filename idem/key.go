@@ -1,0 +1,92 @@
+package idem
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+)
+
+// MaxKeyLen is the longest key accepted, in bytes.
+const MaxKeyLen = 255
+
+// Errors of [ParseKey].
+var (
+	ErrKeyEmpty   = errors.New("the key is empty")
+	ErrKeyTooLong = fmt.Errorf("the key is longer than %d characters", MaxKeyLen)
+	ErrKeyChars   = errors.New("the key has a character outside printable ASCII (0x20 to 0x7e)")
+)
+
+// Key names one operation: the client's value, within a scope that the operator
+// chose (a tenant, say; empty for none). Two keys are the same operation if and
+// only if they are ==. Example: value "order-42-charge" in scope "acct_7".
+type Key struct {
+	scope, value string
+}
+
+// ParseKey accepts 1 to [MaxKeyLen] characters of printable ASCII, space
+// included. Nothing is trimmed, folded or decoded, so that no two spellings
+// become one key by accident.
+func ParseKey(value string) (Key, error) {
+	switch {
+	case value == "":
+		return Key{}, ErrKeyEmpty
+	case len(value) > MaxKeyLen:
+		return Key{}, ErrKeyTooLong
+	}
+	for i := range len(value) {
+		if value[i] < 0x20 || value[i] > 0x7e {
+			return Key{}, ErrKeyChars
+		}
+	}
+	return Key{value: value}, nil
+}
+
+// InScope is the same value in another scope.
+func (k Key) InScope(scope string) Key { return Key{scope: scope, value: k.value} }
+
+// Value is what the client sent. Do not log it: see [Key.String].
+func (k Key) Value() string { return k.value }
+
+// Scope is the partition of the key space that the key lives in.
+func (k Key) Scope() string { return k.scope }
+
+// ID is a 128-bit digest of scope and value, the same in every process. Stores
+// build their names from it, so that no client can place its key (in a Redis
+// Cluster slot, say) by choosing characters.
+func (k Key) ID() [16]byte {
+	var buf [8 + 2*MaxKeyLen]byte
+	b := binary.BigEndian.AppendUint64(buf[:0], uint64(len(k.scope)))
+	b = append(b, k.scope...)
+	b = append(b, k.value...)
+	sum := sha256.Sum256(b)
+	return [16]byte(sum[:16])
+}
+
+// String is a short digest that lets an operator match log lines of one key
+// without the log giving the key away. Example: "key:9f86d081884c".
+func (k Key) String() string {
+	id := k.ID()
+	return "key:" + hex.EncodeToString(id[:6])
+}
+
+// Owner is the token of one attempt at a key: 128 random bits, made anew for
+// each. Whoever shows it may renew, complete, release or hold; nobody else.
+type Owner [16]byte
+
+// NewOwner draws a token from the system's random source.
+func NewOwner() Owner {
+	var o Owner
+	_, _ = rand.Read(o[:]) // never fails: crypto/rand crashes the program instead
+	return o
+}
+
+// Fingerprint is the SHA-256 of what must not change between two uses of a key
+// (method, target and body by default).
+type Fingerprint [sha256.Size]byte
+
+// Binding is the SHA-256 of who sent the request (its credentials). The zero
+// value stands for "no identity".
+type Binding [sha256.Size]byte

@@ -1,0 +1,86 @@
+package idem
+
+import (
+	"fmt"
+	"time"
+)
+
+// Ambiguity says what becomes of a key whose operation may have executed.
+type Ambiguity uint8
+
+const (
+	// AmbiguousRelease frees the key at once, so that the client's retry runs.
+	// At-least-once for what failed that way.
+	AmbiguousRelease Ambiguity = iota
+	// AmbiguousHold keeps the key as unknown until it is resolved.
+	// At-most-once.
+	AmbiguousHold
+)
+
+// String is the word used in configuration, logs and metrics.
+func (a Ambiguity) String() string {
+	if a == AmbiguousHold {
+		return "hold"
+	}
+	return "release"
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (a Ambiguity) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText accepts "release" and "hold".
+func (a *Ambiguity) UnmarshalText(b []byte) error {
+	switch string(b) {
+	case "release":
+		*a = AmbiguousRelease
+	case "hold":
+		*a = AmbiguousHold
+	default:
+		return fmt.Errorf("%q is neither %q nor %q", b, "release", "hold")
+	}
+	return nil
+}
+
+// Disposition says what becomes of a complete response.
+type Disposition uint8
+
+// What can become of a response.
+const (
+	Keep      Disposition = iota // store it; retries get it
+	TryAgain                     // the backend says it did nothing: release
+	Ambiguous                    // a gateway made it up for a failed hop: see Ambiguity
+)
+
+// DispositionOf is the rule by status: kept, but for those that say "not
+// processed, try again" (408 RFC 9110 15.5.9, 425 RFC 8470 5.2, 429 RFC 6585 4,
+// 503 RFC 9110 15.6.4), which release, and those that a gateway makes up for a
+// failed hop (502, 504; RFC 9110 15.6.3, 15.6.5), which are ambiguous.
+func DispositionOf(status int) Disposition {
+	switch status {
+	case 408, 425, 429, 503:
+		return TryAgain
+	case 502, 504:
+		return Ambiguous
+	}
+	return Keep
+}
+
+// Policy is how one route's keys are treated.
+type Policy struct {
+	// TTL is how long a lease lasts unless renewed. At least 3 ms.
+	TTL time.Duration
+	// Heartbeat is how often leases in flight are renewed; below TTL.
+	Heartbeat time.Duration
+	// Retention is how long a response is kept, from completion.
+	Retention time.Duration
+	// OnAmbiguous is what becomes of a key that may have executed.
+	OnAmbiguous Ambiguity
+}
+
+// DefaultPolicy is what the proxy does unless told otherwise.
+func DefaultPolicy() Policy {
+	return Policy{
+		TTL: 30 * time.Second, Heartbeat: 10 * time.Second,
+		Retention: 24 * time.Hour, OnAmbiguous: AmbiguousRelease,
+	}
+}

@@ -1,0 +1,390 @@
+package idem
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Field is one header field, name and value as the backend wrote them.
+type Field struct {
+	Name, Value []byte
+}
+
+// Response is what a backend answered: the part of it that a replay repeats.
+type Response struct {
+	// Status is the HTTP status code.
+	Status int
+	// Header holds the end-to-end fields in the order received, repeats
+	// included.
+	Header []Field
+	// Body is the whole body as it came over the wire (still compressed, if it
+	// was).
+	Body []byte
+	// BodyOmitted says that the body was larger than the store takes. The
+	// operation is completed all the same; it cannot be replayed.
+	BodyOmitted bool
+}
+
+// Size is about how many bytes the response takes in memory.
+func (r *Response) Size() int {
+	n := len(r.Body) + 64
+	for _, f := range r.Header {
+		n += len(f.Name) + len(f.Value) + 48
+	}
+	return n
+}
+
+// Clone is a deep copy in one allocation of bytes.
+func (r *Response) Clone() *Response {
+	buf := appendResponse(nil, r)
+	clone, err := decodeResponse(buf)
+	if err != nil { // what was just encoded decodes
+		panic("idem: " + err.Error())
+	}
+	return clone
+}
+
+// Record is what a store knows of a key. Times are milliseconds on the store's
+// clock, comparable with each other and with nothing else.
+type Record struct {
+	Key         Key
+	State       State
+	HoldOnLapse bool // a lapsed lease makes the key unknown, not free
+	Attempt     uint32
+	LeaseUntil  int64
+	Owner       Owner
+	Fingerprint Fingerprint
+	Binding     Binding
+	Created     int64
+	Updated     int64
+	Expires     int64
+	Response    *Response // only when Completed
+}
+
+// StateAt is the record's state when the store's clock shows now.
+func (r *Record) StateAt(now int64) State {
+	switch {
+	case r.State != InProgress || now < r.LeaseUntil:
+		return r.State
+	case r.HoldOnLapse:
+		return Unknown
+	}
+	return Lapsed
+}
+
+// Record layout, version 1; integers are big-endian. Everything that decides an
+// acquire is in a head of fixed size, so that a store can read it (Redis:
+// GETRANGE) and patch it (SETRANGE) without touching the body. The Lua scripts
+// of rstore know these offsets.
+//
+//	  0  u8   layout version
+//	  1  u8   state
+//	  2  u8   flags: bit 0 = hold on lapse
+//	  3  u8   0
+//	  4  u32  attempt
+//	  8  u64  lease until, ms
+//	 16  16B  owner
+//	 32  32B  fingerprint
+//	 64  32B  binding
+//	 96  u64  created, ms
+//	104  u64  updated, ms
+//	112  u64  expires, ms
+//	120  u16  scope length, u16 value length, scope, value
+//	 ..  response, when completed:
+//	     u16 status, u8 flags (bit 0 = body omitted), u16 fields,
+//	     each u16 name length, u32 value length, name, value;
+//	     u32 body length, body
+const (
+	// LayoutVersion is the first byte of every record this build writes.
+	LayoutVersion = 1
+	// HeadSize is the size of the part of fixed size.
+	HeadSize = 120
+
+	flagHoldOnLapse = 1 << 0
+	flagBodyOmitted = 1 << 0
+)
+
+// ErrCorrupt is a record that breaks its own layout.
+var ErrCorrupt = errors.New("record is corrupt")
+
+// ErrTooLarge is a response that the layout has no room for: over 65,535
+// fields, a field name over 64 KiB or a body over 4 GiB.
+var ErrTooLarge = errors.New("response is too large for a record")
+
+// AppendHead appends the part of fixed size.
+func (r *Record) AppendHead(dst []byte) []byte {
+	var flags byte
+	if r.HoldOnLapse {
+		flags |= flagHoldOnLapse
+	}
+	dst = append(dst, LayoutVersion, byte(r.State), flags, 0)
+	dst = binary.BigEndian.AppendUint32(dst, r.Attempt)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(r.LeaseUntil)) //nolint:gosec // ms since 1970
+	dst = append(dst, r.Owner[:]...)
+	dst = append(dst, r.Fingerprint[:]...)
+	dst = append(dst, r.Binding[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(r.Created)) //nolint:gosec // ms since 1970
+	dst = binary.BigEndian.AppendUint64(dst, uint64(r.Updated)) //nolint:gosec // ms since 1970
+	return binary.BigEndian.AppendUint64(dst, uint64(r.Expires))
+}
+
+// AppendTail appends what follows the head: the key's names and, if response is
+// not nil, the response.
+func AppendTail(dst []byte, key Key, response *Response) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(key.scope))) //nolint:gosec // scopes are bounded by CheckScope
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(key.value))) //nolint:gosec // at most MaxKeyLen
+	dst = append(dst, key.scope...)
+	dst = append(dst, key.value...)
+	if response != nil {
+		dst = appendResponse(dst, response)
+	}
+	return dst
+}
+
+// Append appends the whole record.
+func (r *Record) Append(dst []byte) []byte {
+	response := r.Response
+	if r.State != Completed {
+		response = nil
+	}
+	return AppendTail(r.AppendHead(dst), r.Key, response)
+}
+
+// CheckResponse returns ErrTooLarge for what the layout has no room for.
+func CheckResponse(r *Response) error {
+	if len(r.Header) > math.MaxUint16 || len(r.Body) > math.MaxUint32 {
+		return ErrTooLarge
+	}
+	for _, f := range r.Header {
+		if len(f.Name) > math.MaxUint16 || len(f.Value) > math.MaxUint32 {
+			return ErrTooLarge
+		}
+	}
+	return nil
+}
+
+func appendResponse(dst []byte, r *Response) []byte {
+	var flags byte
+	if r.BodyOmitted {
+		flags |= flagBodyOmitted
+	}
+	dst = binary.BigEndian.AppendUint16(dst, uint16(r.Status)) //nolint:gosec // 100 to 999
+	dst = append(dst, flags)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(r.Header))) //nolint:gosec // see CheckResponse
+	for _, f := range r.Header {
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(f.Name)))  //nolint:gosec // see CheckResponse
+		dst = binary.BigEndian.AppendUint32(dst, uint32(len(f.Value))) //nolint:gosec // see CheckResponse
+		dst = append(dst, f.Name...)
+		dst = append(dst, f.Value...)
+	}
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(r.Body))) //nolint:gosec // see CheckResponse
+	return append(dst, r.Body...)
+}
+
+// DecodeHead reads the part of fixed size; Key and Response stay empty. A
+// version other than ours is ErrVersion, anything else amiss ErrCorrupt.
+func DecodeHead(b []byte) (Record, error) {
+	if len(b) == 0 {
+		return Record{}, fmt.Errorf("%w: empty", ErrCorrupt)
+	}
+	if b[0] != LayoutVersion {
+		return Record{}, fmt.Errorf("%w: layout %d, this build reads %d", ErrVersion, b[0], LayoutVersion)
+	}
+	if len(b) < HeadSize {
+		return Record{}, fmt.Errorf("%w: %d bytes, the head alone has %d", ErrCorrupt, len(b), HeadSize)
+	}
+	r := Record{
+		State:       State(b[1]),
+		HoldOnLapse: b[2]&flagHoldOnLapse != 0,
+		Attempt:     binary.BigEndian.Uint32(b[4:]),
+		LeaseUntil:  int64(binary.BigEndian.Uint64(b[8:])), //nolint:gosec // round trip
+		Owner:       Owner(b[16:32]),
+		Fingerprint: Fingerprint(b[32:64]),
+		Binding:     Binding(b[64:96]),
+		Created:     int64(binary.BigEndian.Uint64(b[96:])),  //nolint:gosec // round trip
+		Updated:     int64(binary.BigEndian.Uint64(b[104:])), //nolint:gosec // round trip
+		Expires:     int64(binary.BigEndian.Uint64(b[112:])), //nolint:gosec // round trip
+	}
+	if r.State > Unknown {
+		return Record{}, fmt.Errorf("%w: state %d", ErrCorrupt, b[1])
+	}
+	return r, nil
+}
+
+// DecodeRecord reads a whole record. The response shares b's bytes, which the
+// caller hereby gives away.
+func DecodeRecord(b []byte) (Record, error) {
+	r, err := DecodeHead(b)
+	if err != nil {
+		return Record{}, err
+	}
+	c := cursor{b: b[HeadSize:]}
+	scopeLen, valueLen := int(c.u16()), int(c.u16())
+	r.Key = Key{scope: string(c.take(scopeLen)), value: string(c.take(valueLen))}
+	if c.failed {
+		return Record{}, fmt.Errorf("%w: its names are cut short", ErrCorrupt)
+	}
+	if r.State == Completed {
+		if r.Response, err = decodeResponse(c.b); err != nil {
+			return Record{}, err
+		}
+	}
+	return r, nil
+}
+
+func decodeResponse(b []byte) (*Response, error) {
+	c := cursor{b: b}
+	r := &Response{Status: int(c.u16())}
+	r.BodyOmitted = c.u8()&flagBodyOmitted != 0
+	if n := int(c.u16()); n > 0 && n*6 <= len(c.b) {
+		r.Header = make([]Field, n)
+		for i := range r.Header {
+			nameLen, valueLen := int(c.u16()), int(c.u32())
+			r.Header[i] = Field{Name: c.take(nameLen), Value: c.take(valueLen)}
+		}
+	} else if n > 0 {
+		c.failed = true
+	}
+	r.Body = c.take(int(c.u32()))
+	if c.failed || len(c.b) != 0 {
+		return nil, fmt.Errorf("%w: its response does not add up", ErrCorrupt)
+	}
+	return r, nil
+}
+
+// cursor reads from the front of b; past the end it returns zeros and
+// remembers that it failed.
+type cursor struct {
+	b      []byte
+	failed bool
+}
+
+func (c *cursor) take(n int) []byte {
+	if n > len(c.b) {
+		c.failed = true
+		c.b = nil
+		return nil
+	}
+	out := c.b[:n:n]
+	c.b = c.b[n:]
+	return out
+}
+
+func (c *cursor) u8() byte {
+	if b := c.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (c *cursor) u16() uint16 {
+	if b := c.take(2); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (c *cursor) u32() uint32 {
+	if b := c.take(4); b != nil {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+// Acquire is what [EventAcquire] does to a record (nil: there is none) when the
+// store's clock shows now. It returns the record to write, nil if nothing
+// changes, and the outcome. It is pure: a store calls it under its own lock.
+func (r *Record) Acquire(c Claim, now int64) (*Record, Outcome) {
+	var current Record
+	if r != nil {
+		current = *r
+	}
+	state := current.StateAt(now)
+	who, same := Stranger, OtherPayload
+	if current.Owner == c.Owner && r != nil {
+		who = Holder
+	}
+	part := current.differs(c)
+	if part == PartNone {
+		same = SamePayload
+	}
+	_, verdict := Next(state, EventAcquire, who, same)
+	out := Outcome{Kind: verdict, Attempt: current.Attempt}
+	switch verdict {
+	case VerdictAcquired:
+		return newInProgress(current, c, now), Outcome{Kind: verdict, Attempt: current.Attempt + 1}
+	case VerdictYours:
+		current.LeaseUntil = now + c.TTL.Milliseconds()
+		current.Updated = now
+		current.Expires = current.LeaseUntil + c.Retention.Milliseconds()
+		return &current, out
+	case VerdictInProgress:
+		out.Remaining = time.Duration(current.LeaseUntil-now) * time.Millisecond
+	case VerdictCompleted:
+		out.Response = current.Response
+	case VerdictMismatch:
+		out.Part = part
+	case VerdictUnknown, VerdictOK, VerdictLost, VerdictNotUnknown:
+	}
+	return nil, out
+}
+
+func newInProgress(before Record, c Claim, now int64) *Record {
+	lease := now + c.TTL.Milliseconds()
+	return &Record{
+		Key: c.Key, State: InProgress, HoldOnLapse: c.HoldOnLapse,
+		Attempt: before.Attempt + 1, LeaseUntil: lease, Owner: c.Owner,
+		Fingerprint: c.Fingerprint, Binding: c.Binding,
+		Created: now, Updated: now, Expires: lease + c.Retention.Milliseconds(),
+	}
+}
+
+// differs compares the identity first, so that a stranger who guessed a key
+// does not learn whether the payload was the same.
+func (r *Record) differs(c Claim) Part {
+	switch {
+	case r.Binding != c.Binding:
+		return PartIdentity
+	case r.Fingerprint != c.Fingerprint:
+		return PartPayload
+	}
+	return PartNone
+}
+
+// Apply is what a later event does to a record (nil: there is none): the owner's
+// renew, complete, release and hold, and an operator's resolve, for which the
+// lease's Owner does not matter. It returns the record to write, nil if nothing
+// changes, and nil, ErrLeaseLost or ErrNotUnknown. It is pure.
+func (r *Record) Apply(e Event, l Lease, response *Response, now int64) (*Record, error) {
+	var current Record
+	if r != nil {
+		current = *r
+	}
+	who := Stranger
+	if current.Owner == l.Owner && r != nil {
+		who = Holder
+	}
+	from := current.StateAt(now)
+	to, verdict := Next(from, e, who, SamePayload)
+	switch {
+	case verdict == VerdictNotUnknown:
+		return nil, ErrNotUnknown
+	case verdict != VerdictOK:
+		return nil, ErrLeaseLost
+	case from == to && e != EventRenew: // done before by the same owner
+		return nil, nil
+	}
+	current.Key, current.State, current.Updated = l.Key, to, now
+	current.Expires = now + l.Retention.Milliseconds()
+	if to == InProgress {
+		current.LeaseUntil = now + l.TTL.Milliseconds()
+		current.Expires = current.LeaseUntil + l.Retention.Milliseconds()
+	}
+	if to == Completed {
+		current.Response = response
+	}
+	return &current, nil
+}

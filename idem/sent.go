@@ -1,0 +1,29 @@
+package idem
+
+// Sent is what a forward can prove about the backend. It is what decides
+// whether a key may be freed; error texts never do.
+type Sent uint8
+
+const (
+	// MayHaveExecuted: at least one byte of the request was written and no
+	// whole answer came back. The zero value, so that forgetting to set it errs
+	// on the safe side.
+	MayHaveExecuted Sent = iota
+	// NothingSent: not one byte of the request was written.
+	NothingSent
+	// Answered: a whole, well-formed response was read.
+	Answered
+)
+
+// String is the name in logs and metrics.
+func (s Sent) String() string {
+	switch s {
+	case MayHaveExecuted:
+		return "may-have-executed"
+	case NothingSent:
+		return "nothing-sent"
+	case Answered:
+		return "answered"
+	}
+	return "invalid"
+}

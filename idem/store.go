@@ -1,0 +1,154 @@
+package idem
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors of a store. None of them ever means "the key is busy": that is an
+// [Outcome].
+var (
+	// ErrLeaseLost: the token is not that of the record. Nothing was written.
+	// Somebody else may be running the operation, or the record is gone.
+	ErrLeaseLost = errors.New("lease lost")
+	// ErrUnavailable: the store could not be asked, or its answer did not
+	// arrive. Nothing is known, what was asked may have happened: fail closed,
+	// and ask again with the same owner token.
+	ErrUnavailable = errors.New("store unavailable")
+	// ErrClosed: the store was closed by this process.
+	ErrClosed = errors.New("store closed")
+	// ErrVersion: the record was written by a build whose layout this one does
+	// not know. Fail closed.
+	ErrVersion = errors.New("record has an unknown layout")
+	// ErrNotFound: no record of that key.
+	ErrNotFound = errors.New("no record")
+	// ErrNotUnknown: only a key whose outcome is unknown can be resolved.
+	ErrNotUnknown = errors.New("the key's outcome is not unknown")
+)
+
+// Claim is a request to acquire a key.
+type Claim struct {
+	Key         Key
+	Owner       Owner
+	Fingerprint Fingerprint
+	Binding     Binding
+	// TTL is how long the lease lasts unless renewed.
+	TTL time.Duration
+	// Retention is how long a record outlives its last change.
+	Retention time.Duration
+	// HoldOnLapse makes the key unknown, not free, if the lease lapses.
+	HoldOnLapse bool
+}
+
+// Lease names an attempt at a key: what renew, complete, release and hold need.
+type Lease struct {
+	Key       Key
+	Owner     Owner
+	TTL       time.Duration
+	Retention time.Duration
+}
+
+// Lease is the lease that the claim asks for.
+func (c Claim) Lease() Lease {
+	return Lease{Key: c.Key, Owner: c.Owner, TTL: c.TTL, Retention: c.Retention}
+}
+
+// Part names what differs from the first use of a key.
+type Part uint8
+
+// What can differ.
+const (
+	PartNone Part = iota
+	PartIdentity
+	PartPayload
+)
+
+// String is the part's name in logs and problems.
+func (p Part) String() string {
+	switch p {
+	case PartNone:
+		return "none"
+	case PartIdentity:
+		return "identity"
+	case PartPayload:
+		return "payload"
+	}
+	return "invalid"
+}
+
+// Outcome is what stands after an acquire.
+type Outcome struct {
+	// Kind is VerdictAcquired, VerdictYours, VerdictInProgress,
+	// VerdictCompleted, VerdictMismatch or VerdictUnknown.
+	Kind Verdict
+	// Attempt counts the executions started under this key, the current one
+	// included, from 1.
+	Attempt uint32
+	// Remaining is how long the current lease lasts if it is not renewed
+	// (InProgress).
+	Remaining time.Duration
+	// Part is what differs (Mismatch).
+	Part Part
+	// Response is shared and read-only (Completed).
+	Response *Response
+	// Local says that this process's memory answered, without a round trip.
+	Local bool
+}
+
+// Store keeps records. Every method is safe for concurrent use, is bounded by
+// its context and by the store's own timeout, and copies what it keeps.
+// Implementations prove themselves with package idem/storetest.
+type Store interface {
+	// Acquire is one atomic check-and-set on the store, at most one round trip.
+	//
+	//  1. The key is free: the lease is the claimant's (Acquired).
+	//  2. It is already this claimant's, whose first answer got lost: Yours.
+	//  3. Somebody else's, same payload: InProgress, with the remaining lease.
+	//  4. There is a response for the same payload: Completed, with it.
+	//  5. Another payload or caller: Mismatch. No response is fetched.
+	//  6. It may have executed and is held: Unknown.
+	//
+	// On ErrUnavailable the key may or may not have been acquired: ask again
+	// with the same owner, or Release it.
+	Acquire(ctx context.Context, c Claim) (Outcome, error)
+
+	// Renew starts each lease's TTL anew, all in one burst, and answers for
+	// each at the same index: nil, ErrLeaseLost or ErrUnavailable.
+	Renew(ctx context.Context, leases []Lease) []error
+
+	// Complete stores the response; when it returns nil the response is as
+	// durable as the store makes things and every later Acquire gets it. It may
+	// be repeated. On ErrLeaseLost nothing was written.
+	Complete(ctx context.Context, l Lease, r *Response) error
+
+	// Release frees the key for the next claimant. It may be repeated.
+	Release(ctx context.Context, l Lease) error
+
+	// Hold makes the key unknown until it is resolved. It may be repeated.
+	Hold(ctx context.Context, l Lease) error
+
+	// Ping asks whether an Acquire could succeed now.
+	Ping(ctx context.Context) error
+
+	// Close frees what the store holds. Afterwards every method returns
+	// ErrClosed. It may be repeated.
+	Close() error
+}
+
+// Inspector is the operator's side of a store, kept apart from the hot path.
+type Inspector interface {
+	// Get reads a record as it stands now (its State is never Lapsed: that is
+	// reported as Absent, which is what the next claimant meets). No record, or
+	// one that says only how often the key was tried: ErrNotFound.
+	Get(ctx context.Context, k Key) (Record, error)
+
+	// Resolve ends an unknown key: with a response it is completed, with nil it
+	// is free again. Anything else is ErrNotUnknown.
+	Resolve(ctx context.Context, k Key, retention time.Duration, r *Response) error
+
+	// Purge forgets the key, whatever its state, in every process's memory too.
+	// An execution under way then finds its lease lost. Purging what is not
+	// there is no error.
+	Purge(ctx context.Context, k Key) error
+}
