@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -37,14 +38,15 @@ func (r *Response) Size() int {
 	return n
 }
 
-// Clone is a deep copy in one allocation of bytes.
+// Clone is a copy that shares no bytes with r.
 func (r *Response) Clone() *Response {
-	buf := appendResponse(nil, r)
-	clone, err := decodeResponse(buf)
-	if err != nil { // what was just encoded decodes
-		panic("idem: " + err.Error())
+	clone := *r
+	clone.Body = slices.Clone(r.Body)
+	clone.Header = make([]Field, len(r.Header))
+	for i, f := range r.Header {
+		clone.Header[i] = Field{Name: slices.Clone(f.Name), Value: slices.Clone(f.Value)}
 	}
-	return clone
+	return &clone
 }
 
 // Record is what a store knows of a key. Times are milliseconds on the store's
@@ -387,4 +389,27 @@ func (r *Record) Apply(e Event, l Lease, response *Response, now int64) (*Record
 		current.Response = response
 	}
 	return &current, nil
+}
+
+// Inspect is what an [Inspector]'s Get answers of a record (nil: there is none)
+// when the store's clock shows now.
+func (r *Record) Inspect(now int64) (Record, error) {
+	if r == nil {
+		return Record{}, ErrNotFound
+	}
+	current := *r
+	current.State = r.StateAt(now)
+	if current.State == Absent || current.State == Lapsed {
+		return Record{}, ErrNotFound
+	}
+	return current, nil
+}
+
+// ResolveEvent is the event of resolving an unknown key with a response, or
+// with nil.
+func ResolveEvent(r *Response) Event {
+	if r == nil {
+		return EventResolveRetry
+	}
+	return EventResolveComplete
 }

@@ -16,6 +16,8 @@ var (
 	// arrive. Nothing is known, what was asked may have happened: fail closed,
 	// and ask again with the same owner token.
 	ErrUnavailable = errors.New("store unavailable")
+	// errPendingFull: see [Config.PendingBytes].
+	errPendingFull = errors.New("too many responses are waiting for the store")
 	// ErrClosed: the store was closed by this process.
 	ErrClosed = errors.New("store closed")
 	// ErrVersion: the record was written by a build whose layout this one does

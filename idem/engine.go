@@ -1,0 +1,304 @@
+package idem
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Engine takes requests through a store: it begins an attempt, keeps its lease
+// alive while the backend works, and ends it. It is safe for concurrent use.
+type Engine struct {
+	store    Store
+	trace    Trace
+	watchdog *watchdog
+	settler  *settler
+}
+
+// Config is what an engine needs.
+type Config struct {
+	// Store keeps the records; the engine does not close it.
+	Store Store
+	// Trace is told what happens; the zero value tells nobody.
+	Trace Trace
+	// PendingBytes bounds the responses kept in memory while the store cannot
+	// take them (64 MiB if zero). What does not fit is dropped and reported.
+	PendingBytes int64
+}
+
+// NewEngine starts an engine and its two background goroutines, the watchdog
+// and the settler. Close it.
+func NewEngine(c Config) *Engine {
+	if c.PendingBytes == 0 {
+		c.PendingBytes = 64 << 20
+	}
+	e := &Engine{store: c.Store, trace: c.Trace}
+	e.watchdog = newWatchdog(e.store, &e.trace)
+	e.settler = newSettler(e, c.PendingBytes)
+	return e
+}
+
+// Close stops renewing, offers what the store has not taken yet until ctx ends,
+// and reports as dropped what is left. Call it when no attempt is under way.
+func (e *Engine) Close(ctx context.Context) {
+	e.settler.close(ctx)
+	e.watchdog.close()
+}
+
+// Request is what the engine must know of a request.
+type Request struct {
+	Key         Key
+	Fingerprint Fingerprint
+	Binding     Binding
+	Policy      *Policy
+}
+
+// Begin acquires the key. The attempt is nil unless the outcome is Acquired (or
+// Yours, after a first answer that got lost); then it is under the watchdog's
+// guard and must be ended by exactly one Finish.
+//
+// An error means that the store could not answer, and that nothing may be
+// executed. Should the store have granted the lease all the same, it is given
+// back in the background.
+func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error) {
+	claim := Claim{
+		Key: r.Key, Owner: NewOwner(), Fingerprint: r.Fingerprint, Binding: r.Binding,
+		TTL: r.Policy.TTL, Retention: r.Policy.Retention,
+		HoldOnLapse: r.Policy.OnAmbiguous == AmbiguousHold,
+	}
+	sent := time.Now()
+	out, err := e.acquire(ctx, claim)
+	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		// Safe to ask again: the store recognises the owner token.
+		sent = time.Now()
+		out, err = e.acquire(ctx, claim)
+	}
+	a := &Attempt{engine: e, lease: claim.Lease(), policy: *r.Policy, number: out.Attempt, proved: sent}
+	if err != nil {
+		if errors.Is(err, ErrUnavailable) {
+			a.lost = true // it never was ours for sure: losing it is no news
+			e.settler.offer(&ending{attempt: a, event: EventRelease, cause: CauseNothingSent})
+		}
+		return Outcome{}, nil, err
+	}
+	if e.trace.Acquired != nil {
+		e.trace.Acquired(r.Key, out)
+	}
+	if out.Kind != VerdictAcquired && out.Kind != VerdictYours {
+		return out, nil, nil
+	}
+	e.watchdog.add(a)
+	e.trace.leaseStarted()
+	return out, a, nil
+}
+
+func (e *Engine) acquire(ctx context.Context, c Claim) (Outcome, error) {
+	sent := time.Now()
+	out, err := e.store.Acquire(ctx, c)
+	if !out.Local {
+		e.trace.storeCall(EventAcquire, sent, err)
+	}
+	return out, err
+}
+
+// Attempt is one lease in flight: the right to execute a key's operation once.
+type Attempt struct {
+	engine *Engine
+	lease  Lease
+	policy Policy
+	number uint32
+
+	// The rest is guarded by the watchdog's mu.
+	proved     time.Time // when the last granted acquire or renewal was sent
+	queuedAt   time.Time
+	queue      *leaseQueue
+	prev, next *Attempt
+	ended      bool // finished: late renewals do not matter
+	lost       bool // reported as lost
+}
+
+// Number counts the executions started under the key, from 1.
+func (a *Attempt) Number() uint32 { return a.number }
+
+// Key is the key that is held.
+func (a *Attempt) Key() Key { return a.lease.Key }
+
+// Confirm says whether the request may be forwarded now. It costs nothing as
+// long as the lease was proved less than a heartbeat ago; a process that was
+// stopped since (SIGSTOP, a frozen machine, a long pause) asks the store first.
+// On an error nothing may be forwarded, and Finish with NothingSent is still
+// due.
+func (a *Attempt) Confirm(ctx context.Context) error {
+	w := a.engine.watchdog
+	w.mu.Lock()
+	fresh := !a.lost && time.Since(a.proved) < a.policy.Heartbeat
+	w.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	sent := time.Now()
+	err := a.engine.store.Renew(ctx, []Lease{a.lease})[0]
+	a.engine.trace.storeCall(EventRenew, sent, err)
+	if err == nil {
+		w.prove(a, sent)
+	} else if isLost(err) && w.giveUp(a) {
+		a.engine.trace.leaseLost(a, EventRenew)
+	}
+	return err
+}
+
+// Ending is what became of an attempt.
+type Ending uint8
+
+// The endings. After Lost, the store refused: somebody else's record stands, or
+// none; after Deferred, the store has not answered yet and is asked again in the
+// background.
+const (
+	Stored Ending = iota
+	Released
+	Held
+	Lost
+	Deferred
+)
+
+// String is the ending's name in logs and metrics.
+func (e Ending) String() string {
+	switch e {
+	case Stored:
+		return "stored"
+	case Released:
+		return "released"
+	case Held:
+		return "held"
+	case Lost:
+		return "lost"
+	case Deferred:
+		return "deferred"
+	}
+	return "invalid"
+}
+
+// Finish ends the attempt with what the forward proved and, if it was Answered,
+// the response, which the caller must not change until Finish returns. The lease
+// is off the watchdog when Finish begins to talk to the store. Finish takes no
+// context: an ending must reach the store even if the client has left.
+func (a *Attempt) Finish(sent Sent, r *Response) Ending {
+	a.engine.watchdog.remove(a)
+	a.engine.trace.leaseEnded()
+	end := a.policy.ending(sent, r)
+	end.attempt = a
+	err := a.engine.settle(end)
+	switch {
+	case err == nil:
+		return end.result()
+	case errors.Is(err, ErrUnavailable):
+		a.engine.settler.offer(end.keep())
+		return Deferred
+	}
+	a.engine.trace.dropped(a, end.event, err)
+	return Lost
+}
+
+// ending is what is asked of the store at the end of an attempt.
+type ending struct {
+	attempt  *Attempt
+	event    Event
+	cause    ReleaseCause // of EventRelease
+	response *Response    // of EventComplete
+}
+
+// ending decides: the one place where what happened becomes what is recorded.
+func (p *Policy) ending(sent Sent, r *Response) *ending {
+	switch sent {
+	case NothingSent:
+		return &ending{event: EventRelease, cause: CauseNothingSent}
+	case MayHaveExecuted:
+		return p.ambiguous()
+	case Answered:
+	}
+	switch DispositionOf(r.Status) {
+	case TryAgain:
+		return &ending{event: EventRelease, cause: CauseTryAgain}
+	case Ambiguous:
+		return p.ambiguous()
+	case Keep:
+	}
+	return &ending{event: EventComplete, response: r}
+}
+
+func (p *Policy) ambiguous() *ending {
+	if p.OnAmbiguous == AmbiguousHold {
+		return &ending{event: EventHold}
+	}
+	return &ending{event: EventRelease, cause: CauseAmbiguous}
+}
+
+func (e *ending) result() Ending {
+	switch e.event {
+	case EventComplete:
+		return Stored
+	case EventHold:
+		return Held
+	default:
+		return Released
+	}
+}
+
+// keep is the ending with bytes of its own, fit to outlive the request.
+func (e *ending) keep() *ending {
+	if e.response != nil {
+		e.response = e.response.Clone()
+	}
+	return e
+}
+
+func (e *ending) size() int64 {
+	const overhead = 512
+	if e.response == nil {
+		return overhead
+	}
+	return overhead + int64(e.response.Size())
+}
+
+// settle asks the store once and reports what became of it, unless it could not
+// be asked.
+func (e *Engine) settle(end *ending) error {
+	a, ctx, sent := end.attempt, context.Background(), time.Now()
+	var err error
+	switch end.event {
+	case EventComplete:
+		err = e.store.Complete(ctx, a.lease, end.response)
+	case EventHold:
+		err = e.store.Hold(ctx, a.lease)
+	default:
+		err = e.store.Release(ctx, a.lease)
+	}
+	e.trace.storeCall(end.event, sent, err)
+	switch {
+	case err == nil:
+		e.ended(end)
+	case isLost(err) && e.watchdog.giveUpEnded(a):
+		e.trace.leaseLost(a, end.event)
+	}
+	return err
+}
+
+func (e *Engine) ended(end *ending) {
+	key := end.attempt.lease.Key
+	switch end.event {
+	case EventComplete:
+		if e.trace.Stored != nil {
+			e.trace.Stored(key, end.response.Size())
+		}
+	case EventHold:
+		if e.trace.Held != nil {
+			e.trace.Held(key)
+		}
+	default:
+		if e.trace.Released != nil {
+			e.trace.Released(key, end.cause)
+		}
+	}
+}
+
+func isLost(err error) bool { return errors.Is(err, ErrLeaseLost) }

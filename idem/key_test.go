@@ -1,0 +1,82 @@
+package idem_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+func TestParseKey(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, value string
+		want        error
+	}{
+		{"one character", "k", nil},
+		{"255 characters", strings.Repeat("k", 255), nil},
+		{"spaces, quotes, braces, commas", ` a"b{c},d* `, nil},
+		{"percent signs are not decoded", "%0a", nil},
+		{"empty", "", idem.ErrKeyEmpty},
+		{"256 characters", strings.Repeat("k", 256), idem.ErrKeyTooLong},
+		{"tab", "a\tb", idem.ErrKeyChars},
+		{"newline", "a\nb", idem.ErrKeyChars},
+		{"NUL", "a\x00b", idem.ErrKeyChars},
+		{"DEL", "a\x7fb", idem.ErrKeyChars},
+		{"UTF-8", "clé", idem.ErrKeyChars},
+		{"8-bit", "a\xe9b", idem.ErrKeyChars},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			key, err := idem.ParseKey(c.value)
+			if !errors.Is(err, c.want) {
+				t.Fatalf("ParseKey(%q) = %v, want %v", c.value, err, c.want)
+			}
+			if err == nil && key.Value() != c.value {
+				t.Errorf("the key became %q", key.Value())
+			}
+		})
+	}
+}
+
+func TestKeyStringGivesNothingAway(t *testing.T) {
+	t.Parallel()
+	key, _ := idem.ParseKey("4242424242424242")
+	if s := key.String(); strings.Contains(s, "4242") || !strings.HasPrefix(s, "key:") {
+		t.Errorf("String() = %q", s)
+	}
+}
+
+func TestKeyIDsOfScopes(t *testing.T) {
+	t.Parallel()
+	a, _ := idem.ParseKey("b")
+	ab, _ := idem.ParseKey("ab")
+	ids := map[[16]byte]string{}
+	for name, k := range map[string]idem.Key{
+		"b": a, "b in a": a.InScope("a"), "ab": ab, "b in aa": a.InScope("aa"),
+	} {
+		if other, taken := ids[k.ID()]; taken {
+			t.Errorf("%s and %s have one ID", name, other)
+		}
+		ids[k.ID()] = name
+	}
+}
+
+// FuzzKey: what is accepted is kept as it is, and two keys are one only if they
+// are written alike.
+func FuzzKey(f *testing.F) {
+	f.Add("a", "A")
+	f.Add(`"quoted"`, "quoted")
+	f.Add("%0a", "\n")
+	f.Fuzz(func(t *testing.T, x, y string) {
+		kx, errX := idem.ParseKey(x)
+		ky, errY := idem.ParseKey(y)
+		if errX != nil || errY != nil {
+			return
+		}
+		if kx.Value() != x || (kx == ky) != (x == y) || (kx.ID() == ky.ID()) != (x == y) {
+			t.Errorf("%q and %q: keys %v %v", x, y, kx, ky)
+		}
+	})
+}

@@ -1,0 +1,161 @@
+package storetest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// Memory is the reference store: a map under one mutex and the domain's own
+// transitions. It keeps nothing across a Close.
+type Memory struct {
+	bug   Bug
+	start time.Time
+
+	mu      sync.Mutex
+	records map[idem.Key]*idem.Record // guarded by mu
+	closed  bool                      // guarded by mu
+	severed bool                      // guarded by mu
+}
+
+var (
+	_ idem.Store     = (*Memory)(nil)
+	_ idem.Inspector = (*Memory)(nil)
+)
+
+// NewMemory is an empty reference store.
+func NewMemory() *Memory {
+	return &Memory{records: make(map[idem.Key]*idem.Record), start: time.Now()}
+}
+
+// Sever makes every call ErrUnavailable until mend is called.
+func (m *Memory) Sever() (mend func()) {
+	set := func(severed bool) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.severed = severed
+	}
+	set(true)
+	return func() { set(false) }
+}
+
+func (m *Memory) now() int64 { return time.Since(m.start).Milliseconds() + 1 }
+
+// enter locks, and says whether the store can be used. The caller unlocks.
+func (m *Memory) enter() error {
+	m.mu.Lock()
+	switch {
+	case m.closed:
+		return idem.ErrClosed
+	case m.severed:
+		return idem.ErrUnavailable
+	}
+	return nil
+}
+
+// at is the record as it stands: what is past its retention is not there.
+func (m *Memory) at(k idem.Key) *idem.Record {
+	r := m.records[k]
+	if r != nil && r.Expires <= m.now() {
+		delete(m.records, k)
+		return nil
+	}
+	return r
+}
+
+// Acquire implements idem.Store.
+func (m *Memory) Acquire(_ context.Context, c idem.Claim) (idem.Outcome, error) {
+	err := m.enter()
+	defer m.mu.Unlock()
+	if err != nil {
+		return idem.Outcome{}, err
+	}
+	next, out := m.at(c.Key).Acquire(m.bug.claim(c, m.at(c.Key)), m.now())
+	if next != nil {
+		m.records[c.Key] = next
+	}
+	return out, nil
+}
+
+// Renew implements idem.Store.
+func (m *Memory) Renew(_ context.Context, leases []idem.Lease) []error {
+	errs := make([]error, len(leases))
+	for i, l := range leases {
+		errs[i] = m.apply(idem.EventRenew, l, nil)
+	}
+	return errs
+}
+
+// Complete implements idem.Store.
+func (m *Memory) Complete(_ context.Context, l idem.Lease, r *idem.Response) error {
+	return m.apply(idem.EventComplete, l, r)
+}
+
+// Release implements idem.Store.
+func (m *Memory) Release(_ context.Context, l idem.Lease) error {
+	return m.apply(idem.EventRelease, l, nil)
+}
+
+// Hold implements idem.Store.
+func (m *Memory) Hold(_ context.Context, l idem.Lease) error {
+	return m.apply(idem.EventHold, l, nil)
+}
+
+func (m *Memory) apply(e idem.Event, l idem.Lease, r *idem.Response) error {
+	err := m.enter()
+	defer m.mu.Unlock()
+	if err != nil {
+		return m.bug.closed(err)
+	}
+	if r != nil && m.bug != BugSharesBytes {
+		r = r.Clone()
+	}
+	current := m.at(l.Key)
+	next, err := current.Apply(e, m.bug.lease(l, e, current), r, m.now())
+	if next != nil {
+		m.records[l.Key] = m.bug.record(next, e)
+	}
+	return err
+}
+
+// Ping implements idem.Store.
+func (m *Memory) Ping(context.Context) error {
+	err := m.enter()
+	m.mu.Unlock()
+	return err
+}
+
+// Close implements idem.Store.
+func (m *Memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	return nil
+}
+
+// Get implements idem.Inspector.
+func (m *Memory) Get(_ context.Context, k idem.Key) (idem.Record, error) {
+	err := m.enter()
+	defer m.mu.Unlock()
+	if err != nil {
+		return idem.Record{}, err
+	}
+	return m.at(k).Inspect(m.now())
+}
+
+// Resolve implements idem.Inspector.
+func (m *Memory) Resolve(_ context.Context, k idem.Key, retention time.Duration, r *idem.Response) error {
+	return m.apply(idem.ResolveEvent(r), idem.Lease{Key: k, Retention: retention}, r)
+}
+
+// Purge implements idem.Inspector.
+func (m *Memory) Purge(_ context.Context, k idem.Key) error {
+	err := m.enter()
+	defer m.mu.Unlock()
+	if err == nil {
+		delete(m.records, k)
+	}
+	return err
+}

@@ -1,0 +1,97 @@
+package idem
+
+import "time"
+
+// ReleaseCause says why a key was freed without a response.
+type ReleaseCause uint8
+
+// Why a key was freed.
+const (
+	CauseNothingSent ReleaseCause = iota // the backend never saw the request
+	CauseTryAgain                        // the backend said that it did nothing
+	CauseAmbiguous                       // it may have executed; policy says release
+)
+
+// String is the cause's name in logs and metrics.
+func (c ReleaseCause) String() string {
+	switch c {
+	case CauseNothingSent:
+		return "nothing-sent"
+	case CauseTryAgain:
+		return "try-again"
+	case CauseAmbiguous:
+		return "ambiguous"
+	}
+	return "invalid"
+}
+
+// Trace is how the domain tells the outside what happens, in the manner of
+// httptrace.ClientTrace: every field may be nil. The funcs are called from many
+// goroutines, on the path of requests, and must be quick.
+type Trace struct {
+	// StoreCall is called after each store operation. A renewal batch is one
+	// call. d includes waiting for the store's answer.
+	StoreCall func(op Event, d time.Duration, err error)
+	// Acquired is called with every outcome of an acquire.
+	Acquired func(k Key, o Outcome)
+	// LeaseStarted and LeaseEnded bracket the time a lease is in flight here.
+	LeaseStarted func()
+	LeaseEnded   func()
+	// Renewed is called with the number of leases that a burst renewed.
+	Renewed func(n int)
+	// LeaseLost is called when the store says that the lease is not ours (any
+	// more); at is what was being asked of it.
+	LeaseLost func(k Key, attempt uint32, at Event)
+	// Stored is called when a response is in the store.
+	Stored func(k Key, bytes int)
+	// Released is called when a key was freed.
+	Released func(k Key, cause ReleaseCause)
+	// Held is called when a key was left unknown.
+	Held func(k Key)
+	// Deferred is called when the store could not take an ending, which is now
+	// offered again in the background; Dropped when that was given up.
+	Deferred func(k Key, e Event)
+	Dropped  func(k Key, e Event, err error)
+}
+
+func (t *Trace) storeCall(op Event, since time.Time, err error) {
+	if t.StoreCall != nil {
+		t.StoreCall(op, time.Since(since), err)
+	}
+}
+
+func (t *Trace) acquired(k Key, o Outcome) {
+	if t.Acquired != nil {
+		t.Acquired(k, o)
+	}
+}
+
+func (t *Trace) leaseStarted() {
+	if t.LeaseStarted != nil {
+		t.LeaseStarted()
+	}
+}
+
+func (t *Trace) leaseEnded() {
+	if t.LeaseEnded != nil {
+		t.LeaseEnded()
+	}
+}
+
+func (t *Trace) renewed(n int) {
+	if t.Renewed != nil && n > 0 {
+		t.Renewed(n)
+	}
+}
+
+func (t *Trace) leaseLost(a *Attempt, at Event) {
+	if t.LeaseLost != nil {
+		t.LeaseLost(a.lease.Key, a.number, at)
+	}
+}
+
+func (t *Trace) dropped(a *Attempt, e Event, err error) {
+	if t.Dropped != nil {
+		t.Dropped(a.lease.Key, e, err)
+	}
+}
