@@ -1,0 +1,194 @@
+package estore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// The engine's key space, by first byte:
+//
+//	'l' + id                  a record in progress
+//	'r' + id                  a record that is not: completed, unknown, or free
+//	                          with its count of attempts
+//	'x' + expires, ms + id    when to look whether 'r' + id has expired; may be
+//	                          stale, since records are rewritten
+//	'm'                       the clock's latest saved reading, ms
+const (
+	liveSpace    = 'l'
+	settledSpace = 'r'
+	expirySpace  = 'x'
+	clockSpace   = 'm'
+)
+
+func liveKey(k id) []byte    { return append([]byte{liveSpace}, k[:]...) }
+func settledKey(k id) []byte { return append([]byte{settledSpace}, k[:]...) }
+
+func expiryKey(expires int64, k id) []byte {
+	b := binary.BigEndian.AppendUint64([]byte{expirySpace}, uint64(expires)) //nolint:gosec // ms since 1970
+	return append(b, k[:]...)
+}
+
+func parseExpiryKey(b []byte) (expires int64, k id) {
+	return int64(binary.BigEndian.Uint64(b[1:9])), id(b[9:25]) //nolint:gosec // ms since 1970
+}
+
+// writeLive applies a record in progress to the engine's memory. sync waits for
+// the disk.
+func (s *Store) writeLive(b *pebble.Batch, k id, r *idem.Record) error {
+	if err := b.Set(liveKey(k), r.Append(nil), nil); err != nil {
+		return engineError(err)
+	}
+	return engineError(s.db.ApplyNoSyncWait(b, pebble.Sync))
+}
+
+// writeSettled applies a record that is not in progress any more.
+func (s *Store) writeSettled(b *pebble.Batch, k id, before, r *idem.Record) error {
+	size := idem.HeadSize + 512
+	if r.Response != nil {
+		size += r.Response.Size()
+	}
+	err := b.Set(settledKey(k), r.Append(make([]byte, 0, size)), nil)
+	err = errors.Join(err, b.Set(expiryKey(r.Expires, k), nil, nil))
+	if before.State == idem.InProgress {
+		err = errors.Join(err, b.Delete(liveKey(k), nil))
+	} else {
+		err = errors.Join(err, b.Delete(expiryKey(before.Expires, k), nil))
+	}
+	if err != nil {
+		return engineError(err)
+	}
+	return engineError(s.db.ApplyNoSyncWait(b, pebble.Sync))
+}
+
+func (s *Store) sync(b *pebble.Batch) error {
+	if err := b.SyncWait(); err != nil {
+		return engineError(err)
+	}
+	return engineError(b.Close())
+}
+
+// readSettled reads 'r' + k, nil if there is none.
+func (s *Store) readSettled(k id) (*idem.Record, error) {
+	value, closer, err := s.db.Get(settledKey(k))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil //nolint:nilnil // "none" is an answer
+	}
+	if err != nil {
+		return nil, engineError(err)
+	}
+	r, err := idem.DecodeRecord(append([]byte(nil), value...))
+	if err := errors.Join(err, closer.Close()); err != nil {
+		return nil, fmt.Errorf("reading a record: %w", err)
+	}
+	return &r, nil
+}
+
+// engineError: whatever the engine reports, the state of the key is not known.
+func engineError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: storage engine: %w", idem.ErrUnavailable, err)
+}
+
+func openDB(c Config) (*pebble.DB, error) {
+	if err := c.fs.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the store's directory: %w", err)
+	}
+	o := &pebble.Options{
+		FS:                 c.fs,
+		FormatMajorVersion: pebble.FormatNewest,
+		MemTableSize:       32 << 20,
+		Logger:             engineLog{c.Logger},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(c.Dir, o)
+	switch {
+	case err == nil:
+		return db, nil
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && lockHeld(c.Dir),
+		strings.Contains(err.Error(), "lock held by current process"):
+		return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, ErrInUse)
+	}
+	return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, err)
+}
+
+// lockHeld: some systems answer EACCES where others answer EAGAIN; a directory
+// that cannot be written to answers it too, but has no lock file to open.
+func lockHeld(dir string) bool {
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	return true
+}
+
+// engineLog passes on what matters. The engine calls Fatalf when it cannot
+// write its log any more; there is then nothing left to promise, and a restart
+// is the way to find out what the disk holds.
+type engineLog struct{ log zerolog.Logger }
+
+func (engineLog) Infof(string, ...any) {}
+
+func (l engineLog) Errorf(format string, args ...any) {
+	l.log.Error().Str("event", "store_engine_error").Msgf(format, args...)
+}
+
+func (l engineLog) Fatalf(format string, args ...any) {
+	l.log.Error().Str("event", "store_engine_failed").Msgf(format, args...)
+	os.Exit(1)
+}
+
+// clock is the store's clock: milliseconds that never go back, neither while
+// the process runs (monotonic clock) nor across restarts (the latest saved
+// reading, or the wall clock if that is later: the wall clock is asked once, at
+// the start, and only how much retention passed while the store was closed
+// depends on it).
+type clock struct {
+	base    int64
+	started time.Time
+	saved   atomic.Int64
+}
+
+func (c *clock) start(db *pebble.DB) error {
+	value, closer, err := db.Get([]byte{clockSpace})
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return fmt.Errorf("reading the store's clock: %w", err)
+	}
+	if err == nil {
+		if len(value) == 8 {
+			c.saved.Store(int64(binary.BigEndian.Uint64(value))) //nolint:gosec // ms since 1970
+		}
+		if err := closer.Close(); err != nil {
+			return fmt.Errorf("reading the store's clock: %w", err)
+		}
+	}
+	c.started = time.Now()
+	c.base = max(c.saved.Load()+1, c.started.UnixMilli())
+	return nil
+}
+
+func (c *clock) now() int64 { return c.base + time.Since(c.started).Milliseconds() }
+
+func (c *clock) save(db *pebble.DB) error {
+	now := c.now()
+	c.saved.Store(now)
+	err := db.Set([]byte{clockSpace}, binary.BigEndian.AppendUint64(nil, uint64(now)), pebble.NoSync) //nolint:gosec // ms since 1970
+	return engineError(err)
+}

@@ -1,0 +1,42 @@
+package estore
+
+import (
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Dir is where the store lives.
+func (s *Store) Dir() string { return s.config.Dir }
+
+// OnFS is c on another file system.
+func (c Config) OnFS(fs vfs.FS) Config {
+	c.fs = fs
+	return c
+}
+
+// SweepNow sweeps and compacts.
+func (s *Store) SweepNow(tb testing.TB) int {
+	tb.Helper()
+	n, err := s.sweep()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.compact()
+	return n
+}
+
+// Flush moves what is in the engine's memory to its tables.
+func (s *Store) Flush(tb testing.TB) {
+	tb.Helper()
+	if err := s.db.Flush(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Size is the space that the engine's tables take.
+func (s *Store) Size() uint64 {
+	m := s.db.Metrics()
+	total := m.Total()
+	return uint64(total.TablesSize) //nolint:gosec // sizes are positive
+}

@@ -1,0 +1,138 @@
+package estore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// compactAfter is how many records a sweep must have removed for the store to
+// be compacted at once, rather than as the engine sees fit: deleted records take
+// space until then.
+const compactAfter = 10_000
+
+func (s *Store) sweepLoop() {
+	defer close(s.stopped)
+	t := time.NewTicker(s.config.SweepEvery)
+	defer t.Stop()
+	removed := 0
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+		}
+		s.checkSpace()
+		n, err := s.sweep()
+		if err = errors.Join(err, s.clock.save(s.db)); err != nil {
+			s.config.Logger.Error().Str("event", "sweep_failed").Err(err).Msg("expired records were not removed")
+			continue
+		}
+		if removed += n; removed >= compactAfter {
+			removed = 0
+			s.compact()
+		}
+	}
+}
+
+func (s *Store) checkSpace() {
+	usage, err := s.config.fs.GetDiskUsage(s.config.Dir)
+	if err != nil {
+		return // an odd file system; the engine reports what it cannot write
+	}
+	low := usage.AvailBytes < s.config.MinFreeBytes
+	if low != s.diskLow.Swap(low) {
+		s.config.Logger.Warn().Str("event", "disk_space").Bool("low", low).
+			Uint64("free_bytes", usage.AvailBytes).Uint64("min_free_bytes", s.config.MinFreeBytes).
+			Msg("space on the store's disk")
+	}
+}
+
+// sweep removes what has expired and returns how many records that were.
+func (s *Store) sweep() (int, error) {
+	now := s.clock.now()
+	n, err := s.sweepLive(now)
+	if err != nil {
+		return n, err
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{
+		LowerBound: []byte{expirySpace}, UpperBound: expiryKey(now+1, id{}),
+	})
+	if err != nil {
+		return n, engineError(err)
+	}
+	for it.First(); it.Valid() && !s.closed.Load(); it.Next() {
+		removed, err := s.sweepSettled(it.Key(), now)
+		if err != nil {
+			return n, errors.Join(err, it.Close())
+		}
+		n += removed
+	}
+	return n, engineError(it.Close())
+}
+
+// sweepLive removes leases that nobody took up again within their retention.
+func (s *Store) sweepLive(now int64) (n int, err error) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for k, e := range sh.live {
+			if e.settling == nil && e.record.Expires <= now {
+				err = errors.Join(err, s.db.Delete(liveKey(k), pebble.NoSync))
+				delete(sh.live, k)
+				n++
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return n, engineError(err)
+}
+
+// sweepSettled looks at the record that an expiry entry points to; the entry
+// goes in any case.
+func (s *Store) sweepSettled(entry []byte, now int64) (removed int, err error) {
+	_, k := parseExpiryKey(entry)
+	sh := s.shard(k)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	expired, err := s.expired(k, now)
+	if err != nil {
+		return 0, err
+	}
+	if expired {
+		removed = 1
+		s.cache.Invalidate(k)
+		err = s.db.Delete(settledKey(k), pebble.NoSync)
+	}
+	return removed, engineError(errors.Join(err, s.db.Delete(entry, pebble.NoSync)))
+}
+
+// expired reads the head only; a record that cannot be read is left alone.
+func (s *Store) expired(k id, now int64) (bool, error) {
+	value, closer, err := s.db.Get(settledKey(k))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, engineError(err)
+	}
+	head, err := idem.DecodeHead(value)
+	expired := err == nil && head.Expires <= now
+	return expired, engineError(closer.Close())
+}
+
+// compact gives the space of deleted records back.
+func (s *Store) compact() {
+	for _, space := range []byte{expirySpace, settledSpace, liveSpace} {
+		if s.closed.Load() {
+			return
+		}
+		if err := s.db.Compact(context.Background(), []byte{space}, []byte{space + 1}, true); err != nil {
+			s.config.Logger.Error().Str("event", "compaction_failed").Err(err).Msg("space was not given back")
+		}
+	}
+}
