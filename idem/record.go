@@ -141,7 +141,7 @@ func AppendTail(dst []byte, key Key, response *Response) []byte {
 	dst = append(dst, key.scope...)
 	dst = append(dst, key.value...)
 	if response != nil {
-		dst = appendResponse(dst, response)
+		dst = AppendResponse(dst, response)
 	}
 	return dst
 }
@@ -168,7 +168,8 @@ func CheckResponse(r *Response) error {
 	return nil
 }
 
-func appendResponse(dst []byte, r *Response) []byte {
+// AppendResponse appends a response alone, as it stands in a record.
+func AppendResponse(dst []byte, r *Response) []byte {
 	var flags byte
 	if r.BodyOmitted {
 		flags |= flagBodyOmitted
@@ -319,7 +320,7 @@ func (r *Record) Acquire(c Claim, now int64) (*Record, Outcome) {
 	case VerdictAcquired:
 		return newInProgress(current, c, now), Outcome{Kind: verdict, Attempt: current.Attempt + 1}
 	case VerdictYours:
-		current.LeaseUntil = now + c.TTL.Milliseconds()
+		current.LeaseUntil, current.HoldOnLapse = now+c.TTL.Milliseconds(), c.HoldOnLapse
 		current.Updated = now
 		current.Expires = current.LeaseUntil + c.Retention.Milliseconds()
 		return &current, out

@@ -1,0 +1,207 @@
+// Package redistest starts real redis-servers for tests: on a free port of
+// loopback, in a directory of their own, ended with the test.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Server is one redis-server process.
+type Server struct {
+	// Addr is its host:port, the same after a restart.
+	Addr string
+
+	tb   testing.TB
+	dir  string
+	args []string
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// Start runs a redis-server; args are added to its command line. It appends to
+// a file and syncs each write, so that a killed server comes back with all it
+// had acknowledged.
+func Start(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		tb.Fatal("these tests need a redis-server on PATH: `make test` installs one, or apt-get install redis-server")
+	}
+	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(tb)), tb: tb, dir: tb.TempDir(), args: args}
+	s.Restart()
+	tb.Cleanup(s.Kill)
+	return s
+}
+
+// FreePort is a port of loopback that nobody listens on.
+func FreePort(tb testing.TB) int {
+	tb.Helper()
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a TCP listener
+		_ = l.Close()
+		if port < 55000 { // a cluster's bus takes port+10000
+			return port
+		}
+	}
+}
+
+// URL is the server's for rstore.Config.
+func (s *Server) URL() string { return "redis://" + s.Addr + "/0" }
+
+// Restart runs the server, again perhaps, on the same port and data.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	_, port, _ := net.SplitHostPort(s.Addr)
+	log := filepath.Join(s.dir, "redis.log")
+	args := append([]string{
+		"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--logfile", log,
+		"--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no",
+		"--enable-debug-command", "yes",
+	}, s.args...)
+	s.cmd = exec.Command("redis-server", args...) //nolint:gosec // a test's own arguments
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		s.tb.Fatal(err)
+	}
+	s.done = make(chan struct{})
+	go func() {
+		_ = s.cmd.Wait()
+		close(s.done)
+	}()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if s.ping() {
+			return
+		}
+		select {
+		case <-s.done:
+		default:
+			if time.Now().Before(deadline) {
+				continue
+			}
+		}
+		text, _ := os.ReadFile(log) //nolint:gosec // our own file
+		s.tb.Fatalf("redis-server does not answer: %s", text)
+	}
+}
+
+func (s *Server) ping() bool {
+	conn, err := net.DialTimeout("tcp", s.Addr, time.Second)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	buf := make([]byte, 5)
+	_, err = conn.Write([]byte("PING\r\n"))
+	if err == nil {
+		_, err = conn.Read(buf)
+	}
+	return err == nil && strings.HasPrefix(string(buf), "+PONG")
+}
+
+// Kill ends the server at once (SIGKILL) and waits until it is gone. It may be
+// repeated.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.done
+}
+
+// Stall stops the process without ending it (SIGSTOP) until resume is called.
+func (s *Server) Stall() (resume func()) {
+	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
+	return func() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
+}
+
+// Do sends one command over a connection of its own.
+func (s *Server) Do(args ...string) rueidis.RedisMessage {
+	s.tb.Helper()
+	client, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{s.Addr}, ForceSingleClient: true, DisableCache: true,
+	})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer client.Close()
+	m, err := client.Do(context.Background(), client.B().Arbitrary(args...).Build()).ToMessage()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		s.tb.Fatalf("%v: %v", args, err)
+	}
+	return m
+}
+
+// Calls is how often each command was called by clients, from INFO
+// commandstats. Commands that scripts call are counted under their own names.
+func (s *Server) Calls() map[string]int {
+	s.tb.Helper()
+	message := s.Do("INFO", "commandstats")
+	text, err := message.ToString()
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	calls := map[string]int{}
+	for line := range strings.Lines(text) {
+		var n int
+		name, rest, ok := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":")
+		if !ok {
+			continue
+		}
+		if _, err := fmt.Sscanf(rest, "calls=%d,", &n); err == nil {
+			calls[name] = n
+		}
+	}
+	return calls
+}
+
+// Cluster starts n nodes as one Redis Cluster without replicas and returns a
+// URL for them.
+func Cluster(tb testing.TB, n int) (url string, nodes []*Server) {
+	tb.Helper()
+	args := []string{"--cluster", "create", "--cluster-yes"}
+	for range n {
+		node := Start(tb, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+		nodes = append(nodes, node)
+		args = append(args, node.Addr)
+	}
+	out, err := exec.Command("redis-cli", args...).CombinedOutput() //nolint:gosec // a test's own arguments
+	if err != nil {
+		tb.Fatalf("making the cluster: %v: %s", err, out)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if clusterReady(nodes) {
+			break
+		}
+		if time.Now().After(deadline) {
+			tb.Fatal("the cluster does not come up")
+		}
+	}
+	url = "redis://" + nodes[0].Addr + "?"
+	for _, node := range nodes[1:] {
+		url += "addr=" + node.Addr + "&"
+	}
+	return strings.TrimSuffix(url, "&"), nodes
+}
+
+func clusterReady(nodes []*Server) bool {
+	for _, node := range nodes {
+		message := node.Do("CLUSTER", "INFO")
+		text, err := message.ToString()
+		if err != nil || !strings.Contains(text, "cluster_state:ok") {
+			return false
+		}
+	}
+	return true
+}
