@@ -1,0 +1,273 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/dunglas/httpsfv"
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// The two spellings of the key's header: what Idempotency-Key (the IETF draft
+// draft-ietf-httpapi-idempotency-key-header) was called before it had a draft,
+// and the draft's.
+const (
+	headerKey     = "Idempotency-Key"
+	headerKeyOld  = "X-Idempotency-Key"
+	headerReplay  = "Idempotent-Replayed"
+	maxScopeBytes = idem.MaxKeyLen
+)
+
+// Errors of identify, each a 400.
+var (
+	errKeysDiffer  = errors.New("the request has several idempotency keys, and they differ")
+	errKeyMissing  = errors.New("the request has no idempotency key, and this route requires one")
+	errKeyQuoting  = errors.New("the key starts with a quote but is not an RFC 9651 string")
+	errScopeChars  = errors.New("the scope header must hold 1 to 255 characters of printable ASCII")
+	errScopeAbsent = errors.New("the scope header is missing")
+)
+
+// identity is which operation a request asks for, who asks, and what else one
+// look at the header tells. Its byte slices belong to the request.
+type identity struct {
+	keyed   bool
+	key     idem.Key
+	binding idem.Binding
+
+	// drop holds the names, as spelled, of the fields that are not forwarded
+	// as they are: those that end at this hop and those that are rewritten.
+	drop           [][]byte
+	dropSpace      [8][]byte
+	forwardedFor   []byte
+	forwardedProto []byte
+	forwardedHost  []byte
+	via            []byte
+}
+
+// seen is what identify collects on its way through the header.
+type seen struct {
+	nominated, scope []byte
+	values           [2][]byte // keys
+	more             [][]byte  // further keys
+	n                int       // how many keys
+	bound            bool
+}
+
+// identify reads the header once. Names are compared without case, values are
+// taken as they are.
+func (s *Server) identify(h *fasthttp.RequestHeader, id *identity) error {
+	var found seen
+	id.drop = id.dropSpace[:0]
+	for name, value := range h.AllInOrder() {
+		switch {
+		case equalFold(name, headerKey), equalFold(name, headerKeyOld):
+			found.addKey(value)
+		case equalFold(name, "Connection"):
+			found.nominated = append(append(found.nominated, value...), ',')
+			id.drop = append(id.drop, name)
+		case isHopByHop(name):
+			id.drop = append(id.drop, name)
+		case id.rewritten(name, value):
+			id.drop = append(id.drop, name)
+		case s.config.ScopeHeader != "" && equalFold(name, s.config.ScopeHeader):
+			found.scope = value
+		}
+		found.bound = found.bound || s.binds(name)
+	}
+	id.drop = appendNominated(id.drop, h, found.nominated)
+	if err := id.parseKeys(&found); err != nil {
+		return err
+	}
+	if !id.keyed {
+		if s.config.RequireKey {
+			return errKeyMissing
+		}
+		return nil
+	}
+	if found.bound {
+		id.binding = s.bindingOf(h)
+	}
+	return s.scoped(id, found.scope)
+}
+
+func (f *seen) addKey(value []byte) {
+	if f.n < len(f.values) {
+		f.values[f.n] = value
+	} else {
+		f.more = append(f.more, value)
+	}
+	f.n++
+}
+
+// rewritten collects the fields that prepare writes anew, repeats joined (RFC
+// 9110 section 5.3).
+func (id *identity) rewritten(name, value []byte) bool {
+	var to *[]byte
+	switch len(name) {
+	case 3:
+		if equalFold(name, "Via") {
+			to = &id.via
+		}
+	case 15:
+		if equalFold(name, "X-Forwarded-For") {
+			to = &id.forwardedFor
+		}
+	case 16:
+		if equalFold(name, "X-Forwarded-Host") {
+			to = &id.forwardedHost
+		}
+	case 17:
+		if equalFold(name, "X-Forwarded-Proto") {
+			to = &id.forwardedProto
+		}
+	}
+	if to == nil {
+		return false
+	}
+	if len(*to) == 0 {
+		*to = value
+	} else {
+		*to = bytes.Join([][]byte{*to, value}, []byte(", "))
+	}
+	return true
+}
+
+// parseKeys makes one key of all the values. Their quoted and bare spellings are
+// the same key; two different keys are an error.
+func (id *identity) parseKeys(found *seen) error {
+	for _, value := range found.values[:min(found.n, len(found.values))] {
+		if err := id.parseKey(value); err != nil {
+			return err
+		}
+	}
+	for _, value := range found.more {
+		if err := id.parseKey(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (id *identity) parseKey(value []byte) error {
+	text, err := unquote(value)
+	if err != nil {
+		return err
+	}
+	key, err := idem.ParseKey(text)
+	if err != nil {
+		return err
+	}
+	if id.keyed && key != id.key {
+		return errKeysDiffer
+	}
+	id.key, id.keyed = key, true
+	return nil
+}
+
+// unquote reads an RFC 9651 string (parameters are ignored, as section 3.1.2
+// has it), or takes a value that does not start with a quote as it is.
+func unquote(value []byte) (string, error) {
+	if len(value) == 0 || value[0] != '"' {
+		return string(value), nil
+	}
+	item, err := httpsfv.UnmarshalItem([]string{string(value)})
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errKeyQuoting, err)
+	}
+	text, ok := item.Value.(string)
+	if !ok {
+		return "", errKeyQuoting
+	}
+	return text, nil
+}
+
+func (s *Server) scoped(id *identity, scope []byte) error {
+	if s.config.ScopeHeader == "" {
+		return nil
+	}
+	if scope == nil {
+		return errScopeAbsent
+	}
+	if len(scope) == 0 || len(scope) > maxScopeBytes {
+		return errScopeChars
+	}
+	for _, c := range scope {
+		if c < 0x20 || c > 0x7e {
+			return errScopeChars
+		}
+	}
+	id.key = id.key.InScope(string(scope))
+	return nil
+}
+
+func (s *Server) binds(name []byte) bool {
+	for _, b := range s.config.BindHeaders {
+		if equalFold(name, b) {
+			return true
+		}
+	}
+	return false
+}
+
+// bindingOf hashes the headers that say who asks, names and lengths included, so
+// that no two sets of them collide.
+func (s *Server) bindingOf(h *fasthttp.RequestHeader) idem.Binding {
+	var buf [512]byte
+	b := buf[:0]
+	for _, want := range s.config.BindHeaders {
+		for name, value := range h.AllInOrder() {
+			if equalFold(name, want) {
+				b = binary.BigEndian.AppendUint32(b, uint32(len(want))) //nolint:gosec // bounded by the header's size
+				b = append(b, want...)
+				b = binary.BigEndian.AppendUint32(b, uint32(len(value))) //nolint:gosec // bounded by the header's size
+				b = append(b, value...)
+			}
+		}
+	}
+	return sha256.Sum256(b)
+}
+
+// appendNominated adds the fields that Connection names (RFC 9110 section
+// 7.6.1). The idempotency key is end to end whatever Connection says, so that
+// nobody can strip it on the way to the backend.
+func appendNominated(drop [][]byte, h *fasthttp.RequestHeader, nominated []byte) [][]byte {
+	if len(nominated) == 0 {
+		return drop
+	}
+	for token := range bytes.SplitSeq(nominated, []byte{','}) {
+		token = bytes.TrimSpace(token)
+		if len(token) == 0 || equalFold(token, headerKey) || equalFold(token, headerKeyOld) {
+			continue
+		}
+		for name := range h.AllInOrder() {
+			if bytes.EqualFold(name, token) && !endToEndAlways(name) {
+				drop = append(drop, name)
+			}
+		}
+	}
+	return drop
+}
+
+// endToEndAlways: what frames or addresses a message cannot be nominated away.
+func endToEndAlways(name []byte) bool {
+	return equalFold(name, "Host") || equalFold(name, "Content-Length") || equalFold(name, "Content-Type")
+}
+
+// equalFold compares ASCII without case and without allocating.
+func equalFold(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i := range len(s) {
+		x, y := b[i], s[i]
+		if x != y && (x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}

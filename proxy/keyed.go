@@ -1,0 +1,164 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/valyala/bytebufferpool"
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// keyed is the product: a request with a key is forwarded once, and answered
+// from the record ever after.
+func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
+	body := bytebufferpool.Get()
+	defer bytebufferpool.Put(body)
+	if p, err := s.readBody(ctx, body); p != nil {
+		s.fail(ctx, p, &id.key, r, err)
+		return
+	}
+	out, attempt, err := s.engine.Begin(context.Background(), idem.Request{
+		Key: id.key, Binding: id.binding, Policy: &s.config.Policy,
+		Fingerprint: fingerprint(ctx.Method(), ctx.Request.Header.RequestURI(), body.B),
+	})
+	r.Attempt = out.Attempt
+	if err != nil {
+		s.fail(ctx, &problemStore, &id.key, r, err)
+		return
+	}
+	if attempt == nil {
+		s.answerStanding(ctx, &out, id, r)
+		return
+	}
+	if err := attempt.Confirm(context.Background()); err != nil {
+		r.Ending = attempt.Finish(idem.NothingSent, nil)
+		s.fail(ctx, confirmProblem(err), &id.key, r, err)
+		return
+	}
+	s.execute(ctx, attempt, id, r)
+}
+
+// execute forwards under the lease, records what came of it, and answers.
+func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *identity, r *Request) {
+	s.prepare(ctx, id)
+	sent := time.Now()
+	e := s.upstream.do(&ctx.Request, &ctx.Response, s.config.MaxResponseBody)
+	if e.rest != nil && !s.readRest(ctx, &e) {
+		r.Backend = time.Since(sent)
+		s.streamLarge(ctx, attempt, &e, r)
+		return
+	}
+	r.Backend = time.Since(sent)
+	if e.err != nil {
+		r.Ending = attempt.Finish(e.sent, nil)
+		held := s.config.Policy.OnAmbiguous == idem.AmbiguousHold
+		s.fail(ctx, exchangeProblem(&e, held), &id.key, r, e.err)
+		return
+	}
+	cleanResponse(&ctx.Response.Header)
+	var fields [24]idem.Field
+	r.Ending = attempt.Finish(idem.Answered, &idem.Response{
+		Status: ctx.Response.StatusCode(), Header: s.appendFields(fields[:0], &ctx.Response),
+		Body: ctx.Response.Body(),
+	})
+	r.Outcome, r.Status = Executed, ctx.Response.StatusCode()
+}
+
+// answerStanding answers from what was there before the request.
+func (s *Server) answerStanding(ctx *fasthttp.RequestCtx, out *idem.Outcome, id *identity, r *Request) {
+	switch out.Kind {
+	case idem.VerdictCompleted:
+		if out.Response.BodyOmitted {
+			s.fail(ctx, &problemNotReplayable, &id.key, r, nil)
+			return
+		}
+		if err := s.replay(ctx, out.Response); err != nil {
+			s.fail(ctx, &problemStore, &id.key, r, err)
+			return
+		}
+		r.Outcome, r.Status = ReplayedStore, out.Response.Status
+		if out.Local {
+			r.Outcome = ReplayedLocal
+		}
+	case idem.VerdictInProgress:
+		s.fail(ctx, &problemInProgress, &id.key, r, nil)
+	case idem.VerdictMismatch:
+		s.fail(ctx, mismatchProblem(out.Part), &id.key, r, nil)
+	case idem.VerdictUnknown:
+		s.fail(ctx, &problemUnknown, &id.key, r, nil)
+	default: // nothing that an acquire answers; refuse
+		s.fail(ctx, &problemStore, &id.key, r, nil)
+	}
+}
+
+// readBody reads the request's body whole: nothing is acquired before it has
+// arrived, so a client that leaves while sending leaves nothing behind.
+func (s *Server) readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer) (*problem, error) {
+	limit := s.config.MaxRequestBody
+	if ctx.Request.Header.ContentLength() > limit {
+		return &problemBodyTooLarge, nil
+	}
+	stream := ctx.RequestBodyStream()
+	if stream == nil {
+		return nil, nil //nolint:nilnil // no problem
+	}
+	n, err := body.ReadFrom(io.LimitReader(stream, int64(limit)+1))
+	switch {
+	case err != nil:
+		return &problemBodyBroken, err
+	case n > int64(limit):
+		return &problemBodyTooLarge, nil
+	case ctx.Request.Header.ContentLength() >= 0 && n < int64(ctx.Request.Header.ContentLength()):
+		return &problemBodyBroken, io.ErrUnexpectedEOF
+	}
+	ctx.Request.SetBodyRaw(body.B)
+	return nil, nil //nolint:nilnil // no problem
+}
+
+// readRest reads a response of unknown length into memory and reports whether it
+// fitted (or failed, which the exchange then says).
+func (s *Server) readRest(ctx *fasthttp.RequestCtx, e *exchange) bool {
+	if e.rest.length > s.config.MaxResponseBody {
+		return false
+	}
+	body := bytebufferpool.Get()
+	defer bytebufferpool.Put(body)
+	_, err := body.ReadFrom(io.LimitReader(e.rest, int64(s.config.MaxResponseBody)+1))
+	switch {
+	case err != nil:
+		e.rest.end(false)
+		e.rest = nil
+		e.fail(idem.MayHaveExecuted, err)
+		return true
+	case body.Len() > s.config.MaxResponseBody:
+		e.prefix = append([]byte(nil), body.B...)
+		return false
+	}
+	e.rest.end(true)
+	e.rest = nil
+	ctx.Response.SetBody(body.B)
+	return true
+}
+
+// streamLarge answers with a response that is too large to keep.
+func (s *Server) streamLarge(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, e *exchange, r *Request) {
+	cleanResponse(&ctx.Response.Header)
+	kept := &idem.Response{
+		Status: ctx.Response.StatusCode(), Header: s.appendFields(nil, &ctx.Response), BodyOmitted: true,
+	}
+	ctx.Response.SetBodyStream(&keyedStream{
+		responseStream: e.rest, prefix: e.prefix, attempt: attempt, response: kept.Clone(),
+	}, max(e.rest.length, -1))
+	r.Outcome, r.Status = Executed, kept.Status
+}
+
+func confirmProblem(err error) *problem {
+	if errors.Is(err, idem.ErrLeaseLost) {
+		return &problemLeaseLost
+	}
+	return &problemStore
+}

@@ -1,0 +1,50 @@
+package proxy
+
+import (
+	"errors"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// passBuffer is up to which size a response without a key is read whole before
+// it is passed on; anything longer, or of unknown length, streams.
+const passBuffer = 64 << 10
+
+// passThrough forwards a request without a key. It may be sent once only, too: a
+// client that wants safe retries sends a key.
+func (s *Server) passThrough(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
+	s.prepare(ctx, id)
+	e := s.upstream.do(&ctx.Request, &ctx.Response, passBuffer)
+	if e.err != nil {
+		s.fail(ctx, exchangeProblem(&e, false), nil, r, e.err)
+		return
+	}
+	cleanResponse(&ctx.Response.Header)
+	if e.rest != nil {
+		ctx.Response.ImmediateHeaderFlush = true
+		ctx.Response.SetBodyStream(e.rest, max(e.rest.length, -1))
+	}
+	r.Outcome, r.Status = Passed, ctx.Response.StatusCode()
+}
+
+// exchangeProblem is the answer to an exchange that failed; held says that the
+// key was left unknown.
+func exchangeProblem(e *exchange, held bool) *problem {
+	switch {
+	case errors.Is(e.err, errNoConn):
+		return &problemBusy
+	case e.sent == idem.NothingSent:
+		return &problemUnreachable
+	case held:
+		p := problemHeld
+		if e.timeout {
+			p.outcome, p.status = BackendTimeout, fasthttp.StatusGatewayTimeout
+		}
+		return &p
+	case e.timeout:
+		return &problemTimeout
+	}
+	return &problemCut
+}

@@ -1,0 +1,160 @@
+package proxy
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// ProblemBase is where the problem types are documented; a type is this plus
+// its name (RFC 9457 section 3.1.1).
+const ProblemBase = "https://github.com/idemproxy/idemproxy/blob/main/docs/problems.md#"
+
+// problem is one kind of answer that the proxy makes itself.
+type problem struct {
+	outcome    Outcome
+	status     int
+	name       string // of its type
+	title      string
+	detail     string // what happened, and what to do
+	retryAfter string // seconds; empty for none
+	closes     bool   // the connection cannot be used any further
+}
+
+// The problems: docs/problems.md describes each, and a test holds it to that.
+func problems() map[string]*problem {
+	all := []*problem{
+		&problemKeyInvalid, &problemKeyMissing, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
+		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
+		&problemNotReplayable, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
+		&problemCut, &problemTimeout, &problemHeld,
+	}
+	byName := make(map[string]*problem, len(all))
+	for _, p := range all {
+		byName[p.name] = p
+	}
+	return byName
+}
+
+//nolint:gochecknoglobals // constants, of a kind that Go has no word for
+var (
+	problemKeyInvalid = problem{Refused, 400, "key-invalid", "Malformed idempotency key",
+		"Send exactly one key of 1 to 255 printable ASCII characters, bare or as a quoted RFC 9651 string.", "", false}
+	problemKeyMissing = problem{Refused, 400, "key-missing", "Idempotency key required",
+		"This route accepts only requests with an Idempotency-Key header. Make a unique key per operation and repeat it on retries.", "", false}
+	problemRequestInvalid = problem{Refused, 400, "request-invalid", "Malformed request",
+		"The request is not well-formed HTTP/1.1; nothing was forwarded.", "", true}
+	problemBodyBroken = problem{Refused, 400, "body-incomplete", "Incomplete request body",
+		"The body ended before its announced length, or its chunks are malformed; nothing was forwarded. Send it again.", "", true}
+	problemMethod = problem{Refused, 501, "method-unsupported", "Method not supported",
+		"CONNECT is for forward proxies; this is a reverse proxy.", "", true}
+	problemBodyTooLarge = problem{Refused, 413, "body-too-large", "Request body too large",
+		"A request with an idempotency key may have a body of limited size (max_request_body); nothing was forwarded.", "", true}
+	problemInProgress = problem{InProgress, 409, "in-progress", "Request in progress",
+		"A request with this idempotency key is still being processed. Retry after a moment to get its response.", "1", false}
+	problemMismatchPayload = problem{Mismatch, 422, "key-reused", "Idempotency key reused",
+		"This key was used before with another method, target or body. Use a new key for a new operation.", "", false}
+	problemMismatchIdentity = problem{Mismatch, 422, "key-of-another-caller", "Idempotency key of another caller",
+		"This key was used before with other credentials. Use a new key, or the credentials of the first request.", "", false}
+	problemUnknown = problem{Unknown, 409, "outcome-unknown", "Outcome unknown",
+		"The first request with this key may or may not have been executed, so it is not repeated. " +
+			"Ask the operator to resolve the key, or look the operation up before trying with a new key.", "", false}
+	problemNotReplayable = problem{NotReplayable, 409, "response-not-kept", "Response not kept",
+		"The request with this key was executed, but its response was too large to keep. Look its result up instead of retrying.", "", false}
+	problemStore = problem{StoreFailed, 500, "store-unavailable", "Idempotency store unavailable",
+		"The request was not forwarded, because it could not be made safe against double execution. Retry with the same key.", "", false}
+	problemLeaseLost = problem{LeaseLost, 409, "lease-lost", "Lease lost",
+		"The proxy was stopped for too long before it could forward the request. Retry with the same key.", "1", false}
+	problemUnreachable = problem{BackendUnreachable, 502, "backend-unreachable", "Backend unreachable",
+		"The backend cannot be reached; nothing was sent to it. Retry with the same key.", "", false}
+	problemBusy = problem{BackendBusy, 503, "backend-busy", "Backend busy",
+		"All connections to the backend are in use; nothing was sent to it. Retry with the same key.", "1", false}
+	problemCut = problem{BackendCut, 502, "backend-cut", "Backend connection lost",
+		"The connection to the backend broke before its response was complete. The request may have been executed. " +
+			"The key is free: a retry with it is forwarded.", "", false}
+	problemTimeout = problem{BackendTimeout, 504, "backend-timeout", "Backend timeout",
+		"The backend did not answer in time. The request may have been executed. " +
+			"The key is free: a retry with it is forwarded.", "", false}
+	// For what broke under on_ambiguous: hold; status and outcome are those of
+	// the failure.
+	problemHeld = problem{BackendCut, 502, "backend-outcome-unknown", "Backend outcome unknown",
+		"The connection to the backend broke, or it did not answer in time. The request may have been executed, " +
+			"so the key is held: retries get a 409 until it is resolved.", "", false}
+)
+
+// keyProblem is the answer to an error of identify.
+func keyProblem(err error) *problem {
+	if errors.Is(err, errKeyMissing) {
+		return &problemKeyMissing
+	}
+	return &problemKeyInvalid
+}
+
+// mismatchProblem says which part differs.
+func mismatchProblem(part idem.Part) *problem {
+	if part == idem.PartIdentity {
+		return &problemMismatchIdentity
+	}
+	return &problemMismatchPayload
+}
+
+// writeProblem answers with p as RFC 9457 JSON, key echoed if there is a valid
+// one. reason, if not empty, comes before the detail.
+func writeProblem(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, reason string) {
+	resp := &ctx.Response
+	resp.Reset()
+	resp.Header.SetStatusCode(p.status)
+	resp.Header.SetContentType("application/problem+json")
+	if p.retryAfter != "" {
+		resp.Header.Set("Retry-After", p.retryAfter)
+	}
+	if p.closes {
+		resp.SetConnectionClose()
+	}
+	resp.SetBodyRaw(p.appendJSON(nil, key, reason))
+}
+
+func (p *problem) appendJSON(b []byte, key *idem.Key, reason string) []byte {
+	if b == nil {
+		b = make([]byte, 0, 640)
+	}
+	b = append(b, `{"type":"`...)
+	b = append(b, ProblemBase...)
+	b = append(b, p.name...)
+	b = append(b, `","title":"`...)
+	b = append(b, p.title...)
+	b = append(b, `","status":`...)
+	b = strconv.AppendInt(b, int64(p.status), 10)
+	b = append(b, `,"detail":"`...)
+	if reason != "" {
+		b = appendEscaped(b, reason)
+		b = append(b, ". "...)
+	}
+	b = append(b, p.detail...)
+	b = append(b, '"')
+	if key != nil {
+		b = append(b, `,"idempotency_key":"`...)
+		b = appendEscaped(b, key.Value())
+		b = append(b, '"')
+	}
+	return append(b, "}\n"...)
+}
+
+// appendEscaped writes s into a JSON string. Keys and our own texts hold no
+// control characters; whatever else comes by is replaced.
+func appendEscaped(b []byte, s string) []byte {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < 0x20 || c > 0x7e:
+			b = append(b, '?')
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}

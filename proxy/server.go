@@ -1,0 +1,247 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// Config says how requests are dealt with. Backend and Engine are required.
+type Config struct {
+	// Engine takes keyed requests through the store.
+	Engine *idem.Engine
+	// Policy is how keys are treated.
+	Policy idem.Policy
+	// Backend is the origin that requests are forwarded to: http://host:port or
+	// https://host:port.
+	Backend string
+	// BackendTimeout bounds an exchange with the backend, from sending to the
+	// end of the response. 0: no bound.
+	BackendTimeout time.Duration
+	// ConnectTimeout bounds connecting, TLS included. Default 5 s.
+	ConnectTimeout time.Duration
+	// MaxConns bounds the connections to the backend. Default 4096.
+	MaxConns int
+	// MaxRequestBody is the largest body of a keyed request, which must be read
+	// whole to be fingerprinted. Larger ones get 413. Default 1 MiB.
+	MaxRequestBody int
+	// MaxResponseBody is the largest body that is kept for replays. Larger
+	// responses are passed on; their key is completed without a body. Default
+	// 1 MiB.
+	MaxResponseBody int
+	// RequireKey answers 400 to requests without a key.
+	RequireKey bool
+	// BindHeaders are the headers that say who asks (Authorization, say): the
+	// same key with other values is a mismatch.
+	BindHeaders []string
+	// ScopeHeader, if set, partitions the keys by that header's value.
+	ScopeHeader string
+	// NotReplayed are response headers that are not kept for replays.
+	NotReplayed []string
+	// TrustForwarded leaves the client's X-Forwarded-Proto and -Host as they
+	// are: for a proxy behind another one that sets them.
+	TrustForwarded bool
+	// IdleTimeout closes a client's connection that sends nothing. Default 2
+	// minutes.
+	IdleTimeout time.Duration
+	// MaxHeader is the largest request header, in bytes. Default 16 KiB.
+	MaxHeader int
+	// Trace is told what happens.
+	Trace Trace
+	// Dial replaces how the backend is connected to (tests).
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// Server is the HTTP side. Make it with New.
+type Server struct {
+	config   Config
+	engine   *idem.Engine
+	upstream *upstream
+	http     *fasthttp.Server
+}
+
+// New makes a server; it starts with Serve.
+func New(c Config) (*Server, error) {
+	c = c.withDefaults()
+	up, err := newUpstream(&c)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, engine: c.Engine, upstream: up}
+	s.http = &fasthttp.Server{
+		Handler:                       s.handle,
+		ErrorHandler:                  s.handleError,
+		ReadBufferSize:                c.MaxHeader,
+		IdleTimeout:                   c.IdleTimeout,
+		MaxRequestBodySize:            1 << 62, // of streams; keyed bodies have a limit of their own
+		StreamRequestBody:             true,
+		CloseOnShutdown:               true,
+		DisablePreParseMultipartForm:  true,
+		DisableHeaderNamesNormalizing: true,
+		NoDefaultServerHeader:         true,
+		NoDefaultDate:                 true,
+		NoDefaultContentType:          true,
+		SecureErrorLogMessage:         true,
+		Logger:                        silent{},
+	}
+	return s, nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.ConnectTimeout <= 0 {
+		c.ConnectTimeout = 5 * time.Second
+	}
+	if c.MaxConns <= 0 {
+		c.MaxConns = 4096
+	}
+	if c.MaxRequestBody <= 0 {
+		c.MaxRequestBody = 1 << 20
+	}
+	if c.MaxResponseBody <= 0 {
+		c.MaxResponseBody = 1 << 20
+	}
+	if c.IdleTimeout <= 0 {
+		c.IdleTimeout = 2 * time.Minute
+	}
+	if c.MaxHeader <= 0 {
+		c.MaxHeader = 16 << 10
+	}
+	return c
+}
+
+// ParseBackend reads a backend's origin and returns its host:port.
+func ParseBackend(origin string) (addr string, isTLS bool, err error) {
+	u, err := url.Parse(origin)
+	switch {
+	case err != nil:
+		return "", false, fmt.Errorf("backend %q: %w", origin, err)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "", false, fmt.Errorf("backend %q: want http://host:port or https://host:port", origin)
+	case u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Path != "" && u.Path != "/":
+		return "", false, fmt.Errorf("backend %q: want an origin (scheme, host and port) and nothing else", origin)
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port), u.Scheme == "https", nil
+}
+
+func newUpstream(c *Config) (*upstream, error) {
+	addr, isTLS, err := ParseBackend(c.Backend)
+	if err != nil {
+		return nil, err
+	}
+	var tlsConfig *tls.Config
+	if isTLS {
+		host, _, _ := net.SplitHostPort(addr)
+		tlsConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	}
+	return &upstream{
+		timeout: c.BackendTimeout,
+		client: &fasthttp.HostClient{
+			Addr:               addr,
+			Dial:               dialer(c.ConnectTimeout, tlsConfig, c.Dial),
+			MaxConns:           c.MaxConns,
+			MaxConnWaitTimeout: c.ConnectTimeout,
+			ConnPoolStrategy:   fasthttp.LIFO,
+			ReadBufferSize:     16 << 10,
+			// This package sends without the client's own Do, which would
+			// repeat GET, HEAD and PUT; should it ever be called, it does not.
+			MaxIdemponentCallAttempts: 1,
+			RetryIfErr:                func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
+		},
+	}, nil
+}
+
+// Serve answers on ln until Shutdown. It may be called for several listeners.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.http.Serve(ln); err != nil {
+		return fmt.Errorf("serving on %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown stops accepting, closes idle connections and waits until every
+// request under way has been answered, or ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.ShutdownWithContext(ctx)
+	s.upstream.client.CloseIdleConnections()
+	if err != nil {
+		return fmt.Errorf("requests are still under way: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	start := time.Now()
+	var id identity
+	r := Request{Method: ctx.Method(), Path: pathOf(ctx)}
+	switch err := s.identify(&ctx.Request.Header, &id); {
+	case ctx.Request.Header.IsConnect():
+		s.fail(ctx, &problemMethod, nil, &r, nil)
+	case err != nil:
+		s.refuse(ctx, keyProblem(err), err, &r)
+	case id.keyed:
+		r.Keyed, r.Key = true, id.key
+		s.keyed(ctx, &id, &r)
+	default:
+		s.passThrough(ctx, &id, &r)
+	}
+	if s.config.Trace.Done != nil {
+		r.Duration = time.Since(start)
+		r.Remote = ctx.RemoteAddr().String()
+		s.config.Trace.Done(&r)
+	}
+}
+
+// fail answers with a problem.
+func (s *Server) fail(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, r *Request, err error) {
+	r.Outcome, r.Status, r.Err = p.outcome, p.status, err
+	writeProblem(ctx, p, key, "")
+}
+
+// refuse answers with a problem and its reason, of our own wording.
+func (s *Server) refuse(ctx *fasthttp.RequestCtx, p *problem, reason error, r *Request) {
+	r.Outcome, r.Status, r.Err = p.outcome, p.status, reason
+	writeProblem(ctx, p, nil, reason.Error())
+}
+
+// handleError answers what fasthttp could not read as a request.
+func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
+	p := problemRequestInvalid
+	var small *fasthttp.ErrSmallBuffer
+	var netErr net.Error
+	switch {
+	case errors.As(err, &small):
+		p.status, p.detail = fasthttp.StatusRequestHeaderFieldsTooLarge, "The request's header is too large."
+	case errors.As(err, &netErr) && netErr.Timeout():
+		p.status, p.detail = fasthttp.StatusRequestTimeout, "The request did not arrive in time; nothing was forwarded."
+	}
+	writeProblem(ctx, &p, nil, "")
+	if s.config.Trace.Done != nil {
+		s.config.Trace.Done(&Request{
+			Outcome: Refused, Status: p.status, Err: err, Remote: ctx.RemoteAddr().String(),
+		})
+	}
+}
+
+// pathOf is the target without its query.
+func pathOf(ctx *fasthttp.RequestCtx) []byte {
+	path, _, _ := bytes.Cut(ctx.Request.Header.RequestURI(), []byte{'?'})
+	return path
+}
+
+// silent: what fasthttp would log is traced.
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}

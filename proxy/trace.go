@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// Outcome is how a request was dealt with.
+type Outcome uint8
+
+// The outcomes. Every request has exactly one.
+const (
+	Passed             Outcome = iota // no key: forwarded as it was
+	Executed                          // forwarded under a lease, and answered by the backend
+	ReplayedLocal                     // answered from this process's memory
+	ReplayedStore                     // answered from the store
+	InProgress                        // 409: the first request is still running
+	Mismatch                          // 422: another payload or caller
+	Unknown                           // 409: may have executed, and is held
+	NotReplayable                     // 409: executed, but its response was too large to keep
+	Refused                           // 4xx: the request itself is at fault
+	StoreFailed                       // 500: the store could not answer; not forwarded
+	LeaseLost                         // 409: the lease was lost before forwarding
+	BackendUnreachable                // 502: nothing was sent
+	BackendBusy                       // 503: no connection was free; nothing was sent
+	BackendCut                        // 502: may have executed
+	BackendTimeout                    // 504: may have executed
+	lastOutcome
+)
+
+// Outcomes lists them.
+func Outcomes() []Outcome {
+	all := make([]Outcome, lastOutcome)
+	for i := range all {
+		all[i] = Outcome(i) //nolint:gosec // a handful
+	}
+	return all
+}
+
+// String is the outcome's name in logs and metrics.
+func (o Outcome) String() string {
+	names := [...]string{
+		"passed", "executed", "replayed-local", "replayed-store", "in-progress", "mismatch", "unknown",
+		"not-replayable", "refused", "store-failed", "lease-lost", "backend-unreachable", "backend-busy",
+		"backend-cut", "backend-timeout",
+	}
+	if int(o) < len(names) {
+		return names[o]
+	}
+	return "invalid"
+}
+
+// Request is what a trace is told of one request. Its byte slices belong to the
+// request and end with the call.
+type Request struct {
+	Outcome Outcome
+	Status  int
+	Method  []byte
+	Path    []byte // without its query, which may hold secrets
+	Remote  string // the client's address
+	Keyed   bool
+	Key     idem.Key
+	Attempt uint32
+	Ending  idem.Ending // Executed and the backend's failures, if Keyed
+	Err     error       // what went wrong, if anything did
+	// Duration is from the parsed header to the answer's hand-over; Backend is
+	// the part spent forwarding.
+	Duration, Backend time.Duration
+}
+
+// Trace is told what happens. Every field may be nil.
+type Trace struct {
+	// Done is called when a request's outcome is settled, before its answer is
+	// written.
+	Done func(*Request)
+}
