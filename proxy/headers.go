@@ -38,44 +38,61 @@ func isHopByHop(name []byte) bool {
 	return false
 }
 
-// prepare makes the client's request fit to be sent to the backend: what ends at
-// this hop goes, what says where the request came from is added.
-func (s *Server) prepare(ctx *fasthttp.RequestCtx, id *identity) {
-	req := &ctx.Request
-	h := &req.Header
-	for _, name := range id.drop {
-		h.DelBytes(name)
+// outgoing is the request as it goes to the backend: the client's fields in
+// their order and spelling, without those that end at this hop, and with those
+// that say where it came from. The body is the client's, by reference. It is
+// made anew, since deleting a field from a fasthttp header reorders the others.
+// Release it with fasthttp.ReleaseRequest.
+func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Request {
+	in, out := &ctx.Request, fasthttp.AcquireRequest()
+	h := &out.Header
+	h.DisableNormalizing()
+	h.DisableSpecialHeader()
+	h.SetMethodBytes(in.Header.Method())
+	h.SetRequestURIBytes(in.Header.RequestURI())
+	h.AddBytesV("Host", in.Header.Host())
+	for name, value := range in.Header.AllInOrder() {
+		if !id.drops(name) {
+			h.AddBytesKV(name, value)
+		}
 	}
-	h.ResetConnectionClose() // about our connection with the client
-	h.SetProtocol("HTTP/1.1")
-	h.SetNoDefaultContentType(true)
-	req.UseHostHeader = true
-	req.URI().DisablePathNormalizing = true
-	s.addForwarded(ctx, id)
+	s.addForwarded(ctx, id, h)
+	if stream := ctx.RequestBodyStream(); stream != nil {
+		out.SetBodyStream(stream, max(in.Header.ContentLength(), -1))
+	} else {
+		out.SetBodyRaw(in.Body())
+	}
+	return out
 }
 
 // addForwarded says where the request came from. X-Forwarded-For grows by the
 // client's address; X-Forwarded-Proto and -Host are ours to say unless a proxy
 // in front is trusted with them. Via is RFC 9110 section 7.6.3.
-func (s *Server) addForwarded(ctx *fasthttp.RequestCtx, id *identity) {
-	h := &ctx.Request.Header
+func (s *Server) addForwarded(ctx *fasthttp.RequestCtx, id *identity, h *fasthttp.RequestHeader) {
 	var buf [128]byte
-	h.SetBytesV("X-Forwarded-For", appendIP(appendList(buf[:0], id.forwardedFor), ctx.RemoteAddr()))
-	h.SetBytesV("Via", append(appendList(buf[:0], id.via), "1.1 idemproxy"...))
+	h.AddBytesV("X-Forwarded-For", appendIP(appendList(buf[:0], id.forwardedFor), ctx.RemoteAddr()))
+	h.AddBytesV("Via", append(appendList(buf[:0], id.via), "1.1 idemproxy"...))
 
 	proto, host := id.forwardedProto, id.forwardedHost
 	if !s.config.TrustForwarded || len(proto) == 0 {
-		proto = []byte("http")
+		proto = schemeHTTP
 		if ctx.IsTLS() {
-			proto = []byte("https")
+			proto = schemeHTTPS
 		}
 	}
 	if !s.config.TrustForwarded || len(host) == 0 {
-		host = h.Host()
+		host = ctx.Request.Header.Host()
 	}
-	h.SetBytesV("X-Forwarded-Proto", proto)
-	h.SetBytesV("X-Forwarded-Host", host)
+	h.AddBytesV("X-Forwarded-Proto", proto)
+	h.AddBytesV("X-Forwarded-Host", host)
 }
+
+//nolint:gochecknoglobals // constants, of a kind that Go has no word for
+var (
+	schemeHTTP, schemeHTTPS = []byte("http"), []byte("https")
+	contentLength           = []byte("Content-Length")
+	replayed, yes           = []byte(headerReplay), []byte("true")
+)
 
 // appendList starts a list with what was there.
 func appendList(dst, before []byte) []byte {
@@ -95,38 +112,39 @@ func appendIP(dst []byte, addr net.Addr) []byte {
 }
 
 // cleanResponse removes from the backend's response what concerned the
-// connection with the backend only.
-func cleanResponse(h *fasthttp.ResponseHeader) {
-	var drop [][]byte
+// connection with the backend only. The fields that stay keep their order, which
+// fasthttp's own deletion would not do: where there is something to remove, the
+// header is written and read anew.
+func cleanResponse(resp *fasthttp.Response) error {
+	h := &resp.Header
+	var nominated []byte
+	dirty := false
 	for name, value := range h.All() {
-		switch {
-		case equalFold(name, "Connection"):
-			for token := range bytes.SplitSeq(value, []byte{','}) {
-				if token = bytes.TrimSpace(token); len(token) > 0 && !endToEndAlways(token) {
-					drop = append(drop, bytes.Clone(token))
-				}
-			}
-			drop = append(drop, bytes.Clone(name))
-		case isHopByHop(name) && !equalFold(name, "Trailer"):
-			drop = append(drop, bytes.Clone(name))
+		if equalFold(name, "Connection") {
+			nominated = append(append(nominated, value...), ',')
 		}
+		dirty = dirty || isHopByHop(name)
 	}
-	for _, name := range drop {
-		delFold(h, name)
+	if !dirty {
+		return nil
 	}
+	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
+	defer parsers.Put(p)
+	p.begin(h.StatusCode(), h.StatusMessage())
+	for name, value := range h.All() {
+		if isHopByHop(name) || listHas(nominated, name) && !endToEndAlways(name) {
+			continue
+		}
+		p.field(name, value)
+	}
+	err := p.read(h)
 	h.ResetConnectionClose()
+	return err
 }
 
-func delFold(h *fasthttp.ResponseHeader, name []byte) {
-	var spellings [][]byte
-	for n := range h.All() {
-		if bytes.EqualFold(n, name) {
-			spellings = append(spellings, bytes.Clone(n))
-		}
-	}
-	for _, n := range spellings {
-		h.DelBytes(n)
-	}
+// endToEndAlways: what frames or describes a message cannot be nominated away.
+func endToEndAlways(name []byte) bool {
+	return equalFold(name, "Content-Length") || equalFold(name, "Content-Type")
 }
 
 // appendFields appends the fields of a cleaned response that a replay repeats:
@@ -157,10 +175,20 @@ func (s *Server) replay(ctx *fasthttp.RequestCtx, r *idem.Response) error {
 	resp := &ctx.Response
 	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
 	defer parsers.Put(p)
-	if err := p.parse(&resp.Header, r); err != nil {
+	p.begin(r.Status, nil)
+	counted := r.Status == fasthttp.StatusNoContent || r.Status == fasthttp.StatusNotModified
+	for _, f := range r.Header {
+		counted = counted || equalFold(f.Name, "Content-Length") // of a response to HEAD
+		p.field(f.Name, f.Value)
+	}
+	if !counted {
+		var digits [20]byte
+		p.field(contentLength, strconv.AppendInt(digits[:0], int64(len(r.Body)), 10))
+	}
+	p.field(replayed, yes)
+	if err := p.read(&resp.Header); err != nil {
 		return err
 	}
-	resp.Header.Set(headerReplay, "true")
 	resp.Header.ResetConnectionClose()
 	if ctx.IsHead() {
 		resp.SkipBody = true
@@ -180,31 +208,28 @@ type headerParser struct {
 //nolint:gochecknoglobals // a pool is made to be shared
 var parsers = sync.Pool{New: func() any { return &headerParser{reader: bufio.NewReaderSize(nil, 4<<10)} }}
 
-func (p *headerParser) parse(h *fasthttp.ResponseHeader, r *idem.Response) error {
+func (p *headerParser) begin(status int, reason []byte) {
 	b := append(p.text[:0], "HTTP/1.1 "...)
-	b = strconv.AppendInt(b, int64(r.Status), 10)
-	b = append(b, " \r\n"...)
-	counted := r.Status == fasthttp.StatusNoContent || r.Status == fasthttp.StatusNotModified
-	for _, f := range r.Header {
-		counted = counted || equalFold(f.Name, "Content-Length") // of a response to HEAD
-		b = append(b, f.Name...)
-		b = append(b, ": "...)
-		b = append(b, f.Value...)
-		b = append(b, "\r\n"...)
-	}
-	if !counted {
-		b = append(b, "Content-Length: "...)
-		b = strconv.AppendInt(b, int64(len(r.Body)), 10)
-		b = append(b, "\r\n"...)
-	}
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(append(b, ' '), reason...)
 	p.text = append(b, "\r\n"...)
+}
+
+func (p *headerParser) field(name, value []byte) {
+	b := append(append(p.text, name...), ": "...)
+	p.text = append(append(b, value...), "\r\n"...)
+}
+
+// read parses what was written into h.
+func (p *headerParser) read(h *fasthttp.ResponseHeader) error {
+	p.text = append(p.text, "\r\n"...)
 	if len(p.text) > p.reader.Size() {
 		p.reader = bufio.NewReaderSize(nil, len(p.text))
 	}
 	p.source.Reset(p.text)
 	p.reader.Reset(&p.source)
 	if err := h.Read(p.reader); err != nil {
-		return fmt.Errorf("the stored header: %w", err)
+		return fmt.Errorf("the response's header: %w", err)
 	}
 	return nil
 }

@@ -39,10 +39,7 @@ type identity struct {
 	key     idem.Key
 	binding idem.Binding
 
-	// drop holds the names, as spelled, of the fields that are not forwarded
-	// as they are: those that end at this hop and those that are rewritten.
-	drop           [][]byte
-	dropSpace      [8][]byte
+	nominated      []byte // by Connection, as a list
 	forwardedFor   []byte
 	forwardedProto []byte
 	forwardedHost  []byte
@@ -51,35 +48,28 @@ type identity struct {
 
 // seen is what identify collects on its way through the header.
 type seen struct {
-	nominated, scope []byte
-	values           [2][]byte // keys
-	more             [][]byte  // further keys
-	n                int       // how many keys
-	bound            bool
+	scope  []byte
+	values [2][]byte // keys
+	more   [][]byte  // further keys
+	n      int       // how many keys
+	bound  bool
 }
 
 // identify reads the header once. Names are compared without case, values are
 // taken as they are.
 func (s *Server) identify(h *fasthttp.RequestHeader, id *identity) error {
 	var found seen
-	id.drop = id.dropSpace[:0]
 	for name, value := range h.AllInOrder() {
 		switch {
 		case equalFold(name, headerKey), equalFold(name, headerKeyOld):
 			found.addKey(value)
-		case equalFold(name, "Connection"):
-			found.nominated = append(append(found.nominated, value...), ',')
-			id.drop = append(id.drop, name)
-		case isHopByHop(name):
-			id.drop = append(id.drop, name)
-		case id.rewritten(name, value):
-			id.drop = append(id.drop, name)
 		case s.config.ScopeHeader != "" && equalFold(name, s.config.ScopeHeader):
 			found.scope = value
+		default:
+			id.collect(name, value)
 		}
 		found.bound = found.bound || s.binds(name)
 	}
-	id.drop = appendNominated(id.drop, h, found.nominated)
 	if err := id.parseKeys(&found); err != nil {
 		return err
 	}
@@ -104,37 +94,53 @@ func (f *seen) addKey(value []byte) {
 	f.n++
 }
 
-// rewritten collects the fields that prepare writes anew, repeats joined (RFC
-// 9110 section 5.3).
-func (id *identity) rewritten(name, value []byte) bool {
+// collect keeps what outgoing writes anew, repeats joined (RFC 9110 section 5.3).
+func (id *identity) collect(name, value []byte) {
 	var to *[]byte
-	switch len(name) {
-	case 3:
-		if equalFold(name, "Via") {
-			to = &id.via
-		}
-	case 15:
-		if equalFold(name, "X-Forwarded-For") {
-			to = &id.forwardedFor
-		}
-	case 16:
-		if equalFold(name, "X-Forwarded-Host") {
-			to = &id.forwardedHost
-		}
-	case 17:
-		if equalFold(name, "X-Forwarded-Proto") {
-			to = &id.forwardedProto
-		}
-	}
-	if to == nil {
-		return false
+	switch {
+	case equalFold(name, "Via"):
+		to = &id.via
+	case equalFold(name, "Connection"):
+		to = &id.nominated
+	case equalFold(name, "X-Forwarded-For"):
+		to = &id.forwardedFor
+	case equalFold(name, "X-Forwarded-Host"):
+		to = &id.forwardedHost
+	case equalFold(name, "X-Forwarded-Proto"):
+		to = &id.forwardedProto
+	default:
+		return
 	}
 	if len(*to) == 0 {
 		*to = value
 	} else {
 		*to = bytes.Join([][]byte{*to, value}, []byte(", "))
 	}
-	return true
+}
+
+// drops says which of the client's fields do not go on as they are: those that
+// end at this hop (RFC 9110 section 7.6.1), and those that outgoing writes.
+// The idempotency key is end to end whatever Connection says, so that nobody can
+// strip it on the way to the backend.
+func (id *identity) drops(name []byte) bool {
+	switch {
+	case isHopByHop(name), equalFold(name, "Content-Length"), equalFold(name, "Host"), equalFold(name, "Via"),
+		equalFold(name, "X-Forwarded-For"), equalFold(name, "X-Forwarded-Host"), equalFold(name, "X-Forwarded-Proto"):
+		return true
+	case len(id.nominated) == 0, equalFold(name, headerKey), equalFold(name, headerKeyOld), equalFold(name, "Content-Type"):
+		return false
+	}
+	return listHas(id.nominated, name)
+}
+
+// listHas looks for a token in a comma-separated list.
+func listHas(list, name []byte) bool {
+	for token := range bytes.SplitSeq(list, []byte{','}) {
+		if bytes.EqualFold(bytes.TrimSpace(token), name) {
+			return true
+		}
+	}
+	return false
 }
 
 // parseKeys makes one key of all the values. Their quoted and bare spellings are
@@ -230,32 +236,6 @@ func (s *Server) bindingOf(h *fasthttp.RequestHeader) idem.Binding {
 		}
 	}
 	return sha256.Sum256(b)
-}
-
-// appendNominated adds the fields that Connection names (RFC 9110 section
-// 7.6.1). The idempotency key is end to end whatever Connection says, so that
-// nobody can strip it on the way to the backend.
-func appendNominated(drop [][]byte, h *fasthttp.RequestHeader, nominated []byte) [][]byte {
-	if len(nominated) == 0 {
-		return drop
-	}
-	for token := range bytes.SplitSeq(nominated, []byte{','}) {
-		token = bytes.TrimSpace(token)
-		if len(token) == 0 || equalFold(token, headerKey) || equalFold(token, headerKeyOld) {
-			continue
-		}
-		for name := range h.AllInOrder() {
-			if bytes.EqualFold(name, token) && !endToEndAlways(name) {
-				drop = append(drop, name)
-			}
-		}
-	}
-	return drop
-}
-
-// endToEndAlways: what frames or addresses a message cannot be nominated away.
-func endToEndAlways(name []byte) bool {
-	return equalFold(name, "Host") || equalFold(name, "Content-Length") || equalFold(name, "Content-Type")
 }
 
 // equalFold compares ASCII without case and without allocating.

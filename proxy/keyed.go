@@ -44,9 +44,11 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 
 // execute forwards under the lease, records what came of it, and answers.
 func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *identity, r *Request) {
-	s.prepare(ctx, id)
+	out := s.outgoing(ctx, id)
 	sent := time.Now()
-	e := s.upstream.do(&ctx.Request, &ctx.Response, s.config.MaxResponseBody)
+	e := s.upstream.do(out, &ctx.Response, s.config.MaxResponseBody)
+	fasthttp.ReleaseRequest(out)
+	e.clean(&ctx.Response)
 	if e.rest != nil && !s.readRest(ctx, &e) {
 		r.Backend = time.Since(sent)
 		s.streamLarge(ctx, attempt, &e, r)
@@ -59,7 +61,6 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *id
 		s.fail(ctx, exchangeProblem(&e, held), &id.key, r, e.err)
 		return
 	}
-	cleanResponse(&ctx.Response.Header)
 	var fields [24]idem.Field
 	r.Ending = attempt.Finish(idem.Answered, &idem.Response{
 		Status: ctx.Response.StatusCode(), Header: s.appendFields(fields[:0], &ctx.Response),
@@ -99,18 +100,20 @@ func (s *Server) answerStanding(ctx *fasthttp.RequestCtx, out *idem.Outcome, id 
 // arrived, so a client that leaves while sending leaves nothing behind.
 func (s *Server) readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer) (*problem, error) {
 	limit := s.config.MaxRequestBody
-	if ctx.Request.Header.ContentLength() > limit {
-		return &problemBodyTooLarge, nil
-	}
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
 		return nil, nil //nolint:nilnil // no problem
+	}
+	if ctx.Request.Header.ContentLength() > limit {
+		discard(stream)
+		return &problemBodyTooLarge, nil
 	}
 	n, err := body.ReadFrom(io.LimitReader(stream, int64(limit)+1))
 	switch {
 	case err != nil:
 		return &problemBodyBroken, err
 	case n > int64(limit):
+		discard(stream)
 		return &problemBodyTooLarge, nil
 	case ctx.Request.Header.ContentLength() >= 0 && n < int64(ctx.Request.Header.ContentLength()):
 		return &problemBodyBroken, io.ErrUnexpectedEOF
@@ -118,6 +121,13 @@ func (s *Server) readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuf
 	ctx.Request.SetBodyRaw(body.B)
 	return nil, nil //nolint:nilnil // no problem
 }
+
+// discard reads what a client goes on sending before it is refused: most clients
+// send all before they listen, and would see a broken connection instead of the
+// answer. What is longer than maxDiscard does.
+func discard(stream io.Reader) { _, _ = io.CopyN(io.Discard, stream, maxDiscard) }
+
+const maxDiscard = 8 << 20
 
 // readRest reads a response of unknown length into memory and reports whether it
 // fitted (or failed, which the exchange then says).
@@ -146,7 +156,6 @@ func (s *Server) readRest(ctx *fasthttp.RequestCtx, e *exchange) bool {
 
 // streamLarge answers with a response that is too large to keep.
 func (s *Server) streamLarge(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, e *exchange, r *Request) {
-	cleanResponse(&ctx.Response.Header)
 	kept := &idem.Response{
 		Status: ctx.Response.StatusCode(), Header: s.appendFields(nil, &ctx.Response), BodyOmitted: true,
 	}

@@ -203,7 +203,7 @@ func TestP2ReplayIsTheResponse(t *testing.T) {
 		case "/304":
 			c.Raw("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n")
 		case "/chunked":
-			c.Raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+			c.Raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\nX-A: 2\r\nX-A: 3\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
 		case "/close":
 			c.Raw("HTTP/1.1 200 OK\r\nX-A: 1\r\n\r\nuntil close")
 			_ = c.Close()
@@ -218,7 +218,7 @@ func TestP2ReplayIsTheResponse(t *testing.T) {
 			_, _ = fmt.Sscanf(q.URL.Path, "/%d", &status)
 			c.Answer(status, "body of "+q.URL.Path,
 				"Content-Type: text/plain; charset=latin1", "Location: /there", "x-lower: 1",
-				"X-Repeat: b", "X-Repeat: a", "X-Repeat: b", "Date: Mon, 02 Jan 2006 15:04:05 GMT",
+				"X-Repeat: c", "X-Repeat: a", "X-Repeat: b", "Date: Mon, 02 Jan 2006 15:04:05 GMT",
 				"Set-Cookie: secret=1", "Connection: X-Hop", "X-Hop: 1", "Keep-Alive: 5")
 		}
 	})
@@ -232,6 +232,11 @@ func TestP2ReplayIsTheResponse(t *testing.T) {
 			second := r.do(method, path, key, "payload")
 			third := r.do(method, path, key, "payload")
 			r.executions(key, 1)
+			for field, want := range map[string]string{"X-Repeat": "[c a b]", "X-A": "[1 2 3]"} {
+				if got := fmt.Sprint(first.Header.Values(field)); len(got) > 3 && got != want {
+					t.Errorf("%s: %s came as %s, want %s", key, field, got, want)
+				}
+			}
 			for _, a := range []answer{second, third} {
 				if a.StatusCode != first.StatusCode || a.body != first.body {
 					t.Errorf("%s: replayed %d %q, was %d %q", key, a.StatusCode, a.body, first.StatusCode, first.body)

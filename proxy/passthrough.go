@@ -15,13 +15,14 @@ const passBuffer = 64 << 10
 // passThrough forwards a request without a key. It may be sent once only, too: a
 // client that wants safe retries sends a key.
 func (s *Server) passThrough(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
-	s.prepare(ctx, id)
-	e := s.upstream.do(&ctx.Request, &ctx.Response, passBuffer)
+	out := s.outgoing(ctx, id)
+	e := s.upstream.do(out, &ctx.Response, passBuffer)
+	fasthttp.ReleaseRequest(out)
+	e.clean(&ctx.Response)
 	if e.err != nil {
 		s.fail(ctx, exchangeProblem(&e, false), nil, r, e.err)
 		return
 	}
-	cleanResponse(&ctx.Response.Header)
 	if e.rest != nil {
 		ctx.Response.ImmediateHeaderFlush = true
 		ctx.Response.SetBodyStream(e.rest, max(e.rest.length, -1))

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"time"
@@ -222,6 +223,8 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	var small *fasthttp.ErrSmallBuffer
 	var netErr net.Error
 	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF): // after the header, or nobody would listen
+		p = problemBodyBroken
 	case errors.As(err, &small):
 		p.status, p.detail = fasthttp.StatusRequestHeaderFieldsTooLarge, "The request's header is too large."
 	case errors.As(err, &netErr) && netErr.Timeout():

@@ -54,6 +54,20 @@ func (e *exchange) fail(sent idem.Sent, err error) {
 	e.timeout = !e.deadline.IsZero() && !time.Now().Before(e.deadline)
 }
 
+// clean takes the hop-by-hop fields off the response.
+func (e *exchange) clean(resp *fasthttp.Response) {
+	if e.err != nil {
+		return
+	}
+	if err := cleanResponse(resp); err != nil {
+		if e.rest != nil {
+			e.rest.end(false)
+			e.rest = nil
+		}
+		e.fail(idem.MayHaveExecuted, err)
+	}
+}
+
 // do sends req and reads the response's header, and its body if that is known
 // to have at most buffer bytes.
 func (u *upstream) do(req *fasthttp.Request, resp *fasthttp.Response, buffer int) (e exchange) {
