@@ -1,0 +1,96 @@
+// Package admin is the operator's listener: health, and whatever handlers app
+// hangs in (metrics). It is net/http, apart from the traffic that it watches.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Check is one condition of being ready.
+type Check struct {
+	Name string
+	// Ask returns nil if the condition holds.
+	Ask func(ctx context.Context) error
+}
+
+// Config says what the listener serves.
+type Config struct {
+	// Metrics answers /metrics.
+	Metrics http.Handler
+	// Checks must all hold for /readyz to say 200.
+	Checks []Check
+	// CheckTimeout bounds them together. Default 3 s.
+	CheckTimeout time.Duration
+}
+
+// Server is the admin listener's server.
+type Server struct {
+	config   Config
+	draining atomic.Bool
+	http     *http.Server
+}
+
+// New makes a server; it starts with Serve.
+func New(c Config) *Server {
+	if c.CheckTimeout <= 0 {
+		c.CheckTimeout = 3 * time.Second
+	}
+	s := &Server{config: c}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", c.Metrics)
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	return s
+}
+
+// Serve answers on ln until Close.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.http.Serve(ln); err != nil && err != http.ErrServerClosed { //nolint:errorlint // documented to be returned bare
+		return fmt.Errorf("the admin listener: %w", err)
+	}
+	return nil
+}
+
+// Drain makes /readyz say 503 from now on.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Close ends it at once.
+func (s *Server) Close() error { return s.http.Close() } //nolint:wrapcheck // nothing to add
+
+// healthz says that the process is alive, which it shows by answering.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, map[string]any{"status": "alive"})
+}
+
+// readyz says whether new requests should be sent here, and why not.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.config.CheckTimeout)
+	defer cancel()
+	status, word := http.StatusOK, "ready"
+	checks := map[string]string{}
+	for _, c := range s.config.Checks {
+		checks[c.Name] = "ok"
+		if err := c.Ask(ctx); err != nil {
+			checks[c.Name] = err.Error()
+			status, word = http.StatusServiceUnavailable, "not ready"
+		}
+	}
+	if s.draining.Load() {
+		status, word = http.StatusServiceUnavailable, "draining"
+	}
+	answer(w, status, map[string]any{"status": word, "checks": checks})
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client left, or nothing
+}

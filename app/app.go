@@ -1,0 +1,254 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/admin"
+	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/estore"
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/backend"
+	"github.com/idemproxy/idemproxy/metrics"
+	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/rstore"
+)
+
+// App is one proxy, listening from New on and answering from Run on.
+type App struct {
+	config config.Config
+	log    zerolog.Logger
+	store  idem.Store
+	engine *idem.Engine
+	proxy  *proxy.Server
+	admin  *admin.Server
+
+	listener, adminListener, demoListener net.Listener
+}
+
+// New builds a proxy and opens its listeners. Whoever gets one must Run it.
+func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	a := &App{config: c, log: log}
+	defer func() {
+		if err != nil {
+			a.closeAll()
+		}
+	}()
+	if err = a.listen(); err != nil {
+		return nil, err
+	}
+	if a.store, err = openStore(&c, log); err != nil {
+		return nil, err
+	}
+	m, registry := metrics.New(), prometheus.NewRegistry()
+	if err = m.Register(registry); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	m.Build.WithLabelValues(Version(), goVersion()).Set(1)
+	o := newObserver(m, log)
+	a.engine = idem.NewEngine(idem.Config{Store: a.store, Trace: o.engineTrace()})
+	a.proxy, err = proxy.New(proxyConfig(&c, a.engine, o))
+	if err != nil {
+		return nil, fmt.Errorf("the proxy: %w", err)
+	}
+	a.admin = admin.New(admin.Config{
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Checks: []admin.Check{
+			{Name: "store", Ask: a.store.Ping},
+			{Name: "backend", Ask: backendCheck(c.Backend)},
+		},
+	})
+	return a, nil
+}
+
+func proxyConfig(c *config.Config, engine *idem.Engine, o *observer) proxy.Config {
+	return proxy.Config{
+		Engine: engine,
+		Policy: idem.Policy{
+			TTL: c.LockTTL, Heartbeat: c.Heartbeat, Retention: c.Retention, OnAmbiguous: c.OnAmbiguous,
+		},
+		Backend: c.Backend, BackendTimeout: c.BackendTimeout, ConnectTimeout: c.ConnectTimeout, MaxConns: c.MaxConns,
+		MaxRequestBody: int(c.MaxRequestBody), MaxResponseBody: int(c.MaxResponseBody),
+		RequireKey: c.RequireKey, BindHeaders: c.Bind, ScopeHeader: c.ScopeHeader, NotReplayed: c.NotReplayed,
+		TrustForwarded: c.TrustForwarded, Trace: o.proxyTrace(),
+	}
+}
+
+func (a *App) listen() (err error) {
+	if a.listener, err = net.Listen("tcp", a.config.Listen); err != nil {
+		return fmt.Errorf("--listen %s: %w", a.config.Listen, err)
+	}
+	if a.config.Admin != "" {
+		if a.adminListener, err = net.Listen("tcp", a.config.Admin); err != nil {
+			return fmt.Errorf("--admin %s: %w", a.config.Admin, err)
+		}
+	}
+	if a.config.Demo {
+		addr, _, err := proxy.ParseBackend(a.config.Backend)
+		if err != nil {
+			return err //nolint:wrapcheck // it says what it is about
+		}
+		if a.demoListener, err = net.Listen("tcp", addr); err != nil {
+			return fmt.Errorf("--demo: the demo backend cannot listen on %s: %w", addr, err)
+		}
+	}
+	return nil
+}
+
+func openStore(c *config.Config, log zerolog.Logger) (idem.Store, error) {
+	dir, embedded := strings.CutPrefix(c.Store, "embedded:")
+	if !embedded {
+		store, err := rstore.New(rstore.Config{
+			URL: c.Store, Namespace: c.Namespace, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("--store %s: %w", config.Redact(c.Store), err)
+		}
+		return store, nil
+	}
+	if dir == "" {
+		var err error
+		if dir, err = userDataDir(); err != nil {
+			return nil, fmt.Errorf("--store embedded: has no directory to use: %w", err)
+		}
+	}
+	store, err := estore.New(estore.Config{Dir: dir, CacheBytes: int64(c.CacheSize), Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("--store %s: %w", c.Store, err)
+	}
+	return store, nil
+}
+
+// userDataDir is where a user's programs keep data, by the XDG convention.
+func userDataDir() (string, error) {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "idemproxy"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err //nolint:wrapcheck // the caller says what for
+	}
+	return filepath.Join(home, ".local", "share", "idemproxy"), nil
+}
+
+// backendCheck asks whether the backend takes connections.
+func backendCheck(origin string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		addr, _, err := proxy.ParseBackend(origin)
+		if err != nil {
+			return err //nolint:wrapcheck // it says what it is about
+		}
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return err //nolint:wrapcheck // shown beside the check's name
+		}
+		return conn.Close() //nolint:wrapcheck // shown beside the check's name
+	}
+}
+
+// URL is where clients reach the proxy.
+func (a *App) URL() string { return "http://" + reachable(a.listener.Addr()) }
+
+// AdminURL is where the operator does; empty if nowhere.
+func (a *App) AdminURL() string {
+	if a.adminListener == nil {
+		return ""
+	}
+	return "http://" + reachable(a.adminListener.Addr())
+}
+
+// reachable names an address that can be connected to from here.
+func reachable(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// Run serves until ctx ends, then drains: readiness goes, no connection is taken
+// any more, requests under way are finished and stored. It returns nil if all of
+// them were.
+func (a *App) Run(ctx context.Context) error {
+	defer a.closeAll()
+	failed := make(chan error, 3)
+	serve := func(f func() error) { go func() { failed <- f() }() }
+	if a.demoListener != nil {
+		demo := backend.New()
+		go func() { _ = demo.Serve(a.demoListener) }() // ends with its listener
+	}
+	if a.adminListener != nil {
+		serve(func() error { return a.admin.Serve(a.adminListener) })
+	}
+	serve(func() error { return a.proxy.Serve(a.listener) })
+	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.listener.Addr().String()).
+		Str("backend", a.config.Backend).Str("store", config.Redact(a.config.Store)).Str("admin", a.AdminURL()).
+		Bool("demo", a.config.Demo).Msg("ready for requests")
+	select {
+	case err := <-failed:
+		if err != nil {
+			return err
+		}
+		return errors.New("a listener ended by itself")
+	case <-ctx.Done():
+	}
+	return a.drain()
+}
+
+func (a *App) drain() error {
+	a.log.Info().Str("event", "draining").Dur("at_most", a.config.DrainTimeout).
+		Msg("finishing the requests under way")
+	a.admin.Drain()
+	ctx, cancel := context.WithCancel(context.Background())
+	if a.config.DrainTimeout > 0 {
+		ctx, cancel = context.WithTimeout(context.Background(), a.config.DrainTimeout)
+	}
+	defer cancel()
+	err := a.proxy.Shutdown(ctx)
+
+	// What the store has not taken yet gets a last chance.
+	settle, cancelSettle := context.WithTimeout(context.Background(), settleAtEnd)
+	defer cancelSettle()
+	a.engine.Close(settle)
+	if err != nil {
+		return fmt.Errorf("stopped after --drain-timeout: %w", err)
+	}
+	a.log.Info().Str("event", "stopped").Msg("every request was finished")
+	return nil
+}
+
+const settleAtEnd = 5 * time.Second
+
+func (a *App) closeAll() {
+	for _, ln := range []net.Listener{a.listener, a.adminListener, a.demoListener} {
+		if ln != nil {
+			_ = ln.Close()
+		}
+	}
+	if a.admin != nil {
+		_ = a.admin.Close()
+	}
+	if a.store != nil {
+		if err := a.store.Close(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			a.log.Error().Str("event", "close_failed").Err(err).Msg("the store did not close cleanly")
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/idemproxy/idemproxy/config"
+)
+
+// Exit codes.
+const (
+	ExitOK     = 0
+	ExitFailed = 1 // it ran, and failed
+	ExitUsage  = 2 // the command line or the configuration is wrong
+)
+
+// Main runs the command line and returns the exit code. ctx ends when the
+// process is asked to stop.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg := config.Default()
+	root := serveCommand("idemproxy", &cfg, stderr)
+	serve := serveCommand("serve", &cfg, stderr)
+	serve.Short = "Run the proxy (what idemproxy does without a command)"
+	root.AddCommand(serve, configCommand(&cfg), versionCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var failed failure
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.As(err, &failed):
+		_, _ = fmt.Fprintln(stderr, "idemproxy:", err)
+		return ExitFailed
+	}
+	_, _ = fmt.Fprintf(stderr, "idemproxy: %v\nRun `idemproxy --help` for the settings.\n", err)
+	return ExitUsage
+}
+
+// failure is an error of running, as opposed to one of asking.
+type failure struct{ error }
+
+func (f failure) Unwrap() error { return f.error }
+
+// Version is the module's version, or the commit that it was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	version := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 && (version == "" || version == "(devel)") {
+			version = s.Value[:12]
+		}
+	}
+	if version == "" {
+		return "devel"
+	}
+	return version
+}
+
+func goVersion() string { return runtime.Version() }
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(c.OutOrStdout(), "idemproxy %s %s %s/%s\n", Version(), goVersion(), runtime.GOOS, runtime.GOARCH)
+			return err //nolint:wrapcheck // nothing to add
+		},
+	}
+}
+
+func configCommand(cfg *config.Config) *cobra.Command {
+	c := &cobra.Command{
+		Use: "config", Short: "Check the settings and print them as a YAML file", Args: cobra.NoArgs,
+		Long: "Reads the settings as serve would, and prints them as a YAML file that --config takes,\n" +
+			"each with its meaning and where it was set.",
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	load := addSettings(c, cfg)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		origin, err := load()
+		if err != nil {
+			return err
+		}
+		return config.Print(c.OutOrStdout(), c.Flags(), origin) //nolint:wrapcheck // it says what it is about
+	}
+	return c
+}
+
+// addSettings gives a command the settings, and returns what reads them.
+func addSettings(c *cobra.Command, cfg *config.Config) func() (config.Origin, error) {
+	var file string
+	c.Flags().SortFlags = false
+	c.Flags().StringVarP(&file, "config", "c", "", "YAML file of settings, as printed by idemproxy config")
+	c.Flags().AddFlagSet(cfg.Flags())
+	return func() (config.Origin, error) {
+		if file == "" {
+			file = os.Getenv(config.EnvPrefix + "CONFIG")
+		}
+		return config.Load(cfg, c.Flags(), file, os.Environ()) //nolint:wrapcheck // it says what it is about
+	}
+}
+
+// newLogger writes for people on a terminal, JSON otherwise.
+func newLogger(w io.Writer, c *config.Config) zerolog.Logger {
+	level, _ := zerolog.ParseLevel(c.LogLevel) // validated
+	console := c.LogFormat == "console"
+	if f, ok := w.(*os.File); ok && c.LogFormat == "auto" {
+		console = isatty.IsTerminal(f.Fd())
+	}
+	if console {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000"}
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}

@@ -1,0 +1,153 @@
+package app
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/metrics"
+	"github.com/idemproxy/idemproxy/proxy"
+)
+
+// observer turns what the rooms trace into metrics and log lines. The collectors
+// of each label are looked up once, since the hot path has no time for it.
+type observer struct {
+	metrics *metrics.Metrics
+	log     zerolog.Logger
+
+	outcomes   []prometheus.Counter
+	causes     []prometheus.Counter
+	storeTime  []prometheus.Observer
+	storeFails []prometheus.Counter
+	local      prometheus.Counter
+	stored     prometheus.Counter
+}
+
+func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
+	o := &observer{
+		metrics: m, log: log,
+		local: m.CacheHits.WithLabelValues("local"), stored: m.CacheHits.WithLabelValues("store"),
+	}
+	for _, outcome := range proxy.Outcomes() {
+		o.outcomes = append(o.outcomes, m.Requests.WithLabelValues(outcome.String()))
+	}
+	for cause := idem.CauseNothingSent; cause <= idem.CauseAmbiguous; cause++ {
+		o.causes = append(o.causes, m.Releases.WithLabelValues(cause.String()))
+	}
+	for e := idem.EventAcquire; e <= idem.EventHold; e++ {
+		o.storeTime = append(o.storeTime, m.StoreSeconds.WithLabelValues(e.String()))
+		o.storeFails = append(o.storeFails, m.StoreErrors.WithLabelValues(e.String()))
+	}
+	return o
+}
+
+func (o *observer) engineTrace() idem.Trace {
+	m := o.metrics
+	return idem.Trace{
+		StoreCall:    o.storeCall,
+		Acquired:     o.acquired,
+		LeaseStarted: m.LeasesInFlight.Inc,
+		LeaseEnded:   m.LeasesInFlight.Dec,
+		Renewed:      func(n int) { m.Renewals.Add(float64(n)) },
+		LeaseLost:    o.leaseLost,
+		Stored: func(_ idem.Key, bytes int) {
+			m.Stored.Inc()
+			m.StoredBytes.Add(float64(bytes))
+		},
+		Released: func(_ idem.Key, cause idem.ReleaseCause) { o.causes[cause].Inc() },
+		Held: func(k idem.Key) {
+			m.Held.Inc()
+			o.event(zerolog.WarnLevel, "key_held", k).Msg("the outcome is unknown; the key is held until it is resolved")
+		},
+		Deferred: func(k idem.Key, e idem.Event) {
+			m.Deferred.Inc()
+			o.event(zerolog.WarnLevel, "ending_deferred", k).Str("operation", e.String()).
+				Msg("the store did not take it; trying again")
+		},
+		Dropped: func(k idem.Key, e idem.Event, err error) {
+			m.Dropped.Inc()
+			o.event(zerolog.ErrorLevel, "ending_dropped", k).Str("operation", e.String()).Err(err).
+				Msg("the store never took it: a retry with this key may execute again")
+		},
+	}
+}
+
+func (o *observer) storeCall(e idem.Event, d time.Duration, err error) {
+	o.storeTime[e].Observe(d.Seconds())
+	if err != nil && !errors.Is(err, idem.ErrLeaseLost) {
+		o.storeFails[e].Inc()
+	}
+}
+
+func (o *observer) acquired(_ idem.Key, out idem.Outcome) {
+	switch out.Kind {
+	case idem.VerdictAcquired, idem.VerdictYours:
+		o.metrics.CacheMisses.Inc()
+	case idem.VerdictInProgress:
+		o.metrics.Contentions.Inc()
+	case idem.VerdictCompleted:
+		if out.Local {
+			o.local.Inc()
+		} else {
+			o.stored.Inc()
+		}
+	default:
+	}
+}
+
+func (o *observer) leaseLost(k idem.Key, attempt uint32, at idem.Event) {
+	o.metrics.LeasesLost.Inc()
+	o.event(zerolog.ErrorLevel, "lease_lost", k).Uint32("attempt", attempt).Str("at", at.String()).
+		Msg("the lease is not ours any more: somebody else may be executing the same operation")
+}
+
+func (o *observer) event(level zerolog.Level, name string, k idem.Key) *zerolog.Event {
+	return o.key(o.log.WithLevel(level).Str("event", name), k)
+}
+
+// key names the key by its digest; at debug level as the client wrote it, too.
+func (o *observer) key(e *zerolog.Event, k idem.Key) *zerolog.Event {
+	e = e.Stringer("key", k)
+	if o.log.GetLevel() <= zerolog.DebugLevel {
+		e = e.Str("key_value", k.Value()).Str("key_scope", k.Scope())
+	}
+	return e
+}
+
+func (o *observer) proxyTrace() proxy.Trace { return proxy.Trace{Done: o.request} }
+
+// request counts and logs: one line a request, at info, or at warn where the
+// proxy or the backend failed.
+func (o *observer) request(r *proxy.Request) {
+	o.outcomes[r.Outcome].Inc()
+	o.metrics.RequestSeconds.Observe(r.Duration.Seconds())
+	if r.Backend > 0 {
+		o.metrics.BackendSeconds.Observe(r.Backend.Seconds())
+	}
+	level := zerolog.InfoLevel
+	if r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed {
+		level = zerolog.WarnLevel
+	}
+	e := o.log.WithLevel(level)
+	if !e.Enabled() || o.log.GetLevel() > level {
+		return
+	}
+	e = e.Str("event", "request").Stringer("outcome", r.Outcome).Int("status", r.Status).
+		Bytes("method", r.Method).Bytes("path", r.Path).Str("remote", r.Remote).Dur("ms", r.Duration)
+	if r.Keyed {
+		e = o.key(e, r.Key)
+		if r.Attempt > 0 {
+			e = e.Uint32("attempt", r.Attempt)
+		}
+	}
+	if r.Backend > 0 {
+		e = e.Dur("backend_ms", r.Backend).Stringer("ending", r.Ending)
+	}
+	if r.Err != nil {
+		e = e.AnErr("error", r.Err)
+	}
+	e.Send()
+}

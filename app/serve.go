@@ -1,0 +1,44 @@
+package app
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/idemproxy/idemproxy/config"
+)
+
+func serveCommand(use string, cfg *config.Config, stderr io.Writer) *cobra.Command {
+	c := &cobra.Command{
+		Use:   use,
+		Short: "An idempotency proxy: retries with the same key never execute twice",
+		Long: `IdemProxy stands between clients and a backend. A request with an
+Idempotency-Key (or X-Idempotency-Key) is forwarded once; every retry with the
+same key and payload gets the stored response. Requests without a key pass
+through.
+
+Each setting can be given as a flag, as an environment variable (IDEMPROXY_ and
+the name in capitals: IDEMPROXY_LOCK_TTL) or in a YAML file (lock_ttl: 30s); a
+flag wins over the environment, which wins over the file.`,
+		Example: `  idemproxy --backend http://127.0.0.1:3000
+  idemproxy --store redis://127.0.0.1:6379/0 --on-ambiguous hold
+  idemproxy --demo        # with a demo backend, to try it out`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	load := addSettings(c, cfg)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if _, err := load(); err != nil {
+			return err
+		}
+		a, err := New(*cfg, newLogger(stderr, cfg))
+		if err != nil {
+			return failure{err}
+		}
+		if err := a.Run(c.Context()); err != nil {
+			return failure{err}
+		}
+		return nil
+	}
+	return c
+}

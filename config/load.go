@@ -1,0 +1,203 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/spf13/pflag"
+)
+
+// Origin says where each setting that is not a default came from: "--listen",
+// "IDEMPROXY_LISTEN" or "file.yaml:3".
+type Origin map[string]string
+
+// Load fills c. flags is c.Flags(), already parsed; file may be empty. Later
+// sources win: the file, then the environment (as os.Environ gives it), then the
+// flags that were set. All errors are reported at once, each with its place.
+func Load(c *Config, flags *pflag.FlagSet, file string, environ []string) (Origin, error) {
+	origin := Origin{}
+	given := map[string]string{}
+	flags.Visit(func(f *pflag.Flag) { given[f.Name] = valueOf(f) })
+
+	errs := loadFile(flags, file, origin)
+	errs = append(errs, loadEnv(flags, environ, origin)...)
+	for name, value := range given {
+		// Set once more, over what the file and the environment said.
+		if err := setWhole(flags.Lookup(name), value); err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %w", name, err))
+		}
+		origin[name] = "--" + name
+	}
+	if len(errs) > 0 {
+		return origin, errors.Join(errs...)
+	}
+	c.derive(origin)
+	return origin, errors.Join(c.validate(origin)...)
+}
+
+// derive fits what was not set to what was: a shorter lease wants a faster
+// heartbeat and a less patient store.
+func (c *Config) derive(origin Origin) {
+	if _, set := origin["heartbeat"]; !set {
+		c.Heartbeat = c.LockTTL / 3
+	}
+	if _, set := origin["store-timeout"]; !set {
+		c.StoreTimeout = min(c.StoreTimeout, c.LockTTL/2)
+	}
+}
+
+func valueOf(f *pflag.Flag) string {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return strings.Join(list.GetSlice(), ",")
+	}
+	return f.Value.String()
+}
+
+// setWhole sets a value; a list is replaced, not added to.
+func setWhole(f *pflag.Flag, value string) error {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		var items []string
+		for item := range strings.SplitSeq(value, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				items = append(items, item)
+			}
+		}
+		return list.Replace(items) //nolint:wrapcheck // the caller says where
+	}
+	return f.Value.Set(value) //nolint:wrapcheck // the caller says where
+}
+
+func loadEnv(flags *pflag.FlagSet, environ []string, origin Origin) (errs []error) {
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		setting, ours := strings.CutPrefix(name, EnvPrefix)
+		if !ours {
+			continue
+		}
+		f := flags.Lookup(strings.ToLower(strings.ReplaceAll(setting, "_", "-")))
+		if f == nil {
+			errs = append(errs, fmt.Errorf("%s: there is no such setting%s", name, suggest(flags, setting)))
+			continue
+		}
+		if err := setWhole(f, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+		origin[f.Name] = name
+	}
+	return errs
+}
+
+func loadFile(flags *pflag.FlagSet, file string, origin Origin) []error {
+	if file == "" {
+		return nil
+	}
+	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	if err != nil {
+		return []error{fmt.Errorf("the configuration file: %w", err)}
+	}
+	doc, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return []error{fmt.Errorf("%s is not YAML: %w", file, err)}
+	}
+	var errs []error
+	for _, d := range doc.Docs {
+		if d.Body == nil {
+			continue
+		}
+		mapping, ok := d.Body.(ast.MapNode)
+		if !ok {
+			return []error{fmt.Errorf("%s:%d: want settings, one `name: value` a line", file, d.Body.GetToken().Position.Line)}
+		}
+		for it := mapping.MapRange(); it.Next(); {
+			place := fmt.Sprintf("%s:%d", file, it.Key().GetToken().Position.Line)
+			if err := setNode(flags, it.Key(), it.Value(), place, origin); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errs
+}
+
+func setNode(flags *pflag.FlagSet, key, value ast.Node, place string, origin Origin) error {
+	name := key.GetToken().Value
+	f := flags.Lookup(strings.ReplaceAll(name, "_", "-"))
+	if f == nil || strings.Contains(name, "-") || name == "config" || name == "help" {
+		return fmt.Errorf("%s: %s: there is no such setting%s", place, name, suggest(flags, name))
+	}
+	text, err := textOf(value)
+	if err == nil {
+		err = setWhole(f, text)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", place, name, err)
+	}
+	if before, twice := origin[f.Name]; twice {
+		return fmt.Errorf("%s: %s: already set at %s", place, name, before)
+	}
+	origin[f.Name] = place
+	return nil
+}
+
+// textOf is a scalar as written, or a list with commas.
+func textOf(n ast.Node) (string, error) {
+	switch v := n.(type) {
+	case *ast.SequenceNode:
+		var items []string
+		for _, item := range v.Values {
+			text, err := textOf(item)
+			if err != nil {
+				return "", err
+			}
+			items = append(items, text)
+		}
+		return strings.Join(items, ","), nil
+	case *ast.NullNode:
+		return "", nil
+	case *ast.StringNode:
+		return v.Value, nil
+	case ast.ScalarNode:
+		return v.GetToken().Value, nil
+	}
+	return "", errors.New("want a value or a list, not further settings")
+}
+
+// suggest names the setting that was perhaps meant.
+func suggest(flags *pflag.FlagSet, name string) string {
+	plain := func(s string) string {
+		return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s))
+	}
+	best, least := "", 4
+	flags.VisitAll(func(f *pflag.Flag) {
+		if d := distance(plain(name), plain(f.Name)); d < least {
+			best, least = f.Name, d
+		}
+	})
+	if best == "" {
+		return "; `idemproxy config` prints them all"
+	}
+	return fmt.Sprintf("; did you mean %s?", strings.ReplaceAll(best, "-", "_"))
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,83 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Print writes the settings as a YAML file that Load reads back, each with its
+// meaning and, if it is not a default, its origin. A password in a URL is left
+// out.
+func Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
+	var err error
+	flags.VisitAll(func(f *pflag.Flag) {
+		if err != nil || f.Name == "config" || f.Name == "help" {
+			return
+		}
+		from := ""
+		if place, ok := origin[f.Name]; ok {
+			from = "  # from " + place
+		}
+		_, err = fmt.Fprintf(w, "# %s\n%s: %s%s\n", f.Usage, strings.ReplaceAll(f.Name, "-", "_"), yamlOf(f), from)
+	})
+	if err != nil {
+		return fmt.Errorf("printing the configuration: %w", err)
+	}
+	return nil
+}
+
+func yamlOf(f *pflag.Flag) string {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return "[" + strings.Join(list.GetSlice(), ", ") + "]"
+	}
+	value := f.Value.String()
+	if f.Name == "store" {
+		value = Redact(value)
+	}
+	if f.Value.Type() == "string" {
+		return fmt.Sprintf("%q", value)
+	}
+	return value
+}
+
+// Redact hides the password of a URL.
+func Redact(s string) string {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		return s
+	}
+	credentials, host, ok := strings.Cut(rest, "@")
+	if !ok {
+		return s
+	}
+	user, _, _ := strings.Cut(credentials, ":")
+	return scheme + "://" + user + ":***@" + host
+}
+
+// Table writes the settings as a Markdown table, for the documentation.
+func Table(w io.Writer) error {
+	c := Default()
+	if _, err := fmt.Fprint(w, "| flag | default | meaning |\n| --- | --- | --- |\n"); err != nil {
+		return fmt.Errorf("printing the settings: %w", err)
+	}
+	var err error
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if err == nil {
+			value := f.DefValue
+			if list, ok := f.Value.(pflag.SliceValue); ok {
+				value = strings.Join(list.GetSlice(), ",")
+			}
+			if value == "" {
+				value = " "
+			}
+			_, err = fmt.Fprintf(w, "| `--%s` | `%s` | %s |\n", f.Name, value, f.Usage)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("printing the settings: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Validate checks a configuration that was made in code.
+func (c *Config) Validate() error {
+	if errs := c.validate(Origin{}); len(errs) > 0 {
+		return errs[0]
+	}
+	return nil
+}
+
+// validate returns every setting that cannot be used, with its place, its value
+// and what would do.
+func (c *Config) validate(origin Origin) (errs []error) {
+	check := func(ok bool, name string, value any, want string) {
+		if !ok {
+			place := origin[name]
+			if place == "" {
+				place = "--" + name
+			}
+			if strings.Contains(place, ":") { // a line of a file, where the name is not in the place
+				place += ": " + strings.ReplaceAll(name, "-", "_")
+			}
+			errs = append(errs, fmt.Errorf("%s: %v cannot be used: want %s", place, value, want))
+		}
+	}
+	check(isAddr(c.Listen), "listen", quote(c.Listen), "host:port, such as :8080")
+	check(c.Admin == "" || isAddr(c.Admin), "admin", quote(c.Admin), "host:port, such as 127.0.0.1:8081, or nothing")
+	check(isOrigin(c.Backend), "backend", quote(c.Backend), "http://host:port or https://host:port, without a path")
+	check(isStore(c.Store), "store", quote(c.Store), "embedded:DIR, redis://host:port/db, rediss:// or unix://")
+	check(between(c.LockTTL, 100*time.Millisecond, time.Hour), "lock-ttl", c.LockTTL, "from 100ms to 1h")
+	check(c.Heartbeat >= time.Millisecond && c.Heartbeat <= c.LockTTL/2, "heartbeat", c.Heartbeat,
+		fmt.Sprintf("from 1ms to half of lock-ttl (%v), so that a renewal can fail once", c.LockTTL/2))
+	check(between(c.Retention, time.Second, 8760*time.Hour), "retention", c.Retention, "from 1s to 8760h")
+	check(c.BackendTimeout >= 0, "backend-timeout", c.BackendTimeout, "0 (none) or more")
+	check(between(c.ConnectTimeout, time.Millisecond, time.Hour), "connect-timeout", c.ConnectTimeout, "from 1ms to 1h")
+	check(c.MaxConns >= 1 && c.MaxConns <= 1<<20, "max-conns", c.MaxConns, "from 1 to 1048576")
+	check(c.MaxRequestBody <= 1<<30, "max-request-body", c.MaxRequestBody.String(), "at most 1GiB: it is held in memory")
+	check(c.MaxResponseBody <= 256<<20, "max-response-body", c.MaxResponseBody.String(), "at most 256MiB: it is held in memory")
+	check(c.Namespace != "" && !strings.ContainsAny(c.Namespace, "{} \t\r\n"), "namespace", quote(c.Namespace),
+		"one word without braces, which would move every record into one slot of a Redis Cluster")
+	check(between(c.StoreTimeout, 10*time.Millisecond, time.Minute) && c.StoreTimeout < c.LockTTL, "store-timeout",
+		c.StoreTimeout, fmt.Sprintf("from 10ms to 1m, and below lock-ttl (%v)", c.LockTTL))
+	check(c.DrainTimeout >= 0, "drain-timeout", c.DrainTimeout, "0 (waits for all) or more")
+	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel), "log-level", quote(c.LogLevel),
+		"debug, info, warn or error")
+	check(slices.Contains([]string{"auto", "console", "json"}, c.LogFormat), "log-format", quote(c.LogFormat),
+		"auto, console or json")
+	check(!c.Demo || strings.HasPrefix(c.Backend, "http://"), "demo", c.Demo, "a backend of http://, where the demo backend can listen")
+	return errs
+}
+
+func quote(s string) string { return fmt.Sprintf("%q", s) }
+
+func between(d, least, most time.Duration) bool { return least <= d && d <= most }
+
+func isAddr(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err == nil
+}
+
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+		u.User == nil && u.RawQuery == "" && u.Fragment == "" && (u.Path == "" || u.Path == "/")
+}
+
+func isStore(s string) bool {
+	scheme, _, ok := strings.Cut(s, ":")
+	return ok && slices.Contains([]string{"embedded", "redis", "rediss", "unix"}, scheme)
+}

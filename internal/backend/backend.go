@@ -1,0 +1,151 @@
+// Package backend is the demo backend: it answers quickly, slowly, with any
+// status or size, and counts what it executed per idempotency key, which is how
+// one sees that nothing ran twice.
+package backend
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Backend counts executions. Use New.
+type Backend struct {
+	mu     sync.Mutex
+	counts map[string]*Count // guarded by mu
+	serial int               // guarded by mu
+}
+
+// Count is what happened to one key.
+type Count struct {
+	Key string `json:"key"`
+	// Executions were carried out to their end.
+	Executions int `json:"executions"`
+	// Started counts those under way too.
+	Started int `json:"started"`
+}
+
+// New is a backend that has executed nothing.
+func New() *Backend { return &Backend{counts: make(map[string]*Count)} }
+
+// maxKeys bounds the memory of a backend that is left running under load.
+const maxKeys = 1 << 20
+
+// Serve answers on ln until the listener is closed.
+func (b *Backend) Serve(ln net.Listener) error {
+	s := &fasthttp.Server{Handler: b.Handle, Name: "demo-backend", NoDefaultDate: true, CloseOnShutdown: true}
+	if err := s.Serve(ln); err != nil {
+		return fmt.Errorf("the demo backend: %w", err)
+	}
+	return nil
+}
+
+// Handle answers one request.
+func (b *Backend) Handle(ctx *fasthttp.RequestCtx) {
+	path := string(ctx.Path())
+	if path == "/executions" {
+		b.executions(ctx)
+		return
+	}
+	key := string(ctx.Request.Header.Peek("Idempotency-Key"))
+	if key == "" {
+		key = string(ctx.Request.Header.Peek("X-Idempotency-Key"))
+	}
+	key = strings.Trim(key, `"`)
+	serial := b.start(key)
+	switch {
+	case path == "/slow":
+		b.slow(ctx)
+	case strings.HasPrefix(path, "/status/"):
+		status(ctx, path[len("/status/"):])
+	case strings.HasPrefix(path, "/size/"):
+		size(ctx, path[len("/size/"):])
+	default:
+		ctx.SetContentType("application/json")
+	}
+	if len(ctx.Response.Body()) == 0 && ctx.Response.StatusCode() != fasthttp.StatusNoContent {
+		fmt.Fprintf(ctx, "{\"charge\":\"ch_%06d\",\"method\":%q,\"path\":%q,\"bytes\":%d}\n",
+			serial, ctx.Method(), path, len(ctx.Request.Body()))
+	}
+	b.finish(key)
+}
+
+func (b *Backend) slow(ctx *fasthttp.RequestCtx) {
+	d := 45 * time.Second
+	if text := string(ctx.QueryArgs().Peek("d")); text != "" {
+		var err error
+		if d, err = time.ParseDuration(text); err != nil || d < 0 || d > time.Hour {
+			ctx.Error("d wants a duration from 0 to 1h, such as 2s\n", fasthttp.StatusBadRequest)
+			return
+		}
+	}
+	ctx.SetContentType("application/json")
+	time.Sleep(d)
+}
+
+func status(ctx *fasthttp.RequestCtx, text string) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 200 || n > 599 {
+		ctx.Error("/status/N wants N from 200 to 599\n", fasthttp.StatusBadRequest)
+		return
+	}
+	ctx.SetContentType("application/json")
+	ctx.SetStatusCode(n)
+}
+
+func size(ctx *fasthttp.RequestCtx, text string) {
+	const most = 64 << 20
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		ctx.Error(fmt.Sprintf("/size/N wants N from 1 to %d\n", most), fasthttp.StatusBadRequest)
+		return
+	}
+	ctx.SetContentType("text/plain")
+	ctx.SetBodyString(strings.Repeat("x", n))
+}
+
+func (b *Backend) executions(ctx *fasthttp.RequestCtx) {
+	count := b.Count(string(ctx.QueryArgs().Peek("key")))
+	ctx.SetContentType("application/json")
+	_ = json.NewEncoder(ctx).Encode(count)
+}
+
+// Count is what happened to key ("" for requests without one).
+func (b *Backend) Count(key string) Count {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.counts[key]; c != nil {
+		return *c
+	}
+	return Count{Key: key}
+}
+
+func (b *Backend) start(key string) (serial int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.counts[key]
+	if c == nil {
+		if len(b.counts) >= maxKeys {
+			clear(b.counts)
+		}
+		c = &Count{Key: key}
+		b.counts[key] = c
+	}
+	c.Started++
+	b.serial++
+	return b.serial
+}
+
+func (b *Backend) finish(key string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.counts[key]; c != nil {
+		c.Executions++
+	}
+}

@@ -1,0 +1,123 @@
+// Package metrics is everything that IdemProxy counts: names, help, labels and
+// buckets. It knows no other room; app plugs its collectors into their traces.
+// No label grows with traffic.
+package metrics
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Metrics holds the collectors, unregistered.
+type Metrics struct {
+	// Requests counts requests by outcome (proxy.Outcome).
+	Requests *prometheus.CounterVec
+	// RequestSeconds is the time from a request's header to its answer.
+	RequestSeconds prometheus.Histogram
+	// BackendSeconds is the time spent forwarding.
+	BackendSeconds prometheus.Histogram
+	// Contentions counts acquires that met a running request.
+	Contentions prometheus.Counter
+	// CacheHits counts replays by where the record was found: local, store.
+	CacheHits *prometheus.CounterVec
+	// CacheMisses counts acquires of new keys.
+	CacheMisses prometheus.Counter
+	// LeasesInFlight is how many leases this process holds.
+	LeasesInFlight prometheus.Gauge
+	// Renewals counts leases renewed by the watchdog.
+	Renewals prometheus.Counter
+	// LeasesLost counts leases that turned out not to be ours any more.
+	LeasesLost prometheus.Counter
+	// Releases counts keys freed without a response, by cause.
+	Releases *prometheus.CounterVec
+	// Held counts keys left unknown.
+	Held prometheus.Counter
+	// Stored and StoredBytes count responses kept for replays.
+	Stored, StoredBytes prometheus.Counter
+	// StoreSeconds is the time that a store operation took, by operation.
+	StoreSeconds *prometheus.HistogramVec
+	// StoreErrors counts store operations that failed, by operation.
+	StoreErrors *prometheus.CounterVec
+	// Deferred counts endings that the store could not take at once; Dropped
+	// those that it never took.
+	Deferred, Dropped prometheus.Counter
+	// Build is 1, labelled with the version.
+	Build *prometheus.GaugeVec
+}
+
+// New makes the collectors.
+func New() *Metrics {
+	return &Metrics{
+		Requests:       counterVec("requests_total", "Requests, by how they were dealt with.", "outcome"),
+		RequestSeconds: histogram("request_duration_seconds", "Time from a request's header to its answer."),
+		BackendSeconds: histogram("backend_duration_seconds", "Time spent forwarding a request under a lease."),
+		Contentions:    counter("lock_contentions_total", "Requests that met a running request with their key."),
+		CacheHits:      counterVec("cache_hits_total", "Replays, by where the record was found.", "source"),
+		CacheMisses:    counter("cache_misses_total", "Keys that had no record and were acquired."),
+		LeasesInFlight: gauge("leases_in_flight", "Leases that this process holds."),
+		Renewals:       counter("lease_renewals_total", "Leases renewed by the watchdog."),
+		LeasesLost:     counter("leases_lost_total", "Leases that were found to be lost. Each may be a double execution."),
+		Releases:       counterVec("releases_total", "Keys freed without a response, by cause.", "cause"),
+		Held:           counter("held_total", "Keys left with an unknown outcome (on_ambiguous: hold)."),
+		Stored:         counter("responses_stored_total", "Responses kept for replays."),
+		StoredBytes:    counter("responses_stored_bytes_total", "Their bytes."),
+		StoreSeconds:   histogramVec("store_duration_seconds", "Time that a store operation took.", "operation"),
+		StoreErrors:    counterVec("store_errors_total", "Store operations that failed.", "operation"),
+		Deferred:       counter("endings_deferred_total", "Endings that the store could not take at once."),
+		Dropped:        counter("endings_dropped_total", "Endings that the store never took: these keys have no record."),
+		Build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: name("build_info"), Help: "1, labelled with the version.",
+		}, []string{"version", "go"}),
+	}
+}
+
+// Collectors lists them, for documentation.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
+		m.LeasesInFlight, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Stored, m.StoredBytes,
+		m.StoreSeconds, m.StoreErrors, m.Deferred, m.Dropped, m.Build,
+	}
+}
+
+// Register puts them into r, with those of the Go runtime and the process.
+func (m *Metrics) Register(r prometheus.Registerer) error {
+	all := append(m.Collectors(), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, c := range all {
+		if err := r.Register(c); err != nil {
+			return fmt.Errorf("registering a metric: %w", err)
+		}
+	}
+	return nil
+}
+
+func name(s string) string { return "idemproxy_" + s }
+
+func counter(n, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name(n), Help: help})
+}
+
+func counterVec(n, help, label string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name(n), Help: help}, []string{label})
+}
+
+func gauge(n, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: name(n), Help: help})
+}
+
+// buckets reach from a replay out of memory to the longest jobs.
+func buckets() []float64 {
+	return []float64{.00005, .0002, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+}
+
+func histogram(n, help string) prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name(n), Help: help, Buckets: buckets()})
+}
+
+func histogramVec(n, help, label string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(
+		prometheus.HistogramOpts{Name: name(n), Help: help, Buckets: buckets()}, []string{label})
+}
