@@ -1,0 +1,278 @@
+package test_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/internal/backend"
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// binary is the proxy, built once for all tests.
+var binary string //nolint:gochecknoglobals // set by TestMain, before any test runs
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "idemproxy-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary = filepath.Join(dir, "idemproxy")
+	build := exec.Command("go", "build", "-race", "-o", binary, "../cmd/proxy") //nolint:gosec // our own
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building the proxy: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// process is a running proxy.
+type process struct {
+	t        *testing.T
+	cmd      *exec.Cmd
+	url      string
+	adminURL string
+	done     chan struct{}
+
+	mu  sync.Mutex
+	log bytes.Buffer // guarded by mu
+}
+
+// start runs the proxy on free ports and waits until it serves.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, done: make(chan struct{})}
+	p.cmd = exec.Command(binary, append([]string{"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...) //nolint:gosec // our own
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	go p.readLog(stderr, started)
+	t.Cleanup(func() {
+		p.signal(syscall.SIGCONT)
+		p.kill()
+		if t.Failed() {
+			t.Logf("log of the proxy:\n%s", p.text())
+		}
+		if strings.Contains(p.text(), "DATA RACE") {
+			t.Errorf("data race in the proxy:\n%s", p.text())
+		}
+	})
+	select {
+	case <-started:
+	case <-p.done:
+		t.Fatalf("the proxy ended at once:\n%s", p.text())
+	case <-time.After(30 * time.Second):
+		t.Fatalf("the proxy does not start:\n%s", p.text())
+	}
+	return p
+}
+
+func (p *process) readLog(stderr io.Reader, started chan struct{}) {
+	lines := bufio.NewScanner(stderr)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		p.mu.Lock()
+		p.log.Write(append(lines.Bytes(), '\n'))
+		p.mu.Unlock()
+		var line struct{ Event, Listen, Admin string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Event == "started" {
+			p.url, p.adminURL = "http://"+line.Listen, line.Admin
+			close(started)
+		}
+	}
+	_ = p.cmd.Wait()
+	close(p.done)
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// kill ends it at once and waits until it is gone. It may be repeated.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// stop drains it and returns its exit code.
+func (p *process) stop() int {
+	p.signal(syscall.SIGTERM)
+	<-p.done
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// metric reads one counter; labels as Prometheus prints them.
+func (p *process) metric(name string) float64 {
+	p.t.Helper()
+	resp, err := http.Get(p.adminURL + "/metrics") //nolint:noctx // a test
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			var v float64
+			if _, err := fmt.Sscan(text, &v); err != nil {
+				p.t.Fatal(err)
+			}
+			return v
+		}
+	}
+	p.t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+// ready asks /readyz.
+func (p *process) ready() (status int, body string) {
+	p.t.Helper()
+	resp, err := http.Get(p.adminURL + "/readyz") //nolint:noctx // a test
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+// answer is a response that was read whole.
+type answer struct {
+	status   int
+	body     string
+	replayed bool
+	header   http.Header
+}
+
+func (a answer) String() string {
+	return fmt.Sprintf("%d %q (replayed: %v)", a.status, a.body, a.replayed)
+}
+
+// try sends a request with a key.
+func (p *process) try(path, key string) (answer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+path, strings.NewReader("amount=5"))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("X-Idempotency-Key", key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, string(b), resp.Header.Get("Idempotent-Replayed") == "true", resp.Header}, err
+}
+
+func (p *process) post(path, key string) answer {
+	p.t.Helper()
+	a, err := p.try(path, key)
+	if err != nil {
+		p.t.Fatalf("%s with key %s: %v", path, key, err)
+	}
+	return a
+}
+
+// expect posts and checks the status and whether it is a replay.
+func (p *process) expect(path, key string, status int, replayed bool) answer {
+	p.t.Helper()
+	a := p.post(path, key)
+	if a.status != status || a.replayed != replayed {
+		p.t.Errorf("%s with key %s: %v, want %d (replayed: %v)", path, key, a, status, replayed)
+	}
+	return a
+}
+
+// origin is the demo backend, running in this process, which outlives proxies.
+type origin struct {
+	*backend.Backend
+	t    *testing.T
+	addr string
+}
+
+func newOrigin(t *testing.T) *origin {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &origin{Backend: backend.New(), t: t, addr: ln.Addr().String()}
+	go func() { _ = o.Serve(ln) }()
+	t.Cleanup(func() { _ = ln.Close() })
+	return o
+}
+
+func (o *origin) url() string { return "http://" + o.addr }
+
+func (o *origin) executions(key string, want int) {
+	o.t.Helper()
+	if c := o.Count(key); c.Executions != want || c.Started != want {
+		o.t.Errorf("key %s: %d executions (%d started), want %d", key, c.Executions, c.Started, want)
+	}
+}
+
+// started waits until the backend is at work on a key.
+func (o *origin) started(key string, n int) {
+	o.t.Helper()
+	eventually(o.t, "the backend starts on "+key, func() bool { return o.Count(key).Started >= n })
+}
+
+// eventually polls for what happens in another process, where no event can be
+// awaited.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain: %s", what)
+		}
+	}
+}
+
+// onBothStores runs a test on the embedded store and on Redis. store gives the
+// value of --store.
+func onBothStores(t *testing.T, f func(t *testing.T, store string)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
+		f(t, "embedded:"+t.TempDir())
+	})
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		f(t, redistest.Start(t).URL())
+	})
+}
+
+func execCommand(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), runAtMost)
+	t.Cleanup(cancel)
+	return exec.CommandContext(ctx, binary, args...) //nolint:gosec // our own
+}

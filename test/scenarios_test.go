@@ -1,0 +1,194 @@
+package test_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/internal/toxitest"
+)
+
+// Scenario A: the same key twice, in sequence and 200 at once.
+func TestScenarioA(t *testing.T) {
+	t.Parallel()
+	onBothStores(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		p := start(t, "--store", store, "--backend", o.url())
+
+		first := p.expect("/", "sequence", 200, false)
+		for range 5 {
+			if again := p.expect("/", "sequence", 200, true); again.body != first.body {
+				t.Errorf("the replay is %v, was %v", again, first)
+			}
+		}
+		o.executions("sequence", 1)
+
+		var executed, conflict, other atomic.Int64
+		var done sync.WaitGroup
+		for range 200 {
+			done.Go(func() {
+				switch a, err := p.try("/slow?d=1s", "at once"); {
+				case err == nil && a.status == 200 && !a.replayed:
+					executed.Add(1)
+				case err == nil && a.status == 409 && a.header.Get("Retry-After") != "":
+					conflict.Add(1)
+				default:
+					other.Add(1)
+					t.Errorf("got %v, %v", a, err)
+				}
+			})
+		}
+		done.Wait()
+		if executed.Load() != 1 || conflict.Load() != 199 || other.Load() != 0 {
+			t.Errorf("%d executed, %d in conflict, %d otherwise", executed.Load(), conflict.Load(), other.Load())
+		}
+		p.expect("/slow?d=1s", "at once", 200, true)
+		o.executions("at once", 1)
+		if n := p.metric("idemproxy_lock_contentions_total"); n != 199 {
+			t.Errorf("%v contentions counted, want 199", n)
+		}
+		if n := p.metric(`idemproxy_requests_total{outcome="executed"}`); n != 2 {
+			t.Errorf("%v executions counted, want 2", n)
+		}
+	})
+}
+
+// Scenario B: a job longer than its lease. At T + 35/45 of the job a second
+// request gets 409; at the end the replay works.
+func scenarioB(t *testing.T, ttl, job time.Duration) {
+	t.Helper()
+	onBothStores(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		p := start(t, "--store", store, "--backend", o.url(), "--lock-ttl", ttl.String())
+		path, key := "/slow?d="+job.String(), "long job"
+		first := make(chan answer, 1)
+		begun := time.Now()
+		go func() { first <- p.post(path, key) }()
+		o.started(key, 1)
+		time.Sleep(time.Until(begun.Add(job * 35 / 45))) // the scenario's own clock
+		p.expect(path, key, 409, false)
+		a := <-first
+		if a.status != 200 || a.replayed {
+			t.Errorf("the job's answer: %v", a)
+		}
+		if again := p.expect(path, key, 200, true); again.body != a.body {
+			t.Errorf("the replay is %v, was %v", again, a)
+		}
+		o.executions(key, 1)
+		if n := p.metric("idemproxy_lease_renewals_total"); n < 2 {
+			t.Errorf("%v renewals counted", n)
+		}
+		if n := p.metric("idemproxy_leases_lost_total"); n != 0 {
+			t.Errorf("%v leases lost", n)
+		}
+	})
+}
+
+func TestScenarioBScaled(t *testing.T) {
+	t.Parallel()
+	scenarioB(t, 2*time.Second, 3*time.Second)
+}
+
+func TestScenarioBFull(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 45 s; TestScenarioBScaled and proxy's TestLongJobInABubble are its twins")
+	}
+	t.Parallel()
+	scenarioB(t, 30*time.Second, 45*time.Second)
+}
+
+// Scenario C: the backend's connection breaks after 10 bytes of the response.
+func TestScenarioC(t *testing.T) {
+	t.Parallel()
+	onBothStores(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		pipe := toxitest.New(t, o.addr)
+		p := start(t, "--store", store, "--backend", "http://"+pipe.Addr)
+		remove := pipe.Add("cut", "limit_data", "downstream", `{"bytes":10}`)
+		for i := range 3 {
+			p.expect("/", "k", 502, false)
+			o.executions("k", i+1)
+		}
+		remove()
+		first := p.expect("/", "k", 200, false)
+		if again := p.expect("/", "k", 200, true); again.body != first.body {
+			t.Errorf("the replay is %v, was %v", again, first)
+		}
+		o.executions("k", 4) // policy release: each retry after a cut runs
+		if n := p.metric(`idemproxy_releases_total{cause="ambiguous"}`); n != 3 {
+			t.Errorf("%v releases counted, want 3", n)
+		}
+	})
+}
+
+// The same under on_ambiguous: hold: one execution, whatever the client tries.
+func TestScenarioCHeld(t *testing.T) {
+	t.Parallel()
+	onBothStores(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		pipe := toxitest.New(t, o.addr)
+		p := start(t, "--store", store, "--backend", "http://"+pipe.Addr, "--on-ambiguous", "hold")
+		remove := pipe.Add("cut", "limit_data", "downstream", `{"bytes":10}`)
+		p.expect("/", "k", 502, false)
+		remove()
+		for range 3 {
+			p.expect("/", "k", 409, false)
+		}
+		o.executions("k", 1)
+		if n := p.metric("idemproxy_held_total"); n != 1 {
+			t.Errorf("%v keys held, want 1", n)
+		}
+	})
+}
+
+// Two proxies on one Redis, or one proxy restarted on its directory, are one.
+func TestTwoProxies(t *testing.T) {
+	t.Parallel()
+	onBothStores(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		first := start(t, "--store", store, "--backend", o.url())
+		a := first.expect("/", "k", 200, false)
+		if store[:5] != "redis" {
+			if code := first.stop(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		}
+		second := start(t, "--store", store, "--backend", o.url())
+		for range 3 {
+			if b := second.expect("/", "k", 200, true); b.body != a.body {
+				t.Errorf("the other proxy replays %v", b)
+			}
+		}
+		o.executions("k", 1)
+		if n := second.metric(`idemproxy_cache_hits_total{source="local"}`); n != 2 {
+			t.Errorf("%v local hits, want 2: the second and third replay", n)
+		}
+	})
+}
+
+func TestManyKeysAtOnce(t *testing.T) {
+	t.Parallel()
+	onBothStores(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		p := start(t, "--store", store, "--backend", o.url())
+		go func() { _, _ = p.try("/slow?d=20s", "slow") }()
+		o.started("slow", 1)
+		var done sync.WaitGroup
+		for w := range 20 {
+			done.Go(func() {
+				for i := range 50 {
+					key := fmt.Sprintf("%d-%d", w, i)
+					p.expect("/", key, 200, false)
+					p.expect("/", key, 200, true)
+					o.executions(key, 1)
+				}
+			})
+		}
+		done.Wait()
+		if n := p.metric("idemproxy_leases_in_flight"); n != 1 { // the slow one is still running
+			t.Errorf("%v leases in flight, want 1", n)
+		}
+	})
+}
