@@ -52,7 +52,7 @@ func New(c Config) *Server {
 
 // Serve answers on ln until Close.
 func (s *Server) Serve(ln net.Listener) error {
-	if err := s.http.Serve(ln); err != nil && err != http.ErrServerClosed { //nolint:errorlint // documented to be returned bare
+	if err := s.http.Serve(ln); err != nil && err != http.ErrServerClosed {
 		return fmt.Errorf("the admin listener: %w", err)
 	}
 	return nil

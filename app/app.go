@@ -100,7 +100,7 @@ func (a *App) listen() (err error) {
 	if a.config.Demo {
 		addr, _, err := proxy.ParseBackend(a.config.Backend)
 		if err != nil {
-			return err //nolint:wrapcheck // it says what it is about
+			return err
 		}
 		if a.demoListener, err = net.Listen("tcp", addr); err != nil {
 			return fmt.Errorf("--demo: the demo backend cannot listen on %s: %w", addr, err)
@@ -150,14 +150,14 @@ func backendCheck(origin string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		addr, _, err := proxy.ParseBackend(origin)
 		if err != nil {
-			return err //nolint:wrapcheck // it says what it is about
+			return err
 		}
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return err //nolint:wrapcheck // shown beside the check's name
 		}
-		return conn.Close() //nolint:wrapcheck // shown beside the check's name
+		return conn.Close()
 	}
 }
 

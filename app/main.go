@@ -95,7 +95,7 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return config.Print(c.OutOrStdout(), c.Flags(), origin) //nolint:wrapcheck // it says what it is about
+		return config.Print(c.OutOrStdout(), c.Flags(), origin)
 	}
 	return c
 }
@@ -110,7 +110,7 @@ func addSettings(c *cobra.Command, cfg *config.Config) func() (config.Origin, er
 		if file == "" {
 			file = os.Getenv(config.EnvPrefix + "CONFIG")
 		}
-		return config.Load(cfg, c.Flags(), file, os.Environ()) //nolint:wrapcheck // it says what it is about
+		return config.Load(cfg, c.Flags(), file, os.Environ())
 	}
 }
 

@@ -105,7 +105,7 @@ func (o *observer) leaseLost(k idem.Key, attempt uint32, at idem.Event) {
 }
 
 func (o *observer) event(level zerolog.Level, name string, k idem.Key) *zerolog.Event {
-	return o.key(o.log.WithLevel(level).Str("event", name), k)
+	return o.key(o.log.WithLevel(level).Str("event", name), k) //nolint:zerologlint // the caller sends it
 }
 
 // key names the key by its digest; at debug level as the client wrote it, too.
@@ -131,11 +131,10 @@ func (o *observer) request(r *proxy.Request) {
 	if r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed {
 		level = zerolog.WarnLevel
 	}
-	e := o.log.WithLevel(level)
-	if !e.Enabled() || o.log.GetLevel() > level {
+	if o.log.GetLevel() > level {
 		return
 	}
-	e = e.Str("event", "request").Stringer("outcome", r.Outcome).Int("status", r.Status).
+	e := o.log.WithLevel(level).Str("event", "request").Stringer("outcome", r.Outcome).Int("status", r.Status).
 		Bytes("method", r.Method).Bytes("path", r.Path).Str("remote", r.Remote).Dur("ms", r.Duration)
 	if r.Keyed {
 		e = o.key(e, r.Key)

@@ -68,7 +68,14 @@ func setWhole(f *pflag.Flag, value string) error {
 		}
 		return list.Replace(items) //nolint:wrapcheck // the caller says where
 	}
-	return f.Value.Set(value) //nolint:wrapcheck // the caller says where
+	err := f.Value.Set(value)
+	want := map[string]string{
+		"duration": "a duration, such as 500ms, 30s or 24h", "int": "a whole number", "bool": "true or false",
+	}[f.Value.Type()]
+	if err != nil && want != "" {
+		return fmt.Errorf("%q is not %s", value, want)
+	}
+	return err //nolint:wrapcheck // the caller says where
 }
 
 func loadEnv(flags *pflag.FlagSet, environ []string, origin Origin) (errs []error) {
@@ -101,7 +108,7 @@ func loadFile(flags *pflag.FlagSet, file string, origin Origin) []error {
 	}
 	doc, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return []error{fmt.Errorf("%s is not YAML: %w", file, err)}
+		return []error{syntaxError(file, err)}
 	}
 	var errs []error
 	for _, d := range doc.Docs {
@@ -122,6 +129,17 @@ func loadFile(flags *pflag.FlagSet, file string, origin Origin) []error {
 	return errs
 }
 
+// syntaxError puts the parser's "[line:column] message", and the picture that
+// follows, into the form of the other errors.
+func syntaxError(file string, err error) error {
+	message, _, _ := strings.Cut(err.Error(), "\n")
+	place, what, ok := strings.Cut(strings.TrimPrefix(message, "["), "] ")
+	if !ok {
+		return fmt.Errorf("%s: %s", file, message)
+	}
+	return fmt.Errorf("%s:%s: %s", file, place, what)
+}
+
 func setNode(flags *pflag.FlagSet, key, value ast.Node, place string, origin Origin) error {
 	name := key.GetToken().Value
 	f := flags.Lookup(strings.ReplaceAll(name, "_", "-"))
@@ -134,9 +152,6 @@ func setNode(flags *pflag.FlagSet, key, value ast.Node, place string, origin Ori
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", place, name, err)
-	}
-	if before, twice := origin[f.Name]; twice {
-		return fmt.Errorf("%s: %s: already set at %s", place, name, before)
 	}
 	origin[f.Name] = place
 	return nil

@@ -54,7 +54,8 @@ func (c *Config) validate(origin Origin) (errs []error) {
 		"debug, info, warn or error")
 	check(slices.Contains([]string{"auto", "console", "json"}, c.LogFormat), "log-format", quote(c.LogFormat),
 		"auto, console or json")
-	check(!c.Demo || strings.HasPrefix(c.Backend, "http://"), "demo", c.Demo, "a backend of http://, where the demo backend can listen")
+	check(!c.Demo || strings.HasPrefix(c.Backend, "http://"), "demo", c.Demo,
+		"a backend of http://, where the demo backend can listen")
 	return errs
 }
 

@@ -131,7 +131,7 @@ func openDB(c Config) (*pebble.DB, error) {
 // lockHeld: some systems answer EACCES where others answer EAGAIN; a directory
 // that cannot be written to answers it too, but has no lock file to open.
 func lockHeld(dir string) bool {
-	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR, 0) //nolint:gosec // the operator names it
 	if err != nil {
 		return false
 	}

@@ -38,5 +38,5 @@ func (s *Store) Flush(tb testing.TB) {
 func (s *Store) Size() uint64 {
 	m := s.db.Metrics()
 	total := m.Total()
-	return uint64(total.TablesSize) //nolint:gosec // sizes are positive
+	return uint64(total.TablesSize)
 }

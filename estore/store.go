@@ -35,10 +35,10 @@ type Config struct {
 	fs vfs.FS // tests crash it
 }
 
-// ErrInUse: another process has the directory open.
+// ErrInUse says that another process has the directory open.
 var ErrInUse = errors.New("another process is using this directory")
 
-// ErrDiskLow: the disk has less space than MinFreeBytes. It comes wrapped
+// ErrDiskLow says that the disk has less space than MinFreeBytes. It comes wrapped
 // together with idem.ErrUnavailable.
 var ErrDiskLow = errors.New("too little space left on the disk")
 
@@ -144,7 +144,7 @@ func (s *Store) load() error {
 		k := r.Key.ID()
 		s.shard(k).live[k] = &entry{record: r}
 	}
-	return it.Close()
+	return engineError(it.Close())
 }
 
 func (s *Store) shard(k id) *shard { return &s.shards[k[0]] }
@@ -400,5 +400,5 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	}
 	delete(sh.live, k)
 	s.cache.Invalidate(k)
-	return b.Close()
+	return engineError(b.Close())
 }

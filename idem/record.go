@@ -128,9 +128,9 @@ func (r *Record) AppendHead(dst []byte) []byte {
 	dst = append(dst, r.Owner[:]...)
 	dst = append(dst, r.Fingerprint[:]...)
 	dst = append(dst, r.Binding[:]...)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(r.Created)) //nolint:gosec // ms since 1970
-	dst = binary.BigEndian.AppendUint64(dst, uint64(r.Updated)) //nolint:gosec // ms since 1970
-	return binary.BigEndian.AppendUint64(dst, uint64(r.Expires))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(r.Created))  //nolint:gosec // ms since 1970
+	dst = binary.BigEndian.AppendUint64(dst, uint64(r.Updated))  //nolint:gosec // ms since 1970
+	return binary.BigEndian.AppendUint64(dst, uint64(r.Expires)) //nolint:gosec // ms since 1970
 }
 
 // AppendTail appends what follows the head: the key's names and, if response is
@@ -378,7 +378,7 @@ func (r *Record) Apply(e Event, l Lease, response *Response, now int64) (*Record
 	case verdict != VerdictOK:
 		return nil, ErrLeaseLost
 	case from == to && e != EventRenew: // done before by the same owner
-		return nil, nil
+		return nil, nil //nolint:nilnil // nothing to write, and nothing amiss
 	}
 	current.Key, current.State, current.Updated = l.Key, to, now
 	current.Expires = now + l.Retention.Milliseconds()

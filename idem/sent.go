@@ -5,13 +5,13 @@ package idem
 type Sent uint8
 
 const (
-	// MayHaveExecuted: at least one byte of the request was written and no
+	// MayHaveExecuted says that at least one byte of the request was written and no
 	// whole answer came back. The zero value, so that forgetting to set it errs
 	// on the safe side.
 	MayHaveExecuted Sent = iota
-	// NothingSent: not one byte of the request was written.
+	// NothingSent says that not one byte of the request was written.
 	NothingSent
-	// Answered: a whole, well-formed response was read.
+	// Answered says that a whole, well-formed response was read.
 	Answered
 )
 

@@ -60,12 +60,6 @@ func (t *Trace) storeCall(op Event, since time.Time, err error) {
 	}
 }
 
-func (t *Trace) acquired(k Key, o Outcome) {
-	if t.Acquired != nil {
-		t.Acquired(k, o)
-	}
-}
-
 func (t *Trace) leaseStarted() {
 	if t.LeaseStarted != nil {
 		t.LeaseStarted()

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -111,7 +112,7 @@ func (s *Server) readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuf
 	n, err := body.ReadFrom(io.LimitReader(stream, int64(limit)+1))
 	switch {
 	case err != nil:
-		return &problemBodyBroken, err
+		return &problemBodyBroken, fmt.Errorf("reading the request body: %w", err)
 	case n > int64(limit):
 		discard(stream)
 		return &problemBodyTooLarge, nil

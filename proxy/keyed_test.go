@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	// fasthttp starts a goroutine that lives for ever at the first use of a
 	// response's header; started here it stays out of the tests' bubbles.
 	var r fasthttp.Response
-	_ = r.Header.Header()
+	r.Header.Header()
 	os.Exit(m.Run())
 }
 
@@ -108,7 +108,9 @@ func (r *rig) start(ln net.Listener, transport *http.Transport, c proxy.Config, 
 		if err := s.Shutdown(ctx); err != nil {
 			r.t.Error(err)
 		}
-		<-served
+		if err := <-served; err != nil {
+			r.t.Error(err)
+		}
 		c.Engine.Close(ctx)
 	})
 }

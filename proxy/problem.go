@@ -41,48 +41,87 @@ func problems() map[string]*problem {
 
 //nolint:gochecknoglobals // constants, of a kind that Go has no word for
 var (
-	problemKeyInvalid = problem{Refused, 400, "key-invalid", "Malformed idempotency key",
-		"Send exactly one key of 1 to 255 printable ASCII characters, bare or as a quoted RFC 9651 string.", "", false}
-	problemKeyMissing = problem{Refused, 400, "key-missing", "Idempotency key required",
-		"This route accepts only requests with an Idempotency-Key header. Make a unique key per operation and repeat it on retries.", "", false}
-	problemRequestInvalid = problem{Refused, 400, "request-invalid", "Malformed request",
-		"The request is not well-formed HTTP/1.1; nothing was forwarded.", "", true}
-	problemBodyBroken = problem{Refused, 400, "body-incomplete", "Incomplete request body",
-		"The body ended before its announced length, or its chunks are malformed; nothing was forwarded. Send it again.", "", true}
-	problemMethod = problem{Refused, 501, "method-unsupported", "Method not supported",
-		"CONNECT is for forward proxies; this is a reverse proxy.", "", true}
-	problemBodyTooLarge = problem{Refused, 413, "body-too-large", "Request body too large",
-		"A request with an idempotency key may have a body of limited size (max_request_body); nothing was forwarded.", "", true}
-	problemInProgress = problem{InProgress, 409, "in-progress", "Request in progress",
-		"A request with this idempotency key is still being processed. Retry after a moment to get its response.", "1", false}
-	problemMismatchPayload = problem{Mismatch, 422, "key-reused", "Idempotency key reused",
-		"This key was used before with another method, target or body. Use a new key for a new operation.", "", false}
-	problemMismatchIdentity = problem{Mismatch, 422, "key-of-another-caller", "Idempotency key of another caller",
-		"This key was used before with other credentials. Use a new key, or the credentials of the first request.", "", false}
-	problemUnknown = problem{Unknown, 409, "outcome-unknown", "Outcome unknown",
+	problemKeyInvalid = problem{
+		Refused, 400, "key-invalid", "Malformed idempotency key",
+		"Send exactly one key of 1 to 255 printable ASCII characters, bare or as a quoted RFC 9651 string.", "", false,
+	}
+	problemKeyMissing = problem{
+		Refused, 400, "key-missing", "Idempotency key required",
+		"This route accepts only requests with an Idempotency-Key header. Make a unique key per operation " +
+			"and repeat it on retries.", "", false,
+	}
+	problemRequestInvalid = problem{
+		Refused, 400, "request-invalid", "Malformed request",
+		"The request is not well-formed HTTP/1.1; nothing was forwarded.", "", true,
+	}
+	problemBodyBroken = problem{
+		Refused, 400, "body-incomplete", "Incomplete request body",
+		"The body ended before its announced length, or its chunks are malformed; nothing was forwarded. Send it again.", "", true,
+	}
+	problemMethod = problem{
+		Refused, 501, "method-unsupported", "Method not supported",
+		"CONNECT is for forward proxies; this is a reverse proxy.", "", true,
+	}
+	problemBodyTooLarge = problem{
+		Refused, 413, "body-too-large", "Request body too large",
+		"A request with an idempotency key may have a body of limited size (max_request_body); nothing was forwarded.", "", true,
+	}
+	problemInProgress = problem{
+		InProgress, 409, "in-progress", "Request in progress",
+		"A request with this idempotency key is still being processed. Retry after a moment to get its response.", "1", false,
+	}
+	problemMismatchPayload = problem{
+		Mismatch, 422, "key-reused", "Idempotency key reused",
+		"This key was used before with another method, target or body. Use a new key for a new operation.", "", false,
+	}
+	problemMismatchIdentity = problem{
+		Mismatch, 422, "key-of-another-caller", "Idempotency key of another caller",
+		"This key was used before with other credentials. Use a new key, or the credentials of the first request.", "", false,
+	}
+	problemUnknown = problem{
+		Unknown, 409, "outcome-unknown", "Outcome unknown",
 		"The first request with this key may or may not have been executed, so it is not repeated. " +
-			"Ask the operator to resolve the key, or look the operation up before trying with a new key.", "", false}
-	problemNotReplayable = problem{NotReplayable, 409, "response-not-kept", "Response not kept",
-		"The request with this key was executed, but its response was too large to keep. Look its result up instead of retrying.", "", false}
-	problemStore = problem{StoreFailed, 500, "store-unavailable", "Idempotency store unavailable",
-		"The request was not forwarded, because it could not be made safe against double execution. Retry with the same key.", "", false}
-	problemLeaseLost = problem{LeaseLost, 409, "lease-lost", "Lease lost",
-		"The proxy was stopped for too long before it could forward the request. Retry with the same key.", "1", false}
-	problemUnreachable = problem{BackendUnreachable, 502, "backend-unreachable", "Backend unreachable",
-		"The backend cannot be reached; nothing was sent to it. Retry with the same key.", "", false}
-	problemBusy = problem{BackendBusy, 503, "backend-busy", "Backend busy",
-		"All connections to the backend are in use; nothing was sent to it. Retry with the same key.", "1", false}
-	problemCut = problem{BackendCut, 502, "backend-cut", "Backend connection lost",
+			"Ask the operator to resolve the key, or look the operation up before trying with a new key.", "", false,
+	}
+	problemNotReplayable = problem{
+		NotReplayable, 409, "response-not-kept", "Response not kept",
+		"The request with this key was executed, but its response was too large to keep. " +
+			"Look its result up instead of retrying.", "", false,
+	}
+	problemStore = problem{
+		StoreFailed, 500, "store-unavailable", "Idempotency store unavailable",
+		"The request was not forwarded, because it could not be made safe against double execution. " +
+			"Retry with the same key.", "", false,
+	}
+	problemLeaseLost = problem{
+		LeaseLost, 409, "lease-lost", "Lease lost",
+		"The proxy was stopped for too long before it could forward the request. Retry with the same key.", "1", false,
+	}
+	problemUnreachable = problem{
+		BackendUnreachable, 502, "backend-unreachable", "Backend unreachable",
+		"The backend cannot be reached; nothing was sent to it. Retry with the same key.", "", false,
+	}
+	problemBusy = problem{
+		BackendBusy, 503, "backend-busy", "Backend busy",
+		"All connections to the backend are in use; nothing was sent to it. Retry with the same key.", "1", false,
+	}
+	problemCut = problem{
+		BackendCut, 502, "backend-cut", "Backend connection lost",
 		"The connection to the backend broke before its response was complete. The request may have been executed. " +
-			"The key is free: a retry with it is forwarded.", "", false}
-	problemTimeout = problem{BackendTimeout, 504, "backend-timeout", "Backend timeout",
+			"The key is free: a retry with it is forwarded.", "", false,
+	}
+	problemTimeout = problem{
+		BackendTimeout, 504, "backend-timeout", "Backend timeout",
 		"The backend did not answer in time. The request may have been executed. " +
-			"The key is free: a retry with it is forwarded.", "", false}
+			"The key is free: a retry with it is forwarded.", "", false,
+	}
 	// For what broke under on_ambiguous: hold; status and outcome are those of
 	// the failure.
-	problemHeld = problem{BackendCut, 502, "backend-outcome-unknown", "Backend outcome unknown",
+	problemHeld = problem{
+		BackendCut, 502, "backend-outcome-unknown", "Backend outcome unknown",
 		"The connection to the backend broke, or it did not answer in time. The request may have been executed, " +
-			"so the key is held: retries get a 409 until it is resolved.", "", false}
+			"so the key is held: retries get a 409 until it is resolved.", "", false,
+	}
 )
 
 // keyProblem is the answer to an error of identify.

@@ -62,7 +62,7 @@ func (r *responseStream) start(req *fasthttp.Request, resp *fasthttp.Response, b
 		r.source = fasthttp.AcquireResponse()
 		r.source.StreamBody = true
 		resp.Header.CopyTo(&r.source.Header)
-		return r.source.ReadBody(r.reader, 0)
+		return noEOF(r.source.ReadBody(r.reader, 0))
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (r *responseStream) Read(p []byte) (int, error) {
 		r.done = true
 		return n, io.EOF
 	}
-	return n, err
+	return n, err //nolint:wrapcheck // a reader passes on what it reads
 }
 
 // end gives up the connection; reuse says whether that is thinkable at all.

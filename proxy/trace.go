@@ -33,7 +33,7 @@ const (
 func Outcomes() []Outcome {
 	all := make([]Outcome, lastOutcome)
 	for i := range all {
-		all[i] = Outcome(i) //nolint:gosec // a handful
+		all[i] = Outcome(i)
 	}
 	return all
 }

@@ -172,7 +172,7 @@ func newBackendConn(c net.Conn, isTLS bool) *backendConn {
 	}
 	b.peek = func(fd uintptr) bool {
 		var buf [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT) //nolint:gosec // a descriptor
+		n, _, err := syscall.Recvfrom(int(fd), buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, syscall.EAGAIN):
 			b.state = nil // open, and nothing to read: as it should be
@@ -190,7 +190,7 @@ func newBackendConn(c net.Conn, isTLS bool) *backendConn {
 func (b *backendConn) Write(p []byte) (int, error) {
 	n, err := b.Conn.Write(p)
 	b.written += int64(n)
-	return n, err
+	return n, err //nolint:wrapcheck // it stands in for the connection
 }
 
 func unwrap(conn net.Conn) *backendConn {
@@ -220,14 +220,16 @@ func aliveBeforeWrite(conn net.Conn) error {
 		return nil
 	}
 	if err := b.raw.Read(b.peek); err != nil {
-		return err
+		return fmt.Errorf("looking at the connection: %w", err)
 	}
 	return b.state
 }
 
+type dialFunc = func(ctx context.Context, addr string) (net.Conn, error)
+
 // dialer connects to the backend, TLS handshake included, so that a handshake
 // that fails is known to have sent nothing.
-func dialer(timeout time.Duration, tlsConfig *tls.Config, dial func(context.Context, string) (net.Conn, error)) fasthttp.DialFunc {
+func dialer(timeout time.Duration, tlsConfig *tls.Config, dial dialFunc) fasthttp.DialFunc {
 	if dial == nil {
 		d := &net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second}
 		dial = func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }

@@ -24,7 +24,7 @@ func TestKillProxyMidFlight(t *testing.T) {
 				args := []string{"--store", store, "--backend", o.url(), "--lock-ttl", "2s", "--on-ambiguous", policy}
 				first := start(t, args...)
 				go func() { _, _ = first.try("/slow?d=1s", "k") }()
-				o.started("k", 1)
+				o.started("k")
 				first.kill()
 
 				second := start(t, args...)
@@ -97,7 +97,7 @@ func TestKillRedisMidFlight(t *testing.T) {
 	p := start(t, "--store", redis.URL(), "--backend", o.url(), "--store-timeout", "500ms")
 	first := make(chan answer, 1)
 	go func() { first <- p.post("/slow?d=2s", "k") }()
-	o.started("k", 1)
+	o.started("k")
 	redis.Kill()
 	p.expect("/", "other", 500, false)
 	o.executions("other", 0)
@@ -131,7 +131,7 @@ func TestStoppedProxyDoesNotOverwrite(t *testing.T) {
 		a, _ := first.try("/slow?d=1s", "k")
 		late <- a
 	}()
-	o.started("k", 1)
+	o.started("k")
 	first.signal(syscall.SIGSTOP)
 	eventually(t, "the lease lapses", func() bool { return second.post("/slow?d=1s", "k").status == 200 })
 	winner := second.expect("/slow?d=1s", "k", 200, true)
@@ -174,7 +174,7 @@ func TestRedisLosesItsData(t *testing.T) {
 	p := start(t, "--store", redis.URL(), "--backend", o.url())
 	first := make(chan answer, 1)
 	go func() { first <- p.post("/slow?d=1s", "k") }()
-	o.started("k", 1)
+	o.started("k")
 	redis.Do("FLUSHALL")
 	if a := <-first; a.status != 200 {
 		t.Errorf("the request under way got %v", a)
@@ -194,7 +194,7 @@ func TestDrain(t *testing.T) {
 		p := start(t, "--store", store, "--backend", o.url())
 		first := make(chan answer, 1)
 		go func() { first <- p.post("/slow?d=1s", "k") }()
-		o.started("k", 1)
+		o.started("k")
 		p.signal(syscall.SIGTERM)
 		eventually(t, "no connection is taken", func() bool {
 			_, err := p.try("/", "late")

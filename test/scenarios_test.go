@@ -66,7 +66,7 @@ func scenarioB(t *testing.T, ttl, job time.Duration) {
 		first := make(chan answer, 1)
 		begun := time.Now()
 		go func() { first <- p.post(path, key) }()
-		o.started(key, 1)
+		o.started(key)
 		time.Sleep(time.Until(begun.Add(job * 35 / 45))) // the scenario's own clock
 		p.expect(path, key, 409, false)
 		a := <-first
@@ -174,7 +174,7 @@ func TestManyKeysAtOnce(t *testing.T) {
 		o := newOrigin(t)
 		p := start(t, "--store", store, "--backend", o.url())
 		go func() { _, _ = p.try("/slow?d=20s", "slow") }()
-		o.started("slow", 1)
+		o.started("slow")
 		var done sync.WaitGroup
 		for w := range 20 {
 			done.Go(func() {

@@ -136,7 +136,7 @@ func (e *env) applyCell(cell idem.Transition, c idem.Claim) error {
 	default:
 	}
 	if !errors.Is(err, want) {
-		return fmt.Errorf("answered %v, want %v", err, want)
+		return fmt.Errorf("answered %w, want %w", err, want)
 	}
 	return nil
 }
@@ -145,12 +145,12 @@ func (e *env) expectState(k idem.Key, want idem.State) error {
 	r, err := e.s.Get(e.ctx, k)
 	if want == idem.Absent || want == idem.Lapsed {
 		if !errors.Is(err, idem.ErrNotFound) {
-			return fmt.Errorf("afterwards Get answers %v, %v, want %v", r.State, err, idem.ErrNotFound)
+			return fmt.Errorf("afterwards the key is %v (%w), want no record", r.State, err)
 		}
 		return nil
 	}
 	if err != nil || r.State != want {
-		return fmt.Errorf("afterwards the key is %v, %v, want %v", r.State, err, want)
+		return fmt.Errorf("afterwards the key is %v (%w), want %v", r.State, err, want)
 	}
 	return nil
 }

@@ -53,9 +53,9 @@ func histories(e *env) error {
 	if n == 0 {
 		n = 50
 	}
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	for i := range n {
-		ops := randomOps(rand.New(rand.NewPCG(seed, uint64(i))), 40) //nolint:gosec // not a secret
+		ops := randomOps(rand.New(rand.NewPCG(seed, uint64(i))), 40)
 		if err := e.compare(ops, fmt.Sprintf("h%d", i)); err != nil {
 			short := e.shrink(ops, i)
 			return fmt.Errorf("seed %d, history %d: %w; shrunk to %v", seed, i, err, short)

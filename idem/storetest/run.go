@@ -194,7 +194,7 @@ func (e *env) passes(d time.Duration) func() error {
 func fails(f func() error, want error) func() error {
 	return func() error {
 		if err := f(); !errors.Is(err, want) {
-			return fmt.Errorf("got %v, want %v", err, want)
+			return fmt.Errorf("got %w, want %w", err, want)
 		}
 		return nil
 	}

@@ -28,6 +28,7 @@ func TestMemory(t *testing.T) {
 			continue // it keeps nothing
 		}
 		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				if err := c.Check(t, harness(storetest.NewMemory)); err != nil {
 					t.Errorf("%s: %v", c.Explanation, err)

@@ -70,7 +70,7 @@ func (b *Backend) Handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetContentType("application/json")
 	}
 	if len(ctx.Response.Body()) == 0 && ctx.Response.StatusCode() != fasthttp.StatusNoContent {
-		fmt.Fprintf(ctx, "{\"charge\":\"ch_%06d\",\"method\":%q,\"path\":%q,\"bytes\":%d}\n",
+		_, _ = fmt.Fprintf(ctx, "{\"charge\":\"ch_%06d\",\"method\":%q,\"path\":%q,\"bytes\":%d}\n",
 			serial, ctx.Method(), path, len(ctx.Request.Body()))
 	}
 	b.finish(key)

@@ -72,7 +72,7 @@ func (s *Server) Restart() {
 		"--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no",
 		"--enable-debug-command", "yes",
 	}, s.args...)
-	s.cmd = exec.Command("redis-server", args...) //nolint:gosec // a test's own arguments
+	s.cmd = exec.Command("redis-server", args...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
 		s.tb.Fatal(err)
@@ -93,7 +93,7 @@ func (s *Server) Restart() {
 				continue
 			}
 		}
-		text, _ := os.ReadFile(log) //nolint:gosec // our own file
+		text, _ := os.ReadFile(log)
 		s.tb.Fatalf("redis-server does not answer: %s", text)
 	}
 }
@@ -176,7 +176,7 @@ func Cluster(tb testing.TB, n int) (url string, nodes []*Server) {
 		nodes = append(nodes, node)
 		args = append(args, node.Addr)
 	}
-	out, err := exec.Command("redis-cli", args...).CombinedOutput() //nolint:gosec // a test's own arguments
+	out, err := exec.Command("redis-cli", args...).CombinedOutput()
 	if err != nil {
 		tb.Fatalf("making the cluster: %v: %s", err, out)
 	}

@@ -1,0 +1,47 @@
+# IdemProxy. `make` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+GO ?= go
+export CGO_ENABLED ?= 0
+
+.PHONY: help run build test test-only race fuzz lint docs bench loadtest up down clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+run: ## Build, then run the proxy (embedded store) with a demo backend, and say what to try
+	@scripts/run.sh
+
+build: ## Build bin/idemproxy and bin/backend, static
+	$(GO) build -trimpath -ldflags '-s -w' -o bin/idemproxy ./cmd/proxy
+	$(GO) build -trimpath -ldflags '-s -w' -o bin/backend ./cmd/backend
+
+test: ## Everything, with the race detector; installs redis-server if it is missing
+	@scripts/test.sh
+
+test-only: ## The quick tests: no 45 s jobs, redis-server must be there
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -count=1 -short ./...
+
+fuzz: ## Each fuzz target for 30 s
+	@scripts/fuzz.sh 30s
+
+lint: ## Vet, golangci-lint (with gofumpt, staticcheck), tidiness, known vulnerabilities
+	@scripts/lint.sh
+
+docs: ## Print the reference documents anew
+	UPDATE=1 $(GO) test -count=1 -run Document ./idem ./config ./metrics ./proxy
+
+bench: ## Go benchmarks of the hot paths
+	@scripts/bench.sh
+
+loadtest: ## Attack a proxy that is started for it, and count executions
+	$(GO) run ./loadtest
+
+up: ## Redis, Toxiproxy, demo backend and proxy: in Docker if an engine answers, else natively
+	@scripts/up.sh
+
+down: ## End what `make up` started
+	@scripts/down.sh
+
+clean: ## Remove what was built
+	rm -rf bin

@@ -1,0 +1,208 @@
+package app_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
+)
+
+type log struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Buffer.Write(p)
+}
+
+func (l *log) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.String()
+}
+
+func run(t *testing.T, level zerolog.Level, backend string, change ...func(*config.Config)) (*app.App, *log) {
+	t.Helper()
+	c := config.Default()
+	c.Listen, c.Admin, c.Store, c.Backend = "127.0.0.1:0", "127.0.0.1:0", "embedded:"+t.TempDir(), backend
+	for _, f := range change {
+		f(&c)
+	}
+	out := &log{}
+	a, err := app.New(c, zerolog.New(out).Level(level))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		http.DefaultClient.CloseIdleConnections()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return a, out
+}
+
+func post(t *testing.T, url, key, body string) int {
+	t.Helper()
+	req, _ := http.NewRequest(http.MethodPost, url, strings.NewReader(body)) //nolint:noctx // a test
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// metrics reads all values of ours.
+func metrics(t *testing.T, a *app.App) map[string]float64 {
+	t.Helper()
+	resp, err := http.Get(a.AdminURL() + "/metrics") //nolint:noctx // a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	values := map[string]float64{}
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		name, text, _ := strings.Cut(lines.Text(), " ")
+		var v float64
+		if _, err := fmt.Sscan(text, &v); err == nil && strings.HasPrefix(name, "idemproxy_") {
+			values[strings.TrimPrefix(name, "idemproxy_")] = v
+		}
+	}
+	return values
+}
+
+// Every request moves the metrics that it should, and no others.
+func TestMetricsByValue(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
+		switch q.URL.Path {
+		case "/cut":
+			_ = c.Close()
+		case "/503":
+			c.Answer(503, "later")
+		default:
+			backendtest.OK(c, q)
+		}
+	})
+	a, _ := run(t, zerolog.Disabled, b.URL())
+	for _, c := range []struct {
+		name, path, key, body string
+		moved                 map[string]float64
+	}{
+		{"passed", "/", "", "x", map[string]float64{`requests_total{outcome="passed"}`: 1}},
+		{"executed", "/", "k", "x", map[string]float64{
+			`requests_total{outcome="executed"}`: 1, "cache_misses_total": 1, "responses_stored_total": 1,
+			"backend_duration_seconds_count":                     1,
+			`store_duration_seconds_count{operation="acquire"}`:  1,
+			`store_duration_seconds_count{operation="complete"}`: 1,
+		}},
+		{"replayed from the store", "/", "k", "x", map[string]float64{
+			`requests_total{outcome="replayed-store"}`: 1, `cache_hits_total{source="store"}`: 1,
+			`store_duration_seconds_count{operation="acquire"}`: 1,
+		}},
+		{"replayed from memory", "/", "k", "x", map[string]float64{
+			`requests_total{outcome="replayed-local"}`: 1, `cache_hits_total{source="local"}`: 1,
+		}},
+		{"mismatch", "/", "k", "y", map[string]float64{`requests_total{outcome="mismatch"}`: 1}},
+		{"refused", "/", strings.Repeat("k", 256), "x", map[string]float64{`requests_total{outcome="refused"}`: 1}},
+		{"cut", "/cut", "cut", "x", map[string]float64{
+			`requests_total{outcome="backend-cut"}`: 1, "cache_misses_total": 1, `releases_total{cause="ambiguous"}`: 1,
+			"backend_duration_seconds_count":                    1,
+			`store_duration_seconds_count{operation="acquire"}`: 1, `store_duration_seconds_count{operation="release"}`: 1,
+		}},
+		{"try again", "/503", "later", "x", map[string]float64{
+			`requests_total{outcome="executed"}`: 1, "cache_misses_total": 1, `releases_total{cause="try-again"}`: 1,
+			"backend_duration_seconds_count":                    1,
+			`store_duration_seconds_count{operation="acquire"}`: 1, `store_duration_seconds_count{operation="release"}`: 1,
+		}},
+	} {
+		before := metrics(t, a)
+		post(t, a.URL()+c.path, c.key, c.body)
+		after := metrics(t, a)
+		c.moved["request_duration_seconds_count"] = 1
+		for name, v := range after {
+			if strings.Contains(name, "_bucket") || strings.HasSuffix(name, "_sum") || strings.Contains(name, "_sum{") ||
+				strings.Contains(name, "bytes_total") {
+				continue
+			}
+			if moved := v - before[name]; moved != c.moved[name] {
+				t.Errorf("%s: %s moved by %v, want %v", c.name, name, moved, c.moved[name])
+			}
+		}
+	}
+}
+
+// Logs tell what happened without giving keys, queries, bodies or credentials
+// away; at debug level the key is readable.
+func TestLogsKeepSecrets(t *testing.T) {
+	t.Parallel()
+	for level, readable := range map[zerolog.Level]bool{zerolog.InfoLevel: false, zerolog.DebugLevel: true} {
+		b := backendtest.Start(t, backendtest.OK)
+		a, out := run(t, level, b.URL())
+		post(t, a.URL()+"/pay?token=secret-query", "secret-key", "secret-body")
+		text := out.text()
+		for _, secret := range []string{"secret-query", "secret-body"} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%v: the log holds %s:\n%s", level, secret, text)
+			}
+		}
+		if strings.Contains(text, "secret-key") != readable {
+			t.Errorf("%v: the key is readable: %v, want %v:\n%s", level, !readable, readable, text)
+		}
+		if n := strings.Count(text, `"event":"request"`); n != 1 || !strings.Contains(text, `"outcome":"executed"`) {
+			t.Errorf("%v: %d lines for one request:\n%s", level, n, text)
+		}
+	}
+}
+
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Start(t, backendtest.OK) // only to learn a free port
+	b.Close()
+	a, _ := run(t, zerolog.Disabled, b.URL(), func(c *config.Config) { c.Demo = true })
+	if status := post(t, a.URL()+"/status/201", "k", "x"); status != 201 {
+		t.Errorf("the demo backend answers %d", status)
+	}
+}
+
+func TestVersionAndConfigCommands(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"version"}, app.ExitOK, "idemproxy "},
+		{[]string{"config", "--lock-ttl", "9s"}, app.ExitOK, "lock_ttl: 9s  # from --lock-ttl"},
+		{[]string{"--help"}, app.ExitOK, "--on-ambiguous"},
+		{[]string{"config", "--lock-ttl", "9h"}, app.ExitUsage, "want from 100ms to 1h"},
+	} {
+		var out bytes.Buffer
+		if code := app.Main(context.Background(), c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%v: exit code %d, want %d and %q:\n%s", c.args, code, c.code, c.want, out.String())
+		}
+	}
+}

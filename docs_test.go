@@ -1,0 +1,67 @@
+package idemproxy
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestLinksLead: every relative link in a document leads to a file.
+func TestLinksLead(t *testing.T) {
+	t.Parallel()
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	var documents []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "*/README.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, found...)
+	}
+	if len(documents) < 5 {
+		t.Fatalf("only %d documents", len(documents))
+	}
+	for _, document := range documents {
+		for _, m := range link.FindAllStringSubmatch(read(t, document), -1) {
+			target := filepath.Join(filepath.Dir(document), m[1])
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s, which is not there", document, m[1])
+			}
+		}
+	}
+}
+
+// TestDependenciesAreExplained: every direct dependency has a line with its
+// reason, and no line outlives its dependency.
+func TestDependenciesAreExplained(t *testing.T) {
+	t.Parallel()
+	text := read(t, "docs/dependencies.md")
+	direct := regexp.MustCompile(`(?m)^(?:require )?\s*([a-z0-9.]+\.[a-z]+/\S+) v\S+$`)
+	modules := direct.FindAllStringSubmatch(read(t, "go.mod"), -1)
+	if len(modules) < 8 {
+		t.Fatalf("only %d dependencies found in go.mod", len(modules))
+	}
+	known := map[string]bool{}
+	for _, m := range modules {
+		known[m[1]] = true
+		if !strings.Contains(text, "| `"+m[1]+"` |") {
+			t.Errorf("docs/dependencies.md does not say why %s is needed", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+/[^`]+)` \\|").FindAllStringSubmatch(text, -1) {
+		if !known[m[1]] {
+			t.Errorf("docs/dependencies.md explains %s, which is not in go.mod", m[1])
+		}
+	}
+}

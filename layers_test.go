@@ -1,0 +1,177 @@
+// Package idemproxy is the hall: it holds no code, only the law of which room
+// may import what, and tests that keep documents true.
+package idemproxy
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/idemproxy/idemproxy"
+
+// room is what one folder may import. Standard library packages are allowed
+// unless never names them; everything else must be listed.
+type room struct {
+	ours    []string // rooms of this module
+	outside []string // modules or packages of others
+	never   []string
+}
+
+// laws is a statement of policy. Do not change it to make a build pass: a room
+// that needs a new import needs a reason first. Test files may import test
+// helpers and storetest besides.
+func laws() map[string]room {
+	return map[string]room{
+		"idem":              {never: []string{"net/http", "net", "log", "log/slog", "os"}},
+		"idem/storetest":    {ours: []string{"idem"}},
+		"rstore":            {ours: []string{"idem"}, outside: []string{"github.com/redis/rueidis", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
+		"rstore/redistest":  {outside: []string{"github.com/redis/rueidis"}},
+		"estore":            {ours: []string{"idem"}, outside: []string{"github.com/cockroachdb/pebble/v2", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
+		"proxy":             {ours: []string{"idem"}, outside: []string{"github.com/valyala/fasthttp", "github.com/valyala/bytebufferpool", "github.com/dunglas/httpsfv"}, never: []string{"net/http"}},
+		"proxy/backendtest": {},
+		"admin":             {},
+		"metrics":           {outside: []string{"github.com/prometheus/client_golang"}},
+		"config":            {ours: []string{"idem"}, outside: []string{"github.com/goccy/go-yaml", "github.com/spf13/pflag", "github.com/dustin/go-humanize"}},
+		"app":               {ours: []string{"admin", "config", "estore", "idem", "internal/backend", "metrics", "proxy", "rstore"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/spf13/cobra", "github.com/mattn/go-isatty"}},
+		"cmd/proxy":         {ours: []string{"app"}},
+		"cmd/backend":       {ours: []string{"internal/backend"}},
+		"internal/backend":  {outside: []string{"github.com/valyala/fasthttp"}},
+		"internal/golden":   {},
+		"internal/toxitest": {outside: []string{"github.com/Shopify/toxiproxy/v2", "github.com/rs/zerolog"}},
+		"loadtest":          {ours: []string{"app", "config", "internal/backend"}, outside: []string{"github.com/tsenart/vegeta/v12", "github.com/rs/zerolog"}},
+		"bench":             {},
+		"test":              {},
+		"test/compose":      {},
+		".":                 {},
+	}
+}
+
+// onlyForTests are rooms that no program imports.
+func onlyForTests() []string {
+	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/golden", "internal/toxitest", "test", "bench", "loadtest"}
+}
+
+func TestImportLaw(t *testing.T) {
+	t.Parallel()
+	files := 0
+	walkGo(t, func(file string) {
+		files++
+		dir := filepath.ToSlash(filepath.Dir(file))
+		law, known := laws()[dir]
+		if !known {
+			t.Errorf("%s: the folder %s is not in the law: add a line", file, dir)
+			return
+		}
+		isTest := strings.HasSuffix(file, "_test.go")
+		for _, imported := range importsOf(t, file) {
+			if reason := breaks(law, dir, imported, isTest); reason != "" {
+				t.Errorf("%s imports %s: %s", file, imported, reason)
+			}
+		}
+	})
+	if files < 30 {
+		t.Errorf("only %d files were looked at", files)
+	}
+}
+
+func breaks(law room, dir, imported string, isTest bool) string {
+	if own, ok := strings.CutPrefix(imported, module+"/"); ok {
+		switch {
+		case isTest, slices.Contains(law.ours, own):
+			return ""
+		case slices.Contains(onlyForTests(), own):
+			return "that is for tests"
+		}
+		return "the law of " + dir + " does not allow that room"
+	}
+	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
+		if slices.Contains(law.never, imported) && !isTest {
+			return "the law of " + dir + " forbids it"
+		}
+		return ""
+	}
+	if isTest || slices.ContainsFunc(law.outside, func(m string) bool {
+		return imported == m || strings.HasPrefix(imported, m+"/")
+	}) {
+		return ""
+	}
+	return "the law of " + dir + " does not allow that module"
+}
+
+// TestImportLawCanFail breaks each kind of law.
+func TestImportLawCanFail(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ dir, imported string }{
+		{"idem", "net/http"},
+		{"idem", "github.com/redis/rueidis"},
+		{"proxy", module + "/rstore"},
+		{"rstore", module + "/proxy"},
+		{"rstore", "github.com/valyala/fasthttp"},
+		{"app", module + "/idem/storetest"},
+		{"proxy", "github.com/prometheus/client_golang/prometheus"},
+		{"metrics", module + "/idem"},
+	} {
+		if breaks(laws()[c.dir], c.dir, c.imported, false) == "" {
+			t.Errorf("%s may import %s", c.dir, c.imported)
+		}
+	}
+}
+
+// TestScriptsUseTheServersClock: no script takes the time from its caller.
+func TestScriptsUseTheServersClock(t *testing.T) {
+	t.Parallel()
+	scripts, err := filepath.Glob("rstore/*.lua")
+	if err != nil || len(scripts) == 0 {
+		t.Fatal("there are no scripts")
+	}
+	for _, script := range scripts {
+		text := read(t, script)
+		if strings.Contains(text, "KEYS[2]") {
+			t.Errorf("%s uses two keys: a Cluster could not run it", script)
+		}
+		if !strings.Contains(text, "redis.call('TIME')") {
+			t.Errorf("%s does not ask the server for the time", script)
+		}
+	}
+}
+
+func walkGo(t *testing.T, f func(file string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (path.Base(file) == ".git" || file == "bench/rivals" || file == "bin"):
+			return filepath.SkipDir
+		case strings.HasSuffix(file, ".go"):
+			f(file)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func importsOf(t *testing.T, file string) (imports []string) {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range parsed.Imports {
+		name, err := strconv.Unquote(i.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		imports = append(imports, name)
+	}
+	return imports
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/internal/backend"
+)
+
+// stage is what is attacked.
+type stage struct {
+	target string
+	count  func(key string) (int, error)
+	close  func() error
+}
+
+// localStage starts a proxy and a demo backend in this process.
+func localStage(store string, lockTTL time.Duration) (*stage, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("the demo backend: %w", err)
+	}
+	demo := backend.New()
+	go func() { _ = demo.Serve(ln) }() // ends with its listener
+	dir, err := os.MkdirTemp("", "idemproxy-loadtest")
+	if err != nil {
+		return nil, fmt.Errorf("a directory for the store: %w", err)
+	}
+	c := config.Default()
+	c.Listen, c.Admin, c.Backend = "127.0.0.1:0", "", "http://"+ln.Addr().String()
+	c.Store = "embedded:" + dir
+	if store != "" {
+		c.Store = store
+	}
+	if lockTTL > 0 {
+		c.LockTTL, c.Heartbeat, c.StoreTimeout = lockTTL, lockTTL/3, lockTTL/2
+	}
+	a, err := app.New(c, zerolog.New(os.Stderr).Level(zerolog.ErrorLevel))
+	if err != nil {
+		return nil, fmt.Errorf("the proxy: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	return &stage{
+		target: a.URL(),
+		count:  func(key string) (int, error) { return demo.Count(key).Started, nil },
+		close: func() error {
+			stop()
+			err := <-done
+			_ = ln.Close()
+			_ = os.RemoveAll(dir)
+			return err
+		},
+	}, nil
+}

@@ -1,0 +1,76 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/golden"
+)
+
+// TestProblemsDocument keeps docs/problems.md, where the types lead, in step.
+func TestProblemsDocument(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	b.WriteString("# Problems\n\nPrinted from package `proxy` by `make docs`; do not edit. The answers that the proxy makes itself are RFC 9457\n" +
+		"`application/problem+json`: `type` leads to a section of this page, `detail` says what happened and what to do, and\n" +
+		"`idempotency_key` repeats the key if there was a valid one.\n")
+	all := problems()
+	names := make([]string, 0, len(all))
+	for name := range all {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(x, y string) int {
+		return strings.Compare(fmt.Sprint(all[x].status, x), fmt.Sprint(all[y].status, y))
+	})
+	for _, name := range names {
+		p := all[name]
+		status := fmt.Sprint(p.status)
+		if p == &problemHeld {
+			status = "502 or 504"
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n`%s` %s. %s\n", name, status, p.title, p.detail)
+		if p.retryAfter != "" {
+			fmt.Fprintf(&b, "\n`Retry-After: %s`\n", p.retryAfter)
+		}
+	}
+	golden.Check(t, "../docs/problems.md", b.String())
+}
+
+// Every problem that the code defines is in the list.
+func TestProblemsAreListed(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("problem.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if defined := strings.Count(string(source), " = problem{"); defined != len(problems()) {
+		t.Errorf("%d problems defined, %d listed", defined, len(problems()))
+	}
+}
+
+func FuzzProblemJSON(f *testing.F) {
+	f.Add("k", "reason")
+	f.Add(`"\{}`, "a\nb\x00\xff")
+	f.Fuzz(func(t *testing.T, value, reason string) {
+		var key *idem.Key
+		if k, err := idem.ParseKey(value); err == nil {
+			key = &k
+		}
+		var got struct {
+			Detail string `json:"detail"`
+			Key    string `json:"idempotency_key"`
+		}
+		b := problemStore.appendJSON(nil, key, reason)
+		if err := json.Unmarshal(b, &got); err != nil {
+			t.Fatalf("%q: %v", b, err)
+		}
+		if key != nil && got.Key != value {
+			t.Errorf("key %q became %q", value, got.Key)
+		}
+	})
+}

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Runs each fuzz target for a while: scripts/fuzz.sh [TIME]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+grep -rlE --include='*_test.go' '^func Fuzz' . | while read -r file; do
+  grep -oE '^func Fuzz\w+' "$file" | while read -r _ target; do
+    echo "== $target in $(dirname "$file")"
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-30s}" "$(dirname "$file")" </dev/null
+  done
+done

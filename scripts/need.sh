@@ -1,0 +1,39 @@
+# Sourced by the other scripts: finds what they need, or installs it.
+
+# need COMMAND PACKAGE: COMMAND is on PATH afterwards, or the script ends.
+need() {
+  command -v "$1" >/dev/null && return 0
+  local root=""
+  if [ "$(id -u)" != 0 ]; then
+    root=sudo
+    command -v sudo >/dev/null || { echo "$1 is missing: install the package $2" >&2; return 1; }
+  fi
+  command -v apt-get >/dev/null || { echo "$1 is missing: install $2 with your package manager" >&2; return 1; }
+  echo "installing $2 for $1" >&2
+  $root apt-get update -qq >&2
+  # The package must not start a server of its own.
+  DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $root apt-get install -y -qq --no-install-recommends "$2" >&2
+  command -v "$1" >/dev/null
+}
+
+# engine: a Docker engine answers, and there is a compose.
+engine() {
+  command -v docker >/dev/null && timeout 20 docker info >/dev/null 2>&1 && compose version >/dev/null 2>&1
+}
+
+compose() {
+  if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi
+}
+
+# tool NAME PACKAGE@VERSION: prints the path of a Go tool, built once.
+tool() {
+  local path="bin/tools/$1-${2##*@}"
+  if [ ! -x "$path" ]; then
+    mkdir -p bin/tools
+    local tmp; tmp=$(mktemp -d)
+    GOFLAGS='' GOBIN="$tmp" CGO_ENABLED=0 go install "$2" >&2
+    mv "$tmp"/* "$path"
+    rmdir "$tmp"
+  fi
+  echo "$path"
+}

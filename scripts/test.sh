@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Every test, with the race detector. Toxiproxy and everything else of Go comes
+# with the modules; Redis is the system's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/need.sh
+
+need redis-server redis-server
+need redis-cli redis-tools
+need gcc gcc # for the race detector
+CGO_ENABLED=1 go test -race -shuffle=on -count=1 -timeout 30m ./...
+for module in $(find . -mindepth 2 -name go.mod -not -path './.git/*'); do
+  (cd "$(dirname "$module")" && go vet ./... && go test -count=1 ./...)
+done

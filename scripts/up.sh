@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The customer's stage: Redis 6379, Toxiproxy 8474 with backend_pipe on 9001,
+# demo backend 9000, proxy 8080 (forwarding through backend_pipe), admin
+# 127.0.0.1:8081. In Docker where an engine answers, natively otherwise or with
+# NATIVE=1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/need.sh
+state=${IDEMPROXY_STATE:-${TMPDIR:-/tmp}/idemproxy-up-$(id -u)}
+
+ready() {
+  for _ in $(seq 300); do
+    curl -fsS -o /dev/null "http://127.0.0.1:8081/readyz" 2>/dev/null && return 0
+    sleep 0.1
+  done
+  echo "the proxy does not become ready" >&2
+  curl -sS http://127.0.0.1:8081/readyz >&2 || true
+  return 1
+}
+
+if [ "${NATIVE:-}" != 1 ] && engine; then
+  scripts/images.sh
+  compose up -d
+  ready
+  echo "up, in Docker: proxy http://127.0.0.1:8080, admin http://127.0.0.1:8081, Toxiproxy http://127.0.0.1:8474"
+  exit 0
+fi
+
+need redis-server redis-server
+make --no-print-directory build
+toxiproxy=$(tool toxiproxy github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0)
+mkdir -p "$state"
+launch() { # launch NAME COMMAND...
+  local name=$1
+  shift
+  if [ -f "$state/$name.pid" ] && kill -0 "$(cat "$state/$name.pid")" 2>/dev/null; then
+    echo "$name is up already" >&2
+    return 0
+  fi
+  setsid "$@" >"$state/$name.log" 2>&1 </dev/null &
+  echo $! >"$state/$name.pid"
+}
+launch redis redis-server --port 6379 --bind 127.0.0.1 --dir "$state" --appendonly yes --appendfsync always --save ''
+launch toxiproxy "$toxiproxy" -host 127.0.0.1 -port 8474 -config deploy/toxiproxy.native.json
+launch backend bin/backend -listen 127.0.0.1:9000
+launch proxy bin/idemproxy --listen :8080 --admin 127.0.0.1:8081 --store redis://127.0.0.1:6379/0 --backend http://127.0.0.1:9001
+ready || { tail -n 20 "$state"/*.log >&2; exit 1; }
+echo "up, natively (logs in $state): proxy http://127.0.0.1:8080, admin http://127.0.0.1:8081, Toxiproxy http://127.0.0.1:8474"
