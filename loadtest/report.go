@@ -80,7 +80,8 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(&b, row, "outcome", "requests", "mean", "p50", "p95", "p99", "max")
 	for _, name := range names {
 		l := r.outcomes[name].Latencies
-		fmt.Fprintf(&b, row, name, fmt.Sprint(r.outcomes[name].Requests), short(l.Mean), short(l.P50), short(l.P95), short(l.P99), short(l.Max))
+		fmt.Fprintf(&b, row, name, fmt.Sprint(r.outcomes[name].Requests),
+			short(l.Mean), short(l.P50), short(l.P95), short(l.P99), short(l.Max))
 	}
 	fmt.Fprintf(&b, "%d requests, %.0f a second asked for, %.0f answered\n", r.all.Requests, r.all.Rate, r.all.Throughput)
 	for status, n := range r.wrong {
