@@ -135,7 +135,7 @@ func (o *observer) request(r *proxy.Request) {
 		return
 	}
 	e := o.log.WithLevel(level).Str("event", "request").Stringer("outcome", r.Outcome).Int("status", r.Status).
-		Bytes("method", r.Method).Bytes("path", r.Path).Str("remote", r.Remote).Dur("ms", r.Duration)
+		Bytes("method", r.Method).Bytes("path", r.Path).Stringer("remote", r.Remote).Dur("ms", r.Duration)
 	if r.Keyed {
 		e = o.key(e, r.Key)
 		if r.Attempt > 0 {

@@ -68,7 +68,7 @@ func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error
 	}
 	sent := time.Now()
 	out, err := e.acquire(ctx, claim)
-	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil && time.Since(sent) < askAgainWithin {
 		// Safe to ask again: the store recognises the owner token.
 		sent = time.Now()
 		out, err = e.acquire(ctx, claim)
@@ -91,6 +91,11 @@ func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error
 	e.trace.leaseStarted()
 	return out, a, nil
 }
+
+// askAgainWithin is how soon an acquire must have failed to be repeated at once:
+// a broken connection says so immediately, and its successor may work; a store
+// that let the time-out pass would let another one pass.
+const askAgainWithin = 100 * time.Millisecond
 
 func (e *Engine) acquire(ctx context.Context, c Claim) (Outcome, error) {
 	sent := time.Now()

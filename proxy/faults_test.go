@@ -620,3 +620,46 @@ func TestShutdownWaitsForWhatIsUnderWay(t *testing.T) {
 	defer cancel()
 	engine.Close(ctx)
 }
+
+// A header that trickles in is given up; a body may take longer.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := bubbleRig(t, backendtest.OK, func(c *proxy.Config) { c.HeaderTimeout, c.BodyTimeout = 10*time.Second, time.Minute })
+		dial := func() net.Conn {
+			c, err := r.client.Transport.(*http.Transport).DialContext(context.Background(), "", "") //nolint:forcetypeassert // ours
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		slow := dial()
+		start := time.Now()
+		go func() {
+			for _, b := range []byte("GET / HTTP/1.1\r\nHost: x\r\nX-Slow: 0123456789\r\n\r\n") {
+				if _, err := slow.Write([]byte{b}); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		resp, err := http.ReadResponse(bufio.NewReader(slow), nil)
+		if err != nil || resp.StatusCode != http.StatusRequestTimeout {
+			t.Errorf("a slow header: %v, %v", resp, err)
+		}
+		if d := time.Since(start).Round(time.Second); d != 10*time.Second { // of bubble time
+			t.Errorf("given up after %v", d)
+		}
+		_ = slow.Close()
+
+		body := dial()
+		_, _ = io.WriteString(body, "POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 2\r\n\r\na")
+		time.Sleep(30 * time.Second)
+		_, _ = io.WriteString(body, "b")
+		resp, err = http.ReadResponse(bufio.NewReader(body), nil)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("a slow body: %v, %v", resp, err)
+		}
+		_ = body.Close()
+	})
+}

@@ -54,6 +54,11 @@ type Config struct {
 	// IdleTimeout closes a client's connection that sends nothing. Default 2
 	// minutes.
 	IdleTimeout time.Duration
+	// HeaderTimeout bounds how long a request's header may take to arrive, from
+	// its first byte. Default 10 s.
+	HeaderTimeout time.Duration
+	// BodyTimeout bounds how long a request's body may take. Default 1 h.
+	BodyTimeout time.Duration
 	// MaxHeader is the largest request header, in bytes. Default 16 KiB.
 	MaxHeader int
 	// Trace is told what happens.
@@ -78,11 +83,14 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, engine: c.Engine, upstream: up}
+	afterHeader := fasthttp.RequestConfig{ReadTimeout: c.BodyTimeout}
 	s.http = &fasthttp.Server{
 		Handler:                       s.handle,
 		ErrorHandler:                  s.handleError,
 		ReadBufferSize:                c.MaxHeader,
 		IdleTimeout:                   c.IdleTimeout,
+		ReadTimeout:                   c.HeaderTimeout,
+		HeaderReceived:                func(*fasthttp.RequestHeader) fasthttp.RequestConfig { return afterHeader },
 		MaxRequestBodySize:            1 << 62, // of streams; keyed bodies have a limit of their own
 		StreamRequestBody:             true,
 		CloseOnShutdown:               true,
@@ -112,6 +120,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.IdleTimeout <= 0 {
 		c.IdleTimeout = 2 * time.Minute
+	}
+	if c.HeaderTimeout <= 0 {
+		c.HeaderTimeout = 10 * time.Second
+	}
+	if c.BodyTimeout <= 0 {
+		c.BodyTimeout = time.Hour
 	}
 	if c.MaxHeader <= 0 {
 		c.MaxHeader = 16 << 10
@@ -200,7 +214,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 	if s.config.Trace.Done != nil {
 		r.Duration = time.Since(start)
-		r.Remote = ctx.RemoteAddr().String()
+		r.Remote = ctx.RemoteAddr()
 		s.config.Trace.Done(&r)
 	}
 }
@@ -221,19 +235,19 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, p *problem, reason error, r *R
 func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	p := problemRequestInvalid
 	var small *fasthttp.ErrSmallBuffer
-	var netErr net.Error
+	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF): // after the header, or nobody would listen
 		p = problemBodyBroken
 	case errors.As(err, &small):
 		p.status, p.detail = fasthttp.StatusRequestHeaderFieldsTooLarge, "The request's header is too large."
-	case errors.As(err, &netErr) && netErr.Timeout():
+	case errors.As(err, &timeout) && timeout.Timeout():
 		p.status, p.detail = fasthttp.StatusRequestTimeout, "The request did not arrive in time; nothing was forwarded."
 	}
 	writeProblem(ctx, &p, nil, "")
 	if s.config.Trace.Done != nil {
 		s.config.Trace.Done(&Request{
-			Outcome: Refused, Status: p.status, Err: err, Remote: ctx.RemoteAddr().String(),
+			Outcome: Refused, Status: p.status, Err: err, Remote: ctx.RemoteAddr(),
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -57,8 +58,8 @@ type Request struct {
 	Outcome Outcome
 	Status  int
 	Method  []byte
-	Path    []byte // without its query, which may hold secrets
-	Remote  string // the client's address
+	Path    []byte   // without its query, which may hold secrets
+	Remote  net.Addr // the client's address
 	Keyed   bool
 	Key     idem.Key
 	Attempt uint32

@@ -176,9 +176,9 @@ func newBackendConn(c net.Conn, isTLS bool) *backendConn {
 		switch {
 		case errors.Is(err, syscall.EAGAIN):
 			b.state = nil // open, and nothing to read: as it should be
-		case err == nil && n > 0 && b.tls:
-			b.state = nil // a session ticket, perhaps; TLS itself will tell
-		default: // end of file, an error, or bytes that belong to no request
+		case err == nil && n > 0 && b.tls && !b.used:
+			b.state = nil // a session ticket, which comes unasked after a handshake
+		default: // end of file (in TLS: its alert), an error, or bytes that belong to no request
 			b.state = errConnClosed
 		}
 		return true
@@ -215,13 +215,10 @@ func aliveBeforeWrite(conn net.Conn) error {
 	if b == nil || b.raw == nil {
 		return nil
 	}
-	if !b.used {
-		b.used = true
-		return nil
-	}
 	if err := b.raw.Read(b.peek); err != nil {
 		return fmt.Errorf("looking at the connection: %w", err)
 	}
+	b.used = true
 	return b.state
 }
 
