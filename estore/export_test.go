@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/idemproxy/idemproxy/idem"
 )
 
 // Dir is where the store lives.
@@ -39,4 +41,13 @@ func (s *Store) Size() uint64 {
 	m := s.db.Metrics()
 	total := m.Total()
 	return uint64(total.TablesSize)
+}
+
+// Settling says that the key's ending is on its way to the disk.
+func (s *Store) Settling(k idem.Key) bool {
+	sh := s.shard(k.ID())
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := sh.live[k.ID()]
+	return e != nil && e.settling != nil
 }

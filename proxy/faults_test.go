@@ -138,6 +138,9 @@ func TestSurplusIsNotTheNextResponse(t *testing.T) {
 			}
 		}
 	}
+	if n := r.backend.Conns(); n != 40 {
+		t.Errorf("%d connections for 40 requests: one with a surplus on it was used again", n)
+	}
 }
 
 func TestUnreachableBackendSendsNothing(t *testing.T) {
