@@ -53,7 +53,9 @@ func TestP2NothingIsReplayedBeforeItIsDurable(t *testing.T) {
 	t.Parallel()
 	disk := &slowDisk{FS: vfs.NewMem(), gate: make(chan struct{})}
 	open := make(chan struct{})
+	opened := make(chan struct{})
 	go func() { // the gate is open ...
+		defer close(opened)
 		for {
 			select {
 			case disk.gate <- struct{}{}:
@@ -71,6 +73,7 @@ func TestP2NothingIsReplayedBeforeItIsDurable(t *testing.T) {
 	acquire(t, s, c)
 	time.Sleep(2 * c.TTL)
 	close(open) // ... until here
+	<-opened
 	completed := make(chan error, 1)
 	go func() {
 		completed <- s.Complete(context.Background(), c.Lease(), &idem.Response{Status: 200})
