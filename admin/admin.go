@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof" //nolint:gosec // the admin listener is the operator's
 	"sync/atomic"
 	"time"
 )
@@ -46,6 +47,11 @@ func New(c Config) *Server {
 	mux.Handle("GET /metrics", c.Metrics)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
+	// Profiles, by the toolchain's own handlers; not by pprof's init, which would
+	// put them into everybody's default mux.
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	return s
 }

@@ -31,6 +31,7 @@ flag wins over the environment, which wins over the file.`,
 		if _, err := load(); err != nil {
 			return err
 		}
+		tuneThreads(cfg.Store)
 		a, err := New(*cfg, newLogger(stderr, cfg))
 		if err != nil {
 			return failure{err}

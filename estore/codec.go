@@ -1,6 +1,7 @@
 package estore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -82,16 +83,23 @@ func (s *Store) sync(b *pebble.Batch) error {
 
 // readSettled reads 'r' + k, nil if there is none.
 func (s *Store) readSettled(k id) (*idem.Record, error) {
-	value, closer, err := s.db.Get(settledKey(k))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil //nolint:nilnil // "none" is an answer
-	}
+	// An iterator and not Get, which would not use the last level's filters: most
+	// look-ups are of new keys, and should not read tables to find that out.
+	it, err := s.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
 	if err != nil {
 		return nil, engineError(err)
 	}
-	r, err := idem.DecodeRecord(append([]byte(nil), value...))
-	if err := errors.Join(err, closer.Close()); err != nil {
+	key := settledKey(k)
+	var r idem.Record
+	found := it.SeekPrefixGE(key) && bytes.Equal(it.Key(), key)
+	if found {
+		r, err = idem.DecodeRecord(bytes.Clone(it.Value()))
+	}
+	if err := errors.Join(err, engineError(it.Close())); err != nil {
 		return nil, fmt.Errorf("reading a record: %w", err)
+	}
+	if !found {
+		return nil, nil //nolint:nilnil // "none" is an answer
 	}
 	return &r, nil
 }
@@ -104,14 +112,25 @@ func engineError(err error) error {
 	return fmt.Errorf("%w: storage engine: %w", idem.ErrUnavailable, err)
 }
 
+const (
+	blockCache = 64 << 20
+	memTable   = 16 << 20
+)
+
 func openDB(c Config) (*pebble.DB, error) {
 	if err := c.fs.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the store's directory: %w", err)
 	}
+	// Room for the filters and indexes of a million records, so that a new key
+	// is known to be new without reading the disk. The engine takes its two
+	// memory tables out of the same budget.
+	blocks := pebble.NewCache(blockCache + 2*memTable)
+	defer blocks.Unref()
 	o := &pebble.Options{
 		FS:                 c.fs,
+		Cache:              blocks,
 		FormatMajorVersion: pebble.FormatNewest,
-		MemTableSize:       32 << 20,
+		MemTableSize:       memTable,
 		Logger:             engineLog{c.Logger},
 	}
 	for i := range o.Levels {

@@ -656,9 +656,9 @@ func TestSlowClients(t *testing.T) {
 		_ = slow.Close()
 
 		body := dial()
-		_, _ = io.WriteString(body, "POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 2\r\n\r\na")
+		_, _ = io.WriteString(body, "POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 2000\r\n\r\na")
 		time.Sleep(30 * time.Second)
-		_, _ = io.WriteString(body, "b")
+		_, _ = io.WriteString(body, strings.Repeat("b", 1999))
 		resp, err = http.ReadResponse(bufio.NewReader(body), nil)
 		if err != nil || resp.StatusCode != http.StatusOK {
 			t.Errorf("a slow body: %v, %v", resp, err)

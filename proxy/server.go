@@ -83,14 +83,13 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, engine: c.Engine, upstream: up}
-	afterHeader := fasthttp.RequestConfig{ReadTimeout: c.BodyTimeout}
 	s.http = &fasthttp.Server{
 		Handler:                       s.handle,
 		ErrorHandler:                  s.handleError,
 		ReadBufferSize:                c.MaxHeader,
 		IdleTimeout:                   c.IdleTimeout,
 		ReadTimeout:                   c.HeaderTimeout,
-		HeaderReceived:                func(*fasthttp.RequestHeader) fasthttp.RequestConfig { return afterHeader },
+		HeaderReceived:                bodyDeadline(c.BodyTimeout),
 		MaxRequestBodySize:            1 << 62, // of streams; keyed bodies have a limit of their own
 		StreamRequestBody:             true,
 		CloseOnShutdown:               true,
@@ -177,6 +176,20 @@ func newUpstream(c *Config) (*upstream, error) {
 		},
 	}, nil
 }
+
+// bodyDeadline gives a body its own time, counted from the end of the header. A
+// body that surely came along with its header is not worth setting a timer for.
+func bodyDeadline(timeout time.Duration) func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+	return func(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
+		if n := h.ContentLength(); n == -1 || n > small {
+			c.ReadTimeout = timeout
+		}
+		return c
+	}
+}
+
+// small is what fits into a packet with its header.
+const small = 1 << 10
 
 // Serve answers on ln until Shutdown. It may be called for several listeners.
 func (s *Server) Serve(ln net.Listener) error {

@@ -27,6 +27,9 @@ var inspectLua string
 // verdictVersion is what the scripts return for a layout that they do not know.
 const verdictVersion = -1
 
+// maxTail is what settle.lua reads of a record's names.
+const maxTail = 1024
+
 // errReply is an answer that no script of ours gives.
 var errReply = errors.New("unexpected reply")
 
@@ -57,11 +60,15 @@ func (sc scripts) runAcquire(ctx context.Context, c rueidis.Client, name string,
 	if claim.HoldOnLapse {
 		flags = "\x01"
 	}
-	var tail [4 + 2*idem.MaxKeyLen]byte
+	var space [4 + 2*idem.MaxKeyLen]byte
+	tail := idem.AppendTail(space[:0], claim.Key, nil)
+	if len(tail) > maxTail {
+		return acquired{}, fmt.Errorf("the key's scope has %d bytes: more than a record takes", len(claim.Key.Scope()))
+	}
 	reply, err := sc.acquire.Exec(ctx, c, []string{name}, []string{
 		rueidis.BinaryString(claim.Owner[:]), rueidis.BinaryString(claim.Fingerprint[:]),
 		rueidis.BinaryString(claim.Binding[:]), ms(claim.TTL), ms(claim.Retention), flags,
-		rueidis.BinaryString(idem.AppendTail(tail[:0], claim.Key, nil)),
+		rueidis.BinaryString(tail),
 	}).ToArray()
 	if err != nil {
 		return acquired{}, unavailable(err)

@@ -18,7 +18,9 @@ local RENEW, COMPLETE, RELEASE, HOLD, RESOLVE_COMPLETE = '1', '2', '3', '4', '5'
 local event = ARGV[1]
 local refused = (event == '5' or event == '6') and NOT_UNKNOWN or LOST
 
-local head = redis.call('GETRANGE', KEYS[1], 0, 119)
+-- Head and names in one read; of a completed record, the head is all that
+-- matters, and the rest is bounded by 1 KiB.
+local head = redis.call('GETRANGE', KEYS[1], 0, 1143)
 if head == '' then
   return refused
 end
@@ -56,7 +58,7 @@ local lease, life = string.sub(head, 9, 16), tonumber(ARGV[4])
 if to == IN_PROGRESS then
   lease, life = struct.pack('>I8', now + ARGV[3]), ARGV[3] + ARGV[4]
 end
-local names = redis.call('GETRANGE', KEYS[1], 120, -1)
+local names = string.sub(head, 121)
 redis.call('SET', KEYS[1],
   '\1' .. string.char(to) .. string.sub(head, 3, 8) .. lease .. string.sub(head, 17, 104) ..
   struct.pack('>I8I8', now, now + life) .. names .. (to == COMPLETED and ARGV[5] or ''),

@@ -1,0 +1,3 @@
+-- Requests without a key.
+wrk.method, wrk.body = "POST", "amount=5"
+wrk.path = os.getenv("BENCH_PATH") or "/"
