@@ -31,8 +31,8 @@ lint: ## Vet, golangci-lint (with gofumpt, staticcheck), tidiness, known vulnera
 docs: ## Print the reference documents anew
 	UPDATE=1 $(GO) test -count=1 -run Document ./idem ./config ./metrics ./proxy
 
-bench: ## Go benchmarks of the hot paths
-	@scripts/bench.sh
+bench: ## Side by side with nginx, haproxy and others; MICRO=1 for the Go benchmarks
+	@scripts/bench.sh $(ARGS)
 
 loadtest: ## Attack a proxy that is started for it, and count executions
 	$(GO) run ./loadtest

@@ -83,6 +83,7 @@ func proxyConfig(c *config.Config, engine *idem.Engine, o *observer) proxy.Confi
 		},
 		Backend: c.Backend, BackendTimeout: c.BackendTimeout, ConnectTimeout: c.ConnectTimeout, MaxConns: c.MaxConns,
 		MaxRequestBody: int(c.MaxRequestBody), MaxResponseBody: int(c.MaxResponseBody),
+		MaxHeader:  int(c.MaxHeader),
 		RequireKey: c.RequireKey, BindHeaders: c.Bind, ScopeHeader: c.ScopeHeader, NotReplayed: c.NotReplayed,
 		TrustForwarded: c.TrustForwarded, Trace: o.proxyTrace(),
 	}

@@ -43,6 +43,10 @@ type Config struct {
 	// MaxResponseBody is the largest response that is kept.
 	MaxResponseBody Size
 
+	// MaxHeader is the largest request header. Every client connection holds a
+	// buffer of that size.
+	MaxHeader Size
+
 	// RequireKey refuses requests without a key.
 	RequireKey bool
 	// Bind names the headers that say who asks.
@@ -79,7 +83,7 @@ func Default() Config {
 		Listen: ":8080", Backend: "http://127.0.0.1:9000", Store: "embedded:", Admin: "127.0.0.1:8081",
 		LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, OnAmbiguous: policy.OnAmbiguous,
 		ConnectTimeout: 5 * time.Second, MaxConns: 4096,
-		MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20,
+		MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20, MaxHeader: 8 << 10,
 		Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
 		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20,
 		LogLevel: "info", LogFormat: "auto",

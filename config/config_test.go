@@ -101,7 +101,7 @@ func TestEverySettingInEverySpelling(t *testing.T) {
 	values := map[string]string{
 		"listen": ":81", "backend": "http://x:1", "store": "redis://x:1/0", "admin": "", "lock-ttl": "1m0s",
 		"heartbeat": "3s", "retention": "1h0m0s", "on-ambiguous": "hold", "backend-timeout": "7s", "connect-timeout": "8s",
-		"max-conns": "9", "max-request-body": "2MiB", "max-response-body": "3MiB", "require-key": "true", "bind": "[X]",
+		"max-conns": "9", "max-request-body": "2MiB", "max-response-body": "3MiB", "max-header": "4KiB", "require-key": "true", "bind": "[X]",
 		"scope-header": "X-A", "not-replayed": "[Y]", "trust-forwarded": "true", "namespace": "ns", "store-timeout": "1s",
 		"cache-size": "5MiB", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",
 	}

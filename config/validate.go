@@ -45,6 +45,7 @@ func (c *Config) validate(origin Origin) (errs []error) {
 	check(c.MaxConns >= 1 && c.MaxConns <= 1<<20, "max-conns", c.MaxConns, "from 1 to 1048576")
 	check(c.MaxRequestBody <= 1<<30, "max-request-body", c.MaxRequestBody.String(), "at most 1GiB: it is held in memory")
 	check(c.MaxResponseBody <= 256<<20, "max-response-body", c.MaxResponseBody.String(), "at most 256MiB: it is held in memory")
+	check(c.MaxHeader >= 1<<10 && c.MaxHeader <= 1<<20, "max-header", c.MaxHeader.String(), "from 1KiB to 1MiB")
 	check(c.Namespace != "" && !strings.ContainsAny(c.Namespace, "{} \t\r\n"), "namespace", quote(c.Namespace),
 		"one word without braces, which would move every record into one slot of a Redis Cluster")
 	check(between(c.StoreTimeout, 10*time.Millisecond, time.Minute) && c.StoreTimeout < c.LockTTL, "store-timeout",

@@ -59,7 +59,8 @@ type Config struct {
 	HeaderTimeout time.Duration
 	// BodyTimeout bounds how long a request's body may take. Default 1 h.
 	BodyTimeout time.Duration
-	// MaxHeader is the largest request header, in bytes. Default 16 KiB.
+	// MaxHeader is the largest request header, in bytes. Every client connection,
+	// idle ones too, holds a buffer of that size. Default 8 KiB.
 	MaxHeader int
 	// Trace is told what happens.
 	Trace Trace
@@ -87,6 +88,7 @@ func New(c Config) (*Server, error) {
 		Handler:                       s.handle,
 		ErrorHandler:                  s.handleError,
 		ReadBufferSize:                c.MaxHeader,
+		WriteBufferSize:               2 << 10, // larger bodies are written past it
 		IdleTimeout:                   c.IdleTimeout,
 		ReadTimeout:                   c.HeaderTimeout,
 		HeaderReceived:                bodyDeadline(c.BodyTimeout),
@@ -127,7 +129,7 @@ func (c Config) withDefaults() Config {
 		c.BodyTimeout = time.Hour
 	}
 	if c.MaxHeader <= 0 {
-		c.MaxHeader = 16 << 10
+		c.MaxHeader = 8 << 10
 	}
 	return c
 }
@@ -253,7 +255,7 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	case errors.Is(err, io.ErrUnexpectedEOF): // after the header, or nobody would listen
 		p = problemBodyBroken
 	case errors.As(err, &small):
-		p.status, p.detail = fasthttp.StatusRequestHeaderFieldsTooLarge, "The request's header is too large."
+		p.status, p.detail = fasthttp.StatusRequestHeaderFieldsTooLarge, "The request's header is larger than this proxy takes (max_header)."
 	case errors.As(err, &timeout) && timeout.Timeout():
 		p.status, p.detail = fasthttp.StatusRequestTimeout, "The request did not arrive in time; nothing was forwarded."
 	}

@@ -19,6 +19,8 @@ func main() {
   /status/N      with status N (200 to 599)
   /size/N        with N bytes
   /executions?key=K   with how often it executed key K
+  /total         with how many keys it executed, and the most for one key;
+                 /total?reset=1 then forgets them
 
 `)
 		flag.PrintDefaults()

@@ -20,6 +20,16 @@ type Backend struct {
 	mu     sync.Mutex
 	counts map[string]*Count // guarded by mu
 	serial int               // guarded by mu
+	total  Total             // guarded by mu
+}
+
+// Total is what happened to all keys together; requests without a key are not
+// in it.
+type Total struct {
+	Keys       int `json:"keys"`
+	Executions int `json:"executions"` // started
+	// Most is how often the key that executed most often did.
+	Most int `json:"most"`
 }
 
 // Count is what happened to one key.
@@ -49,8 +59,16 @@ func (b *Backend) Serve(ln net.Listener) error {
 // Handle answers one request.
 func (b *Backend) Handle(ctx *fasthttp.RequestCtx) {
 	path := string(ctx.Path())
-	if path == "/executions" {
-		b.executions(ctx)
+	switch path {
+	case "/executions":
+		answerJSON(ctx, b.Count(string(ctx.QueryArgs().Peek("key"))))
+		return
+	case "/total":
+		total := b.Total()
+		if ctx.QueryArgs().GetBool("reset") {
+			b.Reset()
+		}
+		answerJSON(ctx, total)
 		return
 	}
 	key := string(ctx.Request.Header.Peek("Idempotency-Key"))
@@ -110,10 +128,24 @@ func size(ctx *fasthttp.RequestCtx, text string) {
 	ctx.SetBodyString(strings.Repeat("x", n))
 }
 
-func (b *Backend) executions(ctx *fasthttp.RequestCtx) {
-	count := b.Count(string(ctx.QueryArgs().Peek("key")))
+func answerJSON(ctx *fasthttp.RequestCtx, body any) {
 	ctx.SetContentType("application/json")
-	_ = json.NewEncoder(ctx).Encode(count)
+	_ = json.NewEncoder(ctx).Encode(body)
+}
+
+// Reset forgets all keys.
+func (b *Backend) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.counts)
+	b.total = Total{}
+}
+
+// Total sums up.
+func (b *Backend) Total() Total {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.total
 }
 
 // Count is what happened to key ("" for requests without one).
@@ -136,8 +168,15 @@ func (b *Backend) start(key string) (serial int) {
 		}
 		c = &Count{Key: key}
 		b.counts[key] = c
+		if key != "" {
+			b.total.Keys++
+		}
 	}
 	c.Started++
+	if key != "" {
+		b.total.Executions++
+		b.total.Most = max(b.total.Most, c.Started)
+	}
 	b.serial++
 	return b.serial
 }

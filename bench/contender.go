@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// contender is a process to be measured.
+type contender struct {
+	name    string
+	needs   string // a program of the system's
+	command func(s *stage, port int) []string
+	cmd     *exec.Cmd
+	addr    string
+	missing bool
+}
+
+// stage is what the contenders share.
+type stage struct {
+	bin, dir, backend, redis, socket string
+	children                         []*exec.Cmd
+	stores                           int
+}
+
+func contenders() []*contender {
+	rival := func(kind string) func(*stage, int) []string {
+		return func(s *stage, port int) []string {
+			return []string{filepath.Join(s.bin, "rival"), kind, "-listen", local(port), "-backend", s.backend, "-redis", s.redis}
+		}
+	}
+	idemproxy := func(store func(*stage) string, extra ...string) func(*stage, int) []string {
+		return func(s *stage, port int) []string {
+			return append([]string{
+				filepath.Join(s.bin, "idemproxy"), "--listen", local(port), "--admin", "", "--backend", "http://" + s.backend,
+				"--store", store(s), "--log-level", "error",
+			}, extra...)
+		}
+	}
+	onRedis := func(s *stage) string { return "redis://" + s.redis + "/0" }
+	static := func(size string) func(*stage, int) []string {
+		return func(s *stage, port int) []string {
+			return []string{filepath.Join(s.bin, "rival"), "static", "-listen", local(port), "-size", size}
+		}
+	}
+	return []*contender{
+		{name: "backend direct"},
+		{name: "static answer", command: static("286")},
+		{name: "static 16 KiB", command: static("16384")},
+		{name: "static 256 KiB", command: static("262144")},
+		{name: "nginx, 1 worker", needs: "nginx", command: nginx},
+		{name: "haproxy, 1 thread", needs: "haproxy", command: haproxy},
+		{name: "bare fasthttp", command: rival("bare")},
+		{name: "httputil.ReverseProxy", command: rival("httputil")},
+		{name: "textbook", command: rival("textbook")},
+		{name: "fiber + idempotency", command: rival("fiber")},
+		{name: "IdemProxy, Redis TCP", command: idemproxy(onRedis)},
+		{name: "IdemProxy, Redis unix", command: idemproxy(func(s *stage) string { return "unix://" + s.socket })},
+		// A cache that holds nothing: every replay asks Redis.
+		{name: "IdemProxy, Redis, no cache", command: idemproxy(onRedis, "--cache-size", "1B")},
+		{name: "IdemProxy, embedded", command: idemproxy(func(s *stage) string {
+			s.stores++ // a fresh one each time
+			return fmt.Sprintf("embedded:%s", filepath.Join(s.dir, fmt.Sprint("store", s.stores)))
+		})},
+	}
+}
+
+func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+func nginx(s *stage, port int) []string {
+	conf := filepath.Join(s.dir, "nginx.conf")
+	text := fmt.Sprintf(`worker_processes 1; daemon off; pid %s/nginx.pid; error_log /dev/null crit;
+events { worker_connections 8192; }
+http { access_log off; client_body_temp_path %s; proxy_temp_path %s; keepalive_requests 1000000000;
+  upstream b { server %s; keepalive 1024; keepalive_requests 1000000000; }
+  server { listen %s; location / { proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; } } }
+`, s.dir, s.dir, s.dir, s.backend, local(port))
+	_ = os.WriteFile(conf, []byte(text), 0o600)
+	return []string{"nginx", "-p", s.dir, "-c", conf}
+}
+
+func haproxy(s *stage, port int) []string {
+	conf := filepath.Join(s.dir, "haproxy.cfg")
+	text := fmt.Sprintf(`global
+  nbthread 1
+  maxconn 8192
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  http-reuse always
+listen l
+  bind %s
+  server b %s
+`, local(port), s.backend)
+	_ = os.WriteFile(conf, []byte(text), 0o600)
+	return []string{"haproxy", "-db", "-f", conf}
+}
+
+// start runs the contender and waits until it answers.
+func (c *contender) start(ctx context.Context, s *stage) error {
+	if c.command == nil {
+		c.addr = s.backend
+		return nil
+	}
+	if c.needs != "" {
+		if _, err := exec.LookPath(c.needs); err != nil {
+			c.missing = true
+			return nil //nolint:nilerr // its rows say "not installed"
+		}
+	}
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	c.addr = local(port)
+	c.cmd, err = s.run(ctx, c.command(s, port)...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.name, err)
+	}
+	return answers(ctx, c.name, "http://"+c.addr+"/")
+}
+
+func (c *contender) stop() {
+	if c.cmd != nil {
+		_ = c.cmd.Process.Kill()
+		_ = c.cmd.Wait()
+		c.cmd = nil
+	}
+}
+
+// run starts a process that ends with this one.
+func (s *stage) run(ctx context.Context, args ...string) (*exec.Cmd, error) {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // our own list
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", args[0], err)
+	}
+	s.children = append(s.children, cmd)
+	return cmd, nil
+}
+
+func answers(ctx context.Context, name, url string) error {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close()
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not answer", name)
+}
+
+func freePort() (int, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("a free port: %w", err)
+	}
+	defer func() { _ = ln.Close() }()
+	return ln.Addr().(*net.TCPAddr).Port, nil //nolint:forcetypeassert // of a TCP listener
+}

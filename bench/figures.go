@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// figures are what is measured once: start, size, memory.
+func (r *results) figures(ctx context.Context, s *stage) error {
+	fmt.Println("figures")
+	info, err := os.Stat(filepath.Join(s.bin, "idemproxy"))
+	if err != nil {
+		return fmt.Errorf("the binary: %w", err)
+	}
+	r.figure("static binary", fmt.Sprintf("%.1f MiB", float64(info.Size())/(1<<20)))
+	for _, c := range contenders() {
+		if c.name != "IdemProxy, Redis TCP" && c.name != "IdemProxy, embedded" {
+			continue
+		}
+		start := time.Now()
+		if err := c.start(ctx, s); err != nil {
+			return err
+		}
+		r.figure(c.name+": first answer after", time.Since(start).Round(time.Millisecond).String())
+		before, err1 := rss(c.cmd.Process.Pid)
+		conns, err2 := idle(c.addr, 10_000)
+		after, err3 := rss(c.cmd.Process.Pid)
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+		c.stop()
+		for _, err := range []error{err1, err2, err3} {
+			if err != nil {
+				return err
+			}
+		}
+		r.figure(c.name+": RSS at rest", fmt.Sprintf("%d MiB", before>>20))
+		r.figure(c.name+": RSS with 10,000 idle connections", fmt.Sprintf("%d MiB", after>>20))
+	}
+	return nil
+}
+
+func (r *results) figure(name, value string) {
+	fmt.Printf("  %s: %s\n", name, value)
+	r.Figures = append(r.Figures, [2]string{name, value})
+}
+
+// idle opens connections, each of which has made one request.
+func idle(addr string, n int) (conns []net.Conn, err error) {
+	buf := make([]byte, 4096)
+	for range n {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return conns, fmt.Errorf("connection %d: %w (is the limit of open files high enough?)", len(conns), err)
+		}
+		conns = append(conns, conn)
+		if _, err := conn.Write([]byte("GET / HTTP/1.1\r\nHost: bench\r\n\r\n")); err != nil {
+			return conns, fmt.Errorf("connection %d: %w", len(conns), err)
+		}
+		if _, err := conn.Read(buf); err != nil {
+			return conns, fmt.Errorf("connection %d: %w", len(conns), err)
+		}
+	}
+	return conns, nil
+}
+
+// rss is a process's resident memory in bytes.
+func rss(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0, fmt.Errorf("memory: %w", err)
+	}
+	fields := strings.Fields(string(text))
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("memory: %w", err)
+	}
+	return pages * int64(os.Getpagesize()), nil
+}

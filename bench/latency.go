@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	vegeta "github.com/tsenart/vegeta/v12/lib"
+)
+
+// latency is an open loop at a fixed rate.
+type latency struct {
+	Name    string        `json:"name"`
+	Rate    int           `json:"rate"`
+	P50     time.Duration `json:"p50"`
+	P99     time.Duration `json:"p99"`
+	P999    time.Duration `json:"p999"`
+	Success float64       `json:"success"`
+}
+
+// latencies compares new keys with the bare proxy at a third of the bare proxy's
+// peak, but at most mostRate: the generator shares the machine.
+func (r *results) latencies(ctx context.Context, s *stage, o options) error {
+	const mostRate = 4000
+	rate := mostRate
+	if peak := r.median("new keys", "bare fasthttp"); peak > 0 {
+		rate = min(rate, int(peak/3))
+	}
+	fmt.Printf("latency, open loop, %d requests a second\n", rate)
+	for _, c := range contenders() {
+		switch c.name {
+		case "bare fasthttp", "IdemProxy, Redis TCP", "IdemProxy, Redis unix", "IdemProxy, embedded":
+		default:
+			continue
+		}
+		if err := c.start(ctx, s); err != nil {
+			return err
+		}
+		l := attack(c, rate, time.Duration(o.rounds)*o.duration)
+		c.stop()
+		fmt.Printf("  %-28s p50 %v, p99 %v\n", c.name, l.P50, l.P99)
+		r.Latencies = append(r.Latencies, l)
+	}
+	rtt, err := roundTrip(s.redis)
+	r.RedisRTT = rtt
+	return err
+}
+
+func attack(c *contender, rate int, d time.Duration) latency {
+	var n atomic.Int64
+	run := strconv.FormatInt(time.Now().UnixNano(), 36)
+	targeter := func(t *vegeta.Target) error {
+		t.Method, t.URL, t.Body = http.MethodPost, "http://"+c.addr+"/", []byte("amount=5")
+		t.Header = http.Header{"Idempotency-Key": {run + "-" + strconv.FormatInt(n.Add(1), 10)}}
+		return nil
+	}
+	attacker := vegeta.NewAttacker(vegeta.Workers(32), vegeta.MaxWorkers(2000), vegeta.Connections(2000))
+	var m vegeta.Metrics
+	for result := range attacker.Attack(targeter, vegeta.Rate{Freq: rate, Per: time.Second}, d, c.name) {
+		m.Add(result)
+	}
+	m.Close()
+	return latency{
+		Name: c.name, Rate: rate, P50: m.Latencies.P50, P99: m.Latencies.P99,
+		P999: m.Latencies.Quantile(0.999), Success: m.Success,
+	}
+}
+
+// roundTrip is the median of a PING to Redis on an idle machine.
+func roundTrip(addr string) (time.Duration, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return 0, fmt.Errorf("pinging Redis: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	br := bufio.NewReader(conn)
+	all := make([]time.Duration, 2000)
+	for i := range all {
+		start := time.Now()
+		if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+			return 0, fmt.Errorf("pinging Redis: %w", err)
+		}
+		if _, err := br.ReadString('\n'); err != nil {
+			return 0, fmt.Errorf("pinging Redis: %w", err)
+		}
+		all[i] = time.Since(start)
+	}
+	slices.Sort(all)
+	return all[len(all)/2], nil
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// workload is one kind of traffic.
+type workload struct {
+	name, about string
+	script      string // of bench/wrk
+	path        string
+	keys        int
+	baseline    string // contender that the ratios are against
+	run         []string
+	// statuses other than 2xx are expected (rejections).
+	rejections bool
+}
+
+func workloads() []workload {
+	replaying := []string{"static answer", "textbook", "fiber + idempotency", "IdemProxy, Redis TCP", "IdemProxy, embedded"}
+	executing := []string{
+		"bare fasthttp", "textbook", "fiber + idempotency",
+		"IdemProxy, Redis TCP", "IdemProxy, Redis unix", "IdemProxy, embedded",
+	}
+	sized := []string{"bare fasthttp", "IdemProxy, Redis TCP", "IdemProxy, embedded"}
+	replayed := func(static string) []string { return []string{static, "IdemProxy, Redis TCP", "IdemProxy, embedded"} }
+	return []workload{
+		{
+			name: "no key", about: "passed through", script: "none", path: "/", baseline: "bare fasthttp",
+			run: []string{
+				"backend direct", "static answer", "nginx, 1 worker", "haproxy, 1 thread", "bare fasthttp",
+				"httputil.ReverseProxy", "IdemProxy, Redis TCP", "IdemProxy, embedded",
+			},
+		},
+		{name: "new keys", about: "each executed and stored", script: "unique", path: "/", baseline: "bare fasthttp", run: executing},
+		{name: "one hot key", about: "replayed", script: "keys", path: "/", keys: 1, baseline: "static answer", run: replaying},
+		{name: "10,000 warm keys", about: "replayed", script: "keys", path: "/", keys: 10_000, baseline: "static answer", run: replaying},
+		{
+			name: "cold replays", about: "replayed from Redis, the local cache holding nothing", script: "keys", path: "/", keys: 1000,
+			baseline: "static answer", run: []string{"static answer", "textbook", "IdemProxy, Redis, no cache"},
+		},
+		{
+			name: "contention", about: "64 clients on one key whose first request is still running", script: "keys", path: "/slow?d=1h",
+			keys: 1, baseline: "static answer", rejections: true,
+			run: []string{"static answer", "textbook", "IdemProxy, Redis TCP", "IdemProxy, embedded"},
+		},
+		{
+			name: "new keys, 16 KiB", about: "each executed and stored", script: "unique", path: "/size/16384",
+			baseline: "bare fasthttp", run: sized,
+		},
+		{
+			name: "new keys, 256 KiB", about: "each executed and stored", script: "unique", path: "/size/262144",
+			baseline: "bare fasthttp", run: sized,
+		},
+		{
+			name: "one hot key, 16 KiB", about: "replayed", script: "keys", path: "/size/16384", keys: 1,
+			baseline: "static 16 KiB", run: replayed("static 16 KiB"),
+		},
+		{
+			name: "one hot key, 256 KiB", about: "replayed", script: "keys", path: "/size/262144", keys: 1,
+			baseline: "static 256 KiB", run: replayed("static 256 KiB"),
+		},
+	}
+}
+
+// sample is what wrk says of one run.
+type sample struct {
+	PerSecond float64 `json:"per_second"`
+	Other     int     `json:"other"` // answers that are not 2xx or 3xx
+}
+
+var (
+	perSecond = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
+	otherThan = regexp.MustCompile(`Non-2xx or 3xx responses: (\d+)`)
+	failures  = regexp.MustCompile(`Socket errors: (.*)`)
+)
+
+// wrk attacks addr for d.
+func (w workload) wrk(ctx context.Context, addr, run string, d time.Duration) (sample, error) {
+	cmd := exec.CommandContext(ctx, "wrk", "-t1", "-c64", fmt.Sprintf("-d%dms", d.Milliseconds()), "--timeout", "30s", //nolint:gosec // our own list
+		"-s", "bench/wrk/"+w.script+".lua", "http://"+addr+"/")
+	cmd.Args[3] = fmt.Sprintf("-d%ds", int(d.Seconds()))
+	cmd.Env = append(os.Environ(), "BENCH_RUN="+run, "BENCH_PATH="+w.path, "BENCH_KEYS="+strconv.Itoa(max(w.keys, 1)))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return sample{}, fmt.Errorf("wrk: %w: %s", err, out)
+	}
+	m := perSecond.FindSubmatch(out)
+	if m == nil {
+		return sample{}, fmt.Errorf("wrk says nothing of its rate: %s", out)
+	}
+	var s sample
+	if s.PerSecond, err = strconv.ParseFloat(string(m[1]), 64); err != nil {
+		return s, fmt.Errorf("wrk: %w", err)
+	}
+	if m := otherThan.FindSubmatch(out); m != nil {
+		s.Other, _ = strconv.Atoi(string(m[1]))
+	}
+	if m := failures.FindSubmatch(out); m != nil && !w.rejections {
+		return s, fmt.Errorf("wrk: socket errors: %s", m[1])
+	}
+	return s, nil
+}
+
+func (w workload) has(name string) bool { return slices.Contains(w.run, name) }
