@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // the admin listener is the operator's
+	"net/http/pprof"
 	"sync/atomic"
 	"time"
 )

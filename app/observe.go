@@ -70,9 +70,17 @@ func (o *observer) engineTrace() idem.Trace {
 		Dropped: func(k idem.Key, e idem.Event, err error) {
 			m.Dropped.Inc()
 			o.event(zerolog.ErrorLevel, "ending_dropped", k).Str("operation", e.String()).Err(err).
-				Msg("the store never took it: a retry with this key may execute again")
+				Msg(droppedMeans(e))
 		},
 	}
+}
+
+// droppedMeans says what follows for the key.
+func droppedMeans(e idem.Event) string {
+	if e == idem.EventRelease {
+		return "the store never took it: the key stays locked until its lease lapses"
+	}
+	return "the store never took it: a retry with this key may execute again"
 }
 
 func (o *observer) storeCall(e idem.Event, d time.Duration, err error) {

@@ -149,7 +149,8 @@ func (s *stage) run(ctx context.Context, args ...string) (*exec.Cmd, error) {
 }
 
 func answers(ctx context.Context, name, url string) error {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+	deadline := time.Now().Add(20 * time.Second)
+	for ; time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -77,8 +77,9 @@ func newStage(ctx context.Context, bin string) (*stage, error) {
 		return nil, err
 	}
 	s.redis, s.backend = local(redis), local(backend)
-	if _, err := s.run(ctx, "redis-server", "--port", fmt.Sprint(redis), "--bind", "127.0.0.1", "--unixsocket", s.socket,
-		"--save", "", "--appendonly", "no", "--dir", dir, "--loglevel", "warning", "--logfile", filepath.Join(dir, "redis.log")); err != nil {
+	if _, err := s.run(ctx, "redis-server", "--port", fmt.Sprint(redis), "--bind", "127.0.0.1",
+		"--unixsocket", s.socket, "--save", "", "--appendonly", "no", "--dir", dir,
+		"--loglevel", "warning", "--logfile", filepath.Join(dir, "redis.log")); err != nil {
 		return nil, err
 	}
 	if _, err := s.run(ctx, filepath.Join(bin, "backend"), "-listen", s.backend); err != nil {

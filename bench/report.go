@@ -98,14 +98,15 @@ func (r *results) rows(w workload) (rows []row) {
 
 func (r *results) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Side by side\n\n%s. %s. %d rounds of %s. Load: %s. All of it on one machine, generator included: read the ratios.\n",
+	fmt.Fprintf(&b, "# Side by side\n\n%s. %s. %d rounds of %s. Load: %s. "+
+		"All of it on one machine, generator included: read the ratios.\n",
 		r.When.Format("2006-01-02"), r.Machine, r.Rounds, r.Duration, r.Generator)
 	for _, w := range workloads() {
 		if r.Samples[w.name] == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "\n## %s\n\n%s. Executions of one key, at most: %d.\n\n| | requests/s | spread | x %s |\n| --- | ---: | ---: | ---: |\n",
-			w.name, w.about, r.Checks[w.name].Most, w.baseline)
+		fmt.Fprintf(&b, "\n## %s\n\n%s. Executions of one key, at most: %d.\n\n"+
+			"| | requests/s | spread | x %s |\n| --- | ---: | ---: | ---: |\n", w.name, w.about, r.Checks[w.name].Most, w.baseline)
 		for _, row := range r.rows(w) {
 			fmt.Fprintf(&b, "| %s | %.0f | %s | %.2f |\n", row.name, row.median, row.spread, row.ratio)
 		}
@@ -135,12 +136,14 @@ func (r *results) page() string {
 .row{display:grid;grid-template-columns:15rem 1fr 9rem;gap:.6rem;align-items:center;margin:.15rem 0}
 .bar{height:1.1rem;background:#8aa;border-radius:2px}.ours .bar{background:#27c}.num{text-align:right}</style>
 <h1>IdemProxy side by side</h1>`)
-	fmt.Fprintf(&b, "<p>%s. %d rounds of %s. Load: %s.</p>", html.EscapeString(r.Machine), r.Rounds, r.Duration, html.EscapeString(r.Generator))
+	fmt.Fprintf(&b, "<p>%s. %d rounds of %s. Load: %s.</p>",
+		html.EscapeString(r.Machine), r.Rounds, r.Duration, html.EscapeString(r.Generator))
 	for _, w := range workloads() {
 		if r.Samples[w.name] == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "<h2>%s</h2><p>%s; ratios to %s</p>", html.EscapeString(w.name), html.EscapeString(w.about), html.EscapeString(w.baseline))
+		fmt.Fprintf(&b, "<h2>%s</h2><p>%s; ratios to %s</p>",
+			html.EscapeString(w.name), html.EscapeString(w.about), html.EscapeString(w.baseline))
 		most := 0.0
 		for _, row := range r.rows(w) {
 			most = max(most, row.median)
@@ -150,7 +153,8 @@ func (r *results) page() string {
 			if strings.HasPrefix(row.name, "IdemProxy") {
 				class = "row ours"
 			}
-			fmt.Fprintf(&b, `<div class="%s"><span>%s</span><div class="bar" style="width:%.1f%%"></div><span class="num">%.0f/s, x %.2f</span></div>`,
+			fmt.Fprintf(&b, `<div class="%s"><span>%s</span><div class="bar" style="width:%.1f%%"></div>`+
+				`<span class="num">%.0f/s, x %.2f</span></div>`,
 				class, html.EscapeString(row.name), 100*row.median/max(most, 1), row.median, row.ratio)
 		}
 	}

@@ -30,7 +30,9 @@ func workloads() []workload {
 		"IdemProxy, Redis TCP", "IdemProxy, Redis unix", "IdemProxy, embedded",
 	}
 	sized := []string{"bare fasthttp", "IdemProxy, Redis TCP", "IdemProxy, embedded"}
-	replayed := func(static string) []string { return []string{static, "IdemProxy, Redis TCP", "IdemProxy, embedded"} }
+	replayed := func(static string) []string {
+		return []string{static, "IdemProxy, Redis TCP", "IdemProxy, embedded"}
+	}
 	return []workload{
 		{
 			name: "no key", about: "passed through", script: "none", path: "/", baseline: "bare fasthttp",
@@ -39,9 +41,18 @@ func workloads() []workload {
 				"httputil.ReverseProxy", "IdemProxy, Redis TCP", "IdemProxy, embedded",
 			},
 		},
-		{name: "new keys", about: "each executed and stored", script: "unique", path: "/", baseline: "bare fasthttp", run: executing},
-		{name: "one hot key", about: "replayed", script: "keys", path: "/", keys: 1, baseline: "static answer", run: replaying},
-		{name: "10,000 warm keys", about: "replayed", script: "keys", path: "/", keys: 10_000, baseline: "static answer", run: replaying},
+		{
+			name: "new keys", about: "each executed and stored", script: "unique", path: "/",
+			baseline: "bare fasthttp", run: executing,
+		},
+		{
+			name: "one hot key", about: "replayed", script: "keys", path: "/", keys: 1,
+			baseline: "static answer", run: replaying,
+		},
+		{
+			name: "10,000 warm keys", about: "replayed", script: "keys", path: "/", keys: 10_000,
+			baseline: "static answer", run: replaying,
+		},
 		{
 			name: "cold replays", about: "replayed from Redis, the local cache holding nothing", script: "keys", path: "/", keys: 1000,
 			baseline: "static answer", run: []string{"static answer", "textbook", "IdemProxy, Redis, no cache"},
@@ -84,9 +95,10 @@ var (
 
 // wrk attacks addr for d.
 func (w workload) wrk(ctx context.Context, addr, run string, d time.Duration) (sample, error) {
-	cmd := exec.CommandContext(ctx, "wrk", "-t1", "-c64", fmt.Sprintf("-d%dms", d.Milliseconds()), "--timeout", "30s", //nolint:gosec // our own list
-		"-s", "bench/wrk/"+w.script+".lua", "http://"+addr+"/")
-	cmd.Args[3] = fmt.Sprintf("-d%ds", int(d.Seconds()))
+	seconds := fmt.Sprintf("-d%ds", int(d.Seconds()))
+	script := "bench/wrk/" + w.script + ".lua"
+	//nolint:gosec // our own list
+	cmd := exec.CommandContext(ctx, "wrk", "-t1", "-c64", seconds, "--timeout", "30s", "-s", script, "http://"+addr+"/")
 	cmd.Env = append(os.Environ(), "BENCH_RUN="+run, "BENCH_PATH="+w.path, "BENCH_KEYS="+strconv.Itoa(max(w.keys, 1)))
 	out, err := cmd.CombinedOutput()
 	if err != nil {

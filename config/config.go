@@ -83,7 +83,7 @@ func Default() Config {
 		Listen: ":8080", Backend: "http://127.0.0.1:9000", Store: "embedded:", Admin: "127.0.0.1:8081",
 		LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, OnAmbiguous: policy.OnAmbiguous,
 		ConnectTimeout: 5 * time.Second, MaxConns: 4096,
-		MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20, MaxHeader: 8 << 10,
+		MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20, MaxHeader: 16 << 10,
 		Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
 		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20,
 		LogLevel: "info", LogFormat: "auto",

@@ -39,7 +39,8 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.Var(&c.MaxRequestBody, "max-request-body", "largest body of a request with a key; larger ones get 413")
 	f.Var(&c.MaxResponseBody, "max-response-body",
 		"largest response that is kept; larger ones are passed on and cannot be replayed")
-	f.Var(&c.MaxHeader, "max-header", "largest request header; each client connection holds a buffer of that size; from 1KiB to 1MiB")
+	f.Var(&c.MaxHeader, "max-header",
+		"largest request header; each client connection holds a buffer of that size; from 1KiB to 1MiB")
 	f.BoolVar(&c.RequireKey, "require-key", c.RequireKey, "refuse requests without a key")
 	f.StringSliceVar(&c.Bind, "bind", c.Bind,
 		"headers that say who asks: the same key with other values is a mismatch")

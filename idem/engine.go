@@ -77,7 +77,7 @@ func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error
 	if err != nil {
 		if errors.Is(err, ErrUnavailable) {
 			a.lost = true // it never was ours for sure: losing it is no news
-			e.settler.offer(&ending{attempt: a, event: EventRelease, cause: CauseNothingSent})
+			e.settler.offer(&ending{attempt: a, event: EventRelease, cause: CauseNothingSent, orphan: true})
 		}
 		return Outcome{}, nil, err
 	}
@@ -200,7 +200,7 @@ func (a *Attempt) Finish(sent Sent, r *Response) Ending {
 		a.engine.settler.offer(end.keep())
 		return Deferred
 	}
-	a.engine.trace.dropped(a, end.event, err)
+	a.engine.dropped(end, err)
 	return Lost
 }
 
@@ -210,6 +210,9 @@ type ending struct {
 	event    Event
 	cause    ReleaseCause // of EventRelease
 	response *Response    // of EventComplete
+	// orphan: the release of a lease that was perhaps never granted. What
+	// becomes of it is nobody's news.
+	orphan bool
 }
 
 // ending decides: the one place where what happened becomes what is recorded.
@@ -289,6 +292,9 @@ func (e *Engine) settle(end *ending) error {
 }
 
 func (e *Engine) ended(end *ending) {
+	if end.orphan {
+		return
+	}
 	key := end.attempt.lease.Key
 	switch end.event {
 	case EventComplete:
@@ -303,6 +309,12 @@ func (e *Engine) ended(end *ending) {
 		if e.trace.Released != nil {
 			e.trace.Released(key, end.cause)
 		}
+	}
+}
+
+func (e *Engine) dropped(end *ending, err error) {
+	if e.trace.Dropped != nil && !end.orphan {
+		e.trace.Dropped(end.attempt.lease.Key, end.event, err)
 	}
 }
 

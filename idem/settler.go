@@ -47,10 +47,10 @@ func (s *settler) offer(e *ending) {
 	}
 	s.mu.Unlock()
 	if !fits {
-		s.engine.trace.dropped(e.attempt, e.event, errPendingFull)
+		s.engine.dropped(e, errPendingFull)
 		return
 	}
-	if s.engine.trace.Deferred != nil {
+	if s.engine.trace.Deferred != nil && !e.orphan {
 		s.engine.trace.Deferred(e.attempt.lease.Key, e.event)
 	}
 	select {
@@ -98,7 +98,7 @@ func (s *settler) pass() {
 			return
 		}
 		if err != nil && e.event != EventRelease { // what is not ours needs no release
-			s.engine.trace.dropped(e.attempt, e.event, err)
+			s.engine.dropped(e, err)
 		}
 		s.mu.Lock()
 		s.pending[0] = nil
@@ -131,7 +131,7 @@ func (s *settler) dropAll(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.pending {
-		s.engine.trace.dropped(e.attempt, e.event, err)
+		s.engine.dropped(e, err)
 	}
 	s.pending, s.bytes = nil, 0
 }

@@ -83,9 +83,3 @@ func (t *Trace) leaseLost(a *Attempt, at Event) {
 		t.LeaseLost(a.lease.Key, a.number, at)
 	}
 }
-
-func (t *Trace) dropped(a *Attempt, e Event, err error) {
-	if t.Dropped != nil {
-		t.Dropped(a.lease.Key, e, err)
-	}
-}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
@@ -28,7 +29,7 @@ func TestScenarios(t *testing.T) {
 				var out bytes.Buffer
 				dir := t.TempDir()
 				code := run(context.Background(), []string{
-					"-scenario", s.name, "-rate", "200", "-duration", "1s", "-store", store, "-out", dir,
+					"-scenario", s.name, "-rate", "200", "-duration", s.inTests(), "-store", store, "-out", dir,
 				}, &out, &out)
 				if code != exitOK {
 					t.Fatalf("exit code %d:\n%s", code, out.String())
@@ -44,10 +45,45 @@ func TestScenarios(t *testing.T) {
 				if err := json.Unmarshal(text, &got); err != nil {
 					t.Fatal(err)
 				}
-				if got.All.Requests < 150 || got.Check.Executions < 1 || got.Check.Executions > got.Check.Keys {
+				if got.All.Requests < 100 || got.Check.Executions < 1 || got.Check.Executions > got.Check.Keys {
 					t.Errorf("the report is not of this attack: %+v", got)
 				}
 			})
+		}
+	}
+}
+
+// inTests is how long a scenario runs here: chaos needs some faults.
+func (s scenario) inTests() string {
+	if s.chaos {
+		return "4s"
+	}
+	return "1s"
+}
+
+func TestBaseline(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	args := []string{"-scenario", "hit", "-rate", "100", "-duration", "1s", "-out", dir}
+	var out bytes.Buffer
+	if code := run(context.Background(), args, &out, &out); code != exitOK {
+		t.Fatal(out.String())
+	}
+	out.Reset()
+	code := run(context.Background(), append(args, "-baseline", filepath.Join(dir, "hit.json")), &out, &out)
+	if code != exitOK || !strings.Contains(out.String(), "replayed   p50 ") {
+		t.Errorf("exit code %d:\n%s", code, out.String())
+	}
+}
+
+func TestBurstPacer(t *testing.T) {
+	t.Parallel()
+	p := burst(10, 10*time.Second).(burstPacer) //nolint:forcetypeassert // ours
+	for at, want := range map[time.Duration]float64{
+		0: 0, 4 * time.Second: 40, 5 * time.Second: 140, 6 * time.Second: 240, 10 * time.Second: 280,
+	} {
+		if got := p.hits(at); got < want-1e-6 || got > want+1e-6 {
+			t.Errorf("%v hits by %v, want %v", got, at, want)
 		}
 	}
 }

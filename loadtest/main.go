@@ -26,6 +26,7 @@ type options struct {
 	counter  string
 	store    string
 	out      string
+	baseline string
 }
 
 func main() {
@@ -70,6 +71,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.counter, "counter", "", "the demo backend behind -target, http://host:port, to count executions")
 	f.StringVar(&o.store, "store", "", "store of the proxy that is started: a Redis URL (empty: embedded)")
 	f.StringVar(&o.out, "out", "", "directory for the results as JSON and HTML (empty: none)")
+	f.StringVar(&o.baseline, "baseline", "", "results of an earlier run (JSON, from -out) to compare with")
 	if err := f.Parse(args); err != nil {
 		return o, err //nolint:wrapcheck // flag words it for people
 	}
@@ -97,15 +99,17 @@ func (o options) run(ctx context.Context, stdout io.Writer) (ok bool, err error)
 	}
 	st := &stage{target: strings.TrimSuffix(o.target, "/"), count: remoteCount(o.counter), close: func() error { return nil }}
 	if o.target == "" {
-		if st, err = localStage(o.store, s.lockTTL); err != nil {
+		if st, err = localStage(o.store, s); err != nil {
 			return false, err
 		}
+	} else if s.chaos {
+		return false, errors.New("chaos needs wires of its own: leave -target out")
 	}
 	defer func() { err = errors.Join(err, st.close()) }()
 	if err := reachable(ctx, st.target); err != nil {
 		return false, err
 	}
-	return s.attack(ctx, st, o.out, stdout)
+	return s.attack(ctx, st, o, stdout)
 }
 
 func reachable(ctx context.Context, target string) error {
@@ -124,7 +128,7 @@ func reachable(ctx context.Context, target string) error {
 }
 
 // attack runs the scenario and reports whether every promise was kept.
-func (s scenario) attack(ctx context.Context, st *stage, out string, stdout io.Writer) (bool, error) {
+func (s scenario) attack(ctx context.Context, st *stage, o options, stdout io.Writer) (bool, error) {
 	zipf := rand.NewZipf(rand.New(rand.NewPCG(1, 2)), 1.1, 8, 1<<20) //nolint:gosec // not a secret
 	a := &attack{
 		target: st.target, prefix: fmt.Sprintf("lt-%x-", time.Now().UnixNano()),
@@ -137,16 +141,9 @@ func (s scenario) attack(ctx context.Context, st *stage, out string, stdout io.W
 			return false, err
 		}
 	}
-	attacker := vegeta.NewAttacker(vegeta.Workers(64), vegeta.MaxWorkers(4096), vegeta.Timeout(30*time.Second),
-		vegeta.KeepAlive(true), vegeta.MaxConnections(4096), vegeta.Connections(4096))
-	targeter := serial(func(t *vegeta.Target) error {
-		s.next(a, t)
-		return nil
-	})
 	_, _ = fmt.Fprintf(stdout, "%s: %s\n%d requests a second for %v at %s\n", s.name, s.about, s.rate, s.duration, st.target)
 	r := newReport(s.allowed)
-	results := attacker.Attack(targeter, vegeta.Rate{Freq: s.rate, Per: time.Second}, s.duration, s.name)
-	if err := collect(ctx, attacker, results, r, stdout); err != nil {
+	if err := s.fire(ctx, st, a, r, stdout); err != nil {
 		return false, err
 	}
 	r.close()
@@ -160,12 +157,42 @@ func (s scenario) attack(ctx context.Context, st *stage, out string, stdout io.W
 	for _, violation := range v.Violations {
 		_, _ = fmt.Fprintln(stdout, "VIOLATION", violation)
 	}
-	if out != "" {
-		if err := r.write(out, s.name, v); err != nil {
+	if o.out != "" {
+		if err := r.write(o.out, s.name, v); err != nil {
+			return false, err
+		}
+	}
+	if o.baseline != "" {
+		if err := r.compare(o.baseline, stdout); err != nil {
 			return false, err
 		}
 	}
 	return len(v.Violations) == 0 && len(r.wrong) == 0 && r.all.Requests > 0, nil
+}
+
+// fire sends the requests, amid trouble if the scenario wants it.
+func (s scenario) fire(ctx context.Context, st *stage, a *attack, r *report, stdout io.Writer) error {
+	attacker := vegeta.NewAttacker(vegeta.Workers(64), vegeta.MaxWorkers(4096), vegeta.Timeout(30*time.Second),
+		vegeta.KeepAlive(true), vegeta.MaxConnections(4096), vegeta.Connections(4096))
+	targeter := serial(func(t *vegeta.Target) error {
+		s.next(a, t)
+		return nil
+	})
+	var pacer vegeta.Pacer = vegeta.Rate{Freq: s.rate, Per: time.Second}
+	if s.pacer != nil {
+		pacer = s.pacer(s.rate, s.duration)
+	}
+	over, end := context.WithCancel(ctx)
+	troubles := make(chan int, 1)
+	if s.chaos {
+		go func() { troubles <- st.trouble(over) }()
+	}
+	err := collect(ctx, attacker, attacker.Attack(targeter, pacer, s.duration, s.name), r, stdout)
+	end()
+	if s.chaos {
+		_, _ = fmt.Fprintf(stdout, "%d faults\n", <-troubles)
+	}
+	return err
 }
 
 // serial lets one worker at a time make its request.

@@ -114,6 +114,14 @@ func (r *report) write(dir, scenario string, v verdict) error {
 	if err := os.WriteFile(filepath.Join(dir, scenario+".json"), text, 0o600); err != nil {
 		return fmt.Errorf("the results: %w", err)
 	}
+	hdr, err := os.Create(filepath.Join(dir, scenario+".hdr.txt")) //nolint:gosec // a scenario's name, from our list
+	if err != nil {
+		return fmt.Errorf("the results: %w", err)
+	}
+	defer func() { _ = hdr.Close() }()
+	if err := vegeta.NewHDRHistogramPlotReporter(&r.all).Report(hdr); err != nil {
+		return fmt.Errorf("the results: %w", err)
+	}
 	f, err := os.Create(filepath.Join(dir, scenario+".html")) //nolint:gosec // a scenario's name, from our list
 	if err != nil {
 		return fmt.Errorf("the results: %w", err)
@@ -123,4 +131,34 @@ func (r *report) write(dir, scenario string, v verdict) error {
 		return fmt.Errorf("the results: %w", err)
 	}
 	return nil
+}
+
+// compare prints how each outcome's latencies differ from an earlier run's.
+func (r *report) compare(file string, w io.Writer) error {
+	text, err := os.ReadFile(file) //nolint:gosec // the user names it
+	if err != nil {
+		return fmt.Errorf("-baseline: %w", err)
+	}
+	var before struct {
+		Scenario string
+		Outcomes map[string]*vegeta.Metrics
+	}
+	if err := json.Unmarshal(text, &before); err != nil || len(before.Outcomes) == 0 {
+		return fmt.Errorf("-baseline: %s is not a result of -out: %w", file, err)
+	}
+	_, _ = fmt.Fprintf(w, "against %s:\n", file)
+	for name, m := range r.outcomes {
+		old := before.Outcomes[name]
+		if old == nil {
+			_, _ = fmt.Fprintf(w, "  %-10s not there\n", name)
+			continue
+		}
+		_, _ = fmt.Fprintf(w, "  %-10s p50 %+.0f%%, p99 %+.0f%%, %d requests, were %d\n", name,
+			change(old.Latencies.P50, m.Latencies.P50), change(old.Latencies.P99, m.Latencies.P99), m.Requests, old.Requests)
+	}
+	return nil
+}
+
+func change(before, now time.Duration) float64 {
+	return 100 * (float64(now)/float64(max(before, 1)) - 1)
 }

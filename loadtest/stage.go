@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -19,10 +18,12 @@ type stage struct {
 	target string
 	count  func(key string) (int, error)
 	close  func() error
+	wires  []*wire
 }
 
-// localStage starts a proxy and a demo backend in this process.
-func localStage(store string, lockTTL time.Duration) (*stage, error) {
+// localStage starts a proxy and a demo backend in this process, with faults on
+// the wires between them if chaos is asked for.
+func localStage(store string, s scenario) (*stage, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("the demo backend: %w", err)
@@ -39,8 +40,14 @@ func localStage(store string, lockTTL time.Duration) (*stage, error) {
 	if store != "" {
 		c.Store = store
 	}
-	if lockTTL > 0 {
-		c.LockTTL, c.Heartbeat, c.StoreTimeout = lockTTL, lockTTL/3, lockTTL/2
+	if s.proxy != nil {
+		s.proxy(&c)
+	}
+	st := &stage{count: func(key string) (int, error) { return demo.Count(key).Started, nil }}
+	if s.chaos {
+		if err := st.addChaos(&c); err != nil {
+			return nil, err
+		}
 	}
 	a, err := app.New(c, zerolog.New(os.Stderr).Level(zerolog.ErrorLevel))
 	if err != nil {
@@ -49,15 +56,16 @@ func localStage(store string, lockTTL time.Duration) (*stage, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	return &stage{
-		target: a.URL(),
-		count:  func(key string) (int, error) { return demo.Count(key).Started, nil },
-		close: func() error {
-			stop()
-			err := <-done
-			_ = ln.Close()
-			_ = os.RemoveAll(dir)
-			return err
-		},
-	}, nil
+	st.target = a.URL()
+	st.close = func() error {
+		stop()
+		err := <-done
+		for _, w := range st.wires {
+			w.proxy.Stop()
+		}
+		_ = ln.Close()
+		_ = os.RemoveAll(dir)
+		return err
+	}
+	return st, nil
 }

@@ -60,7 +60,7 @@ type Config struct {
 	// BodyTimeout bounds how long a request's body may take. Default 1 h.
 	BodyTimeout time.Duration
 	// MaxHeader is the largest request header, in bytes. Every client connection,
-	// idle ones too, holds a buffer of that size. Default 8 KiB.
+	// idle ones too, holds a buffer of that size. Default 16 KiB.
 	MaxHeader int
 	// Trace is told what happens.
 	Trace Trace
@@ -129,7 +129,7 @@ func (c Config) withDefaults() Config {
 		c.BodyTimeout = time.Hour
 	}
 	if c.MaxHeader <= 0 {
-		c.MaxHeader = 8 << 10
+		c.MaxHeader = 16 << 10
 	}
 	return c
 }
@@ -255,7 +255,8 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	case errors.Is(err, io.ErrUnexpectedEOF): // after the header, or nobody would listen
 		p = problemBodyBroken
 	case errors.As(err, &small):
-		p.status, p.detail = fasthttp.StatusRequestHeaderFieldsTooLarge, "The request's header is larger than this proxy takes (max_header)."
+		p.status = fasthttp.StatusRequestHeaderFieldsTooLarge
+		p.detail = "The request's header is larger than this proxy takes (max_header)."
 	case errors.As(err, &timeout) && timeout.Timeout():
 		p.status, p.detail = fasthttp.StatusRequestTimeout, "The request did not arrive in time; nothing was forwarded."
 	}
