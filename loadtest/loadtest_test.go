@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	vegeta "github.com/tsenart/vegeta/v12/lib"
+
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
@@ -153,4 +155,27 @@ func (c *cancelAfter) Write(p []byte) (int, error) {
 		c.cancel()
 	}
 	return c.Buffer.Write(p)
+}
+
+// The target files are what the vegeta command reads.
+func TestTargetFiles(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"contention", "hit", "mismatch", "nokey"} {
+		file := filepath.Join("targets", name+".txt")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Bodies are named from the root of the repository.
+		local := strings.ReplaceAll(string(text), "@loadtest/", "@")
+		targets, err := vegeta.ReadAllTargets(vegeta.NewHTTPTargeter(strings.NewReader(local), nil, nil))
+		if err != nil || len(targets) == 0 {
+			t.Errorf("%s: %d targets, %v", file, len(targets), err)
+		}
+		for _, target := range targets {
+			if target.Method != http.MethodPost || len(target.Body) != len("amount=5") {
+				t.Errorf("%s: %s with a body of %d bytes", file, target.Method, len(target.Body))
+			}
+		}
+	}
 }

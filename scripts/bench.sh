@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The side-by-side benchmark; MICRO=1 runs the Go benchmarks instead, in a form
-# that benchstat reads. Arguments go to bench: make bench ARGS='-rounds 1'
+# that benchstat reads. Arguments go to bench: make bench ARGS='-rounds 1'. PUBLISH=1 puts the
+# table into docs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
@@ -15,4 +16,5 @@ make --no-print-directory build
 (cd bench/rivals && go build -trimpath -ldflags '-s -w' -o ../../bin/rival ./rival)
 go build -trimpath -o bin/bench ./bench
 ulimit -n "$(ulimit -Hn)"
-exec bin/bench "$@"
+bin/bench "$@"
+if [ "${PUBLISH:-}" = 1 ]; then cp bench/results/results.md docs/performance-results.md; fi
