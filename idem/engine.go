@@ -73,9 +73,9 @@ func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error
 		sent = time.Now()
 		out, err = e.acquire(ctx, claim)
 	}
-	a := &Attempt{engine: e, lease: claim.Lease(), policy: *r.Policy, number: out.Attempt, proved: sent}
 	if err != nil {
 		if errors.Is(err, ErrUnavailable) {
+			a := e.attempt(&claim, r.Policy, sent)
 			a.lost = true // it never was ours for sure: losing it is no news
 			e.settler.offer(&ending{attempt: a, event: EventRelease, cause: CauseNothingSent, orphan: true})
 		}
@@ -87,9 +87,17 @@ func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error
 	if out.Kind != VerdictAcquired && out.Kind != VerdictYours {
 		return out, nil, nil
 	}
+	a := e.attempt(&claim, r.Policy, sent)
+	a.number = out.Attempt
 	e.watchdog.add(a)
 	e.trace.leaseStarted()
 	return out, a, nil
+}
+
+func (e *Engine) attempt(c *Claim, p *Policy, sent time.Time) *Attempt {
+	lease := c.Lease()
+	lease.Key = lease.Key.Clone() // it may outlive the request
+	return &Attempt{engine: e, lease: lease, policy: *p, proved: sent}
 }
 
 // askAgainWithin is how soon an acquire must have failed to be repeated at once:

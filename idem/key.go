@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // MaxKeyLen is the longest key accepted, in bytes.
@@ -28,7 +29,7 @@ type Key struct {
 
 // ParseKey accepts 1 to [MaxKeyLen] characters of printable ASCII, space
 // included. Nothing is trimmed, folded or decoded, so that no two spellings
-// become one key by accident.
+// become one key by accident. The key refers to value's bytes: see [Key.Clone].
 func ParseKey(value string) (Key, error) {
 	switch {
 	case value == "":
@@ -43,6 +44,10 @@ func ParseKey(value string) (Key, error) {
 	}
 	return Key{value: value}, nil
 }
+
+// Clone is the same key with bytes of its own: for who keeps a key longer than
+// the request that it was read from.
+func (k Key) Clone() Key { return Key{scope: strings.Clone(k.scope), value: strings.Clone(k.value)} }
 
 // InScope is the same value in another scope.
 func (k Key) InScope(scope string) Key { return Key{scope: scope, value: k.value} }

@@ -80,3 +80,20 @@ func FuzzKey(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkParseKey(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := idem.ParseKey("0197a5d2-6c1e-7f3a-9a44-5b6c7d8e9f00"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkKeyID(b *testing.B) {
+	key, _ := idem.ParseKey("0197a5d2-6c1e-7f3a-9a44-5b6c7d8e9f00")
+	b.ReportAllocs()
+	for b.Loop() {
+		key.ID()
+	}
+}

@@ -301,29 +301,28 @@ func (c *cursor) u32() uint32 {
 // store's clock shows now. It returns the record to write, nil if nothing
 // changes, and the outcome. It is pure: a store calls it under its own lock.
 func (r *Record) Acquire(c Claim, now int64) (*Record, Outcome) {
-	var current Record
-	if r != nil {
-		current = *r
-	}
-	state := current.StateAt(now)
-	who, same := Stranger, OtherPayload
-	if current.Owner == c.Owner && r != nil {
+	current, who, same := r, Stranger, OtherPayload
+	if r == nil {
+		current = &noRecord
+	} else if r.Owner == c.Owner {
 		who = Holder
 	}
-	part := current.differs(c)
+	part := current.differs(&c)
 	if part == PartNone {
 		same = SamePayload
 	}
-	_, verdict := Next(state, EventAcquire, who, same)
+	_, verdict := Next(current.StateAt(now), EventAcquire, who, same)
 	out := Outcome{Kind: verdict, Attempt: current.Attempt}
 	switch verdict {
 	case VerdictAcquired:
-		return newInProgress(current, c, now), Outcome{Kind: verdict, Attempt: current.Attempt + 1}
+		out.Attempt++
+		return newInProgress(current, c, now), out
 	case VerdictYours:
-		current.LeaseUntil, current.HoldOnLapse = now+c.TTL.Milliseconds(), c.HoldOnLapse
-		current.Updated = now
-		current.Expires = current.LeaseUntil + c.Retention.Milliseconds()
-		return &current, out
+		next := *current
+		next.LeaseUntil, next.HoldOnLapse = now+c.TTL.Milliseconds(), c.HoldOnLapse
+		next.Updated = now
+		next.Expires = next.LeaseUntil + c.Retention.Milliseconds()
+		return &next, out
 	case VerdictInProgress:
 		out.Remaining = time.Duration(current.LeaseUntil-now) * time.Millisecond
 	case VerdictCompleted:
@@ -335,10 +334,13 @@ func (r *Record) Acquire(c Claim, now int64) (*Record, Outcome) {
 	return nil, out
 }
 
-func newInProgress(before Record, c Claim, now int64) *Record {
+// noRecord stands for none; it is never written to.
+var noRecord Record //nolint:gochecknoglobals // constant
+
+func newInProgress(before *Record, c Claim, now int64) *Record {
 	lease := now + c.TTL.Milliseconds()
 	return &Record{
-		Key: c.Key, State: InProgress, HoldOnLapse: c.HoldOnLapse,
+		Key: c.Key.Clone(), State: InProgress, HoldOnLapse: c.HoldOnLapse,
 		Attempt: before.Attempt + 1, LeaseUntil: lease, Owner: c.Owner,
 		Fingerprint: c.Fingerprint, Binding: c.Binding,
 		Created: now, Updated: now, Expires: lease + c.Retention.Milliseconds(),
@@ -347,7 +349,7 @@ func newInProgress(before Record, c Claim, now int64) *Record {
 
 // differs compares the identity first, so that a stranger who guessed a key
 // does not learn whether the payload was the same.
-func (r *Record) differs(c Claim) Part {
+func (r *Record) differs(c *Claim) Part {
 	switch {
 	case r.Binding != c.Binding:
 		return PartIdentity

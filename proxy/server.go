@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -214,25 +215,37 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
-	var id identity
-	r := Request{Method: ctx.Method(), Path: pathOf(ctx)}
-	switch err := s.identify(&ctx.Request.Header, &id); {
+	st := states.Get().(*state) //nolint:forcetypeassert // see New
+	id, r := &st.id, &st.request
+	r.Method, r.Path = ctx.Method(), pathOf(ctx)
+	switch err := s.identify(&ctx.Request.Header, id); {
 	case ctx.Request.Header.IsConnect():
-		s.fail(ctx, &problemMethod, nil, &r, nil)
+		s.fail(ctx, &problemMethod, nil, r, nil)
 	case err != nil:
-		s.refuse(ctx, keyProblem(err), err, &r)
+		s.refuse(ctx, keyProblem(err), err, r)
 	case id.keyed:
 		r.Keyed, r.Key = true, id.key
-		s.keyed(ctx, &id, &r)
+		s.keyed(ctx, id, r)
 	default:
-		s.passThrough(ctx, &id, &r)
+		s.passThrough(ctx, id, r)
 	}
 	if s.config.Trace.Done != nil {
 		r.Duration = time.Since(start)
 		r.Remote = ctx.RemoteAddr()
-		s.config.Trace.Done(&r)
+		s.config.Trace.Done(r)
 	}
+	*st = state{}
+	states.Put(st)
 }
+
+// state is what is known of one request; it ends with the handler.
+type state struct {
+	id      identity
+	request Request
+}
+
+//nolint:gochecknoglobals // a pool is made to be shared
+var states = sync.Pool{New: func() any { return new(state) }}
 
 // fail answers with a problem.
 func (s *Server) fail(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, r *Request, err error) {

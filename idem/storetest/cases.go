@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
@@ -357,7 +358,30 @@ func ownership(e *env) error {
 			b[i] = '!'
 		}
 	}
-	return steps(e.replays(rival(c), response("original")), e.replays(rival(c), response("original")))
+	if err := steps(e.replays(rival(c), response("original")), e.replays(rival(c), response("original"))); err != nil {
+		return err
+	}
+	return e.ownsKeys()
+}
+
+// ownsKeys changes the bytes that a key refers to after each call, as a server
+// does that reuses its buffers.
+func (e *env) ownsKeys() error {
+	name := []byte("reused buffer")
+	c := claim(unsafe.String(unsafe.SliceData(name), len(name)))
+	if _, err := e.acquire(c, idem.VerdictAcquired); err != nil {
+		return err
+	}
+	copy(name, "overwritten!!")
+	original := claim("reused buffer")
+	if _, err := e.acquire(original, idem.VerdictInProgress); err != nil {
+		return err
+	}
+	r, err := e.s.Get(e.ctx, original.Key)
+	if err != nil || r.Key != original.Key {
+		return fmt.Errorf("the record's key is now %q (%w)", r.Key.Value(), err)
+	}
+	return nil
 }
 
 func severed(e *env) error {

@@ -74,7 +74,7 @@ func (m *Memory) Acquire(_ context.Context, c idem.Claim) (idem.Outcome, error) 
 	}
 	next, out := m.at(c.Key).Acquire(m.bug.claim(c, m.at(c.Key)), m.now())
 	if next != nil {
-		m.records[c.Key] = next
+		m.records[next.Key] = next // not c.Key, whose bytes are the caller's
 	}
 	return out, nil
 }

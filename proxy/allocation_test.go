@@ -1,0 +1,114 @@
+//go:build !race
+
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// memoryStore is a store with one completed record, as the local caches hold it.
+type memoryStore struct {
+	idem.Store
+	record idem.Record
+}
+
+func (s *memoryStore) Acquire(_ context.Context, c idem.Claim) (idem.Outcome, error) {
+	_, out := s.record.Acquire(c, 1)
+	out.Local = true
+	return out, nil
+}
+
+// hotReplay is a server that can answer one request from memory, and that
+// request.
+func hotReplay(tb testing.TB) (*Server, *fasthttp.RequestCtx) {
+	tb.Helper()
+	key, err := idem.ParseKey("order-42")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	store := &memoryStore{record: idem.Record{
+		Key: key, State: idem.Completed,
+		Fingerprint: fingerprint([]byte("POST"), []byte("/pay"), nil),
+		Response: &idem.Response{Status: 201, Body: make([]byte, 300), Header: []idem.Field{
+			{Name: []byte("Content-Type"), Value: []byte("application/json")},
+			{Name: []byte("Date"), Value: []byte("Mon, 02 Jan 2006 15:04:05 GMT")},
+			{Name: []byte("X-Request-Id"), Value: []byte("abc")},
+		}},
+	}}
+	engine := idem.NewEngine(idem.Config{Store: store})
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		engine.Close(ctx)
+	})
+	s, err := New(Config{
+		Engine: engine, Policy: idem.DefaultPolicy(), Backend: "http://127.0.0.1:1", BindHeaders: []string{"Authorization"},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx := &fasthttp.RequestCtx{}
+	ctx.Init(&fasthttp.Request{}, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, nil)
+	raw := "POST /pay HTTP/1.1\r\nHost: x\r\nIdempotency-Key: order-42\r\nContent-Length: 0\r\n\r\n"
+	if err := readHeader(&ctx.Request.Header, raw); err != nil {
+		tb.Fatal(err)
+	}
+	return s, ctx
+}
+
+// A hot replay allocates nothing: fasthttp reuses its buffers, and so do we.
+func TestHotReplayAllocatesNothing(t *testing.T) {
+	s, ctx := hotReplay(t)
+	allocs := testing.AllocsPerRun(1000, func() {
+		ctx.Response.Reset()
+		s.handle(ctx)
+	})
+	if ctx.Response.StatusCode() != 201 || string(ctx.Response.Header.Peek(headerReplay)) != "true" {
+		t.Fatalf("answered %d %s", ctx.Response.StatusCode(), ctx.Response.Body())
+	}
+	if allocs != 0 {
+		t.Errorf("%v allocations a replay", allocs)
+	}
+}
+
+func BenchmarkHotReplayHandler(b *testing.B) {
+	s, ctx := hotReplay(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		ctx.Response.Reset()
+		s.handle(ctx)
+	}
+}
+
+func BenchmarkIdentify(b *testing.B) {
+	s, ctx := hotReplay(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		var id identity
+		if err := s.identify(&ctx.Request.Header, &id); err != nil || !id.keyed {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkFingerprint(b *testing.B) {
+	method, target := []byte("POST"), []byte("/pay")
+	for _, size := range []int{300, 16 << 10, 256 << 10} {
+		body := make([]byte, size)
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				fingerprint(method, target, body)
+			}
+		})
+	}
+}
