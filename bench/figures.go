@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -35,15 +36,16 @@ func (r *results) figures(ctx context.Context, s *stage) error {
 			_ = conn.Close()
 		}
 		c.stop()
-		for _, err := range []error{err1, err2, err3} {
-			if err != nil {
-				return err
-			}
+		if err := errors.Join(err1, err2, err3); err != nil {
+			return err
 		}
 		r.figure(c.name+": RSS at rest", fmt.Sprintf("%d MiB", before>>20))
 		r.figure(c.name+": RSS with 10,000 idle connections", fmt.Sprintf("%d MiB", after>>20))
 	}
-	return nil
+	if r.Missing["wrk"] {
+		return nil
+	}
+	return errors.Join(r.costs(ctx, s), r.scaling(ctx, s))
 }
 
 func (r *results) figure(name, value string) {

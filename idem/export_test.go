@@ -2,6 +2,7 @@ package idem
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -13,12 +14,20 @@ func MeasureHeartbeat(b *testing.B, n int, store Store) {
 	policy := DefaultPolicy()
 	policy.Heartbeat = time.Hour // the goroutine stays out of it
 	policy.TTL = 2 * time.Hour
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
 	for i := range n {
 		key, _ := ParseKey(fmt.Sprint(i))
 		if _, a, err := e.Begin(b.Context(), Request{Key: key, Policy: &policy}); err != nil || a == nil {
 			b.Fatal(err)
 		}
 	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	defer func() { // the store's share is in it
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(n), "B/lease")
+	}()
 	now := time.Now()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -14,15 +14,12 @@ import (
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
-
-	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
 // Every scenario, for a second, on both stores: the promises hold.
 func TestScenarios(t *testing.T) {
-	redis := redistest.Start(t)
 	for _, s := range scenarios() {
-		for _, store := range []string{"", redis.URL()} {
+		for _, store := range []string{"", "redis"} {
 			name := s.name + " embedded"
 			if store != "" {
 				name = s.name + " redis"

@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -19,6 +23,29 @@ type stage struct {
 	count  func(key string) (int, error)
 	close  func() error
 	wires  []*wire
+}
+
+// startRedis runs a redis-server, which ends with this process.
+func startRedis(dir string) (*exec.Cmd, string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", fmt.Errorf("a port for Redis: %w", err)
+	}
+	addr := ln.Addr().String()
+	_ = ln.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, "", fmt.Errorf("starting Redis: %w", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			_ = conn.Close()
+			return cmd, "redis://" + addr + "/0", nil
+		}
+	}
+	return nil, "", errors.New("redis-server does not answer")
 }
 
 // localStage starts a proxy and a demo backend in this process, with faults on
@@ -37,7 +64,12 @@ func localStage(store string, s scenario) (*stage, error) {
 	c := config.Default()
 	c.Listen, c.Admin, c.Backend = "127.0.0.1:0", "", "http://"+ln.Addr().String()
 	c.Store = "embedded:" + dir
-	if store != "" {
+	var redis *exec.Cmd
+	if store == "redis" {
+		if redis, c.Store, err = startRedis(dir); err != nil {
+			return nil, err
+		}
+	} else if store != "" {
 		c.Store = store
 	}
 	if s.proxy != nil {
@@ -62,6 +94,10 @@ func localStage(store string, s scenario) (*stage, error) {
 		err := <-done
 		for _, w := range st.wires {
 			w.proxy.Stop()
+		}
+		if redis != nil {
+			_ = redis.Process.Kill()
+			_ = redis.Wait()
 		}
 		_ = ln.Close()
 		_ = os.RemoveAll(dir)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -394,4 +395,48 @@ func BenchmarkReplay(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkRenew is one heartbeat of many leases, as the watchdog sends it: in
+// batches of 1,024. cpu-ms is this process's and Redis's own CPU time together.
+func BenchmarkRenew(b *testing.B) {
+	server := redistest.Start(b, "--appendonly", "no")
+	s := open(b, rstore.Config{URL: server.URL()})
+	for _, n := range []int{10_000, 50_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			leases := make([]idem.Lease, n)
+			for i := range leases {
+				c := claim(fmt.Sprintf("%d-%d", n, i))
+				if out, err := s.Acquire(b.Context(), c); err != nil || out.Kind == idem.VerdictInProgress {
+					c = claim(fmt.Sprintf("%d-%d-%x", n, i, c.Owner))
+					if _, err := s.Acquire(b.Context(), c); err != nil {
+						b.Fatal(err)
+					}
+				}
+				leases[i] = c.Lease()
+			}
+			before, redisBefore := cpuTime(b), server.CPU()
+			for b.Loop() {
+				for from := 0; from < n; from += 1024 {
+					for _, err := range s.Renew(b.Context(), leases[from:min(from+1024, n)]) {
+						if err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+			}
+			b.ReportMetric(float64((cpuTime(b)-before).Milliseconds())/float64(b.N), "proxy-cpu-ms/heartbeat")
+			b.ReportMetric(float64((server.CPU()-redisBefore).Milliseconds())/float64(b.N), "redis-cpu-ms/heartbeat")
+		})
+	}
+}
+
+// cpuTime is what this process has used.
+func cpuTime(tb testing.TB) time.Duration {
+	tb.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

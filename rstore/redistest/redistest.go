@@ -166,6 +166,25 @@ func (s *Server) Calls() map[string]int {
 	return calls
 }
 
+// CPU is the CPU time that the server has used.
+func (s *Server) CPU() time.Duration {
+	s.tb.Helper()
+	message := s.Do("INFO", "cpu")
+	text, err := message.ToString()
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	var total float64
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		var v float64
+		if _, err := fmt.Sscan(value, &v); err == nil && (name == "used_cpu_user" || name == "used_cpu_sys") {
+			total += v
+		}
+	}
+	return time.Duration(total * float64(time.Second))
+}
+
 // Cluster starts n nodes as one Redis Cluster without replicas and returns a
 // URL for them.
 func Cluster(tb testing.TB, n int) (url string, nodes []*Server) {
