@@ -184,7 +184,8 @@ func (s *stage) cluster(ctx context.Context) (nodes []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		slots, _ := exec.CommandContext(ctx, "redis-cli", "-p", nodes[0][len("127.0.0.1:"):], "cluster", "info").Output() //nolint:gosec // our own list
+		//nolint:gosec // our own list
+		slots, _ := exec.CommandContext(ctx, "redis-cli", "-p", nodes[0][len("127.0.0.1:"):], "cluster", "info").Output()
 		if info["cluster_enabled"] == 1 && strings.Contains(string(slots), "cluster_state:ok") {
 			return nodes, nil
 		}

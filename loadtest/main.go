@@ -69,7 +69,8 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.DurationVar(&o.duration, "duration", 0, "how long (0: the scenario's own)")
 	f.StringVar(&o.target, "target", "", "a running proxy, http://host:port (empty: one is started here)")
 	f.StringVar(&o.counter, "counter", "", "the demo backend behind -target, http://host:port, to count executions")
-	f.StringVar(&o.store, "store", "", "store of the proxy that is started: redis (one is started too), or a Redis URL (empty: embedded)")
+	f.StringVar(&o.store, "store", "",
+		"store of the proxy that is started: redis (one is started too), or a Redis URL (empty: embedded)")
 	f.StringVar(&o.out, "out", "", "directory for the results as JSON and HTML (empty: none)")
 	f.StringVar(&o.baseline, "baseline", "", "results of an earlier run (JSON, from -out) to compare with")
 	if err := f.Parse(args); err != nil {

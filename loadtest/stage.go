@@ -34,7 +34,7 @@ func startRedis(dir string) (*exec.Cmd, string, error) {
 	addr := ln.Addr().String()
 	_ = ln.Close()
 	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "")
+	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "") //nolint:gosec // ours
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, "", fmt.Errorf("starting Redis: %w", err)
@@ -46,6 +46,27 @@ func startRedis(dir string) (*exec.Cmd, string, error) {
 		}
 	}
 	return nil, "", errors.New("redis-server does not answer")
+}
+
+// configure is the configuration of the proxy to start, with the Redis and the
+// wires that it names running.
+func (s *stage) configure(sc scenario, store, dir, backend string) (c config.Config, redis *exec.Cmd, err error) {
+	c = config.Default()
+	c.Listen, c.Admin, c.Backend, c.Store = "127.0.0.1:0", "", "http://"+backend, "embedded:"+dir
+	if store == "redis" {
+		if redis, c.Store, err = startRedis(dir); err != nil {
+			return c, nil, err
+		}
+	} else if store != "" {
+		c.Store = store
+	}
+	if sc.proxy != nil {
+		sc.proxy(&c)
+	}
+	if sc.chaos {
+		err = s.addChaos(&c)
+	}
+	return c, redis, err
 }
 
 // localStage starts a proxy and a demo backend in this process, with faults on
@@ -61,25 +82,10 @@ func localStage(store string, s scenario) (*stage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a directory for the store: %w", err)
 	}
-	c := config.Default()
-	c.Listen, c.Admin, c.Backend = "127.0.0.1:0", "", "http://"+ln.Addr().String()
-	c.Store = "embedded:" + dir
-	var redis *exec.Cmd
-	if store == "redis" {
-		if redis, c.Store, err = startRedis(dir); err != nil {
-			return nil, err
-		}
-	} else if store != "" {
-		c.Store = store
-	}
-	if s.proxy != nil {
-		s.proxy(&c)
-	}
 	st := &stage{count: func(key string) (int, error) { return demo.Count(key).Started, nil }}
-	if s.chaos {
-		if err := st.addChaos(&c); err != nil {
-			return nil, err
-		}
+	c, redis, err := st.configure(s, store, dir, ln.Addr().String())
+	if err != nil {
+		return nil, err
 	}
 	a, err := app.New(c, zerolog.New(os.Stderr).Level(zerolog.ErrorLevel))
 	if err != nil {
