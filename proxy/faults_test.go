@@ -666,3 +666,59 @@ func TestSlowClients(t *testing.T) {
 		_ = body.Close()
 	})
 }
+
+// A backend that accepts connections and closes them at once is not asked again
+// and again.
+func TestBackendThatClosesNewConnections(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepted atomic.Int64
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			accepted.Add(1)
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = ln.Close() })
+	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.Backend = "http://" + ln.Addr().String() })
+	for i := range 10 {
+		if a := r.post(fmt.Sprint(i), "x"); a.StatusCode != 502 {
+			t.Errorf("got %d %s", a.StatusCode, a.body)
+		}
+	}
+	if n := accepted.Load(); n > 20 {
+		t.Errorf("%d connections for 10 requests", n)
+	}
+}
+
+// A client that breaks its own upload off is not blamed on the backend.
+func TestPassThroughUploadBrokenOff(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, backendtest.OK)
+	c := r.dial("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil { //nolint:forcetypeassert // we dialled TCP
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	r.isProblem(answer{resp, string(b)}, 400, "body-incomplete")
+	r.outcome(proxy.Refused, 1)
+	r.outcome(proxy.BackendCut, 0)
+	for deadline := time.Now().Add(10 * time.Second); r.backend.Incomplete() != 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the backend does not hear that the request is incomplete")
+		}
+	}
+	r.executions("", 0)
+}

@@ -3,7 +3,9 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"sync"
@@ -58,11 +60,28 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 	}
 	s.addForwarded(ctx, id, h)
 	if stream := ctx.RequestBodyStream(); stream != nil {
-		out.SetBodyStream(stream, max(in.Header.ContentLength(), -1))
+		id.upload.Reader = stream
+		out.SetBodyStream(&id.upload, max(in.Header.ContentLength(), -1))
 	} else {
 		out.SetBodyRaw(in.Body())
 	}
 	return out
+}
+
+// upload is the client's body on its way, which remembers that the client, and
+// not the backend, broke it off.
+type upload struct {
+	io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		u.err = err
+	}
+	return n, err //nolint:wrapcheck // a reader passes on what it reads
 }
 
 // addForwarded says where the request came from. X-Forwarded-For grows by the

@@ -45,6 +45,8 @@ type identity struct {
 	forwardedProto []byte
 	forwardedHost  []byte
 	via            []byte
+
+	upload upload
 }
 
 // seen is what identify collects on its way through the header.

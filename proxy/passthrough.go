@@ -19,6 +19,10 @@ func (s *Server) passThrough(ctx *fasthttp.RequestCtx, id *identity, r *Request)
 	e := s.upstream.do(out, &ctx.Response, passBuffer)
 	fasthttp.ReleaseRequest(out)
 	e.clean(&ctx.Response)
+	if id.upload.err != nil {
+		s.fail(ctx, &problemBodyBroken, nil, r, id.upload.err)
+		return
+	}
 	if e.err != nil {
 		s.fail(ctx, exchangeProblem(&e, false), nil, r, e.err)
 		return

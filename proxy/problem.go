@@ -56,7 +56,8 @@ var (
 	}
 	problemBodyBroken = problem{
 		Refused, 400, "body-incomplete", "Incomplete request body",
-		"The body ended before its announced length, or its chunks are malformed; nothing was forwarded. Send it again.", "", true,
+		"The body ended before its announced length, or its chunks are malformed. With an idempotency key, " +
+			"nothing was forwarded. Send it again.", "", true,
 	}
 	problemMethod = problem{
 		Refused, 501, "method-unsupported", "Method not supported",

@@ -101,8 +101,14 @@ func (u *upstream) do(req *fasthttp.Request, resp *fasthttp.Response, buffer int
 			return e
 		}
 		// Closed by the backend since its last use, and noticed before a byte
-		// was written: the one case in which another connection is taken.
+		// was written: the one case in which another connection is taken. A
+		// backend that closes a new one has no use for further ones either.
+		fresh := isFresh(conn)
 		u.client.CloseConn(cc)
+		if fresh {
+			e.fail(idem.NothingSent, err)
+			return e
+		}
 	}
 }
 
@@ -199,6 +205,12 @@ func unwrap(conn net.Conn) *backendConn {
 	}
 	b, _ := conn.(*backendConn)
 	return b
+}
+
+// isFresh: nothing was ever sent over it.
+func isFresh(conn net.Conn) bool {
+	b := unwrap(conn)
+	return b == nil || !b.used
 }
 
 func written(conn net.Conn) int64 {
