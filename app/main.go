@@ -49,12 +49,12 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return ExitUsage
 }
 
-// tuneGC lets garbage pile up to four times what is live, instead of once: the
+// tuneGC lets garbage pile up to twice what is live, instead of once: the
 // live heap of a proxy is small, and collecting it is what most of its
 // allocations cost. GOGC and GOMEMLIMIT, where set, stand.
 func tuneGC() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(200)
 	}
 }
 

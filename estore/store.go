@@ -95,7 +95,7 @@ func New(c Config) (*Store, error) {
 	s.cache = otter.Must(&otter.Options[id, *idem.Record]{
 		MaximumWeight: uint64(c.CacheBytes), //nolint:gosec // defaulted to a positive number
 		Weigher: func(_ id, r *idem.Record) uint32 {
-			return uint32(r.Response.Size()) + idem.HeadSize + 128 //nolint:gosec // bodies are far below 4 GiB
+			return uint32(r.Response.Size()) + entryOverhead //nolint:gosec // bodies are far below 4 GiB
 		},
 	})
 	if err := s.load(); err != nil {
@@ -105,6 +105,9 @@ func New(c Config) (*Store, error) {
 	go s.sweepLoop()
 	return s, nil
 }
+
+// entryOverhead is what a cached record takes besides its response.
+const entryOverhead = idem.HeadSize + 560
 
 func (c Config) withDefaults() Config {
 	if c.CacheBytes <= 0 {

@@ -35,13 +35,17 @@ type cached struct {
 	until  time.Time // on this process's monotonic clock, never later than the server's expiry
 }
 
+// entryOverhead is what an entry takes besides its response: the record, its
+// names, the cache's own node (TestCacheWeighsWhatItTakes).
+const entryOverhead = idem.HeadSize + 560
+
 func newCache(prefix string, bytes int64) *cache {
 	return &cache{
 		prefix: prefix,
 		records: otter.Must(&otter.Options[id, cached]{
 			MaximumWeight: uint64(bytes), //nolint:gosec // defaulted to a positive number
 			Weigher: func(_ id, c cached) uint32 {
-				return uint32(c.record.Response.Size()) + idem.HeadSize + 160 //nolint:gosec // bodies are far below 4 GiB
+				return uint32(c.record.Response.Size()) + entryOverhead //nolint:gosec // bodies are far below 4 GiB
 			},
 		}),
 	}

@@ -1,6 +1,8 @@
 package rstore
 
 import (
+	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -44,4 +46,41 @@ func TestCacheIsBounded(t *testing.T) {
 	if w := c.records.WeightedSize(); w > limit {
 		t.Errorf("%d bytes kept, %d allowed", w, limit)
 	}
+}
+
+// The bound is of memory, not of payload: what an entry weighs is about what it
+// takes.
+func TestCacheWeighsWhatItTakes(t *testing.T) {
+	const entries = 20_000
+	for _, body := range []int{60, 4096} {
+		c := newCache("idem:", 1<<40)
+		before := heap()
+		for i := range entries {
+			key, err := idem.ParseKey(fmt.Sprintf("order-%d", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := record()
+			r.Key, r.Response.Body = key, make([]byte, body)
+			r.Response.Header = []idem.Field{{Name: []byte("Content-Type"), Value: []byte("application/json")}}
+			decoded, err := idem.DecodeRecord(r.Append(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.put(key.ID(), c.ticket(key.ID()), &decoded, time.Now().Add(time.Hour))
+		}
+		c.records.CleanUp()
+		taken, weight := float64(heap()-before), float64(c.records.WeightedSize())
+		if ratio := taken / weight; ratio < 0.7 || ratio > 1.3 {
+			t.Errorf("bodies of %d bytes: %.0f bytes an entry, weighed as %.0f", body, taken/entries, weight/entries)
+		}
+		runtime.KeepAlive(c)
+	}
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
