@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Makes the images of docker-compose.yml: ours from static binaries, and, where
-# they are neither present nor to be pulled, Redis (from this system's package)
-# and Toxiproxy (from its Go module) under the names that the file uses.
+# Makes the images of docker-compose.yml: ours and Toxiproxy (from its Go module)
+# from static binaries, and, where it is neither present nor to be pulled, Redis
+# from this system's package, under the name that the file uses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
 
 # image NAME ENTRYPOINT FILE...: imports files, with the libraries they need.
 image() {
-  local name=$1 entrypoint=$2 root
+  local name=$1 entrypoint=$2 root old
   shift 2
+  old=$(docker image inspect -f '{{.Id}}' "$name" 2>/dev/null || true)
   root=$(mktemp -d)
   mkdir -p "$root"/{data,tmp,etc}
   echo 'idemproxy:x:65532:65532::/data:/' >"$root/etc/passwd"
@@ -22,6 +23,8 @@ image() {
   done
   tar -C "$root" -c . | docker import -c "ENTRYPOINT $entrypoint" -c 'USER 65532' -c 'WORKDIR /data' - "$name" >/dev/null
   rm -rf "$root"
+  # The image that had the name before; one that is in use stays.
+  if [ -n "$old" ]; then docker rmi "$old" >/dev/null 2>&1 || true; fi
   echo "made $name"
 }
 
@@ -39,6 +42,6 @@ if ! have "$redis"; then
   cp -L "$(command -v redis-server)" "$binary"
   image "$redis" '["/usr/local/bin/redis-server","--protected-mode","no"]' "$binary"
 fi
-if ! have "$toxiproxy"; then
+if ! docker image inspect "$toxiproxy" >/dev/null 2>&1; then
   image "$toxiproxy" '["/usr/local/bin/toxiproxy"]' "$(tool toxiproxy github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0)"
 fi
