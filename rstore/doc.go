@@ -1,5 +1,6 @@
-// Package rstore is the store on Redis 7.0 and above, Valkey, or a Redis
-// Cluster: many proxies, one truth.
+// Package rstore is the store on Redis 7.0 and above or a Redis Cluster: many
+// proxies, one truth. It uses nothing that Valkey has not, too, but has not been
+// tried on it.
 //
 // Each operation is one atomic Lua script on one key, called by its SHA. The
 // scripts are acquire.lua and settle.lua; the record that they read and write is
