@@ -125,7 +125,17 @@ func (o *observer) key(e *zerolog.Event, k idem.Key) *zerolog.Event {
 	return e
 }
 
-func (o *observer) proxyTrace() proxy.Trace { return proxy.Trace{Done: o.request} }
+func (o *observer) proxyTrace() proxy.Trace { return proxy.Trace{Done: o.request, Cut: o.cut} }
+
+// cut logs a response that broke off after its request's line was written.
+func (o *observer) cut(k idem.Key, err error) {
+	o.metrics.Cut.Inc()
+	e := o.log.Warn().Str("event", "response_cut").Err(err)
+	if k != (idem.Key{}) {
+		e = o.key(e, k)
+	}
+	e.Msg("the backend broke its response off; the client was cut off, too")
+}
 
 // request counts and logs: one line a request, at info, or at warn where the
 // proxy or the backend failed.

@@ -163,11 +163,12 @@ func (a *Attempt) Confirm(ctx context.Context) error {
 // Ending is what became of an attempt.
 type Ending uint8
 
-// The endings. After Lost, the store refused: somebody else's record stands, or
-// none; after Deferred, the store has not answered yet and is asked again in the
-// background.
+// The endings. Open is the zero value: the attempt has not ended. After Lost,
+// the store refused: somebody else's record stands, or none; after Deferred, it
+// has not answered yet and is asked again in the background.
 const (
-	Stored Ending = iota
+	Open Ending = iota
+	Stored
 	Released
 	Held
 	Lost
@@ -177,6 +178,8 @@ const (
 // String is the ending's name in logs and metrics.
 func (e Ending) String() string {
 	switch e {
+	case Open:
+		return "open"
 	case Stored:
 		return "stored"
 	case Released:

@@ -338,3 +338,38 @@ func BenchmarkWatchdogHeartbeat(b *testing.B) {
 		})
 	}
 }
+
+// An outage in which thousands of new requests are refused leaves room for the
+// responses of those that were running.
+func TestP6RefusedRequestsDoNotPushResponsesOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, c := storetest.NewMemory(), &counts{}
+		engine := idem.NewEngine(idem.Config{Store: store, Trace: c.trace(), PendingBytes: 20_000})
+		r := &rig{T: t, store: store, engine: engine, counts: c, policy: idem.DefaultPolicy()}
+		running := r.mustBegin("running")
+		mend := store.Sever()
+		for i := range 1000 {
+			if _, _, err := r.begin(fmt.Sprint(i)); !errors.Is(err, idem.ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		if end := running.Finish(idem.Answered, ok()); end != idem.Deferred || c.dropped.Load() != 0 {
+			t.Errorf("the response is %v, %d dropped", end, c.dropped.Load())
+		}
+		mend()
+		time.Sleep(5 * time.Second)
+		r.expect("running", idem.VerdictCompleted)
+
+		// What comes after the close is reported, not swallowed.
+		late := r.mustBegin("late")
+		store.Sever()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		engine.Close(ctx)
+		late.Finish(idem.Answered, ok())
+		if c.dropped.Load() != 1 {
+			t.Errorf("%d dropped, want the one that came too late", c.dropped.Load())
+		}
+	})
+}

@@ -21,7 +21,13 @@ type settler struct {
 	mu      sync.Mutex
 	pending []*ending // guarded by mu; oldest first
 	bytes   int64     // guarded by mu
+	closed  bool      // guarded by mu; nobody looks at pending any more
 }
+
+// orphanShare is which part of the room the releases of leases that were perhaps
+// never granted may take: an outage makes one of each refused request, and they
+// must not push out responses. One that is left out lapses by itself.
+const orphanShare = 8
 
 const (
 	settleFirst = 100 * time.Millisecond
@@ -40,7 +46,11 @@ func newSettler(e *Engine, limit int64) *settler {
 // offer takes an ending over, or drops it if there is no room.
 func (s *settler) offer(e *ending) {
 	s.mu.Lock()
-	fits := s.bytes+e.size() <= s.limit
+	limit := s.limit
+	if e.orphan {
+		limit /= orphanShare
+	}
+	fits := !s.closed && s.bytes+e.size() <= limit
 	if fits {
 		s.pending = append(s.pending, e)
 		s.bytes += e.size()
@@ -117,21 +127,21 @@ func (s *settler) empty() bool {
 func (s *settler) close(ctx context.Context) {
 	close(s.stop)
 	<-s.done
-	for s.pass(); !s.empty(); s.pass() {
+	for s.pass(); !s.empty() && ctx.Err() == nil; s.pass() {
 		select {
 		case <-ctx.Done():
-			s.dropAll(ctx.Err())
-			return
 		case <-time.After(settleFirst):
 		}
 	}
+	s.dropAll(ctx.Err())
 }
 
+// dropAll reports what is left, and what is offered from now on is dropped.
 func (s *settler) dropAll(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.pending {
 		s.engine.dropped(e, err)
 	}
-	s.pending, s.bytes = nil, 0
+	s.pending, s.bytes, s.closed = nil, 0, true
 }

@@ -40,6 +40,8 @@ type Metrics struct {
 	StoreSeconds *prometheus.HistogramVec
 	// StoreErrors counts store operations that failed, by operation.
 	StoreErrors *prometheus.CounterVec
+	// Cut counts responses that broke off while they were passed on.
+	Cut prometheus.Counter
 	// Deferred counts endings that the store could not take at once; Dropped
 	// those that it never took.
 	Deferred, Dropped prometheus.Counter
@@ -65,6 +67,7 @@ func New() *Metrics {
 		StoredBytes:    counter("responses_stored_bytes_total", "Their bytes."),
 		StoreSeconds:   histogramVec("store_duration_seconds", "Time that a store operation took.", "operation"),
 		StoreErrors:    counterVec("store_errors_total", "Store operations that failed.", "operation"),
+		Cut:            counter("responses_cut_total", "Responses that broke off on the backend's side while they were passed on."),
 		Deferred:       counter("endings_deferred_total", "Endings that the store could not take at once."),
 		Dropped:        counter("endings_dropped_total", "Endings that the store never took: these keys have no record."),
 		Build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -78,7 +81,7 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
 		m.LeasesInFlight, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Stored, m.StoredBytes,
-		m.StoreSeconds, m.StoreErrors, m.Deferred, m.Dropped, m.Build,
+		m.StoreSeconds, m.StoreErrors, m.Cut, m.Deferred, m.Dropped, m.Build,
 	}
 }
 

@@ -282,6 +282,15 @@ func TestLargeResponseIsPassedOnAndNotKept(t *testing.T) {
 	}
 }
 
+func (r *rig) cutsCounted(want int) {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cuts != want {
+		r.t.Errorf("%d cuts traced, want %d", r.cuts, want)
+	}
+}
+
 func chunks(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
@@ -344,6 +353,7 @@ func TestLargeResponseCut(t *testing.T) {
 			if a, err := r.try("POST", "/pay", "k", "x"); err == nil {
 				t.Errorf("%s: the client got %d and %d bytes as if complete", frame, a.StatusCode, len(a.body))
 			}
+			r.cutsCounted(1)
 			a := r.post("k", "x")
 			if policy == idem.AmbiguousHold {
 				r.isProblem(a, 409, "outcome-unknown")
@@ -538,6 +548,7 @@ func TestPassThroughCutIsSeenByTheClient(t *testing.T) {
 	if a, err := r.try("GET", "/", "", ""); err == nil {
 		t.Errorf("the client got %d bytes as if complete", len(a.body))
 	}
+	r.cutsCounted(1)
 }
 
 func TestMalformedRequests(t *testing.T) {

@@ -160,6 +160,7 @@ func (s *Server) streamLarge(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, e 
 	kept := &idem.Response{
 		Status: ctx.Response.StatusCode(), Header: s.appendFields(nil, &ctx.Response), BodyOmitted: true,
 	}
+	s.watchCut(e.rest, attempt.Key())
 	ctx.Response.SetBodyStream(&keyedStream{
 		responseStream: e.rest, prefix: e.prefix, attempt: attempt, response: kept.Clone(),
 	}, max(e.rest.length, -1))

@@ -42,6 +42,7 @@ type rig struct {
 
 	mu       sync.Mutex
 	outcomes map[proxy.Outcome]int
+	cuts     int
 }
 
 // newRig runs a proxy over TCP.
@@ -91,6 +92,11 @@ func (r *rig) start(ln net.Listener, transport *http.Transport, c proxy.Config, 
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.outcomes[q.Outcome]++
+	}
+	c.Trace.Cut = func(idem.Key, error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.cuts++
 	}
 	for _, f := range change {
 		f(&c)

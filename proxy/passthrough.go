@@ -29,9 +29,17 @@ func (s *Server) passThrough(ctx *fasthttp.RequestCtx, id *identity, r *Request)
 	}
 	if e.rest != nil {
 		ctx.Response.ImmediateHeaderFlush = true
+		s.watchCut(e.rest, idem.Key{})
 		ctx.Response.SetBodyStream(e.rest, max(e.rest.length, -1))
 	}
 	r.Outcome, r.Status = Passed, ctx.Response.StatusCode()
+}
+
+// watchCut has a streamed response traced if it breaks off.
+func (s *Server) watchCut(r *responseStream, key idem.Key) {
+	if s.config.Trace.Cut != nil {
+		r.onCut = func(err error) { s.config.Trace.Cut(key, err) }
+	}
 }
 
 // exchangeProblem is the answer to an exchange that failed; held says that the

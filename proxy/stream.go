@@ -24,6 +24,7 @@ type responseStream struct {
 	done   bool // the whole response has been read
 	reuse  bool
 	source *fasthttp.Response // holds fasthttp's body reader while streaming
+	onCut  func(error)        // while it is passed on as it comes
 }
 
 // start reads the header, and the body if it has a known length of at most
@@ -76,12 +77,23 @@ func (r *responseStream) Read(p []byte) (int, error) {
 	r.read += n
 	if errors.Is(err, io.EOF) || err == nil && r.length >= 0 && r.read == r.length {
 		if r.length >= 0 && r.read < r.length {
-			return n, io.ErrUnexpectedEOF
+			return n, r.cut(io.ErrUnexpectedEOF)
 		}
 		r.done = true
 		return n, io.EOF
 	}
-	return n, err //nolint:wrapcheck // a reader passes on what it reads
+	if err != nil {
+		err = r.cut(err)
+	}
+	return n, err
+}
+
+func (r *responseStream) cut(err error) error {
+	if r.onCut != nil {
+		r.onCut(err)
+		r.onCut = nil
+	}
+	return err
 }
 
 // end gives up the connection; reuse says whether that is thinkable at all.
