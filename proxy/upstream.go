@@ -230,7 +230,9 @@ func aliveBeforeWrite(conn net.Conn) error {
 	if err := b.raw.Read(b.peek); err != nil {
 		return fmt.Errorf("looking at the connection: %w", err)
 	}
-	b.used = true
+	if b.state == nil {
+		b.used = true // the caller is about to write
+	}
 	return b.state
 }
 
