@@ -7,18 +7,19 @@
 -- ARGV[2]  fingerprint, 32 bytes
 -- ARGV[3]  binding, 32 bytes
 -- ARGV[4]  lease, ms
--- ARGV[5]  retention, ms
+-- ARGV[5]  life: lease and retention, ms
 -- ARGV[6]  flags byte: "\1" makes the key unknown when the lease lapses
 -- ARGV[7]  the key's names, encoded
 --
 -- Returns {verdict, attempt, x, record}: verdict as in idem/state.go (or -1: a
 -- layout that this build does not know); x is the remaining lease in ms, the
 -- part that differs, or the record's remaining life in ms; record only for a
--- completed one. Time is the server's.
+-- completed one. Time is the server's. Numbers that are only passed on stay
+-- strings: Redis would print them anew, which costs as much as a look-up.
 local ACQUIRED, YOURS, IN_PROGRESS, COMPLETED, MISMATCH, UNKNOWN, VERSION = 0, 1, 2, 3, 4, 5, -1
 local IDENTITY, PAYLOAD = 1, 2
 
-local head = redis.call('GETRANGE', KEYS[1], 0, 119)
+local head = redis.call('GETRANGE', KEYS[1], '0', '119')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local attempt, verdict, created = 0, ACQUIRED, now
@@ -57,9 +58,8 @@ if verdict == ACQUIRED then
   attempt = attempt + 1
 end
 local lease = now + ARGV[4]
-local life = ARGV[4] + ARGV[5]
 redis.call('SET', KEYS[1],
   '\1\1' .. ARGV[6] .. '\0' .. struct.pack('>I4I8', attempt, lease) .. ARGV[1] .. ARGV[2] .. ARGV[3] ..
-  struct.pack('>I8I8I8', created, now, now + life) .. ARGV[7],
-  'PX', string.format('%.0f', life))
+  struct.pack('>I8I8I8', created, now, now + ARGV[5]) .. ARGV[7],
+  'PX', ARGV[5])
 return {verdict, attempt}

@@ -67,7 +67,7 @@ func (sc scripts) runAcquire(ctx context.Context, c rueidis.Client, name string,
 	}
 	reply, err := sc.acquire.Exec(ctx, c, []string{name}, []string{
 		rueidis.BinaryString(claim.Owner[:]), rueidis.BinaryString(claim.Fingerprint[:]),
-		rueidis.BinaryString(claim.Binding[:]), ms(claim.TTL), ms(claim.Retention), flags,
+		rueidis.BinaryString(claim.Binding[:]), ms(claim.TTL), ms(claim.TTL + claim.Retention), flags,
 		rueidis.BinaryString(tail),
 	}).ToArray()
 	if err != nil {
@@ -122,8 +122,12 @@ func (a acquired) withRecord(m rueidis.RedisMessage, pttl int64) (acquired, erro
 
 // settleArgs are settle.lua's. The lease's bytes are referred to, not copied.
 func settleArgs(e idem.Event, l *idem.Lease, response []byte) []string {
+	life := l.Retention
+	if e == idem.EventRenew {
+		life += l.TTL
+	}
 	return []string{
-		strconv.Itoa(int(e)), rueidis.BinaryString(l.Owner[:]), ms(l.TTL), ms(l.Retention),
+		strconv.Itoa(int(e)), rueidis.BinaryString(l.Owner[:]), ms(l.TTL), ms(life),
 		rueidis.BinaryString(response),
 	}
 }

@@ -7,7 +7,7 @@
 --          5 resolve as completed, 6 resolve as free
 -- ARGV[2]  owner token, 16 bytes (not looked at for 5 and 6)
 -- ARGV[3]  lease, ms
--- ARGV[4]  retention, ms
+-- ARGV[4]  life: retention, and before it the lease of a renewal, ms
 -- ARGV[5]  the response, encoded, for 2 and 5
 --
 -- Returns 6 (done, or done before), 7 (lost), 8 (not unknown), or -1 for a
@@ -20,7 +20,7 @@ local refused = (event == '5' or event == '6') and NOT_UNKNOWN or LOST
 
 -- Head and names in one read; of a completed record, the head is all that
 -- matters, and the rest is bounded by 1 KiB.
-local head = redis.call('GETRANGE', KEYS[1], 0, 1143)
+local head = redis.call('GETRANGE', KEYS[1], '0', '1143')
 if head == '' then
   return refused
 end
@@ -54,13 +54,13 @@ else
   to = ({[RENEW] = IN_PROGRESS, [COMPLETE] = COMPLETED, [RELEASE] = ABSENT, [HOLD] = UNKNOWN})[event]
 end
 
-local lease, life = string.sub(head, 9, 16), tonumber(ARGV[4])
+local lease = string.sub(head, 9, 16)
 if to == IN_PROGRESS then
-  lease, life = struct.pack('>I8', now + ARGV[3]), ARGV[3] + ARGV[4]
+  lease = struct.pack('>I8', now + ARGV[3])
 end
 local names = string.sub(head, 121)
 redis.call('SET', KEYS[1],
   '\1' .. string.char(to) .. string.sub(head, 3, 8) .. lease .. string.sub(head, 17, 104) ..
-  struct.pack('>I8I8', now, now + life) .. names .. (to == COMPLETED and ARGV[5] or ''),
-  'PX', string.format('%.0f', life))
+  struct.pack('>I8I8', now, now + ARGV[4]) .. names .. (to == COMPLETED and ARGV[5] or ''),
+  'PX', ARGV[4])
 return OK
