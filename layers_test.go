@@ -46,7 +46,7 @@ func laws() map[string]room {
 		"internal/golden":   {},
 		"internal/toxitest": {outside: []string{"github.com/Shopify/toxiproxy/v2", "github.com/rs/zerolog"}},
 		"loadtest":          {ours: []string{"app", "config", "idem", "internal/backend"}, outside: []string{"github.com/tsenart/vegeta/v12", "github.com/rs/zerolog", "github.com/Shopify/toxiproxy/v2"}},
-		"bench":             {outside: []string{"github.com/tsenart/vegeta/v12"}},
+		"bench":             {outside: []string{"github.com/tsenart/vegeta/v12", "github.com/google/pprof"}},
 		"test":              {},
 		"test/compose":      {},
 		".":                 {},

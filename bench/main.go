@@ -137,6 +137,11 @@ func (r *results) measure(ctx context.Context, s *stage, o options) error {
 			return fmt.Errorf("latency: %w", err)
 		}
 	}
+	if o.only.MatchString("profiles") && !r.Missing["wrk"] {
+		if err := r.profiles(ctx, s, o); err != nil {
+			return err
+		}
+	}
 	if o.only.MatchString("figures") {
 		return r.figures(ctx, s)
 	}

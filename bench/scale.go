@@ -57,9 +57,9 @@ func find(name string) *contender {
 	return nil
 }
 
-func newKeys() workload {
+func findWorkload(name string) workload {
 	for _, w := range workloads() {
-		if w.name == "new keys" {
+		if w.name == name {
 			return w
 		}
 	}
@@ -81,7 +81,7 @@ func (r *results) costs(ctx context.Context, s *stage) error {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
-	if _, err := newKeys().wrk(ctx, c.addr, fmt.Sprintf("cost-%x", time.Now().UnixNano()), 2*time.Second); err != nil {
+	if _, err := findWorkload("new keys").wrk(ctx, c.addr, fmt.Sprintf("cost-%x", time.Now().UnixNano()), 2*time.Second); err != nil {
 		return err
 	}
 	err1 = s.ask(ctx, "/total", &total)
@@ -143,7 +143,7 @@ func (s *stage) instances(ctx context.Context, n int) (float64, error) {
 		}
 		defer c.stop()
 		done.Go(func() {
-			got, err := newKeys().wrk(ctx, c.addr, fmt.Sprintf("scale-%d-%x", i, time.Now().UnixNano()), 3*time.Second)
+			got, err := findWorkload("new keys").wrk(ctx, c.addr, fmt.Sprintf("scale-%d-%x", i, time.Now().UnixNano()), 3*time.Second)
 			mu.Lock()
 			defer mu.Unlock()
 			total += got.PerSecond

@@ -17,4 +17,7 @@ make --no-print-directory build
 go build -trimpath -o bin/bench ./bench
 ulimit -n "$(ulimit -Hn)"
 bin/bench "$@"
-if [ "${PUBLISH:-}" = 1 ]; then cp bench/results/results.md docs/performance-results.md; fi
+if [ "${PUBLISH:-}" = 1 ]; then
+  cp bench/results/results.md docs/performance-results.md
+  mkdir -p docs/flame && cp bench/results/*.svg docs/flame/
+fi
