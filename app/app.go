@@ -76,16 +76,27 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 }
 
 func proxyConfig(c *config.Config, engine *idem.Engine, o *observer) proxy.Config {
-	return proxy.Config{
-		Engine: engine,
-		Policy: idem.Policy{
-			TTL: c.LockTTL, Heartbeat: c.Heartbeat, Retention: c.Retention, OnAmbiguous: c.OnAmbiguous,
-		},
+	out := proxy.Config{
+		Rules: rulesOf(&c.Rules), Engine: engine,
 		Backend: c.Backend, BackendTimeout: c.BackendTimeout, ConnectTimeout: c.ConnectTimeout, MaxConns: c.MaxConns,
-		MaxRequestBody: int(c.MaxRequestBody), MaxResponseBody: int(c.MaxResponseBody),
-		MaxHeader:  int(c.MaxHeader),
-		RequireKey: c.RequireKey, BindHeaders: c.Bind, ScopeHeader: c.ScopeHeader, NotReplayed: c.NotReplayed,
-		TrustForwarded: c.TrustForwarded, Trace: o.proxyTrace(),
+		MaxHeader: int(c.MaxHeader), TrustForwarded: c.TrustForwarded, Trace: o.proxyTrace(),
+	}
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		out.Routes = append(out.Routes, proxy.Route{
+			Name: r.Name, Match: proxy.Match{Host: r.Host, Path: r.Path, Methods: r.Methods}, Rules: rulesOf(&r.Rules),
+		})
+	}
+	return out
+}
+
+func rulesOf(r *config.Rules) proxy.Rules {
+	return proxy.Rules{
+		Policy: idem.Policy{
+			TTL: r.LockTTL, Heartbeat: r.Heartbeat, Retention: r.Retention, OnAmbiguous: r.OnAmbiguous,
+		},
+		MaxRequestBody: int(r.MaxRequestBody), MaxResponseBody: int(r.MaxResponseBody),
+		RequireKey: r.RequireKey, BindHeaders: r.Bind, ScopeHeader: r.ScopeHeader, NotReplayed: r.NotReplayed,
 	}
 }
 

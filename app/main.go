@@ -115,7 +115,7 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return config.Print(c.OutOrStdout(), c.Flags(), origin)
+		return cfg.Print(c.OutOrStdout(), c.Flags(), origin)
 	}
 	return c
 }

@@ -154,6 +154,9 @@ func (o *observer) request(r *proxy.Request) {
 	}
 	e := o.log.WithLevel(level).Str("event", "request").Stringer("outcome", r.Outcome).Int("status", r.Status).
 		Bytes("method", r.Method).Bytes("path", r.Path).Stringer("remote", r.Remote).Dur("ms", r.Duration)
+	if r.Route != "" {
+		e = e.Str("route", r.Route)
+	}
 	if r.Keyed {
 		e = o.key(e, r.Key)
 		if r.Attempt > 0 {

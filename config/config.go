@@ -22,15 +22,10 @@ type Config struct {
 	// Admin is the address of metrics and health. Empty: none.
 	Admin string
 
-	// LockTTL is how long a lease lasts unless renewed: how long a key stays
-	// locked after its proxy has died.
-	LockTTL time.Duration
-	// Heartbeat is how often leases in flight are renewed. Below LockTTL.
-	Heartbeat time.Duration
-	// Retention is how long a response can be replayed, from its completion.
-	Retention time.Duration
-	// OnAmbiguous is what becomes of a key whose request may have executed.
-	OnAmbiguous idem.Ambiguity
+	// Rules are for the requests that no route matches.
+	Rules
+	// Routes have rules of their own; only a file can set them.
+	Routes []Route
 
 	// BackendTimeout bounds an exchange with the backend. 0: no bound.
 	BackendTimeout time.Duration
@@ -38,23 +33,10 @@ type Config struct {
 	ConnectTimeout time.Duration
 	// MaxConns bounds the connections to the backend.
 	MaxConns int
-	// MaxRequestBody is the largest body of a request with a key.
-	MaxRequestBody Size
-	// MaxResponseBody is the largest response that is kept.
-	MaxResponseBody Size
-
 	// MaxHeader is the largest request header. Every client connection holds a
 	// buffer of that size.
 	MaxHeader Size
 
-	// RequireKey refuses requests without a key.
-	RequireKey bool
-	// Bind names the headers that say who asks.
-	Bind []string
-	// ScopeHeader names a header whose value partitions the keys.
-	ScopeHeader string
-	// NotReplayed names response headers that replays leave out.
-	NotReplayed []string
 	// TrustForwarded keeps the client's X-Forwarded-Proto and -Host.
 	TrustForwarded bool
 
@@ -81,10 +63,13 @@ func Default() Config {
 	policy := idem.DefaultPolicy()
 	return Config{
 		Listen: ":8080", Backend: "http://127.0.0.1:9000", Store: "embedded:", Admin: "127.0.0.1:8081",
-		LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, OnAmbiguous: policy.OnAmbiguous,
+		Rules: Rules{
+			LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, OnAmbiguous: policy.OnAmbiguous,
+			MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20,
+			Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
+		},
 		ConnectTimeout: 5 * time.Second, MaxConns: 4096,
-		MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20, MaxHeader: 16 << 10,
-		Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
+		MaxHeader: 16 << 10,
 		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20,
 		LogLevel: "info", LogFormat: "auto",
 	}

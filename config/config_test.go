@@ -60,6 +60,14 @@ func outcome(t *testing.T, yaml string) string {
 			fmt.Fprintf(&out, "%s = %s (%s)\n", f.Name, f.Value, filepath.Base(place))
 		}
 	})
+	if len(c.Routes) > 0 {
+		var printed strings.Builder
+		if err := c.Print(&printed, flags, origin); err != nil {
+			t.Fatal(err)
+		}
+		_, routes, _ := strings.Cut(printed.String(), "\nroutes:\n")
+		out.WriteString(strings.ReplaceAll(routes, dir+"/", ""))
+	}
 	return out.String()
 }
 
@@ -152,7 +160,7 @@ func TestPrintRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := config.Print(&out, c.Flags(), config.Origin{}); err != nil {
+	if err := c.Print(&out, c.Flags(), config.Origin{}); err != nil {
 		t.Fatal(err)
 	}
 	again, err := load(t, out.String(), nil)
@@ -171,7 +179,7 @@ func TestPrintHidesPasswords(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := config.Print(&out, c.Flags(), config.Origin{}); err != nil {
+	if err := c.Print(&out, c.Flags(), config.Origin{}); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(out.String(), "secret") || !strings.Contains(out.String(), "user:***@x:1") {

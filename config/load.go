@@ -23,7 +23,7 @@ func Load(c *Config, flags *pflag.FlagSet, file string, environ []string) (Origi
 	given := map[string]string{}
 	flags.Visit(func(f *pflag.Flag) { given[f.Name] = valueOf(f) })
 
-	errs := loadFile(flags, file, origin)
+	nodes, errs := loadFile(flags, file, origin)
 	errs = append(errs, loadEnv(flags, environ, origin)...)
 	for name, value := range given {
 		// Set once more, over what the file and the environment said.
@@ -36,7 +36,36 @@ func Load(c *Config, flags *pflag.FlagSet, file string, environ []string) (Origi
 		return origin, errors.Join(errs...)
 	}
 	c.derive(origin)
+	// Routes last: what they do not set they have from the settings at large.
+	if errs := c.loadRoutes(nodes, file); len(errs) > 0 {
+		return origin, errors.Join(errs...)
+	}
 	return origin, errors.Join(c.validate(origin)...)
+}
+
+// loadRoutes reads the file's routes.
+func (c *Config) loadRoutes(nodes []ast.Node, file string) (errs []error) {
+	for i, node := range nodes {
+		place := fmt.Sprintf("%s:%d", file, node.GetToken().Position.Line)
+		mapping, ok := node.(ast.MapNode)
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: routes: want a list of routes, each with a path, host or methods, and settings", place))
+			continue
+		}
+		r := Route{Rules: c.Rules, Name: fmt.Sprintf("route %d", i+1), origin: Origin{"route": place}}
+		flags := r.flags()
+		for it := mapping.MapRange(); it.Next(); {
+			place := fmt.Sprintf("%s:%d", file, it.Key().GetToken().Position.Line)
+			if err := setNode(flags, it.Key(), it.Value(), place, r.origin); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if _, set := r.origin["heartbeat"]; !set && r.LockTTL != c.LockTTL {
+			r.Heartbeat = r.LockTTL / 3
+		}
+		c.Routes = append(c.Routes, r)
+	}
+	return errs
 }
 
 // derive fits what was not set to what was: a shorter lease wants a faster
@@ -98,35 +127,39 @@ func loadEnv(flags *pflag.FlagSet, environ []string, origin Origin) (errs []erro
 	return errs
 }
 
-func loadFile(flags *pflag.FlagSet, file string, origin Origin) []error {
+// loadFile sets what the file says, and returns the routes for later.
+func loadFile(flags *pflag.FlagSet, file string, origin Origin) (routes []ast.Node, errs []error) {
 	if file == "" {
-		return nil
+		return nil, nil
 	}
 	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
-		return []error{fmt.Errorf("the configuration file: %w", err)}
+		return nil, []error{fmt.Errorf("the configuration file: %w", err)}
 	}
 	doc, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return []error{syntaxError(file, err)}
+		return nil, []error{syntaxError(file, err)}
 	}
-	var errs []error
 	for _, d := range doc.Docs {
 		if d.Body == nil {
 			continue
 		}
 		mapping, ok := d.Body.(ast.MapNode)
 		if !ok {
-			return []error{fmt.Errorf("%s:%d: want settings, one `name: value` a line", file, d.Body.GetToken().Position.Line)}
+			return nil, []error{fmt.Errorf("%s:%d: want settings, one `name: value` a line", file, d.Body.GetToken().Position.Line)}
 		}
 		for it := mapping.MapRange(); it.Next(); {
 			place := fmt.Sprintf("%s:%d", file, it.Key().GetToken().Position.Line)
+			if list, ok := it.Value().(*ast.SequenceNode); ok && it.Key().GetToken().Value == "routes" {
+				routes = append(routes, list.Values...)
+				continue
+			}
 			if err := setNode(flags, it.Key(), it.Value(), place, origin); err != nil {
 				errs = append(errs, err)
 			}
 		}
 	}
-	return errs
+	return routes, errs
 }
 
 // syntaxError puts the parser's "[line:column] message", and the picture that
@@ -143,6 +176,9 @@ func syntaxError(file string, err error) error {
 func setNode(flags *pflag.FlagSet, key, value ast.Node, place string, origin Origin) error {
 	name := key.GetToken().Value
 	f := flags.Lookup(strings.ReplaceAll(name, "_", "-"))
+	if name == "routes" {
+		return fmt.Errorf("%s: routes: want a list of routes, each with a path, host or methods, and settings", place)
+	}
 	if f == nil || strings.Contains(name, "-") || name == "config" || name == "help" {
 		return fmt.Errorf("%s: %s: there is no such setting%s", place, name, suggest(flags, name))
 	}

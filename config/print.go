@@ -9,9 +9,10 @@ import (
 )
 
 // Print writes the settings as a YAML file that Load reads back, each with its
-// meaning and, if it is not a default, its origin. A password in a URL is left
+// meaning and, if it is not a default, its origin; then the routes, each with
+// what it does not have from the settings at large. A password in a URL is left
 // out.
-func Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
+func (c *Config) Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
 	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
 		if err != nil || f.Name == "config" || f.Name == "help" {
@@ -23,10 +24,35 @@ func Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
 		}
 		_, err = fmt.Fprintf(w, "# %s\n%s: %s%s\n", f.Usage, strings.ReplaceAll(f.Name, "-", "_"), yamlOf(f), from)
 	})
+	if err == nil {
+		err = c.printRoutes(w)
+	}
 	if err != nil {
 		return fmt.Errorf("printing the configuration: %w", err)
 	}
 	return nil
+}
+
+func (c *Config) printRoutes(w io.Writer) error {
+	var b strings.Builder
+	for i := range c.Routes {
+		r, dash := c.Routes[i], "- "
+		if i == 0 {
+			b.WriteString("routes:\n")
+		}
+		r.flags().VisitAll(func(f *pflag.Flag) {
+			if place, ok := r.origin[f.Name]; ok || f.Name == "name" {
+				fmt.Fprintf(&b, "  %s%s: %s", dash, strings.ReplaceAll(f.Name, "-", "_"), yamlOf(f))
+				if ok {
+					b.WriteString("  # from " + place)
+				}
+				b.WriteString("\n")
+				dash = "  "
+			}
+		})
+	}
+	_, err := io.WriteString(w, b.String())
+	return err //nolint:wrapcheck // the caller says what for
 }
 
 func yamlOf(f *pflag.Flag) string {

@@ -25,28 +25,13 @@ func (c *Config) Flags() *pflag.FlagSet {
 		"where records are kept: embedded:DIR (embedded: alone for the user's data directory), or a Redis URL: "+
 			"redis://host:port/db, rediss://, unix://, with addr= for more nodes, master_set= for Sentinel")
 	f.StringVar(&c.Admin, "admin", c.Admin, "address of metrics and health, host:port; empty for none")
-	f.DurationVar(&c.LockTTL, "lock-ttl", c.LockTTL, "how long a key stays locked after its proxy died; from 100ms to 1h")
-	f.DurationVar(&c.Heartbeat, "heartbeat", c.Heartbeat,
-		"how often leases in flight are renewed; at most half of lock-ttl, a third of it unless set")
-	f.DurationVar(&c.Retention, "retention", c.Retention,
-		"how long a response can be replayed, from its completion; from 1s to 8760h")
-	f.Var((*ambiguity)(&c.OnAmbiguous), "on-ambiguous",
-		"what becomes of a key whose request may have executed: release (a retry runs) or hold (until it is resolved)")
+	c.bind(f)
 	f.DurationVar(&c.BackendTimeout, "backend-timeout", c.BackendTimeout, "bound of an exchange with the backend; 0 for none")
 	f.DurationVar(&c.ConnectTimeout, "connect-timeout", c.ConnectTimeout, "bound of connecting to the backend")
 	f.IntVar(&c.MaxConns, "max-conns", c.MaxConns,
 		"most connections to the backend; further requests wait up to connect-timeout")
-	f.Var(&c.MaxRequestBody, "max-request-body", "largest body of a request with a key; larger ones get 413")
-	f.Var(&c.MaxResponseBody, "max-response-body",
-		"largest response that is kept; larger ones are passed on and cannot be replayed")
 	f.Var(&c.MaxHeader, "max-header",
 		"largest request header; each client connection holds a buffer of that size; from 1KiB to 1MiB")
-	f.BoolVar(&c.RequireKey, "require-key", c.RequireKey, "refuse requests without a key")
-	f.StringSliceVar(&c.Bind, "bind", c.Bind,
-		"headers that say who asks: the same key with other values is a mismatch")
-	f.StringVar(&c.ScopeHeader, "scope-header", c.ScopeHeader,
-		"header whose value partitions the keys (X-Account-Id, say); empty for none")
-	f.StringSliceVar(&c.NotReplayed, "not-replayed", c.NotReplayed, "response headers that replays leave out")
 	f.BoolVar(&c.TrustForwarded, "trust-forwarded", c.TrustForwarded,
 		"keep the client's X-Forwarded-Proto and X-Forwarded-Host")
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")

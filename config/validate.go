@@ -20,31 +20,15 @@ func (c *Config) Validate() error {
 // validate returns every setting that cannot be used, with its place, its value
 // and what would do.
 func (c *Config) validate(origin Origin) (errs []error) {
-	check := func(ok bool, name string, value any, want string) {
-		if !ok {
-			place := origin[name]
-			if place == "" {
-				place = "--" + name
-			}
-			if strings.Contains(place, ":") { // a line of a file, where the name is not in the place
-				place += ": " + strings.ReplaceAll(name, "-", "_")
-			}
-			errs = append(errs, fmt.Errorf("%s: %v cannot be used: want %s", place, value, want))
-		}
-	}
+	check := checker(&errs, origin)
 	check(isAddr(c.Listen), "listen", quote(c.Listen), "host:port, such as :8080")
 	check(c.Admin == "" || isAddr(c.Admin), "admin", quote(c.Admin), "host:port, such as 127.0.0.1:8081, or nothing")
 	check(isOrigin(c.Backend), "backend", quote(c.Backend), "http://host:port or https://host:port, without a path")
 	check(isStore(c.Store), "store", quote(c.Store), "embedded:DIR, redis://host:port/db, rediss:// or unix://")
-	check(between(c.LockTTL, 100*time.Millisecond, time.Hour), "lock-ttl", c.LockTTL, "from 100ms to 1h")
-	check(c.Heartbeat >= time.Millisecond && c.Heartbeat <= c.LockTTL/2, "heartbeat", c.Heartbeat,
-		fmt.Sprintf("from 1ms to half of lock-ttl (%v), so that a renewal can fail once", c.LockTTL/2))
-	check(between(c.Retention, time.Second, 8760*time.Hour), "retention", c.Retention, "from 1s to 8760h")
+	c.Rules.validate(check)
 	check(c.BackendTimeout >= 0, "backend-timeout", c.BackendTimeout, "0 (none) or more")
 	check(between(c.ConnectTimeout, time.Millisecond, time.Hour), "connect-timeout", c.ConnectTimeout, "from 1ms to 1h")
 	check(c.MaxConns >= 1 && c.MaxConns <= 1<<20, "max-conns", c.MaxConns, "from 1 to 1048576")
-	check(c.MaxRequestBody <= 1<<30, "max-request-body", c.MaxRequestBody.String(), "at most 1GiB: it is held in memory")
-	check(c.MaxResponseBody <= 256<<20, "max-response-body", c.MaxResponseBody.String(), "at most 256MiB: it is held in memory")
 	check(c.MaxHeader >= 1<<10 && c.MaxHeader <= 1<<20, "max-header", c.MaxHeader.String(), "from 1KiB to 1MiB")
 	check(c.Namespace != "" && !strings.ContainsAny(c.Namespace, "{} \t\r\n"), "namespace", quote(c.Namespace),
 		"one word without braces, which would move every record into one slot of a Redis Cluster")
@@ -57,7 +41,45 @@ func (c *Config) validate(origin Origin) (errs []error) {
 		"auto, console or json")
 	check(!c.Demo || strings.HasPrefix(c.Backend, "http://"), "demo", c.Demo,
 		"a backend of http://, where the demo backend can listen")
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		check := checker(&errs, r.origin)
+		r.Rules.validate(check)
+		check(c.StoreTimeout < r.LockTTL, "lock-ttl", r.LockTTL, fmt.Sprintf("more than store-timeout (%v)", c.StoreTimeout))
+		check(r.Path != "" || r.Host != "" || len(r.Methods) > 0, "route", quote(r.Name), "a path, a host or methods to match")
+	}
 	return errs
+}
+
+type check func(ok bool, name string, value any, want string)
+
+// checker adds what is not ok to errs, with its place.
+func checker(errs *[]error, origin Origin) check {
+	return func(ok bool, name string, value any, want string) {
+		if ok {
+			return
+		}
+		place := origin[name]
+		if place == "" && origin["route"] != "" {
+			place = origin["route"]
+		}
+		if place == "" {
+			place = "--" + name
+		}
+		if strings.Contains(place, ":") { // a line of a file, where the name is not in the place
+			place += ": " + strings.ReplaceAll(name, "-", "_")
+		}
+		*errs = append(*errs, fmt.Errorf("%s: %v cannot be used: want %s", place, value, want))
+	}
+}
+
+func (r *Rules) validate(check check) {
+	check(between(r.LockTTL, 100*time.Millisecond, time.Hour), "lock-ttl", r.LockTTL, "from 100ms to 1h")
+	check(r.Heartbeat >= time.Millisecond && r.Heartbeat <= r.LockTTL/2, "heartbeat", r.Heartbeat,
+		fmt.Sprintf("from 1ms to half of lock-ttl (%v), so that a renewal can fail once", r.LockTTL/2))
+	check(between(r.Retention, time.Second, 8760*time.Hour), "retention", r.Retention, "from 1s to 8760h")
+	check(r.MaxRequestBody <= 1<<30, "max-request-body", r.MaxRequestBody.String(), "at most 1GiB: it is held in memory")
+	check(r.MaxResponseBody <= 256<<20, "max-response-body", r.MaxResponseBody.String(), "at most 256MiB: it is held in memory")
 }
 
 func quote(s string) string { return fmt.Sprintf("%q", s) }

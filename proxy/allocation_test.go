@@ -50,7 +50,7 @@ func hotReplay(tb testing.TB) (*Server, *fasthttp.RequestCtx) {
 		engine.Close(ctx)
 	})
 	s, err := New(Config{
-		Engine: engine, Policy: idem.DefaultPolicy(), Backend: "http://127.0.0.1:1", BindHeaders: []string{"Authorization"},
+		Engine: engine, Rules: Rules{Policy: idem.DefaultPolicy(), BindHeaders: []string{"Authorization"}}, Backend: "http://127.0.0.1:1",
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -92,8 +92,8 @@ func BenchmarkIdentify(b *testing.B) {
 	s, ctx := hotReplay(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		var id identity
-		if err := s.identify(&ctx.Request.Header, &id); err != nil || !id.keyed {
+		id := identity{rules: &s.config.Rules}
+		if err := id.identify(&ctx.Request.Header); err != nil || !id.keyed {
 			b.Fatal(err)
 		}
 	}

@@ -594,7 +594,7 @@ func TestShutdownWaitsForWhatIsUnderWay(t *testing.T) {
 	r := newRig(t, backendtest.OK)
 	_ = r
 	engine := idem.NewEngine(idem.Config{Store: r.store})
-	s, err := proxy.New(proxy.Config{Engine: engine, Policy: idem.DefaultPolicy(), Backend: b.URL()})
+	s, err := proxy.New(proxy.Config{Engine: engine, Rules: proxy.Rules{Policy: idem.DefaultPolicy()}, Backend: b.URL()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,9 +169,9 @@ func endToEndAlways(name []byte) bool {
 // appendFields appends the fields of a cleaned response that a replay repeats:
 // all but the framing, which is made anew, and those that the operator excluded.
 // A response to HEAD has no body to count, so there Content-Length is kept.
-func (s *Server) appendFields(dst []idem.Field, resp *fasthttp.Response) []idem.Field {
+func (r *Rules) appendFields(dst []idem.Field, resp *fasthttp.Response) []idem.Field {
 	for name, value := range resp.Header.All() {
-		if equalFold(name, "Content-Length") && !resp.SkipBody || s.notReplayed(name) || isHopByHop(name) {
+		if equalFold(name, "Content-Length") && !resp.SkipBody || r.notReplayed(name) || isHopByHop(name) {
 			continue
 		}
 		dst = append(dst, idem.Field{Name: name, Value: value})
@@ -179,8 +179,8 @@ func (s *Server) appendFields(dst []idem.Field, resp *fasthttp.Response) []idem.
 	return dst
 }
 
-func (s *Server) notReplayed(name []byte) bool {
-	for _, n := range s.config.NotReplayed {
+func (r *Rules) notReplayed(name []byte) bool {
+	for _, n := range r.NotReplayed {
 		if equalFold(name, n) {
 			return true
 		}

@@ -36,6 +36,8 @@ var (
 // identity is which operation a request asks for, who asks, and what else one
 // look at the header tells. Its byte slices belong to the request.
 type identity struct {
+	rules *Rules // of its route
+
 	keyed   bool
 	key     idem.Key
 	binding idem.Binding
@@ -60,32 +62,32 @@ type seen struct {
 
 // identify reads the header once. Names are compared without case, values are
 // taken as they are.
-func (s *Server) identify(h *fasthttp.RequestHeader, id *identity) error {
+func (id *identity) identify(h *fasthttp.RequestHeader) error {
 	var found seen
 	for name, value := range h.AllInOrder() {
 		switch {
 		case equalFold(name, headerKey), equalFold(name, headerKeyOld):
 			found.addKey(value)
-		case s.config.ScopeHeader != "" && equalFold(name, s.config.ScopeHeader):
+		case id.rules.ScopeHeader != "" && equalFold(name, id.rules.ScopeHeader):
 			found.scope = value
 		default:
 			id.collect(name, value)
 		}
-		found.bound = found.bound || s.binds(name)
+		found.bound = found.bound || id.rules.binds(name)
 	}
 	if err := id.parseKeys(&found); err != nil {
 		return err
 	}
 	if !id.keyed {
-		if s.config.RequireKey {
+		if id.rules.RequireKey {
 			return errKeyMissing
 		}
 		return nil
 	}
 	if found.bound {
-		id.binding = s.bindingOf(h)
+		id.binding = id.rules.bindingOf(h)
 	}
-	return s.scoped(id, found.scope)
+	return id.scoped(found.scope)
 }
 
 func (f *seen) addKey(value []byte) {
@@ -197,8 +199,8 @@ func unquote(value []byte) (string, error) {
 	return text, nil
 }
 
-func (s *Server) scoped(id *identity, scope []byte) error {
-	if s.config.ScopeHeader == "" {
+func (id *identity) scoped(scope []byte) error {
+	if id.rules.ScopeHeader == "" {
 		return nil
 	}
 	if scope == nil {
@@ -216,8 +218,8 @@ func (s *Server) scoped(id *identity, scope []byte) error {
 	return nil
 }
 
-func (s *Server) binds(name []byte) bool {
-	for _, b := range s.config.BindHeaders {
+func (r *Rules) binds(name []byte) bool {
+	for _, b := range r.BindHeaders {
 		if equalFold(name, b) {
 			return true
 		}
@@ -227,10 +229,10 @@ func (s *Server) binds(name []byte) bool {
 
 // bindingOf hashes the headers that say who asks, names and lengths included, so
 // that no two sets of them collide.
-func (s *Server) bindingOf(h *fasthttp.RequestHeader) idem.Binding {
+func (r *Rules) bindingOf(h *fasthttp.RequestHeader) idem.Binding {
 	var buf [512]byte
 	b := buf[:0]
-	for _, want := range s.config.BindHeaders {
+	for _, want := range r.BindHeaders {
 		for name, value := range h.AllInOrder() {
 			if equalFold(name, want) {
 				b = binary.BigEndian.AppendUint32(b, uint32(len(want))) //nolint:gosec // bounded by the header's size

@@ -18,12 +18,12 @@ import (
 func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	body := bytebufferpool.Get()
 	defer bytebufferpool.Put(body)
-	if p, err := s.readBody(ctx, body); p != nil {
+	if p, err := readBody(ctx, body, id.rules.MaxRequestBody); p != nil {
 		s.fail(ctx, p, &id.key, r, err)
 		return
 	}
 	out, attempt, err := s.engine.Begin(context.Background(), idem.Request{
-		Key: id.key, Binding: id.binding, Policy: &s.config.Policy,
+		Key: id.key, Binding: id.binding, Policy: &id.rules.Policy,
 		Fingerprint: fingerprint(ctx.Method(), ctx.Request.Header.RequestURI(), body.B),
 	})
 	r.Attempt = out.Attempt
@@ -47,24 +47,24 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *identity, r *Request) {
 	out := s.outgoing(ctx, id)
 	sent := time.Now()
-	e := s.upstream.do(out, &ctx.Response, s.config.MaxResponseBody)
+	e := s.upstream.do(out, &ctx.Response, id.rules.MaxResponseBody)
 	fasthttp.ReleaseRequest(out)
 	e.clean(&ctx.Response)
-	if e.rest != nil && !s.readRest(ctx, &e) {
+	if e.rest != nil && !readRest(ctx, &e, id.rules.MaxResponseBody) {
 		r.Backend = time.Since(sent)
-		s.streamLarge(ctx, attempt, &e, r)
+		s.streamLarge(ctx, attempt, &e, id, r)
 		return
 	}
 	r.Backend = time.Since(sent)
 	if e.err != nil {
 		r.Ending = attempt.Finish(e.sent, nil)
-		held := s.config.Policy.OnAmbiguous == idem.AmbiguousHold
+		held := id.rules.Policy.OnAmbiguous == idem.AmbiguousHold
 		s.fail(ctx, exchangeProblem(&e, held), &id.key, r, e.err)
 		return
 	}
 	var fields [24]idem.Field
 	r.Ending = attempt.Finish(idem.Answered, &idem.Response{
-		Status: ctx.Response.StatusCode(), Header: s.appendFields(fields[:0], &ctx.Response),
+		Status: ctx.Response.StatusCode(), Header: id.rules.appendFields(fields[:0], &ctx.Response),
 		Body: ctx.Response.Body(),
 	})
 	r.Outcome, r.Status = Executed, ctx.Response.StatusCode()
@@ -99,8 +99,7 @@ func (s *Server) answerStanding(ctx *fasthttp.RequestCtx, out *idem.Outcome, id 
 
 // readBody reads the request's body whole: nothing is acquired before it has
 // arrived, so a client that leaves while sending leaves nothing behind.
-func (s *Server) readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer) (*problem, error) {
-	limit := s.config.MaxRequestBody
+func readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer, limit int) (*problem, error) {
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
 		return nil, nil //nolint:nilnil // no problem
@@ -132,20 +131,20 @@ const maxDiscard = 8 << 20
 
 // readRest reads a response of unknown length into memory and reports whether it
 // fitted (or failed, which the exchange then says).
-func (s *Server) readRest(ctx *fasthttp.RequestCtx, e *exchange) bool {
-	if e.rest.length > s.config.MaxResponseBody {
+func readRest(ctx *fasthttp.RequestCtx, e *exchange, limit int) bool {
+	if e.rest.length > limit {
 		return false
 	}
 	body := bytebufferpool.Get()
 	defer bytebufferpool.Put(body)
-	_, err := body.ReadFrom(io.LimitReader(e.rest, int64(s.config.MaxResponseBody)+1))
+	_, err := body.ReadFrom(io.LimitReader(e.rest, int64(limit)+1))
 	switch {
 	case err != nil:
 		e.rest.end(false)
 		e.rest = nil
 		e.fail(idem.MayHaveExecuted, err)
 		return true
-	case body.Len() > s.config.MaxResponseBody:
+	case body.Len() > limit:
 		e.prefix = append([]byte(nil), body.B...)
 		return false
 	}
@@ -156,9 +155,11 @@ func (s *Server) readRest(ctx *fasthttp.RequestCtx, e *exchange) bool {
 }
 
 // streamLarge answers with a response that is too large to keep.
-func (s *Server) streamLarge(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, e *exchange, r *Request) {
+func (s *Server) streamLarge(
+	ctx *fasthttp.RequestCtx, attempt *idem.Attempt, e *exchange, id *identity, r *Request,
+) {
 	kept := &idem.Response{
-		Status: ctx.Response.StatusCode(), Header: s.appendFields(nil, &ctx.Response), BodyOmitted: true,
+		Status: ctx.Response.StatusCode(), Header: id.rules.appendFields(nil, &ctx.Response), BodyOmitted: true,
 	}
 	s.watchCut(e.rest, attempt.Key())
 	ctx.Response.SetBodyStream(&keyedStream{

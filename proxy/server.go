@@ -17,12 +17,14 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 )
 
-// Config says how requests are dealt with. Backend and Engine are required.
+// Config is what a server needs. Engine and Backend are required.
 type Config struct {
+	// Rules are for requests that no route matches.
+	Rules
+	// Routes have rules of their own; the most specific one that matches counts.
+	Routes []Route
 	// Engine takes keyed requests through the store.
 	Engine *idem.Engine
-	// Policy is how keys are treated.
-	Policy idem.Policy
 	// Backend is the origin that requests are forwarded to: http://host:port or
 	// https://host:port.
 	Backend string
@@ -33,22 +35,6 @@ type Config struct {
 	ConnectTimeout time.Duration
 	// MaxConns bounds the connections to the backend. Default 4096.
 	MaxConns int
-	// MaxRequestBody is the largest body of a keyed request, which must be read
-	// whole to be fingerprinted. Larger ones get 413. Default 1 MiB.
-	MaxRequestBody int
-	// MaxResponseBody is the largest body that is kept for replays. Larger
-	// responses are passed on; their key is completed without a body. Default
-	// 1 MiB.
-	MaxResponseBody int
-	// RequireKey answers 400 to requests without a key.
-	RequireKey bool
-	// BindHeaders are the headers that say who asks (Authorization, say): the
-	// same key with other values is a mismatch.
-	BindHeaders []string
-	// ScopeHeader, if set, partitions the keys by that header's value.
-	ScopeHeader string
-	// NotReplayed are response headers that are not kept for replays.
-	NotReplayed []string
 	// TrustForwarded leaves the client's X-Forwarded-Proto and -Host as they
 	// are: for a proxy behind another one that sets them.
 	TrustForwarded bool
@@ -72,6 +58,7 @@ type Config struct {
 // Server is the HTTP side. Make it with New.
 type Server struct {
 	config   Config
+	routes   *routes
 	engine   *idem.Engine
 	upstream *upstream
 	http     *fasthttp.Server
@@ -84,7 +71,11 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, engine: c.Engine, upstream: up}
+	r, err := newRoutes(&c)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, routes: r, engine: c.Engine, upstream: up}
 	s.http = &fasthttp.Server{
 		Handler:                       s.handle,
 		ErrorHandler:                  s.handleError,
@@ -113,12 +104,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxConns <= 0 {
 		c.MaxConns = 4096
-	}
-	if c.MaxRequestBody <= 0 {
-		c.MaxRequestBody = 1 << 20
-	}
-	if c.MaxResponseBody <= 0 {
-		c.MaxResponseBody = 1 << 20
 	}
 	if c.IdleTimeout <= 0 {
 		c.IdleTimeout = 2 * time.Minute
@@ -218,7 +203,8 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	st := states.Get().(*state) //nolint:forcetypeassert // see New
 	id, r := &st.id, &st.request
 	r.Method, r.Path = ctx.Method(), pathOf(ctx)
-	switch err := s.identify(&ctx.Request.Header, id); {
+	id.rules, r.Route = s.routes.find(ctx, r)
+	switch err := id.identify(&ctx.Request.Header); {
 	case ctx.Request.Header.IsConnect():
 		s.fail(ctx, &problemMethod, nil, r, nil)
 	case err != nil:

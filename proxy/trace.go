@@ -57,6 +57,7 @@ func (o Outcome) String() string {
 type Request struct {
 	Outcome Outcome
 	Status  int
+	Route   string // name of the route; empty for the rules at large
 	Method  []byte
 	Path    []byte   // without its query, which may hold secrets
 	Remote  net.Addr // the client's address

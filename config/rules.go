@@ -1,0 +1,80 @@
+package config
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// Rules are the settings that a route may have of its own.
+type Rules struct {
+	// LockTTL is how long a lease lasts unless renewed: how long a key stays
+	// locked after its proxy has died.
+	LockTTL time.Duration
+	// Heartbeat is how often leases in flight are renewed. Below LockTTL.
+	Heartbeat time.Duration
+	// Retention is how long a response can be replayed, from its completion.
+	Retention time.Duration
+	// OnAmbiguous is what becomes of a key whose request may have executed.
+	OnAmbiguous idem.Ambiguity
+	// MaxRequestBody is the largest body of a request with a key.
+	MaxRequestBody Size
+	// MaxResponseBody is the largest response that is kept.
+	MaxResponseBody Size
+	// RequireKey refuses requests without a key.
+	RequireKey bool
+	// Bind names the headers that say who asks.
+	Bind []string
+	// ScopeHeader names a header whose value partitions the keys.
+	ScopeHeader string
+	// NotReplayed names response headers that replays leave out.
+	NotReplayed []string
+}
+
+// Route is a part of the traffic with rules of its own. What it does not set it
+// has from the settings at large.
+type Route struct {
+	Rules
+	// Name stands in logs and metrics; the place of the route in the file unless
+	// set.
+	Name string
+	// Host, Path and Methods say which requests it is for: see proxy.Match.
+	Host, Path string
+	Methods    []string
+
+	origin Origin // where its settings came from
+}
+
+// bind binds the rules to flags.
+func (r *Rules) bind(f *pflag.FlagSet) {
+	f.DurationVar(&r.LockTTL, "lock-ttl", r.LockTTL, "how long a key stays locked after its proxy died; from 100ms to 1h")
+	f.DurationVar(&r.Heartbeat, "heartbeat", r.Heartbeat,
+		"how often leases in flight are renewed; at most half of lock-ttl, a third of it unless set")
+	f.DurationVar(&r.Retention, "retention", r.Retention,
+		"how long a response can be replayed, from its completion; from 1s to 8760h")
+	f.Var((*ambiguity)(&r.OnAmbiguous), "on-ambiguous",
+		"what becomes of a key whose request may have executed: release (a retry runs) or hold (until it is resolved)")
+	f.Var(&r.MaxRequestBody, "max-request-body", "largest body of a request with a key; larger ones get 413")
+	f.Var(&r.MaxResponseBody, "max-response-body",
+		"largest response that is kept; larger ones are passed on and cannot be replayed")
+	f.BoolVar(&r.RequireKey, "require-key", r.RequireKey, "refuse requests without a key")
+	f.StringSliceVar(&r.Bind, "bind", r.Bind,
+		"headers that say who asks: the same key with other values is a mismatch")
+	f.StringVar(&r.ScopeHeader, "scope-header", r.ScopeHeader,
+		"header whose value partitions the keys (X-Account-Id, say); empty for none")
+	f.StringSliceVar(&r.NotReplayed, "not-replayed", r.NotReplayed, "response headers that replays leave out")
+}
+
+// flags binds a route's settings, matching included.
+func (r *Route) flags() *pflag.FlagSet {
+	f := pflag.NewFlagSet("route", pflag.ContinueOnError)
+	f.SortFlags = false
+	f.StringVar(&r.Name, "name", r.Name, "what logs call the route")
+	f.StringVar(&r.Host, "host", r.Host, "host that it is for, or *.example.com")
+	f.StringVar(&r.Path, "path", r.Path, "path that it is for, exact, or everything below one: /payments/*")
+	f.StringSliceVar(&r.Methods, "methods", r.Methods, "methods that it is for")
+	r.bind(f)
+	return f
+}

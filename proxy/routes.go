@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Match says which requests a route is for. What is empty matches all.
+type Match struct {
+	// Host is compared without case and port; "*.example.com" matches every
+	// name below example.com.
+	Host string
+	// Path is the target without its query: exact, or a prefix if it ends in
+	// "/*" ("/payments/*" matches /payments and everything below it). Percent
+	// encoding and dot segments are undone before it is compared.
+	Path string
+	// Methods are compared with case (RFC 9110 section 9.1).
+	Methods []string
+}
+
+// Route has rules of its own for the requests that it matches.
+type Route struct {
+	Name  string
+	Match Match
+	Rules Rules
+}
+
+// ErrRoute is a route that cannot be used.
+var ErrRoute = errors.New("route")
+
+// routes are sorted: the first that matches is the most specific.
+type routes struct {
+	sorted []Route
+	rest   *Rules
+}
+
+func newRoutes(c *Config) (*routes, error) {
+	r := &routes{sorted: slices.Clone(c.Routes), rest: &c.Rules}
+	r.rest.setDefaults()
+	for i := range r.sorted {
+		r.sorted[i].Rules.setDefaults()
+	}
+	if err := SortRoutes(r.sorted); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// SortRoutes puts the most specific first, which is the order in which they are
+// tried: an exact host before a wildcard before any; then an exact path before
+// a prefix, a long prefix before a short one; then few methods before any. Two
+// routes that would match the very same requests are an error, and so is a
+// pattern that this package does not know.
+func SortRoutes(all []Route) error {
+	for i := range all {
+		if err := all[i].Match.check(); err != nil {
+			return fmt.Errorf("%w %q: %w", ErrRoute, all[i].Name, err)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Route) int { return a.Match.compare(&b.Match) })
+	for i := range all {
+		for j := range i {
+			if all[j].Match.overlaps(&all[i].Match) {
+				return fmt.Errorf("%w %q matches the same requests as route %q: give one another host, path or method",
+					ErrRoute, all[i].Name, all[j].Name)
+			}
+		}
+	}
+	return nil
+}
+
+func (m *Match) check() error {
+	switch path := strings.TrimSuffix(m.Path, "*"); {
+	case m.Path != "" && m.Path[0] != '/':
+		return fmt.Errorf("path %q: want one that starts with /", m.Path)
+	case strings.ContainsAny(path, "*?#"), path != m.Path && !strings.HasSuffix(path, "/"):
+		return fmt.Errorf("path %q: want an exact path, or a prefix that ends in /*", m.Path)
+	case strings.Contains(strings.TrimPrefix(m.Host, "*."), "*"), strings.ContainsAny(m.Host, "/ "):
+		return fmt.Errorf("host %q: want a name, or *.name", m.Host)
+	}
+	for _, method := range m.Methods {
+		if method == "" || method != strings.ToUpper(method) {
+			return fmt.Errorf("method %q: want one in capitals, such as POST", method)
+		}
+	}
+	return nil
+}
+
+func (m *Match) compare(o *Match) int {
+	return cmp.Or(
+		cmp.Compare(o.hostRank(), m.hostRank()), cmp.Compare(len(o.Host), len(m.Host)),
+		cmp.Compare(o.pathRank(), m.pathRank()), cmp.Compare(len(o.Path), len(m.Path)),
+		cmp.Compare(min(len(o.Methods), 1), min(len(m.Methods), 1)),
+	)
+}
+
+func (m *Match) hostRank() int { return rank(m.Host, strings.HasPrefix(m.Host, "*")) }
+func (m *Match) pathRank() int { return rank(m.Path, strings.HasSuffix(m.Path, "*")) }
+
+func rank(pattern string, wild bool) int {
+	switch {
+	case pattern == "":
+		return 0
+	case wild:
+		return 1
+	}
+	return 2
+}
+
+// overlaps: of two that are equally specific, neither could win.
+func (m *Match) overlaps(o *Match) bool {
+	if !strings.EqualFold(m.Host, o.Host) || m.Path != o.Path {
+		return false
+	}
+	if len(m.Methods) == 0 || len(o.Methods) == 0 {
+		return len(m.Methods) == len(o.Methods)
+	}
+	return slices.ContainsFunc(m.Methods, func(method string) bool { return slices.Contains(o.Methods, method) })
+}
+
+// find does not allocate.
+func (r *routes) find(ctx *fasthttp.RequestCtx, q *Request) (rules *Rules, name string) {
+	if len(r.sorted) == 0 {
+		return r.rest, ""
+	}
+	host, path := ctx.Host(), q.Path
+	if !isPlain(path) {
+		path = ctx.Path()
+	}
+	for i := range r.sorted {
+		if route := &r.sorted[i]; route.Match.matches(host, q.Method, path) {
+			return &route.Rules, route.Name
+		}
+	}
+	return r.rest, ""
+}
+
+// isPlain says that a path is spelled the only way there is: no percent
+// encoding, no dot segments, no empty segments. Other spellings are taken for
+// what the backend will read, so that nobody gets around a route's rules by
+// writing /payments as /%70ayments.
+func isPlain(path []byte) bool {
+	return bytes.IndexByte(path, '%') < 0 && !bytes.Contains(path, []byte("//")) && !bytes.Contains(path, []byte("/."))
+}
+
+func (m *Match) matches(host, method, path []byte) bool {
+	return (m.Host == "" || m.matchesHost(host)) && (m.Path == "" || m.matchesPath(path)) &&
+		(len(m.Methods) == 0 || slices.ContainsFunc(m.Methods, func(one string) bool { return one == string(method) }))
+}
+
+func (m *Match) matchesHost(host []byte) bool {
+	if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
+		host = host[:i]
+	}
+	if name, wild := strings.CutPrefix(m.Host, "*"); wild {
+		return len(host) > len(name) && equalFold(host[len(host)-len(name):], name)
+	}
+	return equalFold(host, m.Host)
+}
+
+func (m *Match) matchesPath(path []byte) bool {
+	prefix, wild := strings.CutSuffix(m.Path, "/*")
+	if !wild {
+		return string(path) == m.Path
+	}
+	rest, ok := bytes.CutPrefix(path, []byte(prefix))
+	return ok && (len(rest) == 0 || rest[0] == '/')
+}
