@@ -191,14 +191,40 @@ func (r *rig) isProblem(a answer, status int, name string) {
 	var p struct {
 		Type, Title, Detail string
 		Status              int
+		Retryable           *bool
 	}
 	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
 		r.t.Errorf("%d %q is no problem: %v", a.StatusCode, a.body, err)
 		return
 	}
+	if p.Retryable == nil || a.Header.Get("Link") != "<"+p.Type+`>; rel="describedby"` {
+		r.t.Errorf("retryable %v, Link %q", p.Retryable, a.Header.Get("Link"))
+	}
 	if a.StatusCode != status || p.Status != status || p.Type != proxy.ProblemBase+name || p.Detail == "" ||
 		a.Header.Get("Content-Type") != "application/problem+json" {
 		r.t.Errorf("got %d %s (%s), want %d %s", a.StatusCode, p.Type, a.Header.Get("Content-Type"), status, name)
+	}
+}
+
+// A client that wants text gets text; whoever takes JSON gets JSON.
+func TestProblemsAsText(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, answerOK)
+	r.post("k", "x")
+	for accept, text := range map[string]bool{
+		"text/plain": true, "text/html, text/plain;q=0.5": true,
+		"text/plain, application/json": false, "text/plain, */*": false, "application/problem+json": false, "": false,
+	} {
+		a := r.post("k", "other", "Accept: "+accept)
+		if !text {
+			r.isProblem(a, 422, "key-reused")
+			continue
+		}
+		want := "Idempotency key reused\nThis key was used before with another method, target or body. " +
+			"Use a new key for a new operation.\nIdempotency key: k\nSee " + proxy.ProblemBase + "key-reused\n"
+		if a.StatusCode != 422 || a.body != want || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
+			t.Errorf("Accept %q: %d %s %q", accept, a.StatusCode, a.Header.Get("Content-Type"), a.body)
+		}
 	}
 }
 

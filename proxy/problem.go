@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 
@@ -22,6 +23,7 @@ type problem struct {
 	detail     string // what happened, and what to do
 	retryAfter string // seconds; empty for none
 	closes     bool   // the connection cannot be used any further
+	retryable  bool   // the same request, sent again, may fare better
 }
 
 // The problems: docs/problems.md describes each, and a test holds it to that.
@@ -43,85 +45,85 @@ func problems() map[string]*problem {
 var (
 	problemKeyInvalid = problem{
 		Refused, 400, "key-invalid", "Malformed idempotency key",
-		"Send exactly one key of 1 to 255 printable ASCII characters, bare or as a quoted RFC 9651 string.", "", false,
+		"Send exactly one key of 1 to 255 printable ASCII characters, bare or as a quoted RFC 9651 string.", "", false, false,
 	}
 	problemKeyMissing = problem{
 		Refused, 400, "key-missing", "Idempotency key required",
 		"This route accepts only requests with an Idempotency-Key header. Make a unique key per operation " +
-			"and repeat it on retries.", "", false,
+			"and repeat it on retries.", "", false, false,
 	}
 	problemRequestInvalid = problem{
 		Refused, 400, "request-invalid", "Malformed request",
-		"The request is not well-formed HTTP/1.1; nothing was forwarded.", "", true,
+		"The request is not well-formed HTTP/1.1; nothing was forwarded.", "", true, false,
 	}
 	problemBodyBroken = problem{
 		Refused, 400, "body-incomplete", "Incomplete request body",
 		"The body ended before its announced length, or its chunks are malformed. With an idempotency key, " +
-			"nothing was forwarded. Send it again.", "", true,
+			"nothing was forwarded. Send it again.", "", true, true,
 	}
 	problemMethod = problem{
 		Refused, 501, "method-unsupported", "Method not supported",
-		"CONNECT is for forward proxies; this is a reverse proxy.", "", true,
+		"CONNECT is for forward proxies; this is a reverse proxy.", "", true, false,
 	}
 	problemBodyTooLarge = problem{
 		Refused, 413, "body-too-large", "Request body too large",
-		"A request with an idempotency key may have a body of limited size (max_request_body); nothing was forwarded.", "", true,
+		"A request with an idempotency key may have a body of limited size (max_request_body); nothing was forwarded.", "", true, false,
 	}
 	problemInProgress = problem{
 		InProgress, 409, "in-progress", "Request in progress",
-		"A request with this idempotency key is still being processed. Retry after a moment to get its response.", "1", false,
+		"A request with this idempotency key is still being processed. Retry after a moment to get its response.", "1", false, true,
 	}
 	problemMismatchPayload = problem{
 		Mismatch, 422, "key-reused", "Idempotency key reused",
-		"This key was used before with another method, target or body. Use a new key for a new operation.", "", false,
+		"This key was used before with another method, target or body. Use a new key for a new operation.", "", false, false,
 	}
 	problemMismatchIdentity = problem{
 		Mismatch, 422, "key-of-another-caller", "Idempotency key of another caller",
-		"This key was used before with other credentials. Use a new key, or the credentials of the first request.", "", false,
+		"This key was used before with other credentials. Use a new key, or the credentials of the first request.", "", false, false,
 	}
 	problemUnknown = problem{
 		Unknown, 409, "outcome-unknown", "Outcome unknown",
 		"The first request with this key may or may not have been executed, so it is not repeated. " +
-			"Ask the operator to resolve the key, or look the operation up before trying with a new key.", "", false,
+			"Ask the operator to resolve the key, or look the operation up before trying with a new key.", "", false, false,
 	}
 	problemNotReplayable = problem{
 		NotReplayable, 409, "response-not-kept", "Response not kept",
 		"The request with this key was executed, but its response was too large to keep. " +
-			"Look its result up instead of retrying.", "", false,
+			"Look its result up instead of retrying.", "", false, false,
 	}
 	problemStore = problem{
 		StoreFailed, 500, "store-unavailable", "Idempotency store unavailable",
 		"The request was not forwarded, because it could not be made safe against double execution. " +
-			"Retry with the same key.", "", false,
+			"Retry with the same key.", "", false, true,
 	}
 	problemLeaseLost = problem{
 		LeaseLost, 409, "lease-lost", "Lease lost",
-		"The proxy was stopped for too long before it could forward the request. Retry with the same key.", "1", false,
+		"The proxy was stopped for too long before it could forward the request. Retry with the same key.", "1", false, true,
 	}
 	problemUnreachable = problem{
 		BackendUnreachable, 502, "backend-unreachable", "Backend unreachable",
-		"The backend cannot be reached; nothing was sent to it. Retry with the same key.", "", false,
+		"The backend cannot be reached; nothing was sent to it. Retry with the same key.", "", false, true,
 	}
 	problemBusy = problem{
 		BackendBusy, 503, "backend-busy", "Backend busy",
-		"All connections to the backend are in use; nothing was sent to it. Retry with the same key.", "1", false,
+		"All connections to the backend are in use; nothing was sent to it. Retry with the same key.", "1", false, true,
 	}
 	problemCut = problem{
 		BackendCut, 502, "backend-cut", "Backend connection lost",
 		"The connection to the backend broke before its response was complete. The request may have been executed. " +
-			"The key is free: a retry with it is forwarded.", "", false,
+			"The key is free: a retry with it is forwarded.", "", false, true,
 	}
 	problemTimeout = problem{
 		BackendTimeout, 504, "backend-timeout", "Backend timeout",
 		"The backend did not answer in time. The request may have been executed. " +
-			"The key is free: a retry with it is forwarded.", "", false,
+			"The key is free: a retry with it is forwarded.", "", false, true,
 	}
 	// For what broke under on_ambiguous: hold; status and outcome are those of
 	// the failure.
 	problemHeld = problem{
 		BackendCut, 502, "backend-outcome-unknown", "Backend outcome unknown",
 		"The connection to the backend broke, or it did not answer in time. The request may have been executed, " +
-			"so the key is held: retries get a 409 until it is resolved.", "", false,
+			"so the key is held: retries get a 409 until it is resolved.", "", false, false,
 	}
 )
 
@@ -141,20 +143,55 @@ func mismatchProblem(part idem.Part) *problem {
 	return &problemMismatchPayload
 }
 
-// writeProblem answers with p as RFC 9457 JSON, key echoed if there is a valid
-// one. reason, if not empty, comes before the detail.
+// writeProblem answers with p as RFC 9457 JSON, or as plain text for a client
+// that wants that and no JSON; the key is echoed if there is a valid one. reason,
+// if not empty, comes before the detail.
 func writeProblem(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, reason string) {
 	resp := &ctx.Response
 	resp.Reset()
 	resp.Header.SetStatusCode(p.status)
+	text := wantsText(ctx.Request.Header.Peek("Accept"))
 	resp.Header.SetContentType("application/problem+json")
+	if text {
+		resp.Header.SetContentType("text/plain; charset=utf-8")
+	}
+	resp.Header.Set("Link", "<"+ProblemBase+p.name+`>; rel="describedby"`) // RFC 8288
 	if p.retryAfter != "" {
 		resp.Header.Set("Retry-After", p.retryAfter)
 	}
 	if p.closes {
 		resp.SetConnectionClose()
 	}
+	if text {
+		resp.SetBodyRaw(p.appendText(nil, key, reason))
+		return
+	}
 	resp.SetBodyRaw(p.appendJSON(nil, key, reason))
+}
+
+// wantsText: text/plain is named in Accept, and nothing that JSON would fit.
+func wantsText(accept []byte) bool {
+	if !bytes.Contains(accept, []byte("text/plain")) {
+		return false
+	}
+	for _, json := range []string{"json", "application/*", "*/*"} {
+		if bytes.Contains(accept, []byte(json)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *problem) appendText(b []byte, key *idem.Key, reason string) []byte {
+	b = append(append(b, p.title...), '\n')
+	if reason != "" {
+		b = append(append(b, reason...), ". "...)
+	}
+	b = append(append(b, p.detail...), '\n')
+	if key != nil {
+		b = append(append(append(b, "Idempotency key: "...), key.Value()...), '\n')
+	}
+	return append(append(append(b, "See "+ProblemBase...), p.name...), '\n')
 }
 
 func (p *problem) appendJSON(b []byte, key *idem.Key, reason string) []byte {
@@ -174,7 +211,8 @@ func (p *problem) appendJSON(b []byte, key *idem.Key, reason string) []byte {
 		b = append(b, ". "...)
 	}
 	b = append(b, p.detail...)
-	b = append(b, '"')
+	b = append(b, `","retryable":`...)
+	b = strconv.AppendBool(b, p.retryable)
 	if key != nil {
 		b = append(b, `,"idempotency_key":"`...)
 		b = appendEscaped(b, key.Value())

@@ -18,7 +18,9 @@ func TestProblemsDocument(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Problems\n\nPrinted from package `proxy` by `make docs`; do not edit. The answers that the proxy makes itself are RFC 9457\n" +
 		"`application/problem+json`: `type` leads to a section of this page, `detail` says what happened and what to do, and\n" +
-		"`idempotency_key` repeats the key if there was a valid one.\n")
+		"`retryable` whether the same request may fare better when sent again, and `idempotency_key` repeats the key if there\n" +
+		"was a valid one. `Link: <...>; rel=\"describedby\"` leads here, too. A client that accepts `text/plain` and no JSON gets\n" +
+		"the same as text.\n")
 	all := problems()
 	names := make([]string, 0, len(all))
 	for name := range all {
@@ -34,6 +36,11 @@ func TestProblemsDocument(t *testing.T) {
 			status = "502 or 504"
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n`%s` %s. %s\n", name, status, p.title, p.detail)
+		again := "no"
+		if p.retryable {
+			again = "yes"
+		}
+		fmt.Fprintf(&b, "\nRetryable: %s\n", again)
 		if p.retryAfter != "" {
 			fmt.Fprintf(&b, "\n`Retry-After: %s`\n", p.retryAfter)
 		}
