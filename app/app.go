@@ -60,7 +60,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	}
 	m.Build.WithLabelValues(Version(), goVersion()).Set(1)
 	o := newObserver(m, log)
-	a.engine = idem.NewEngine(idem.Config{Store: a.store, Trace: o.engineTrace()})
+	a.engine = idem.NewEngine(idem.Config{Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters})
 	a.proxy, err = proxy.New(proxyConfig(&c, a.engine, o))
 	if err != nil {
 		return nil, fmt.Errorf("the proxy: %w", err)
@@ -91,11 +91,15 @@ func proxyConfig(c *config.Config, engine *idem.Engine, o *observer) proxy.Confi
 }
 
 func rulesOf(r *config.Rules) proxy.Rules {
+	statuses, _ := idem.ParseStatuses(r.ReleaseStatuses, r.AmbiguousStatuses) // validated
+	keys, _ := idem.ParseKeyFormat(r.KeyFormat, r.KeyMinLength)               // validated
 	return proxy.Rules{
 		Policy: idem.Policy{
-			TTL: r.LockTTL, Heartbeat: r.Heartbeat, Retention: r.Retention, OnAmbiguous: r.OnAmbiguous,
+			TTL: r.LockTTL, Heartbeat: r.Heartbeat, Retention: r.Retention, OnAmbiguous: r.OnAmbiguous, Statuses: statuses,
 		},
 		MaxRequestBody: int(r.MaxRequestBody), MaxResponseBody: int(r.MaxResponseBody),
+		Keys: keys, FailOpen: r.FailOpen, FailStatus: r.FailStatus,
+		Wait: bool(r.InProgress), MaxWait: r.MaxWait,
 		RequireKey: r.RequireKey, BindHeaders: r.Bind, ScopeHeader: r.ScopeHeader, NotReplayed: r.NotReplayed,
 	}
 }

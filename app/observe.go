@@ -34,7 +34,7 @@ func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
 	for _, outcome := range proxy.Outcomes() {
 		o.outcomes = append(o.outcomes, m.Requests.WithLabelValues(outcome.String()))
 	}
-	for cause := idem.CauseNothingSent; cause <= idem.CauseAmbiguous; cause++ {
+	for _, cause := range idem.ReleaseCauses() {
 		o.causes = append(o.causes, m.Releases.WithLabelValues(cause.String()))
 	}
 	for e := idem.EventAcquire; e <= idem.EventHold; e++ {
@@ -51,6 +51,7 @@ func (o *observer) engineTrace() idem.Trace {
 		Acquired:     o.acquired,
 		LeaseStarted: m.LeasesInFlight.Inc,
 		LeaseEnded:   m.LeasesInFlight.Dec,
+		Waiting:      func(delta int) { m.Waiters.Add(float64(delta)) },
 		Renewed:      func(n int) { m.Renewals.Add(float64(n)) },
 		LeaseLost:    o.leaseLost,
 		Stored: func(_ idem.Key, bytes int) {
@@ -146,7 +147,7 @@ func (o *observer) request(r *proxy.Request) {
 		o.metrics.BackendSeconds.Observe(r.Backend.Seconds())
 	}
 	level := zerolog.InfoLevel
-	if r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed {
+	if r.Outcome == proxy.FailedOpen || r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed {
 		level = zerolog.WarnLevel
 	}
 	if o.log.GetLevel() > level {
@@ -162,6 +163,9 @@ func (o *observer) request(r *proxy.Request) {
 		if r.Attempt > 0 {
 			e = e.Uint32("attempt", r.Attempt)
 		}
+	}
+	if r.Waited > 0 {
+		e = e.Dur("waited_ms", r.Waited)
 	}
 	if r.Backend > 0 {
 		e = e.Dur("backend_ms", r.Backend).Stringer("ending", r.Ending)

@@ -46,6 +46,8 @@ type Config struct {
 	StoreTimeout time.Duration
 	// CacheSize bounds the responses kept in memory for replays.
 	CacheSize Size
+	// MaxWaiters bounds the requests that wait for keys in progress.
+	MaxWaiters int
 	// DrainTimeout bounds the wait for requests under way at shutdown. 0: no
 	// bound.
 	DrainTimeout time.Duration
@@ -61,16 +63,19 @@ type Config struct {
 // Default is the configuration of a proxy that was told nothing.
 func Default() Config {
 	policy := idem.DefaultPolicy()
+	released, ambiguous := idem.DefaultStatuses()
 	return Config{
 		Listen: ":8080", Backend: "http://127.0.0.1:9000", Store: "embedded:", Admin: "127.0.0.1:8081",
 		Rules: Rules{
 			LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, OnAmbiguous: policy.OnAmbiguous,
 			MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20,
 			Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
+			MaxWait: 30 * time.Second, ReleaseStatuses: released, AmbiguousStatuses: ambiguous,
+			KeyFormat: "any", KeyMinLength: 1, FailStatus: 500,
 		},
 		ConnectTimeout: 5 * time.Second, MaxConns: 4096,
 		MaxHeader: 16 << 10,
-		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20,
+		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20, MaxWaiters: 10_000,
 		LogLevel: "info", LogFormat: "auto",
 	}
 }

@@ -111,7 +111,9 @@ func TestEverySettingInEverySpelling(t *testing.T) {
 		"heartbeat": "3s", "retention": "1h0m0s", "on-ambiguous": "hold", "backend-timeout": "7s", "connect-timeout": "8s",
 		"max-conns": "9", "max-request-body": "2MiB", "max-response-body": "3MiB", "max-header": "4KiB", "require-key": "true", "bind": "[X]",
 		"scope-header": "X-A", "not-replayed": "[Y]", "trust-forwarded": "true", "namespace": "ns", "store-timeout": "1s",
-		"cache-size": "5MiB", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",
+		"cache-size": "5MiB", "in-progress": "wait", "max-wait": "9s", "max-waiters": "77",
+		"release-statuses": "[429,5xx]", "ambiguous-statuses": "[504]", "key-format": "uuid", "key-min-length": "36",
+		"fail-open": "true", "fail-status": "503", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",
 	}
 	d := config.Default()
 	d.Flags().VisitAll(func(f *pflag.Flag) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -19,6 +20,17 @@ type Rules struct {
 	Retention time.Duration
 	// OnAmbiguous is what becomes of a key whose request may have executed.
 	OnAmbiguous idem.Ambiguity
+	// ReleaseStatuses and AmbiguousStatuses are the statuses of responses that
+	// are not kept: see idem.ParseStatuses.
+	ReleaseStatuses, AmbiguousStatuses []string
+	// KeyFormat and KeyMinLength say which keys are taken: see
+	// idem.ParseKeyFormat.
+	KeyFormat    string
+	KeyMinLength int
+	// FailOpen forwards unprotected what the store cannot answer for.
+	FailOpen bool
+	// FailStatus is the status of the refusal otherwise.
+	FailStatus int
 	// MaxRequestBody is the largest body of a request with a key.
 	MaxRequestBody Size
 	// MaxResponseBody is the largest response that is kept.
@@ -29,6 +41,10 @@ type Rules struct {
 	Bind []string
 	// ScopeHeader names a header whose value partitions the keys.
 	ScopeHeader string
+	// InProgress is what a request does while its key is in progress.
+	InProgress InProgress
+	// MaxWait bounds such waiting, by "Prefer: wait=N" too.
+	MaxWait time.Duration
 	// NotReplayed names response headers that replays leave out.
 	NotReplayed []string
 }
@@ -56,6 +72,17 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 		"how long a response can be replayed, from its completion; from 1s to 8760h")
 	f.Var((*ambiguity)(&r.OnAmbiguous), "on-ambiguous",
 		"what becomes of a key whose request may have executed: release (a retry runs) or hold (until it is resolved)")
+	f.StringSliceVar(&r.ReleaseStatuses, "release-statuses", r.ReleaseStatuses,
+		"statuses, or classes such as 5xx, that say that nothing was done: the key is freed; all others are kept")
+	f.StringSliceVar(&r.AmbiguousStatuses, "ambiguous-statuses", r.AmbiguousStatuses,
+		"statuses, or classes, after which the request may have executed: see on-ambiguous")
+	f.StringVar(&r.KeyFormat, "key-format", r.KeyFormat,
+		"which keys are taken: any, uuid, ulid, or a regular expression for the whole key")
+	f.IntVar(&r.KeyMinLength, "key-min-length", r.KeyMinLength, "least length of a key, from 1 to 255")
+	f.BoolVar(&r.FailOpen, "fail-open", r.FailOpen,
+		"forward requests without protection when the store cannot answer: they may execute twice")
+	f.IntVar(&r.FailStatus, "fail-status", r.FailStatus,
+		"status of a request that is refused because the store cannot answer: 500, or 503 (with Retry-After)")
 	f.Var(&r.MaxRequestBody, "max-request-body", "largest body of a request with a key; larger ones get 413")
 	f.Var(&r.MaxResponseBody, "max-response-body",
 		"largest response that is kept; larger ones are passed on and cannot be replayed")
@@ -64,6 +91,10 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 		"headers that say who asks: the same key with other values is a mismatch")
 	f.StringVar(&r.ScopeHeader, "scope-header", r.ScopeHeader,
 		"header whose value partitions the keys (X-Account-Id, say); empty for none")
+	f.Var(&r.InProgress, "in-progress",
+		"what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait")
+	f.DurationVar(&r.MaxWait, "max-wait", r.MaxWait,
+		"longest wait for a key in progress, also by Prefer: wait=N; 0 for none")
 	f.StringSliceVar(&r.NotReplayed, "not-replayed", r.NotReplayed, "response headers that replays leave out")
 }
 
@@ -78,3 +109,36 @@ func (r *Route) flags() *pflag.FlagSet {
 	r.bind(f)
 	return f
 }
+
+// InProgress is what a request does while its key is in progress.
+type InProgress bool
+
+// The ways to deal with a key in progress.
+const (
+	Reject InProgress = false
+	Wait   InProgress = true
+)
+
+// String implements pflag.Value.
+func (p *InProgress) String() string {
+	if *p == Wait {
+		return "wait"
+	}
+	return "reject"
+}
+
+// Set implements pflag.Value.
+func (p *InProgress) Set(text string) error {
+	switch text {
+	case "reject":
+		*p = Reject
+	case "wait":
+		*p = Wait
+	default:
+		return fmt.Errorf("%q is neither %q nor %q", text, "reject", "wait")
+	}
+	return nil
+}
+
+// Type implements pflag.Value.
+func (*InProgress) Type() string { return "policy" }

@@ -37,6 +37,7 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a Redis operation, and so of failing closed")
 	f.Var(&c.CacheSize, "cache-size", "most memory for responses that are replayed without asking the store")
+	f.IntVar(&c.MaxWaiters, "max-waiters", c.MaxWaiters, "most requests that wait for keys in progress; further ones get 409")
 	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "most time for requests under way at shutdown; 0 waits for all")
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error; keys are readable at debug only")
 	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "auto (console on a terminal, else json), console or json")

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
 )
 
 // Validate checks a configuration that was made in code.
@@ -34,6 +36,7 @@ func (c *Config) validate(origin Origin) (errs []error) {
 		"one word without braces, which would move every record into one slot of a Redis Cluster")
 	check(between(c.StoreTimeout, 10*time.Millisecond, time.Minute) && c.StoreTimeout < c.LockTTL, "store-timeout",
 		c.StoreTimeout, fmt.Sprintf("from 10ms to 1m, and below lock-ttl (%v)", c.LockTTL))
+	check(c.MaxWaiters >= 1 && c.MaxWaiters <= 1<<20, "max-waiters", c.MaxWaiters, "from 1 to 1048576")
 	check(c.DrainTimeout >= 0, "drain-timeout", c.DrainTimeout, "0 (waits for all) or more")
 	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel), "log-level", quote(c.LogLevel),
 		"debug, info, warn or error")
@@ -78,6 +81,15 @@ func (r *Rules) validate(check check) {
 	check(r.Heartbeat >= time.Millisecond && r.Heartbeat <= r.LockTTL/2, "heartbeat", r.Heartbeat,
 		fmt.Sprintf("from 1ms to half of lock-ttl (%v), so that a renewal can fail once", r.LockTTL/2))
 	check(between(r.Retention, time.Second, 8760*time.Hour), "retention", r.Retention, "from 1s to 8760h")
+	_, err := idem.ParseStatuses(r.ReleaseStatuses, r.AmbiguousStatuses)
+	check(err == nil, "release-statuses", fmt.Sprintf("%v with ambiguous-statuses %v", r.ReleaseStatuses, r.AmbiguousStatuses),
+		fmt.Sprintf("statuses such as 503 or 5xx (%v)", err))
+	_, err = idem.ParseKeyFormat(r.KeyFormat, r.KeyMinLength)
+	check(err == nil, "key-format", fmt.Sprintf("%q with key-min-length %d", r.KeyFormat, r.KeyMinLength),
+		fmt.Sprintf("any, uuid, ulid or a regular expression, and a length from 1 to 255 (%v)", err))
+	check(r.FailStatus == 500 || r.FailStatus == 503, "fail-status", r.FailStatus, "500 or 503")
+	check(between(r.MaxWait, 0, time.Hour), "max-wait", r.MaxWait, "from 0 (none) to 1h")
+	check(r.InProgress == Reject || r.MaxWait > 0, "in-progress", r.InProgress.String(), "a max-wait above 0 with wait")
 	check(r.MaxRequestBody <= 1<<30, "max-request-body", r.MaxRequestBody.String(), "at most 1GiB: it is held in memory")
 	check(r.MaxResponseBody <= 256<<20, "max-response-body", r.MaxResponseBody.String(), "at most 256MiB: it is held in memory")
 }

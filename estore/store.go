@@ -55,12 +55,15 @@ type Store struct {
 	stop    chan struct{}
 	stopped chan struct{}
 
+	onChange atomic.Pointer[func(id)]
+
 	shards [256]shard
 }
 
 var (
 	_ idem.Store     = (*Store)(nil)
 	_ idem.Inspector = (*Store)(nil)
+	_ idem.Notifier  = (*Store)(nil)
 )
 
 type id = [16]byte
@@ -378,7 +381,18 @@ func (s *Store) Get(_ context.Context, key idem.Key) (idem.Record, error) {
 
 // Resolve implements idem.Inspector.
 func (s *Store) Resolve(ctx context.Context, key idem.Key, retention time.Duration, r *idem.Response) error {
-	return s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key, Retention: retention}, r)
+	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key, Retention: retention}, r)
+	s.changed(key.ID())
+	return err
+}
+
+// OnChange implements idem.Notifier: nobody else writes here but the operator.
+func (s *Store) OnChange(f func(id [16]byte)) { s.onChange.Store(&f) }
+
+func (s *Store) changed(k id) {
+	if f := s.onChange.Load(); f != nil {
+		(*f)(k)
+	}
 }
 
 // Purge implements idem.Inspector.
@@ -403,5 +417,6 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	}
 	delete(sh.live, k)
 	s.cache.Invalidate(k)
+	s.changed(k)
 	return engineError(b.Close())
 }

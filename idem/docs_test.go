@@ -29,10 +29,10 @@ func TestStatesDocument(t *testing.T) {
 		idem.Keep: "kept: retries get it", idem.TryAgain: "passed on, and the key released: the backend did nothing",
 		idem.Ambiguous: "passed on; the key follows `on_ambiguous`",
 	}
-	last := idem.DispositionOf(200)
+	last := (*idem.Statuses)(nil).Of(200)
 	from := 200
 	for status := 201; status <= 600; status++ {
-		if status < 600 && idem.DispositionOf(status) == last {
+		if status < 600 && (*idem.Statuses)(nil).Of(status) == last {
 			continue
 		}
 		label := fmt.Sprintf("%d to %d", from, status-1)
@@ -41,7 +41,7 @@ func TestStatesDocument(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| %s | %s |\n", label, names[last])
 		if status < 600 {
-			from, last = status, idem.DispositionOf(status)
+			from, last = status, (*idem.Statuses)(nil).Of(status)
 		}
 	}
 	golden.Check(t, "../docs/reference/states.md", b.String())

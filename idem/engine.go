@@ -13,6 +13,7 @@ type Engine struct {
 	trace    Trace
 	watchdog *watchdog
 	settler  *settler
+	waiters  *waiters
 }
 
 // Config is what an engine needs.
@@ -24,6 +25,8 @@ type Config struct {
 	// PendingBytes bounds the responses kept in memory while the store cannot
 	// take them (64 MiB if zero). What does not fit is dropped and reported.
 	PendingBytes int64
+	// MaxWaiters bounds the requests in Wait (10,000 if zero).
+	MaxWaiters int
 }
 
 // NewEngine starts an engine and its two background goroutines, the watchdog
@@ -32,7 +35,13 @@ func NewEngine(c Config) *Engine {
 	if c.PendingBytes == 0 {
 		c.PendingBytes = 64 << 20
 	}
-	e := &Engine{store: c.Store, trace: c.Trace}
+	if c.MaxWaiters == 0 {
+		c.MaxWaiters = 10_000
+	}
+	e := &Engine{store: c.Store, trace: c.Trace, waiters: newWaiters(c.MaxWaiters)}
+	if n, ok := c.Store.(Notifier); ok {
+		n.OnChange(e.waiters.notify)
+	}
 	e.watchdog = newWatchdog(e.store, &e.trace)
 	e.settler = newSettler(e, c.PendingBytes)
 	return e
@@ -120,6 +129,8 @@ type Attempt struct {
 	lease  Lease
 	policy Policy
 	number uint32
+	// noStore: see DoNotStore.
+	noStore bool
 
 	// The rest is guarded by the watchdog's mu.
 	proved     time.Time // when the last granted acquire or renewal was sent
@@ -135,6 +146,14 @@ func (a *Attempt) Number() uint32 { return a.number }
 
 // Key is the key that is held.
 func (a *Attempt) Key() Key { return a.lease.Key }
+
+// Retain keeps the response for d instead of the policy's retention. Before
+// Finish only.
+func (a *Attempt) Retain(d time.Duration) { a.lease.Retention = d }
+
+// DoNotStore has a response that would be kept release the key instead, so that
+// the next request with it executes again. Before Finish only.
+func (a *Attempt) DoNotStore() { a.noStore = true }
 
 // Confirm says whether the request may be forwarded now. It costs nothing as
 // long as the lease was proved less than a heartbeat ago; a process that was
@@ -201,8 +220,7 @@ func (e Ending) String() string {
 func (a *Attempt) Finish(sent Sent, r *Response) Ending {
 	a.engine.watchdog.remove(a)
 	a.engine.trace.leaseEnded()
-	end := a.policy.ending(sent, r)
-	end.attempt = a
+	end := a.ending(sent, r)
 	err := a.engine.settle(end)
 	switch {
 	case err == nil:
@@ -227,6 +245,15 @@ type ending struct {
 }
 
 // ending decides: the one place where what happened becomes what is recorded.
+func (a *Attempt) ending(sent Sent, r *Response) *ending {
+	end := a.policy.ending(sent, r)
+	if end.event == EventComplete && a.noStore {
+		end = &ending{event: EventRelease, cause: CauseNotKept}
+	}
+	end.attempt = a
+	return end
+}
+
 func (p *Policy) ending(sent Sent, r *Response) *ending {
 	switch sent {
 	case NothingSent:
@@ -235,7 +262,7 @@ func (p *Policy) ending(sent Sent, r *Response) *ending {
 		return p.ambiguous()
 	case Answered:
 	}
-	switch DispositionOf(r.Status) {
+	switch p.Statuses.Of(r.Status) {
 	case TryAgain:
 		return &ending{event: EventRelease, cause: CauseTryAgain}
 	case Ambiguous:
@@ -295,6 +322,7 @@ func (e *Engine) settle(end *ending) error {
 	e.trace.storeCall(end.event, sent, err)
 	switch {
 	case err == nil:
+		e.waiters.notify(a.lease.Key.ID())
 		e.ended(end)
 	case isLost(err) && e.watchdog.giveUpEnded(a):
 		e.trace.leaseLost(a, end.event)

@@ -41,30 +41,6 @@ func (a *Ambiguity) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Disposition says what becomes of a complete response.
-type Disposition uint8
-
-// What can become of a response.
-const (
-	Keep      Disposition = iota // store it; retries get it
-	TryAgain                     // the backend says it did nothing: release
-	Ambiguous                    // a gateway made it up for a failed hop: see Ambiguity
-)
-
-// DispositionOf is the rule by status: kept, but for those that say "not
-// processed, try again" (408 RFC 9110 15.5.9, 425 RFC 8470 5.2, 429 RFC 6585 4,
-// 503 RFC 9110 15.6.4), which release, and those that a gateway makes up for a
-// failed hop (502, 504; RFC 9110 15.6.3, 15.6.5), which are ambiguous.
-func DispositionOf(status int) Disposition {
-	switch status {
-	case 408, 425, 429, 503:
-		return TryAgain
-	case 502, 504:
-		return Ambiguous
-	}
-	return Keep
-}
-
 // Policy is how one route's keys are treated.
 type Policy struct {
 	// TTL is how long a lease lasts unless renewed. At least 3 ms.
@@ -75,6 +51,8 @@ type Policy struct {
 	Retention time.Duration
 	// OnAmbiguous is what becomes of a key that may have executed.
 	OnAmbiguous Ambiguity
+	// Statuses says what becomes of a response; nil for the default.
+	Statuses *Statuses
 }
 
 // DefaultPolicy is what the proxy does unless told otherwise.

@@ -1,6 +1,7 @@
 package idem_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -70,7 +71,7 @@ func TestEveryNameIsSpelled(t *testing.T) {
 	}
 }
 
-func TestDispositionOf(t *testing.T) {
+func TestStatuses(t *testing.T) {
 	t.Parallel()
 	want := map[int]idem.Disposition{
 		200: idem.Keep, 201: idem.Keep, 204: idem.Keep, 301: idem.Keep, 304: idem.Keep,
@@ -78,9 +79,74 @@ func TestDispositionOf(t *testing.T) {
 		408: idem.TryAgain, 425: idem.TryAgain, 429: idem.TryAgain, 503: idem.TryAgain,
 		502: idem.Ambiguous, 504: idem.Ambiguous,
 	}
+	parsed, err := idem.ParseStatuses(idem.DefaultStatuses())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for status, d := range want {
-		if got := idem.DispositionOf(status); got != d {
+		for name, s := range map[string]*idem.Statuses{"nil": nil, "the default, parsed": parsed} {
+			if got := s.Of(status); got != d {
+				t.Errorf("%s: status %d: %v, want %v", name, status, got, d)
+			}
+		}
+	}
+}
+
+// A status beats its class; what cannot be is refused.
+func TestParseStatuses(t *testing.T) {
+	t.Parallel()
+	s, err := idem.ParseStatuses([]string{"5xx", "404"}, []string{"4XX", "500"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for status, d := range map[int]idem.Disposition{
+		200: idem.Keep, 399: idem.Keep, 400: idem.Ambiguous, 404: idem.TryAgain, 499: idem.Ambiguous,
+		500: idem.Ambiguous, 501: idem.TryAgain, 599: idem.TryAgain, 999: idem.Keep, 99: idem.Keep,
+	} {
+		if got := s.Of(status); got != d {
 			t.Errorf("status %d: %v, want %v", status, got, d)
+		}
+	}
+	for _, bad := range [][2][]string{
+		{{"503"}, {"503"}}, {{"5xx"}, {"5xx"}}, {{"1xx"}, nil}, {{"6xx"}, nil}, {{"199"}, nil}, {nil, {"600"}}, {nil, {"x"}}, {{""}, nil},
+	} {
+		if _, err := idem.ParseStatuses(bad[0], bad[1]); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func TestKeyFormats(t *testing.T) {
+	t.Parallel()
+	const uuid, ulid = "0b4e1c1e-7b1a-4E53-9d5a-0f0f6cf3f0aa", "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	for _, c := range []struct {
+		format   string
+		least    int
+		ok, fail []string
+	}{
+		{"any", 1, []string{"x", uuid}, nil},
+		{"any", 20, []string{uuid}, []string{"x", "nineteen characters"}},
+		{"uuid", 1, []string{uuid}, []string{"x", uuid + "0", uuid[1:], "{" + uuid + "}", ulid}},
+		{"ulid", 1, []string{ulid}, []string{"81ARZ3NDEKTSV4RRFFQ69G5FAV", ulid[1:], "01ARZ3NDEKTSV4RRFFQ69G5FAU"}},
+		{"order-[0-9]+|x", 1, []string{"order-7", "x"}, []string{"order-", "an order-7", "order-7x", "xx"}},
+	} {
+		f, err := idem.ParseKeyFormat(c.format, c.least)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, value := range append(c.ok, c.fail...) {
+			k, err := idem.ParseKey(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Check(k); (err == nil) != (i < len(c.ok)) || err != nil && !errors.Is(err, idem.ErrKeyFormat) {
+				t.Errorf("%s, %d: %q: %v", c.format, c.least, value, err)
+			}
+		}
+	}
+	for format, least := range map[string]int{"(": 1, "any": 0, "uuid": 256} {
+		if _, err := idem.ParseKeyFormat(format, least); err == nil {
+			t.Errorf("%q, %d was taken", format, least)
 		}
 	}
 }

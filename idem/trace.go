@@ -10,7 +10,18 @@ const (
 	CauseNothingSent ReleaseCause = iota // the backend never saw the request
 	CauseTryAgain                        // the backend said that it did nothing
 	CauseAmbiguous                       // it may have executed; policy says release
+	CauseNotKept                         // it executed; the backend said not to keep its response
+	lastCause
 )
+
+// ReleaseCauses lists them.
+func ReleaseCauses() []ReleaseCause {
+	all := make([]ReleaseCause, lastCause)
+	for i := range all {
+		all[i] = ReleaseCause(i) //nolint:gosec // few
+	}
+	return all
+}
 
 // String is the cause's name in logs and metrics.
 func (c ReleaseCause) String() string {
@@ -21,6 +32,9 @@ func (c ReleaseCause) String() string {
 		return "try-again"
 	case CauseAmbiguous:
 		return "ambiguous"
+	case CauseNotKept:
+		return "not-kept"
+	case lastCause:
 	}
 	return "invalid"
 }
@@ -37,6 +51,9 @@ type Trace struct {
 	// LeaseStarted and LeaseEnded bracket the time a lease is in flight here.
 	LeaseStarted func()
 	LeaseEnded   func()
+	// Waiting is called with 1 when a request begins to wait for a key in
+	// progress, and with -1 when it ends.
+	Waiting func(delta int)
 	// Renewed is called with the number of leases that a burst renewed.
 	Renewed func(n int)
 	// LeaseLost is called when the store says that the lease is not ours (any
@@ -69,6 +86,12 @@ func (t *Trace) leaseStarted() {
 func (t *Trace) leaseEnded() {
 	if t.LeaseEnded != nil {
 		t.LeaseEnded()
+	}
+}
+
+func (t *Trace) waiting(delta int) {
+	if t.Waiting != nil {
+		t.Waiting(delta)
 	}
 }
 

@@ -42,6 +42,8 @@ type Metrics struct {
 	StoreErrors *prometheus.CounterVec
 	// Cut counts responses that broke off while they were passed on.
 	Cut prometheus.Counter
+	// Waiters are the requests that wait for a key in progress.
+	Waiters prometheus.Gauge
 	// Deferred counts endings that the store could not take at once; Dropped
 	// those that it never took.
 	Deferred, Dropped prometheus.Counter
@@ -59,6 +61,7 @@ func New() *Metrics {
 		CacheHits:      counterVec("cache_hits_total", "Replays, by where the record was found.", "source"),
 		CacheMisses:    counter("cache_misses_total", "Keys that had no record and were acquired."),
 		LeasesInFlight: gauge("leases_in_flight", "Leases that this process holds."),
+		Waiters:        gauge("waiters", "Requests that wait for a key in progress."),
 		Renewals:       counter("lease_renewals_total", "Leases renewed by the watchdog."),
 		LeasesLost:     counter("leases_lost_total", "Leases that were found to be lost. Each may be a double execution."),
 		Releases:       counterVec("releases_total", "Keys freed without a response, by cause.", "cause"),
@@ -80,7 +83,7 @@ func New() *Metrics {
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
-		m.LeasesInFlight, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Stored, m.StoredBytes,
+		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Stored, m.StoredBytes,
 		m.StoreSeconds, m.StoreErrors, m.Cut, m.Deferred, m.Dropped, m.Build,
 	}
 }

@@ -59,6 +59,10 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 		}
 	}
 	s.addForwarded(ctx, id, h)
+	if id.attempt > 0 {
+		var digits [10]byte
+		h.AddBytesV(headerAttempt, strconv.AppendUint(digits[:0], uint64(id.attempt), 10))
+	}
 	if stream := ctx.RequestBodyStream(); stream != nil {
 		id.upload.Reader = stream
 		out.SetBodyStream(&id.upload, max(in.Header.ContentLength(), -1))
@@ -142,7 +146,7 @@ func cleanResponse(resp *fasthttp.Response) error {
 		if equalFold(name, "Connection") {
 			nominated = append(append(nominated, value...), ',')
 		}
-		dirty = dirty || isHopByHop(name)
+		dirty = dirty || endsHere(name)
 	}
 	if !dirty {
 		return nil
@@ -151,7 +155,7 @@ func cleanResponse(resp *fasthttp.Response) error {
 	defer parsers.Put(p)
 	p.begin(h.StatusCode(), h.StatusMessage())
 	for name, value := range h.All() {
-		if isHopByHop(name) || listHas(nominated, name) && !endToEndAlways(name) {
+		if endsHere(name) || listHas(nominated, name) && !endToEndAlways(name) {
 			continue
 		}
 		p.field(name, value)
@@ -160,6 +164,9 @@ func cleanResponse(resp *fasthttp.Response) error {
 	h.ResetConnectionClose()
 	return err
 }
+
+// endsHere: of a response's fields.
+func endsHere(name []byte) bool { return isHopByHop(name) || equalFold(name, headerPolicy) }
 
 // endToEndAlways: what frames or describes a message cannot be nominated away.
 func endToEndAlways(name []byte) bool {

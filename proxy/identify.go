@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"github.com/dunglas/httpsfv"
@@ -18,10 +19,16 @@ import (
 // draft-ietf-httpapi-idempotency-key-header) was called before it had a draft,
 // and the draft's.
 const (
-	headerKey     = "Idempotency-Key"
-	headerKeyOld  = "X-Idempotency-Key"
-	headerReplay  = "Idempotent-Replayed"
-	maxScopeBytes = idem.MaxKeyLen
+	headerKey    = "Idempotency-Key"
+	headerKeyOld = "X-Idempotency-Key"
+	headerReplay = "Idempotent-Replayed"
+	// headerAttempt tells the backend which attempt at the key it sees, from 1:
+	// monotonic per key, so that it can serve as a fencing token.
+	headerAttempt = "Idempotency-Attempt"
+	// headerUnprotected marks what was forwarded without a lease, since the store
+	// could not answer (fail open).
+	headerUnprotected = "Idempotency-Unprotected"
+	maxScopeBytes     = idem.MaxKeyLen
 )
 
 // Errors of identify, each a 400.
@@ -46,8 +53,12 @@ type identity struct {
 	forwardedFor   []byte
 	forwardedProto []byte
 	forwardedHost  []byte
+	prefer         []byte
 	via            []byte
 
+	attempt uint32 // under which it is forwarded
+
+	wait   time.Duration // how long it may take for a key in progress to end
 	upload upload
 }
 
@@ -84,6 +95,12 @@ func (id *identity) identify(h *fasthttp.RequestHeader) error {
 		}
 		return nil
 	}
+	if err := id.rules.Keys.Check(id.key); err != nil {
+		return err //nolint:wrapcheck // it says all
+	}
+	if err := id.wishes(); err != nil {
+		return err
+	}
 	if found.bound {
 		id.binding = id.rules.bindingOf(h)
 	}
@@ -105,6 +122,8 @@ func (id *identity) collect(name, value []byte) {
 	switch {
 	case equalFold(name, "Via"):
 		to = &id.via
+	case equalFold(name, "Prefer"):
+		to = &id.prefer
 	case equalFold(name, "Connection"):
 		to = &id.nominated
 	case equalFold(name, "X-Forwarded-For"):
@@ -130,7 +149,8 @@ func (id *identity) collect(name, value []byte) {
 func (id *identity) drops(name []byte) bool {
 	switch {
 	case isHopByHop(name), equalFold(name, "Content-Length"), equalFold(name, "Host"), equalFold(name, "Via"),
-		equalFold(name, "X-Forwarded-For"), equalFold(name, "X-Forwarded-Host"), equalFold(name, "X-Forwarded-Proto"):
+		equalFold(name, "X-Forwarded-For"), equalFold(name, "X-Forwarded-Host"), equalFold(name, "X-Forwarded-Proto"),
+		equalFold(name, headerAttempt): // nobody but this proxy says it
 		return true
 	case len(id.nominated) == 0, equalFold(name, headerKey), equalFold(name, headerKeyOld), equalFold(name, "Content-Type"):
 		return false

@@ -22,33 +22,56 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		s.fail(ctx, p, &id.key, r, err)
 		return
 	}
-	out, attempt, err := s.engine.Begin(context.Background(), idem.Request{
+	request := idem.Request{
 		Key: id.key, Binding: id.binding, Policy: &id.rules.Policy,
 		Fingerprint: fingerprint(ctx.Method(), ctx.Request.Header.RequestURI(), body.B),
-	})
-	r.Attempt = out.Attempt
-	if err != nil {
-		s.fail(ctx, &problemStore, &id.key, r, err)
-		return
 	}
-	if attempt == nil {
+	out, attempt, err := s.engine.Begin(context.Background(), request)
+	if err == nil && out.Kind == idem.VerdictInProgress && id.wait > 0 {
+		out, attempt, err = s.wait(request, out, id.wait, r)
+	}
+	r.Attempt = out.Attempt
+	switch {
+	case err != nil && id.rules.FailOpen && errors.Is(err, idem.ErrUnavailable):
+		s.failOpen(ctx, id, r, err)
+		return
+	case err != nil:
+		s.fail(ctx, id.rules.storeProblem(), &id.key, r, err)
+		return
+	case attempt == nil:
 		s.answerStanding(ctx, &out, id, r)
 		return
 	}
 	if err := attempt.Confirm(context.Background()); err != nil {
 		r.Ending = attempt.Finish(idem.NothingSent, nil)
-		s.fail(ctx, confirmProblem(err), &id.key, r, err)
+		s.fail(ctx, id.rules.confirmProblem(err), &id.key, r, err)
 		return
 	}
 	s.execute(ctx, attempt, id, r)
 }
 
+// wait is for a client that would rather have the response than a 409.
+func (s *Server) wait(
+	request idem.Request, standing idem.Outcome, most time.Duration, r *Request,
+) (idem.Outcome, *idem.Attempt, error) {
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), most)
+	defer cancel()
+	out, attempt, err := s.engine.Wait(ctx, request, standing)
+	r.Waited = time.Since(begun)
+	return out, attempt, err //nolint:wrapcheck // the engine's errors are what the caller branches on
+}
+
 // execute forwards under the lease, records what came of it, and answers.
 func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *identity, r *Request) {
+	id.attempt = attempt.Number()
 	out := s.outgoing(ctx, id)
 	sent := time.Now()
 	e := s.upstream.do(out, &ctx.Response, id.rules.MaxResponseBody)
 	fasthttp.ReleaseRequest(out)
+	if e.err == nil {
+		r.Err = overrule(attempt, &ctx.Response.Header)
+	}
 	e.clean(&ctx.Response)
 	if e.rest != nil && !readRest(ctx, &e, id.rules.MaxResponseBody) {
 		r.Backend = time.Since(sent)
@@ -79,7 +102,7 @@ func (s *Server) answerStanding(ctx *fasthttp.RequestCtx, out *idem.Outcome, id 
 			return
 		}
 		if err := s.replay(ctx, out.Response); err != nil {
-			s.fail(ctx, &problemStore, &id.key, r, err)
+			s.fail(ctx, id.rules.storeProblem(), &id.key, r, err)
 			return
 		}
 		r.Outcome, r.Status = ReplayedStore, out.Response.Status
@@ -93,7 +116,7 @@ func (s *Server) answerStanding(ctx *fasthttp.RequestCtx, out *idem.Outcome, id 
 	case idem.VerdictUnknown:
 		s.fail(ctx, &problemUnknown, &id.key, r, nil)
 	default: // nothing that an acquire answers; refuse
-		s.fail(ctx, &problemStore, &id.key, r, nil)
+		s.fail(ctx, id.rules.storeProblem(), &id.key, r, nil)
 	}
 }
 
@@ -168,9 +191,29 @@ func (s *Server) streamLarge(
 	r.Outcome, r.Status = Executed, kept.Status
 }
 
-func confirmProblem(err error) *problem {
+func (r *Rules) confirmProblem(err error) *problem {
 	if errors.Is(err, idem.ErrLeaseLost) {
 		return &problemLeaseLost
 	}
-	return &problemStore
+	return r.storeProblem()
+}
+
+// storeProblem is how a request is refused that could not be made safe.
+func (r *Rules) storeProblem() *problem {
+	p := problemStore
+	p.status = r.FailStatus
+	if p.status == fasthttp.StatusServiceUnavailable {
+		p.retryAfter = "1"
+	}
+	return &p
+}
+
+// failOpen forwards without a lease, as the operator chose for the route, and
+// says so to client, log and metrics.
+func (s *Server) failOpen(ctx *fasthttp.RequestCtx, id *identity, r *Request, why error) {
+	s.passThrough(ctx, id, r)
+	if r.Outcome == Passed {
+		r.Outcome, r.Err = FailedOpen, why
+		ctx.Response.Header.Set(headerUnprotected, "true")
+	}
 }

@@ -29,7 +29,7 @@ type problem struct {
 // The problems: docs/problems.md describes each, and a test holds it to that.
 func problems() map[string]*problem {
 	all := []*problem{
-		&problemKeyInvalid, &problemKeyMissing, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
+		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
 		&problemNotReplayable, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemCut, &problemTimeout, &problemHeld,
@@ -51,6 +51,15 @@ var (
 		Refused, 400, "key-missing", "Idempotency key required",
 		"This route accepts only requests with an Idempotency-Key header. Make a unique key per operation " +
 			"and repeat it on retries.", "", false, false,
+	}
+	problemKeyFormat = problem{
+		Refused, 400, "key-format", "Idempotency key of another format",
+		"This route takes only keys of a certain format (key_format, key_min_length); nothing was forwarded.", "", false, false,
+	}
+	problemPrefer = problem{
+		Refused, 400, "prefer-invalid", "Malformed preference",
+		"Prefer: wait=N says for how many seconds the answer to a request in progress is waited for; nothing was forwarded.",
+		"", false, false,
 	}
 	problemRequestInvalid = problem{
 		Refused, 400, "request-invalid", "Malformed request",
@@ -131,6 +140,12 @@ var (
 func keyProblem(err error) *problem {
 	if errors.Is(err, errKeyMissing) {
 		return &problemKeyMissing
+	}
+	if errors.Is(err, errPrefer) {
+		return &problemPrefer
+	}
+	if errors.Is(err, idem.ErrKeyFormat) {
+		return &problemKeyFormat
 	}
 	return &problemKeyInvalid
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"github.com/idemproxy/idemproxy/idem"
 )
 
@@ -18,11 +20,25 @@ type Rules struct {
 	MaxResponseBody int
 	// RequireKey answers 400 to requests without a key.
 	RequireKey bool
+	// Keys says which keys are taken; nil takes all that are well-formed.
+	Keys *idem.KeyFormat
+	// FailOpen forwards a keyed request unprotected when the store cannot
+	// answer: it may then execute twice. Otherwise it is refused.
+	FailOpen bool
+	// FailStatus is the status of that refusal: 500 unless set; 503 comes with
+	// Retry-After.
+	FailStatus int
 	// BindHeaders are the headers that say who asks (Authorization, say): the
 	// same key with other values is a mismatch.
 	BindHeaders []string
 	// ScopeHeader, if set, partitions the keys by that header's value.
 	ScopeHeader string
+	// MaxWait bounds how long a request waits for a key in progress, be it by
+	// Wait or by the client's "Prefer: wait=N" (RFC 7240 section 4.3). 0: nobody
+	// waits, all get 409 at once.
+	MaxWait time.Duration
+	// Wait has requests wait unless the client prefers otherwise.
+	Wait bool
 	// NotReplayed are response headers that are not kept for replays.
 	NotReplayed []string
 }
@@ -30,6 +46,9 @@ type Rules struct {
 func (r *Rules) setDefaults() {
 	if r.MaxRequestBody <= 0 {
 		r.MaxRequestBody = 1 << 20
+	}
+	if r.FailStatus == 0 {
+		r.FailStatus = 500
 	}
 	if r.MaxResponseBody <= 0 {
 		r.MaxResponseBody = 1 << 20

@@ -188,8 +188,10 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // Shutdown stops accepting, closes idle connections and waits until every
-// request under way has been answered, or ctx ends.
+// request under way has been answered, or ctx ends. Who waits for a key in
+// progress gets a 409 now.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.engine.StopWaiting()
 	err := s.http.ShutdownWithContext(ctx)
 	s.upstream.client.CloseIdleConnections()
 	if err != nil {

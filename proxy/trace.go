@@ -27,6 +27,7 @@ const (
 	BackendBusy                       // 503: no connection was free; nothing was sent
 	BackendCut                        // 502: may have executed
 	BackendTimeout                    // 504: may have executed
+	FailedOpen                        // the store could not answer: forwarded without a lease
 	lastOutcome
 )
 
@@ -44,7 +45,7 @@ func (o Outcome) String() string {
 	names := [...]string{
 		"passed", "executed", "replayed-local", "replayed-store", "in-progress", "mismatch", "unknown",
 		"not-replayable", "refused", "store-failed", "lease-lost", "backend-unreachable", "backend-busy",
-		"backend-cut", "backend-timeout",
+		"backend-cut", "backend-timeout", "failed-open",
 	}
 	if int(o) < len(names) {
 		return names[o]
@@ -66,6 +67,8 @@ type Request struct {
 	Attempt uint32
 	Ending  idem.Ending // Executed and the backend's failures, if Keyed
 	Err     error       // what went wrong, if anything did
+	// Waited is the part spent waiting for a key in progress.
+	Waited time.Duration
 	// Duration is from the parsed header to the answer's hand-over; Backend is
 	// the part spent forwarding.
 	Duration, Backend time.Duration

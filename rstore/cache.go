@@ -3,6 +3,7 @@ package rstore
 import (
 	"encoding/hex"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -21,6 +22,8 @@ type cache struct {
 	prefix  string // of the names in pushes
 	records *otter.Cache[id, cached]
 	shards  [256]cacheShard
+
+	onChange atomic.Pointer[func(id)]
 }
 
 type id = [16]byte
@@ -108,6 +111,14 @@ func (c *cache) forget(k id) {
 	defer sh.mu.Unlock()
 	sh.pushes++
 	c.records.Invalidate(k)
+	c.changed(k)
+}
+
+// changed tells whoever waits for the key.
+func (c *cache) changed(k id) {
+	if f := c.onChange.Load(); f != nil {
+		(*f)(k)
+	}
 }
 
 func (c *cache) flush() {
@@ -119,4 +130,5 @@ func (c *cache) flush() {
 	}
 	// After the tickets: what is put from here on was asked for after the loss.
 	c.records.InvalidateAll()
+	c.changed(id{})
 }

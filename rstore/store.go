@@ -52,6 +52,7 @@ type Store struct {
 var (
 	_ idem.Store     = (*Store)(nil)
 	_ idem.Inspector = (*Store)(nil)
+	_ idem.Notifier  = (*Store)(nil)
 )
 
 // New makes the store. It does not wait for Redis: if that cannot be reached,
@@ -288,8 +289,14 @@ func (s *Store) Get(ctx context.Context, key idem.Key) (idem.Record, error) {
 
 // Resolve implements idem.Inspector.
 func (s *Store) Resolve(ctx context.Context, key idem.Key, retention time.Duration, r *idem.Response) error {
-	return s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key, Retention: retention}, r)
+	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key, Retention: retention}, r)
+	s.cache.changed(key.ID()) // NOLOOP: our own changes are not pushed back
+	return err
 }
+
+// OnChange implements idem.Notifier: Redis pushes the name of what this process
+// has read when another connection changes it.
+func (s *Store) OnChange(f func(id [16]byte)) { s.cache.onChange.Store(&f) }
 
 // Purge implements idem.Inspector. Other processes hear of it by push.
 func (s *Store) Purge(ctx context.Context, key idem.Key) error {

@@ -18,11 +18,13 @@ type Memory struct {
 	records map[idem.Key]*idem.Record // guarded by mu
 	closed  bool                      // guarded by mu
 	severed bool                      // guarded by mu
+	told    []func(id [16]byte)       // guarded by mu
 }
 
 var (
 	_ idem.Store     = (*Memory)(nil)
 	_ idem.Inspector = (*Memory)(nil)
+	_ idem.Notifier  = (*Memory)(nil)
 )
 
 // NewMemory is an empty reference store.
@@ -39,6 +41,21 @@ func (m *Memory) Sever() (mend func()) {
 	}
 	set(true)
 	return func() { set(false) }
+}
+
+// OnChange implements idem.Notifier; every f that was given is told of every
+// change, so that several engines on one Memory are like several processes.
+func (m *Memory) OnChange(f func(id [16]byte)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.told = append(m.told, f)
+}
+
+// tell is called with mu held.
+func (m *Memory) tell(k idem.Key) {
+	for _, f := range m.told {
+		f(k.ID())
+	}
 }
 
 func (m *Memory) now() int64 { return time.Since(m.start).Milliseconds() + 1 }
@@ -75,6 +92,7 @@ func (m *Memory) Acquire(_ context.Context, c idem.Claim) (idem.Outcome, error) 
 	next, out := m.at(c.Key).Acquire(m.bug.claim(c, m.at(c.Key)), m.now())
 	if next != nil {
 		m.records[next.Key] = next // not c.Key, whose bytes are the caller's
+		m.tell(next.Key)
 	}
 	return out, nil
 }
@@ -116,6 +134,7 @@ func (m *Memory) apply(e idem.Event, l idem.Lease, r *idem.Response) error {
 	next, err := current.Apply(e, m.bug.lease(l, e, current), r, m.now())
 	if next != nil {
 		m.records[l.Key] = m.bug.record(next, e)
+		m.tell(l.Key)
 	}
 	return err
 }
@@ -156,6 +175,7 @@ func (m *Memory) Purge(_ context.Context, k idem.Key) error {
 	defer m.mu.Unlock()
 	if err == nil {
 		delete(m.records, k)
+		m.tell(k)
 	}
 	return err
 }

@@ -1,0 +1,307 @@
+package idem_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/idem/storetest"
+)
+
+// waited is what a waiter got.
+type waited struct {
+	out     idem.Outcome
+	attempt *idem.Attempt
+	err     error
+}
+
+// wait begins as a request does and waits for up to d.
+func wait(e *idem.Engine, name string, p *idem.Policy, d time.Duration) (w waited) {
+	key, err := idem.ParseKey(name)
+	if err != nil {
+		return waited{err: err}
+	}
+	q := idem.Request{Key: key, Policy: p}
+	w.out, w.attempt, w.err = e.Begin(context.Background(), q)
+	if w.err == nil && w.out.Kind == idem.VerdictInProgress {
+		ctx, cancel := context.WithTimeout(context.Background(), d)
+		defer cancel()
+		w.out, w.attempt, w.err = e.Wait(ctx, q, w.out)
+	}
+	return w
+}
+
+// waiting starts n waiters and returns once all of them wait.
+func (r *rig) waiting(e *idem.Engine, n int, d time.Duration) <-chan waited {
+	got := make(chan waited, n)
+	for range n {
+		go func() { got <- wait(e, "k", &r.policy, d) }()
+	}
+	synctest.Wait()
+	return got
+}
+
+// another engine on the same store stands for another process.
+func (r *rig) another() *idem.Engine {
+	e := idem.NewEngine(idem.Config{Store: r.store})
+	r.Cleanup(func() { e.Close(context.Background()) })
+	return e
+}
+
+func TestWaitersGetTheResponse(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(r *rig) {
+		a := r.mustBegin("k")
+		there := r.another()
+		here, elsewhere := r.waiting(r.engine, 50, time.Hour), r.waiting(there, 50, time.Hour)
+		time.Sleep(5 * time.Minute) // many renewals
+		synctest.Wait()
+		if len(here)+len(elsewhere) != 0 {
+			t.Fatalf("%d waiters were answered too soon", len(here)+len(elsewhere))
+		}
+		a.Finish(idem.Answered, ok())
+		before := time.Now()
+		for range 50 {
+			for _, w := range []waited{<-here, <-elsewhere} {
+				if w.err != nil || w.out.Kind != idem.VerdictCompleted || string(w.out.Response.Body) != "ok" {
+					t.Fatalf("a waiter got %v, %v", w.out.Kind, w.err)
+				}
+			}
+		}
+		if d := time.Since(before); d != 0 {
+			t.Errorf("they were told %v later", d)
+		}
+	})
+}
+
+// The first attempt fails: one waiter takes over, the others get its response.
+func TestOneWaiterTakesOver(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(r *rig) {
+		a := r.mustBegin("k")
+		there := r.another()
+		got := make(chan waited, 200)
+		for i := range 200 {
+			go func() { got <- wait([]*idem.Engine{r.engine, there}[i%2], "k", &r.policy, time.Hour) }()
+		}
+		synctest.Wait()
+		for round := range 3 { // the first two who take over fail, too
+			a.Finish(idem.NothingSent, nil)
+			synctest.Wait()
+			if len(got) != 1 {
+				t.Fatalf("round %d: %d waiters were answered, want one", round, len(got))
+			}
+			w := <-got
+			if w.err != nil || w.attempt == nil || w.attempt.Number() != uint32(round+2) {
+				t.Fatalf("round %d: %v, %v, %v", round, w.out.Kind, w.attempt, w.err)
+			}
+			a = w.attempt
+		}
+		a.Finish(idem.Answered, ok())
+		for range 200 - 3 {
+			if w := <-got; w.err != nil || w.out.Kind != idem.VerdictCompleted {
+				t.Fatalf("a waiter got %v, %v", w.out.Kind, w.err)
+			}
+		}
+	})
+}
+
+// A process dies: nothing is pushed, the lease lapses.
+func TestWaitersOfADeadProcess(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []idem.Ambiguity{idem.AmbiguousRelease, idem.AmbiguousHold} {
+		bubble(t, func(r *rig) {
+			r.policy.OnAmbiguous = policy
+			key, _ := idem.ParseKey("k")
+			if _, err := r.store.Acquire(context.Background(), idem.Claim{
+				Key: key, Owner: idem.NewOwner(), TTL: r.policy.TTL, Retention: time.Hour,
+				HoldOnLapse: policy == idem.AmbiguousHold,
+			}); err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			got := r.waiting(r.engine, 10, time.Hour)
+			w := <-got
+			if d := time.Since(begun); d < r.policy.TTL || d > r.policy.TTL+time.Second {
+				t.Errorf("%v: answered after %v, the lease is of %v", policy, d, r.policy.TTL)
+			}
+			if policy == idem.AmbiguousHold {
+				for i := range 10 {
+					if w.out.Kind != idem.VerdictUnknown {
+						t.Errorf("waiter %d of a held key got %v", i, w.out.Kind)
+					}
+					if i < 9 {
+						w = <-got
+					}
+				}
+				return
+			}
+			if w.attempt == nil {
+				t.Fatalf("the waiter got %v, %v", w.out.Kind, w.err)
+			}
+			w.attempt.Finish(idem.Answered, ok())
+			for range 9 {
+				if w := <-got; w.out.Kind != idem.VerdictCompleted {
+					t.Errorf("a waiter got %v", w.out.Kind)
+				}
+			}
+		})
+	}
+}
+
+// Who runs out of patience leaves the others as they were, the leader included.
+func TestImpatientWaiters(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(r *rig) {
+		a := r.mustBegin("k")
+		leader := r.waiting(r.engine, 1, time.Second)
+		followers := r.waiting(r.engine, 20, 2*time.Second)
+		patient := r.waiting(r.engine, 20, time.Hour)
+		begun := time.Now()
+		for range 21 {
+			var w waited
+			select {
+			case w = <-leader:
+			case w = <-followers:
+			}
+			if w.err != nil || w.attempt != nil || w.out.Kind != idem.VerdictInProgress {
+				t.Fatalf("an impatient waiter got %v, %v", w.out.Kind, w.err)
+			}
+		}
+		if d := time.Since(begun); d != 2*time.Second {
+			t.Errorf("they waited %v", d)
+		}
+		a.Finish(idem.Answered, ok())
+		for range 20 {
+			if w := <-patient; w.out.Kind != idem.VerdictCompleted {
+				t.Fatalf("a patient waiter got %v, %v", w.out.Kind, w.err)
+			}
+		}
+	})
+}
+
+// asked counts acquires.
+type asked struct {
+	*storetest.Memory
+	acquires atomic.Int64
+}
+
+func (s *asked) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
+	s.acquires.Add(1)
+	return s.Memory.Acquire(ctx, c)
+}
+
+// Ten thousand waiters cost the store as much as one, and one more is refused.
+func TestWaitersAreBoundedAndCheap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const many = 10_000
+		store := &asked{Memory: storetest.NewMemory()}
+		var now atomic.Int64
+		e := idem.NewEngine(idem.Config{Store: store, Trace: idem.Trace{Waiting: func(d int) { now.Add(int64(d)) }}})
+		defer e.Close(context.Background())
+		r := &rig{T: t, store: store.Memory, engine: e, counts: &counts{}, policy: idem.DefaultPolicy()}
+		a := r.mustBegin("k")
+		got := r.waiting(e, many, time.Hour)
+		if now.Load() != many {
+			t.Errorf("%d wait", now.Load())
+		}
+		if w := wait(e, "k", &r.policy, time.Hour); w.out.Kind != idem.VerdictInProgress {
+			t.Errorf("one too many got %v", w.out.Kind)
+		}
+		before := store.acquires.Load()
+		a.Finish(idem.Answered, ok())
+		for range many {
+			if w := <-got; w.out.Kind != idem.VerdictCompleted {
+				t.Fatalf("a waiter got %v", w.out.Kind)
+			}
+		}
+		if n := store.acquires.Load() - before; n > 2 {
+			t.Errorf("the store was asked %d times", n)
+		}
+		synctest.Wait()
+		if now.Load() != 0 {
+			t.Errorf("%d still wait", now.Load())
+		}
+	})
+}
+
+func TestWaitersWhenTheStoreFails(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(r *rig) {
+		a := r.mustBegin("k")
+		got := r.waiting(r.engine, 5, time.Hour)
+		mend := r.store.Sever()
+		time.Sleep(time.Minute) // the lease lapses, as far as anybody here knows
+		for range 5 {
+			if w := <-got; !errors.Is(w.err, idem.ErrUnavailable) || w.attempt != nil {
+				t.Errorf("a waiter got %v, %v", w.out.Kind, w.err)
+			}
+		}
+		mend()
+		a.Finish(idem.NothingSent, nil)
+	})
+}
+
+func TestStopWaiting(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(r *rig) {
+		a := r.mustBegin("k")
+		got := r.waiting(r.engine, 5, time.Hour)
+		r.engine.StopWaiting()
+		r.engine.StopWaiting()
+		for range 5 {
+			if w := <-got; w.err != nil || w.out.Kind != idem.VerdictInProgress {
+				t.Errorf("a waiter got %v, %v", w.out.Kind, w.err)
+			}
+		}
+		if w := wait(r.engine, "k", &r.policy, time.Hour); w.out.Kind != idem.VerdictInProgress {
+			t.Errorf("a late one got %v", w.out.Kind)
+		}
+		a.Finish(idem.NothingSent, nil)
+	})
+}
+
+// Requests come, wait for a while, and fail or succeed at random: nobody is
+// forgotten, and no two run at a time.
+func TestWaitersAtRandom(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(r *rig) {
+		engines := []*idem.Engine{r.engine, r.another(), r.another()}
+		var running, executed atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 600 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i%7) * time.Second)
+				name := fmt.Sprint(i % 3)
+				w := wait(engines[i%len(engines)], name, &r.policy, time.Duration(1+i%50)*time.Second)
+				if w.attempt == nil {
+					return
+				}
+				if i%3 == 0 && running.Add(1) != 1 {
+					t.Error("two attempts at one key")
+				}
+				time.Sleep(time.Duration(i%5) * 7 * time.Second)
+				if i%3 == 0 {
+					running.Add(-1)
+				}
+				if i%11 == 0 {
+					executed.Add(1)
+					w.attempt.Finish(idem.Answered, ok())
+				} else {
+					w.attempt.Finish(idem.NothingSent, nil)
+				}
+			})
+		}
+		wg.Wait()
+		if executed.Load() > 3 {
+			t.Errorf("3 keys, %d executions", executed.Load())
+		}
+	})
+}

@@ -1,0 +1,51 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dunglas/httpsfv"
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// headerPolicy is how a backend overrules, for one response, what its route says
+// of keeping: an RFC 9651 dictionary of no-store and retention (seconds). It is
+// for this proxy, and ends here.
+const headerPolicy = "Idempotency-Policy"
+
+const maxRetention = 8760 * time.Hour
+
+var errPolicy = errors.New("the backend's Idempotency-Policy was ignored")
+
+// overrule applies the backend's wishes to the attempt. An error says what was
+// ignored; the response is the same either way.
+func overrule(attempt *idem.Attempt, h *fasthttp.ResponseHeader) error {
+	value := h.Peek(headerPolicy)
+	if len(value) == 0 {
+		return nil
+	}
+	wishes, err := httpsfv.UnmarshalDictionary([]string{string(value)})
+	if err != nil {
+		return fmt.Errorf("%w: it is no RFC 9651 dictionary: %w", errPolicy, err)
+	}
+	if m, ok := wishes.Get("no-store"); ok {
+		item, isItem := m.(httpsfv.Item)
+		if !isItem || item.Value != true {
+			return fmt.Errorf("%w: no-store takes no value", errPolicy)
+		}
+		attempt.DoNotStore()
+	}
+	if m, ok := wishes.Get("retention"); ok {
+		item, _ := m.(httpsfv.Item)
+		seconds, isInt := item.Value.(int64)
+		retention := time.Duration(seconds) * time.Second
+		if !isInt || seconds < 1 || seconds > int64(maxRetention/time.Second) {
+			return fmt.Errorf("%w: retention must be 1 to %.0f seconds", errPolicy, maxRetention.Seconds())
+		}
+		attempt.Retain(retention)
+	}
+	return nil
+}
