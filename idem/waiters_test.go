@@ -229,6 +229,56 @@ func TestWaitersAreBoundedAndCheap(t *testing.T) {
 		if now.Load() != 0 {
 			t.Errorf("%d still wait", now.Load())
 		}
+		// All of them can come again.
+		if err := store.Purge(context.Background(), a.Key()); err != nil {
+			t.Fatal(err)
+		}
+		a = r.mustBegin("k")
+		got = r.waiting(e, many, time.Hour)
+		if now.Load() != many {
+			t.Errorf("the second time, %d wait", now.Load())
+		}
+		a.Finish(idem.Answered, ok())
+		for range many {
+			<-got
+		}
+	})
+}
+
+// The key ends between the refusal and the wait: that is not missed.
+func TestWaitAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(r *rig) {
+		a := r.mustBegin("k")
+		out, _, _ := r.begin("k")
+		a.Finish(idem.Answered, ok())
+		begun := time.Now()
+		out, attempt, err := r.engine.Wait(context.Background(), idem.Request{Key: a.Key(), Policy: &r.policy}, out)
+		if err != nil || attempt != nil || out.Kind != idem.VerdictCompleted || time.Since(begun) != 0 {
+			t.Errorf("got %v, %v after %v", out.Kind, err, time.Since(begun))
+		}
+	})
+}
+
+// A store that tells nobody is enough for the waiters of one process.
+func TestWaitersOfOneProcess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := idem.NewEngine(idem.Config{Store: struct{ idem.Store }{storetest.NewMemory()}})
+		defer e.Close(context.Background())
+		r := &rig{T: t, engine: e, counts: &counts{}, policy: idem.DefaultPolicy()}
+		a := r.mustBegin("k")
+		got := r.waiting(e, 3, time.Hour)
+		begun := time.Now()
+		a.Finish(idem.Answered, ok())
+		for range 3 {
+			if w := <-got; w.out.Kind != idem.VerdictCompleted {
+				t.Errorf("a waiter got %v", w.out.Kind)
+			}
+		}
+		if d := time.Since(begun); d != 0 {
+			t.Errorf("after %v", d)
+		}
 	})
 }
 
