@@ -34,7 +34,7 @@ func laws() map[string]room {
 		"rstore":            {ours: []string{"idem"}, outside: []string{"github.com/redis/rueidis", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
 		"rstore/redistest":  {outside: []string{"github.com/redis/rueidis"}},
 		"estore":            {ours: []string{"idem"}, outside: []string{"github.com/cockroachdb/pebble/v2", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
-		"proxy":             {ours: []string{"idem"}, outside: []string{"github.com/valyala/fasthttp", "github.com/valyala/bytebufferpool", "github.com/dunglas/httpsfv"}, never: []string{"net/http"}},
+		"proxy":             {ours: []string{"idem"}, outside: []string{"github.com/valyala/fasthttp", "github.com/valyala/bytebufferpool", "github.com/dunglas/httpsfv", "github.com/gowebpki/jcs"}, never: []string{"net/http"}},
 		"proxy/backendtest": {},
 		"admin":             {},
 		"metrics":           {outside: []string{"github.com/prometheus/client_golang"}},

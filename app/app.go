@@ -61,8 +61,12 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	m.Build.WithLabelValues(Version(), goVersion()).Set(1)
 	o := newObserver(m, log)
 	a.engine = idem.NewEngine(idem.Config{Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters})
-	a.proxy, err = proxy.New(proxyConfig(&c, a.engine, o))
+	pc, err := proxyConfig(&c)
 	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	pc.Engine, pc.Trace = a.engine, o.proxyTrace()
+	if a.proxy, err = proxy.New(pc); err != nil {
 		return nil, fmt.Errorf("the proxy: %w", err)
 	}
 	a.admin = admin.New(admin.Config{
@@ -73,35 +77,6 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		},
 	})
 	return a, nil
-}
-
-func proxyConfig(c *config.Config, engine *idem.Engine, o *observer) proxy.Config {
-	out := proxy.Config{
-		Rules: rulesOf(&c.Rules), Engine: engine,
-		Backend: c.Backend, BackendTimeout: c.BackendTimeout, ConnectTimeout: c.ConnectTimeout, MaxConns: c.MaxConns,
-		MaxHeader: int(c.MaxHeader), TrustForwarded: c.TrustForwarded, Trace: o.proxyTrace(),
-	}
-	for i := range c.Routes {
-		r := &c.Routes[i]
-		out.Routes = append(out.Routes, proxy.Route{
-			Name: r.Name, Match: proxy.Match{Host: r.Host, Path: r.Path, Methods: r.Methods}, Rules: rulesOf(&r.Rules),
-		})
-	}
-	return out
-}
-
-func rulesOf(r *config.Rules) proxy.Rules {
-	statuses, _ := idem.ParseStatuses(r.ReleaseStatuses, r.AmbiguousStatuses) // validated
-	keys, _ := idem.ParseKeyFormat(r.KeyFormat, r.KeyMinLength)               // validated
-	return proxy.Rules{
-		Policy: idem.Policy{
-			TTL: r.LockTTL, Heartbeat: r.Heartbeat, Retention: r.Retention, OnAmbiguous: r.OnAmbiguous, Statuses: statuses,
-		},
-		MaxRequestBody: int(r.MaxRequestBody), MaxResponseBody: int(r.MaxResponseBody),
-		Keys: keys, FailOpen: r.FailOpen, FailStatus: r.FailStatus,
-		Wait: bool(r.InProgress), MaxWait: r.MaxWait,
-		RequireKey: r.RequireKey, BindHeaders: r.Bind, ScopeHeader: r.ScopeHeader, NotReplayed: r.NotReplayed,
-	}
 }
 
 func (a *App) listen() (err error) {

@@ -115,6 +115,9 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if _, err := proxyConfig(cfg); err != nil {
+			return err
+		}
 		return cfg.Print(c.OutOrStdout(), c.Flags(), origin)
 	}
 	return c

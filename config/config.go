@@ -58,6 +58,9 @@ type Config struct {
 	LogFormat string
 	// Demo starts the demo backend on Backend's address.
 	Demo bool
+
+	// Origin is where the settings came from; Load sets it.
+	Origin Origin
 }
 
 // Default is the configuration of a proxy that was told nothing.
@@ -71,7 +74,7 @@ func Default() Config {
 			MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20,
 			Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
 			MaxWait: 30 * time.Second, ReleaseStatuses: released, AmbiguousStatuses: ambiguous,
-			KeyFormat: "any", KeyMinLength: 1, FailStatus: 500,
+			KeyFormat: "any", KeyMinLength: 1, FailStatus: 500, Fingerprint: []string{"method", "target", "body"},
 		},
 		ConnectTimeout: 5 * time.Second, MaxConns: 4096,
 		MaxHeader: 16 << 10,

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -36,6 +37,7 @@ func Load(c *Config, flags *pflag.FlagSet, file string, environ []string) (Origi
 		return origin, errors.Join(errs...)
 	}
 	c.derive(origin)
+	c.Origin = origin
 	// Routes last: what they do not set they have from the settings at large.
 	if errs := c.loadRoutes(nodes, file); len(errs) > 0 {
 		return origin, errors.Join(errs...)
@@ -66,6 +68,20 @@ func (c *Config) loadRoutes(nodes []ast.Node, file string) (errs []error) {
 		c.Routes = append(c.Routes, r)
 	}
 	return errs
+}
+
+// At says of a setting where it was set, in the words of Load's own errors: for
+// what only those find out who use it. route is nil for the settings at large.
+func (c *Config) At(route *Route, setting string, err error) error {
+	origin, name := c.Origin, strings.ReplaceAll(setting, "-", "_")
+	if route != nil {
+		origin = route.origin
+	}
+	place := cmp.Or(origin[setting], origin["route"], "--"+setting)
+	if !strings.Contains(place, ":") { // the name is in the place
+		return fmt.Errorf("%s: %w", place, err)
+	}
+	return fmt.Errorf("%s: %s: %w", place, name, err)
 }
 
 // derive fits what was not set to what was: a shorter lease wants a faster

@@ -27,6 +27,9 @@ type Rules struct {
 	// idem.ParseKeyFormat.
 	KeyFormat    string
 	KeyMinLength int
+	// Fingerprint is what must not change between two uses of a key: see
+	// proxy.ParseFingerprint.
+	Fingerprint []string
 	// FailOpen forwards unprotected what the store cannot answer for.
 	FailOpen bool
 	// FailStatus is the status of the refusal otherwise.
@@ -79,6 +82,9 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.StringVar(&r.KeyFormat, "key-format", r.KeyFormat,
 		"which keys are taken: any, uuid, ulid, or a regular expression for the whole key")
 	f.IntVar(&r.KeyMinLength, "key-min-length", r.KeyMinLength, "least length of a key, from 1 to 255")
+	f.StringSliceVar(&r.Fingerprint, "fingerprint", r.Fingerprint,
+		"what must not change between two uses of a key: method, target (or path, without the query), body (or json: "+
+			"in canonical form, RFC 8785; multipart: without its boundary), header:NAME")
 	f.BoolVar(&r.FailOpen, "fail-open", r.FailOpen,
 		"forward requests without protection when the store cannot answer: they may execute twice")
 	f.IntVar(&r.FailStatus, "fail-status", r.FailStatus,

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/idemproxy/idemproxy/idem"
 )
 
 // Validate checks a configuration that was made in code.
@@ -81,12 +79,6 @@ func (r *Rules) validate(check check) {
 	check(r.Heartbeat >= time.Millisecond && r.Heartbeat <= r.LockTTL/2, "heartbeat", r.Heartbeat,
 		fmt.Sprintf("from 1ms to half of lock-ttl (%v), so that a renewal can fail once", r.LockTTL/2))
 	check(between(r.Retention, time.Second, 8760*time.Hour), "retention", r.Retention, "from 1s to 8760h")
-	_, err := idem.ParseStatuses(r.ReleaseStatuses, r.AmbiguousStatuses)
-	check(err == nil, "release-statuses", fmt.Sprintf("%v with ambiguous-statuses %v", r.ReleaseStatuses, r.AmbiguousStatuses),
-		fmt.Sprintf("statuses such as 503 or 5xx (%v)", err))
-	_, err = idem.ParseKeyFormat(r.KeyFormat, r.KeyMinLength)
-	check(err == nil, "key-format", fmt.Sprintf("%q with key-min-length %d", r.KeyFormat, r.KeyMinLength),
-		fmt.Sprintf("any, uuid, ulid or a regular expression, and a length from 1 to 255 (%v)", err))
 	check(r.FailStatus == 500 || r.FailStatus == 503, "fail-status", r.FailStatus, "500 or 503")
 	check(between(r.MaxWait, 0, time.Hour), "max-wait", r.MaxWait, "from 0 (none) to 1h")
 	check(r.InProgress == Reject || r.MaxWait > 0, "in-progress", r.InProgress.String(), "a max-wait above 0 with wait")

@@ -24,7 +24,7 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	}
 	request := idem.Request{
 		Key: id.key, Binding: id.binding, Policy: &id.rules.Policy,
-		Fingerprint: fingerprint(ctx.Method(), ctx.Request.Header.RequestURI(), body.B),
+		Fingerprint: id.rules.Fingerprint.of(&ctx.Request, body.B),
 	}
 	out, attempt, err := s.engine.Begin(context.Background(), request)
 	if err == nil && out.Kind == idem.VerdictInProgress && id.wait > 0 {

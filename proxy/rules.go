@@ -22,6 +22,9 @@ type Rules struct {
 	RequireKey bool
 	// Keys says which keys are taken; nil takes all that are well-formed.
 	Keys *idem.KeyFormat
+	// Fingerprint is what must not change between two uses of a key; nil for
+	// method, target and body.
+	Fingerprint *Fingerprint
 	// FailOpen forwards a keyed request unprotected when the store cannot
 	// answer: it may then execute twice. Otherwise it is refused.
 	FailOpen bool
