@@ -26,6 +26,8 @@ type Config struct {
 	Metrics http.Handler
 	// Checks must all hold for /readyz to say 200.
 	Checks []Check
+	// Keys is the operator's side of the store.
+	Keys *Keys
 	// CheckTimeout bounds them together. Default 3 s.
 	CheckTimeout time.Duration
 }
@@ -52,6 +54,9 @@ func New(c Config) *Server {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	if c.Keys != nil {
+		c.Keys.register(mux)
+	}
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	return s
 }

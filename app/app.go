@@ -33,6 +33,7 @@ type App struct {
 	engine *idem.Engine
 	proxy  *proxy.Server
 	admin  *admin.Server
+	tokens verifiers
 
 	listener, adminListener, demoListener net.Listener
 }
@@ -42,7 +43,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	a := &App{config: c, log: log}
+	a := &App{config: c, log: log, tokens: verifiers{}}
 	defer func() {
 		if err != nil {
 			a.closeAll()
@@ -61,7 +62,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	m.Build.WithLabelValues(Version(), goVersion()).Set(1)
 	o := newObserver(m, log)
 	a.engine = idem.NewEngine(idem.Config{Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters})
-	pc, err := proxyConfig(&c)
+	pc, err := proxyConfig(&c, a.tokens)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
@@ -70,6 +71,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		return nil, fmt.Errorf("the proxy: %w", err)
 	}
 	a.admin = admin.New(admin.Config{
+		Keys:    keysOf(a.store, c.Retention, o),
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Checks: []admin.Check{
 			{Name: "store", Ask: a.store.Ping},
@@ -150,6 +152,15 @@ func backendCheck(origin string) func(context.Context) error {
 		}
 		return conn.Close()
 	}
+}
+
+// keysOf is what the operator can do to the store's keys.
+func keysOf(store idem.Store, retention time.Duration, o *observer) *admin.Keys {
+	inspector, ok := store.(idem.Inspector)
+	if !ok {
+		return nil
+	}
+	return &admin.Keys{Store: inspector, Retention: retention, Audit: o.audit}
 }
 
 // URL is where clients reach the proxy.
@@ -234,6 +245,7 @@ func (a *App) closeAll() {
 			_ = ln.Close()
 		}
 	}
+	a.tokens.close()
 	if a.admin != nil {
 		_ = a.admin.Close()
 	}

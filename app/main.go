@@ -32,7 +32,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := serveCommand("idemproxy", &cfg, stderr)
 	serve := serveCommand("serve", &cfg, stderr)
 	serve.Short = "Run the proxy (what idemproxy does without a command)"
-	root.AddCommand(serve, configCommand(&cfg), versionCommand())
+	root.AddCommand(serve, configCommand(&cfg), inspectCommand(), resolveCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -115,7 +115,9 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if _, err := proxyConfig(cfg); err != nil {
+		tokens := verifiers{}
+		defer tokens.close()
+		if _, err := proxyConfig(cfg, tokens); err != nil {
 			return err
 		}
 		return cfg.Print(c.OutOrStdout(), c.Flags(), origin)

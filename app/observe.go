@@ -126,7 +126,34 @@ func (o *observer) key(e *zerolog.Event, k idem.Key) *zerolog.Event {
 	return e
 }
 
-func (o *observer) proxyTrace() proxy.Trace { return proxy.Trace{Done: o.request, Cut: o.cut} }
+func (o *observer) proxyTrace() proxy.Trace {
+	return proxy.Trace{Done: o.request, Cut: o.cut, Resolved: o.resolved}
+}
+
+// resolved logs what the backend's resolver said of a key that was unknown.
+func (o *observer) resolved(k idem.Key, executed bool) {
+	outcome, means := "released", "the resolver says that it was not executed; the key is free"
+	if executed {
+		outcome, means = "completed", "the resolver says that it was executed; retries get its response"
+	}
+	o.metrics.Resolved.WithLabelValues(outcome).Inc()
+	o.event(zerolog.InfoLevel, "key_resolved", k).Str("as", outcome).Msg(means)
+}
+
+// audit logs what an operator did.
+func (o *observer) audit(remote, action string, k idem.Key, err error) {
+	e := o.event(zerolog.WarnLevel, "operator", k).Str("action", action).Str("remote", remote)
+	if err != nil {
+		e.Err(err).Msg("an operator tried to resolve a key")
+		return
+	}
+	as := "completed"
+	if action == "retry" {
+		as = "released"
+	}
+	o.metrics.Resolved.WithLabelValues(as).Inc()
+	e.Msg("an operator resolved a key")
+}
 
 // cut logs a response that broke off after its request's line was written.
 func (o *observer) cut(k idem.Key, err error) {

@@ -1,15 +1,40 @@
 package app
 
 import (
+	"errors"
+	"slices"
+	"strings"
+
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/token"
 )
+
+// verifiers are the token verifiers that the routes share, by what they trust.
+type verifiers map[token.Config]*token.Verifier
+
+func (v verifiers) get(c token.Config) (*token.Verifier, error) {
+	if known, ok := v[c]; ok {
+		return known, nil
+	}
+	made, err := token.New(c)
+	if err == nil {
+		v[c] = made
+	}
+	return made, err //nolint:wrapcheck // it says all
+}
+
+func (v verifiers) close() {
+	for _, one := range v {
+		one.Close()
+	}
+}
 
 // proxyConfig is the configuration in the proxy's own terms; the engine and the
 // trace are still to be set. Its errors say where a setting was set.
-func proxyConfig(c *config.Config) (proxy.Config, error) {
-	rules, err := rulesOf(c, nil, &c.Rules)
+func proxyConfig(c *config.Config, tokens verifiers) (proxy.Config, error) {
+	rules, err := rulesOf(c, nil, &c.Rules, tokens)
 	if err != nil {
 		return proxy.Config{}, err
 	}
@@ -19,7 +44,7 @@ func proxyConfig(c *config.Config) (proxy.Config, error) {
 	}
 	for i := range c.Routes {
 		r := &c.Routes[i]
-		rules, err := rulesOf(c, r, &r.Rules)
+		rules, err := rulesOf(c, r, &r.Rules, tokens)
 		if err != nil {
 			return proxy.Config{}, err
 		}
@@ -33,7 +58,7 @@ func proxyConfig(c *config.Config) (proxy.Config, error) {
 	return out, nil
 }
 
-func rulesOf(c *config.Config, route *config.Route, r *config.Rules) (proxy.Rules, error) {
+func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens verifiers) (proxy.Rules, error) {
 	statuses, err := idem.ParseStatuses(r.ReleaseStatuses, r.AmbiguousStatuses)
 	if err != nil {
 		return proxy.Rules{}, c.At(route, "release-statuses", err)
@@ -46,13 +71,32 @@ func rulesOf(c *config.Config, route *config.Route, r *config.Rules) (proxy.Rule
 	if err != nil {
 		return proxy.Rules{}, c.At(route, "fingerprint", err)
 	}
+	var resolver proxy.Resolver
+	if r.Resolver != "" {
+		if resolver, err = proxy.NewHTTPResolver(r.Resolver, r.ResolverTimeout, int(r.MaxResponseBody)); err != nil {
+			return proxy.Rules{}, c.At(route, "resolver", err)
+		}
+	}
+	scope, err := proxy.ParseScope(r.Scope)
+	if err != nil {
+		return proxy.Rules{}, c.At(route, "scope", err)
+	}
+	var verifier proxy.TokenVerifier
+	if slices.ContainsFunc(r.Scope, func(s string) bool { return strings.HasPrefix(s, "claim:") }) {
+		if r.JWKS == "" {
+			return proxy.Rules{}, c.At(route, "scope", errors.New("claim:NAME needs jwks, the keys that verify tokens"))
+		}
+		if verifier, err = tokens.get(token.Config{JWKS: r.JWKS, Issuer: r.JWTIssuer, Audience: r.JWTAudience}); err != nil {
+			return proxy.Rules{}, c.At(route, "jwks", err)
+		}
+	}
 	return proxy.Rules{
 		Policy: idem.Policy{
 			TTL: r.LockTTL, Heartbeat: r.Heartbeat, Retention: r.Retention, OnAmbiguous: r.OnAmbiguous, Statuses: statuses,
 		},
 		MaxRequestBody: int(r.MaxRequestBody), MaxResponseBody: int(r.MaxResponseBody),
-		Keys: keys, Fingerprint: fingerprint, FailOpen: r.FailOpen, FailStatus: r.FailStatus,
+		Keys: keys, Resolver: resolver, Fingerprint: fingerprint, FailOpen: r.FailOpen, FailStatus: r.FailStatus,
 		Wait: bool(r.InProgress), MaxWait: r.MaxWait,
-		RequireKey: r.RequireKey, BindHeaders: r.Bind, ScopeHeader: r.ScopeHeader, NotReplayed: r.NotReplayed,
+		RequireKey: r.RequireKey, BindHeaders: r.Bind, Scope: scope, Tokens: verifier, NotReplayed: r.NotReplayed,
 	}, nil
 }

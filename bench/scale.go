@@ -48,6 +48,22 @@ func redisInfo(addr, section string) (map[string]float64, error) {
 	return values, nil
 }
 
+func flush(addr string) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("emptying Redis: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "FLUSHALL SYNC\r\n"); err != nil {
+		return fmt.Errorf("emptying Redis: %w", err)
+	}
+	answer, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil || !strings.HasPrefix(answer, "+OK") {
+		return errors.Join(fmt.Errorf("emptying Redis: %q", answer), err)
+	}
+	return nil
+}
+
 func find(name string) *contender {
 	for _, c := range contenders() {
 		if c.name == name {
@@ -73,6 +89,10 @@ func (r *results) costs(ctx context.Context, s *stage) error {
 		return err
 	}
 	defer c.stop()
+	// Keys of earlier workloads must not expire while bytes are counted.
+	if err := flush(s.redis); err != nil {
+		return err
+	}
 	var total struct{ Keys int }
 	err1 := s.ask(ctx, "/total?reset=1", &total)
 	memory, err2 := redisInfo(s.redis, "memory")

@@ -110,10 +110,10 @@ func TestEverySettingInEverySpelling(t *testing.T) {
 		"listen": ":81", "backend": "http://x:1", "store": "redis://x:1/0", "admin": "", "lock-ttl": "1m0s",
 		"heartbeat": "3s", "retention": "1h0m0s", "on-ambiguous": "hold", "backend-timeout": "7s", "connect-timeout": "8s",
 		"max-conns": "9", "max-request-body": "2MiB", "max-response-body": "3MiB", "max-header": "4KiB", "require-key": "true", "bind": "[X]",
-		"scope-header": "X-A", "not-replayed": "[Y]", "trust-forwarded": "true", "namespace": "ns", "store-timeout": "1s",
+		"scope": "[host]", "jwks": "/k.json", "jwt-issuer": "i", "jwt-audience": "a", "not-replayed": "[Y]", "trust-forwarded": "true", "namespace": "ns", "store-timeout": "1s",
 		"cache-size": "5MiB", "in-progress": "wait", "max-wait": "9s", "max-waiters": "77",
 		"release-statuses": "[429,5xx]", "ambiguous-statuses": "[504]", "key-format": "uuid", "key-min-length": "36",
-		"fail-open": "true", "fingerprint": "[method,json]", "fail-status": "503", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",
+		"fail-open": "true", "resolver": "http://x/y", "resolver-timeout": "6s", "fingerprint": "[method,json]", "fail-status": "503", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",
 	}
 	d := config.Default()
 	d.Flags().VisitAll(func(f *pflag.Flag) {
@@ -157,7 +157,7 @@ func TestDefaultsAreValid(t *testing.T) {
 // What Print writes, Load reads back to the same settings.
 func TestPrintRoundTrip(t *testing.T) {
 	t.Parallel()
-	c, err := load(t, "", nil, "--store", "redis://x:1/0", "--bind", "A,B", "--lock-ttl", "7s", "--scope-header", "X")
+	c, err := load(t, "", nil, "--store", "redis://x:1/0", "--bind", "A,B", "--lock-ttl", "7s", "--scope", "host")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,10 @@ type Rules struct {
 	// Fingerprint is what must not change between two uses of a key: see
 	// proxy.ParseFingerprint.
 	Fingerprint []string
+	// Resolver is a URL that is asked what became of a key whose outcome is
+	// unknown; ResolverTimeout bounds that.
+	Resolver        string
+	ResolverTimeout time.Duration
 	// FailOpen forwards unprotected what the store cannot answer for.
 	FailOpen bool
 	// FailStatus is the status of the refusal otherwise.
@@ -42,8 +46,11 @@ type Rules struct {
 	RequireKey bool
 	// Bind names the headers that say who asks.
 	Bind []string
-	// ScopeHeader names a header whose value partitions the keys.
-	ScopeHeader string
+	// Scope is what partitions the keys: see proxy.ParseScope.
+	Scope []string
+	// JWKS is the file or URL of the keys that verify tokens for a scope of the
+	// kind claim:NAME; JWTIssuer and JWTAudience must be those of the token.
+	JWKS, JWTIssuer, JWTAudience string
 	// InProgress is what a request does while its key is in progress.
 	InProgress InProgress
 	// MaxWait bounds such waiting, by "Prefer: wait=N" too.
@@ -85,6 +92,10 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.StringSliceVar(&r.Fingerprint, "fingerprint", r.Fingerprint,
 		"what must not change between two uses of a key: method, target (or path, without the query), body (or json: "+
 			"in canonical form, RFC 8785; multipart: without its boundary), header:NAME")
+	f.StringVar(&r.Resolver, "resolver", r.Resolver,
+		"URL that is asked what became of a key whose outcome is unknown: 200 with the response, 404 if it was not executed "+
+			"and never will be; empty for none")
+	f.DurationVar(&r.ResolverTimeout, "resolver-timeout", r.ResolverTimeout, "bound of asking the resolver")
 	f.BoolVar(&r.FailOpen, "fail-open", r.FailOpen,
 		"forward requests without protection when the store cannot answer: they may execute twice")
 	f.IntVar(&r.FailStatus, "fail-status", r.FailStatus,
@@ -95,8 +106,11 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.BoolVar(&r.RequireKey, "require-key", r.RequireKey, "refuse requests without a key")
 	f.StringSliceVar(&r.Bind, "bind", r.Bind,
 		"headers that say who asks: the same key with other values is a mismatch")
-	f.StringVar(&r.ScopeHeader, "scope-header", r.ScopeHeader,
-		"header whose value partitions the keys (X-Account-Id, say); empty for none")
+	f.StringSliceVar(&r.Scope, "scope", r.Scope,
+		"what partitions the keys: header:NAME (header:X-Account-Id, say), host, claim:NAME (of a verified bearer token)")
+	f.StringVar(&r.JWKS, "jwks", r.JWKS, "file or URL of the JSON Web Key Set that verifies tokens, for scope claim:NAME")
+	f.StringVar(&r.JWTIssuer, "jwt-issuer", r.JWTIssuer, "issuer that tokens must have; empty for any")
+	f.StringVar(&r.JWTAudience, "jwt-audience", r.JWTAudience, "audience that tokens must have; empty for any")
 	f.Var(&r.InProgress, "in-progress",
 		"what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait")
 	f.DurationVar(&r.MaxWait, "max-wait", r.MaxWait,

@@ -179,6 +179,18 @@ func (a *Attempt) Confirm(ctx context.Context) error {
 	return err
 }
 
+// ErrNoOperator: the store has no operator's side.
+var ErrNoOperator = errors.New("the store cannot be inspected")
+
+// Resolve ends an unknown key, as [Inspector] has it.
+func (e *Engine) Resolve(ctx context.Context, k Key, retention time.Duration, r *Response) error {
+	i, ok := e.store.(Inspector)
+	if !ok {
+		return ErrNoOperator
+	}
+	return i.Resolve(ctx, k, retention, r) //nolint:wrapcheck // the store's errors are the contract's
+}
+
 // Ending is what became of an attempt.
 type Ending uint8
 

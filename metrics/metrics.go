@@ -44,6 +44,9 @@ type Metrics struct {
 	Cut prometheus.Counter
 	// Waiters are the requests that wait for a key in progress.
 	Waiters prometheus.Gauge
+	// Resolved counts unknown keys that a resolver or an operator ended, as
+	// completed or released.
+	Resolved *prometheus.CounterVec
 	// Deferred counts endings that the store could not take at once; Dropped
 	// those that it never took.
 	Deferred, Dropped prometheus.Counter
@@ -66,6 +69,7 @@ func New() *Metrics {
 		LeasesLost:     counter("leases_lost_total", "Leases that were found to be lost. Each may be a double execution."),
 		Releases:       counterVec("releases_total", "Keys freed without a response, by cause.", "cause"),
 		Held:           counter("held_total", "Keys left with an unknown outcome (on_ambiguous: hold)."),
+		Resolved:       counterVec("resolved_total", "Unknown keys that were resolved, by what they became.", "as"),
 		Stored:         counter("responses_stored_total", "Responses kept for replays."),
 		StoredBytes:    counter("responses_stored_bytes_total", "Their bytes."),
 		StoreSeconds:   histogramVec("store_duration_seconds", "Time that a store operation took.", "operation"),
@@ -83,7 +87,7 @@ func New() *Metrics {
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
-		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Stored, m.StoredBytes,
+		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Stored, m.StoredBytes,
 		m.StoreSeconds, m.StoreErrors, m.Cut, m.Deferred, m.Dropped, m.Build,
 	}
 }

@@ -28,16 +28,13 @@ const (
 	// headerUnprotected marks what was forwarded without a lease, since the store
 	// could not answer (fail open).
 	headerUnprotected = "Idempotency-Unprotected"
-	maxScopeBytes     = idem.MaxKeyLen
 )
 
 // Errors of identify, each a 400.
 var (
-	errKeysDiffer  = errors.New("the request has several idempotency keys, and they differ")
-	errKeyMissing  = errors.New("the request has no idempotency key, and this route requires one")
-	errKeyQuoting  = errors.New("the key starts with a quote but is not an RFC 9651 string")
-	errScopeChars  = errors.New("the scope header must hold 1 to 255 characters of printable ASCII")
-	errScopeAbsent = errors.New("the scope header is missing")
+	errKeysDiffer = errors.New("the request has several idempotency keys, and they differ")
+	errKeyMissing = errors.New("the request has no idempotency key, and this route requires one")
+	errKeyQuoting = errors.New("the key starts with a quote but is not an RFC 9651 string")
 )
 
 // identity is which operation a request asks for, who asks, and what else one
@@ -64,11 +61,12 @@ type identity struct {
 
 // seen is what identify collects on its way through the header.
 type seen struct {
-	scope  []byte
-	values [2][]byte // keys
-	more   [][]byte  // further keys
-	n      int       // how many keys
-	bound  bool
+	scopes     [maxScopes][]byte
+	scopeTwice bool
+	values     [2][]byte // keys
+	more       [][]byte  // further keys
+	n          int       // how many keys
+	bound      bool
 }
 
 // identify reads the header once. Names are compared without case, values are
@@ -79,10 +77,11 @@ func (id *identity) identify(h *fasthttp.RequestHeader) error {
 		switch {
 		case equalFold(name, headerKey), equalFold(name, headerKeyOld):
 			found.addKey(value)
-		case id.rules.ScopeHeader != "" && equalFold(name, id.rules.ScopeHeader):
-			found.scope = value
 		default:
 			id.collect(name, value)
+		}
+		if len(id.rules.Scope) > 0 {
+			found.collectScope(id.rules.Scope, name, value)
 		}
 		found.bound = found.bound || id.rules.binds(name)
 	}
@@ -104,7 +103,10 @@ func (id *identity) identify(h *fasthttp.RequestHeader) error {
 	if found.bound {
 		id.binding = id.rules.bindingOf(h)
 	}
-	return id.scoped(found.scope)
+	if len(id.rules.Scope) == 0 {
+		return nil
+	}
+	return id.scoped(h, &found)
 }
 
 func (f *seen) addKey(value []byte) {
@@ -217,25 +219,6 @@ func unquote(value []byte) (string, error) {
 		return "", errKeyQuoting
 	}
 	return text, nil
-}
-
-func (id *identity) scoped(scope []byte) error {
-	if id.rules.ScopeHeader == "" {
-		return nil
-	}
-	if scope == nil {
-		return errScopeAbsent
-	}
-	if len(scope) == 0 || len(scope) > maxScopeBytes {
-		return errScopeChars
-	}
-	for _, c := range scope {
-		if c < 0x20 || c > 0x7e {
-			return errScopeChars
-		}
-	}
-	id.key = id.key.InScope(unsafe.String(unsafe.SliceData(scope), len(scope))) //nolint:gosec // as above
-	return nil
 }
 
 func (r *Rules) binds(name []byte) bool {

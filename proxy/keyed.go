@@ -26,10 +26,7 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		Key: id.key, Binding: id.binding, Policy: &id.rules.Policy,
 		Fingerprint: id.rules.Fingerprint.of(&ctx.Request, body.B),
 	}
-	out, attempt, err := s.engine.Begin(context.Background(), request)
-	if err == nil && out.Kind == idem.VerdictInProgress && id.wait > 0 {
-		out, attempt, err = s.wait(request, out, id.wait, r)
-	}
+	out, attempt, err := s.begin(request, id, r)
 	r.Attempt = out.Attempt
 	switch {
 	case err != nil && id.rules.FailOpen && errors.Is(err, idem.ErrUnavailable):
@@ -48,6 +45,21 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		return
 	}
 	s.execute(ctx, attempt, id, r)
+}
+
+// begin acquires the key, or learns what stands: at once, after waiting for it,
+// or from the backend's resolver, as the route has it.
+func (s *Server) begin(request idem.Request, id *identity, r *Request) (idem.Outcome, *idem.Attempt, error) {
+	out, attempt, err := s.engine.Begin(context.Background(), request)
+	if err == nil && out.Kind == idem.VerdictInProgress && id.wait > 0 {
+		out, attempt, err = s.wait(request, out, id.wait, r)
+	}
+	if err == nil && out.Kind == idem.VerdictUnknown && id.rules.Resolver != nil {
+		if r.Err = s.resolve(id); r.Err == nil {
+			out, attempt, err = s.engine.Begin(context.Background(), request)
+		}
+	}
+	return out, attempt, err //nolint:wrapcheck // the engine's errors are what the caller branches on
 }
 
 // wait is for a client that would rather have the response than a 409.
@@ -114,7 +126,7 @@ func (s *Server) answerStanding(ctx *fasthttp.RequestCtx, out *idem.Outcome, id 
 	case idem.VerdictMismatch:
 		s.fail(ctx, mismatchProblem(out.Part), &id.key, r, nil)
 	case idem.VerdictUnknown:
-		s.fail(ctx, &problemUnknown, &id.key, r, nil)
+		s.fail(ctx, &problemUnknown, &id.key, r, r.Err) // of the resolver
 	default: // nothing that an acquire answers; refuse
 		s.fail(ctx, id.rules.storeProblem(), &id.key, r, nil)
 	}

@@ -444,19 +444,6 @@ func TestKeyRequired(t *testing.T) {
 	r.executions("", 0)
 }
 
-func TestScopeHeaderPartitionsKeys(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.ScopeHeader = "X-Account-Id" })
-	a, b := r.post("k", "x", "X-Account-Id: a"), r.post("k", "y", "X-Account-Id: b")
-	if a.body != "execution 1" || b.body != "execution 2" {
-		t.Errorf("two tenants got %q and %q", a.body, b.body)
-	}
-	if again := r.post("k", "x", "x-account-id: a"); again.body != a.body {
-		t.Errorf("the first tenant's replay: %q", again.body)
-	}
-	r.isProblem(r.post("k", "x"), 400, "key-invalid")
-}
-
 func TestRequestBodyLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {

@@ -29,7 +29,7 @@ type problem struct {
 // The problems: docs/problems.md describes each, and a test holds it to that.
 func problems() map[string]*problem {
 	all := []*problem{
-		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
+		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken, &problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
 		&problemNotReplayable, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemCut, &problemTimeout, &problemHeld,
@@ -55,6 +55,16 @@ var (
 	problemKeyFormat = problem{
 		Refused, 400, "key-format", "Idempotency key of another format",
 		"This route takes only keys of a certain format (key_format, key_min_length); nothing was forwarded.", "", false, false,
+	}
+	problemToken = problem{
+		Refused, 401, "token-invalid", "Token cannot be verified",
+		"Keys are kept apart by a claim of the bearer token, which must be valid for that. Send a fresh token with the same key.",
+		"", false, false,
+	}
+	problemScope = problem{
+		Refused, 400, "scope-invalid", "Scope missing or malformed",
+		"Keys are kept apart by another part of the request here (scope), which must be there once, in printable ASCII.",
+		"", false, false,
 	}
 	problemPrefer = problem{
 		Refused, 400, "prefer-invalid", "Malformed preference",
@@ -138,14 +148,16 @@ var (
 
 // keyProblem is the answer to an error of identify.
 func keyProblem(err error) *problem {
-	if errors.Is(err, errKeyMissing) {
-		return &problemKeyMissing
-	}
-	if errors.Is(err, errPrefer) {
-		return &problemPrefer
-	}
-	if errors.Is(err, idem.ErrKeyFormat) {
-		return &problemKeyFormat
+	for _, known := range []struct {
+		err error
+		is  *problem
+	}{
+		{errKeyMissing, &problemKeyMissing}, {errPrefer, &problemPrefer}, {idem.ErrKeyFormat, &problemKeyFormat},
+		{errToken, &problemToken}, {errScopeAbsent, &problemScope}, {errScopeChars, &problemScope}, {errScopeTwice, &problemScope},
+	} {
+		if errors.Is(err, known.err) {
+			return known.is
+		}
 	}
 	return &problemKeyInvalid
 }
@@ -173,6 +185,9 @@ func writeProblem(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, reason st
 	resp.Header.Set("Link", "<"+ProblemBase+p.name+`>; rel="describedby"`) // RFC 8288
 	if p.retryAfter != "" {
 		resp.Header.Set("Retry-After", p.retryAfter)
+	}
+	if p.status == fasthttp.StatusUnauthorized { // RFC 6750 section 3.1
+		resp.Header.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 	}
 	if p.closes {
 		resp.SetConnectionClose()

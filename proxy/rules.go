@@ -25,6 +25,9 @@ type Rules struct {
 	// Fingerprint is what must not change between two uses of a key; nil for
 	// method, target and body.
 	Fingerprint *Fingerprint
+	// Resolver, if set, is asked before a retry of a key with an unknown outcome
+	// is refused.
+	Resolver Resolver
 	// FailOpen forwards a keyed request unprotected when the store cannot
 	// answer: it may then execute twice. Otherwise it is refused.
 	FailOpen bool
@@ -34,8 +37,11 @@ type Rules struct {
 	// BindHeaders are the headers that say who asks (Authorization, say): the
 	// same key with other values is a mismatch.
 	BindHeaders []string
-	// ScopeHeader, if set, partitions the keys by that header's value.
-	ScopeHeader string
+	// Scope is what partitions the keys; a key in one scope is another operation
+	// than in another.
+	Scope []ScopeSource
+	// Tokens verifies bearer tokens; required by scopes of the kind claim:NAME.
+	Tokens TokenVerifier
 	// MaxWait bounds how long a request waits for a key in progress, be it by
 	// Wait or by the client's "Prefer: wait=N" (RFC 7240 section 4.3). 0: nobody
 	// waits, all get 409 at once.

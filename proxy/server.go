@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
@@ -57,11 +58,12 @@ type Config struct {
 
 // Server is the HTTP side. Make it with New.
 type Server struct {
-	config   Config
-	routes   *routes
-	engine   *idem.Engine
-	upstream *upstream
-	http     *fasthttp.Server
+	config    Config
+	routes    *routes
+	engine    *idem.Engine
+	resolving singleflight.Group
+	upstream  *upstream
+	http      *fasthttp.Server
 }
 
 // New makes a server; it starts with Serve.

@@ -79,6 +79,9 @@ type Trace struct {
 	// Done is called when a request's outcome is settled, before its answer is
 	// written.
 	Done func(*Request)
+	// Resolved is called when a Resolver ended an unknown key: with a response,
+	// or not executed, so that it is free.
+	Resolved func(key idem.Key, executed bool)
 	// Cut is called when a response that is passed on as it comes breaks off on
 	// the backend's side, after Done. Its key is zero if it had none.
 	Cut func(key idem.Key, err error)

@@ -1,0 +1,187 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/idemproxy/idemproxy/admin"
+	"github.com/idemproxy/idemproxy/config"
+)
+
+// keyCommand is what the commands on one key have in common: they ask the admin
+// listener of a running proxy.
+type keyCommand struct {
+	admin, scope string
+	asJSON       bool
+}
+
+func (k *keyCommand) flags(c *cobra.Command) {
+	c.SilenceUsage, c.SilenceErrors = true, true
+	c.Flags().StringVar(&k.admin, "admin", config.Default().Admin, "admin address of a running proxy, host:port")
+	c.Flags().StringVar(&k.scope, "scope", "", "the key's scope, if the route has one")
+	c.Flags().BoolVar(&k.asJSON, "json", false, "print JSON")
+}
+
+// ask returns what the admin listener answers, or its error.
+func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, failure{err}
+		}
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+k.admin+path, content)
+	if err != nil {
+		return nil, fmt.Errorf("--admin %s: %w", k.admin, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, failure{fmt.Errorf("asking the proxy at %s (is it running, with this --admin?): %w", k.admin, err)}
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, failure{fmt.Errorf("asking the proxy at %s: %w", k.admin, err)}
+	}
+	if resp.StatusCode == http.StatusOK {
+		return answer, nil
+	}
+	var refusal struct{ Error string }
+	if json.Unmarshal(answer, &refusal) != nil || refusal.Error == "" {
+		refusal.Error = fmt.Sprintf("%s: %s", resp.Status, bytes.TrimSpace(answer))
+	}
+	return nil, failure{errors.New(refusal.Error)}
+}
+
+func inspectCommand() *cobra.Command {
+	var k keyCommand
+	c := &cobra.Command{
+		Use: "inspect KEY", Short: "Show what stands under a key", Args: cobra.ExactArgs(1),
+		Example: "  idemproxy inspect order-42-charge",
+	}
+	k.flags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		query := url.Values{"key": {args[0]}, "scope": {k.scope}}
+		text, err := k.ask(c.Context(), http.MethodGet, "/keys?"+query.Encode(), nil)
+		if err != nil {
+			return err
+		}
+		if k.asJSON {
+			_, err = c.OutOrStdout().Write(text)
+			return err //nolint:wrapcheck // nothing to add
+		}
+		var r admin.Record
+		if err := json.Unmarshal(text, &r); err != nil {
+			return failure{fmt.Errorf("the proxy's answer: %w", err)}
+		}
+		return printRecord(c.OutOrStdout(), &r)
+	}
+	return c
+}
+
+func printRecord(w io.Writer, r *admin.Record) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "key          %s\n", r.Key)
+	if r.Scope != "" {
+		fmt.Fprintf(&b, "scope        %s\n", r.Scope)
+	}
+	fmt.Fprintf(&b, "state        %s\nattempt      %d\nfingerprint  %s...\n", r.State, r.Attempt, r.Fingerprint)
+	fmt.Fprintf(&b, "last change  %v after its first request\n", ms(r.UpdatedMS-r.CreatedMS))
+	if r.LeaseUntilMS > 0 {
+		fmt.Fprintf(&b, "lease        %v from the last renewal, owner %s...\n", ms(r.LeaseUntilMS-r.UpdatedMS), r.Owner)
+	}
+	if r.Status > 0 {
+		fmt.Fprintf(&b, "response     %d, %d bytes\n", r.Status, r.BodyBytes)
+	}
+	fmt.Fprintf(&b, "kept for     %v from the last change\n", ms(r.ExpiresMS-r.UpdatedMS))
+	_, err := io.WriteString(w, b.String())
+	return err //nolint:wrapcheck // nothing to add
+}
+
+func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+func resolveCommand() *cobra.Command {
+	var (
+		k               keyCommand
+		retry, complete bool
+		asked           admin.Resolution
+		file            string
+	)
+	c := &cobra.Command{
+		Use: "resolve KEY", Short: "End a key whose outcome is unknown", Args: cobra.ExactArgs(1),
+		Long: "Ends a key that was held because its request may or may not have been executed (on_ambiguous: hold).\n" +
+			"Look the operation up in the backend first. --retry frees the key: the next request with it executes.\n" +
+			"--complete stores a response: retries get it and nothing executes.",
+		Example: "  idemproxy resolve order-42-charge --retry\n" +
+			"  idemproxy resolve order-42-charge --complete --status 201 --header 'Content-Type=application/json' --body-file charge.json",
+	}
+	k.flags(c)
+	c.Flags().BoolVar(&retry, "retry", false, "it was not executed: free the key")
+	c.Flags().BoolVar(&complete, "complete", false, "it was executed: store its response")
+	c.Flags().IntVar(&asked.Status, "status", 200, "status of that response")
+	c.Flags().StringToStringVar(&asked.Header, "header", nil, "its header fields, name=value")
+	c.Flags().StringVar(&file, "body-file", "", "file with its body; - for standard input")
+	c.MarkFlagsOneRequired("retry", "complete")
+	c.MarkFlagsMutuallyExclusive("retry", "complete")
+	for _, name := range []string{"status", "header", "body-file"} {
+		c.MarkFlagsMutuallyExclusive("retry", name)
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		asked.Key, asked.Scope, asked.Action = args[0], k.scope, "complete"
+		if retry {
+			asked.Action, asked.Status = "retry", 0
+		}
+		var err error
+		if asked.Body, err = readBodyFile(file, c.InOrStdin()); err != nil {
+			return err
+		}
+		text, err := k.ask(c.Context(), http.MethodPost, "/keys/resolve", asked)
+		if err != nil {
+			return err
+		}
+		if k.asJSON {
+			_, err = c.OutOrStdout().Write(text)
+			return err //nolint:wrapcheck // nothing to add
+		}
+		means := "retries get the response that was given"
+		if retry {
+			means = "the next request with it executes"
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is resolved: %s\n", args[0], means)
+		return err //nolint:wrapcheck // nothing to add
+	}
+	return c
+}
+
+func readBodyFile(file string, stdin io.Reader) ([]byte, error) {
+	var body []byte
+	var err error
+	switch file {
+	case "":
+		return nil, nil
+	case "-":
+		body, err = io.ReadAll(stdin)
+	default:
+		body, err = os.ReadFile(file) //nolint:gosec // the operator names it
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--body-file: %w", err)
+	}
+	return body, nil
+}

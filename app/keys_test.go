@@ -1,0 +1,173 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// command runs the command line and returns its exit code and output.
+func command(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = app.Main(context.Background(), args, &stdout, &stderr)
+	return code, stdout.String() + stderr.String()
+}
+
+func send(t *testing.T, url, key string) (status int, body, replayed string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Idempotency-Key", key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text), resp.Header.Get("Idempotent-Replayed")
+}
+
+// An operator finds a held key, and ends it either way.
+func TestOperatorResolves(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	for name, store := range map[string]func(*config.Config){
+		"embedded": func(*config.Config) {},
+		"redis":    func(c *config.Config) { c.Store = redis.URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			backend := backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
+				if q.Number == 1 {
+					_ = c.Close()
+					return
+				}
+				backendtest.OK(c, q)
+			})
+			a, logged := run(t, zerolog.InfoLevel, backend.URL(), store, func(c *config.Config) { c.OnAmbiguous = idem.AmbiguousHold })
+			admin := strings.TrimPrefix(a.AdminURL(), "http://")
+			for _, key := range []string{"done", "not-done"} {
+				if status, _, _ := send(t, a.URL(), key); status != 502 {
+					t.Errorf("the first request with %s got %d", key, status)
+				}
+				if status, _, _ := send(t, a.URL(), key); status != 409 {
+					t.Errorf("the second got %d", status)
+				}
+				if code, out := command(t, "inspect", key, "--admin", admin); code != 0 || !strings.Contains(out, "unknown") {
+					t.Errorf("inspect: %d %s", code, out)
+				}
+			}
+			file := filepath.Join(t.TempDir(), "body")
+			if err := os.WriteFile(file, []byte("by hand"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if code, out := command(t, "resolve", "done", "--admin", admin, "--complete", "--status", "201",
+				"--header", "X-A=1", "--body-file", file); code != 0 {
+				t.Errorf("resolve --complete: %d %s", code, out)
+			}
+			if code, out := command(t, "resolve", "not-done", "--admin", admin, "--retry", "--json"); code != 0 || !strings.Contains(out, `"retry"`) {
+				t.Errorf("resolve --retry: %d %s", code, out)
+			}
+			if status, body, replayed := send(t, a.URL(), "done"); status != 201 || body != "by hand" || replayed != "true" {
+				t.Errorf("the completed key gave %d %q %q", status, body, replayed)
+			}
+			if status, body, replayed := send(t, a.URL(), "not-done"); status != 200 || body != "execution 2" || replayed != "" {
+				t.Errorf("the freed key gave %d %q %q", status, body, replayed)
+			}
+			if n := backend.Executions("done"); n != 1 {
+				t.Errorf("%d executions of what was completed by hand", n)
+			}
+			if code, out := command(t, "inspect", "done", "--admin", admin, "--json"); code != 0 || !strings.Contains(out, `"state":"completed"`) {
+				t.Errorf("inspect: %d %s", code, out)
+			}
+			for key, why := range map[string]string{"done": "not unknown", "never-seen": "not unknown"} {
+				if code, out := command(t, "resolve", key, "--admin", admin, "--retry"); code != 1 || !strings.Contains(out, why) {
+					t.Errorf("resolve %s: %d %s", key, code, out)
+				}
+			}
+			if code, out := command(t, "inspect", "never-seen", "--admin", admin); code != 1 || !strings.Contains(out, "no record") {
+				t.Errorf("inspect: %d %s", code, out)
+			}
+			if text := logged.text(); strings.Count(text, `"event":"operator"`) != 4 || strings.Contains(text, "not-done") {
+				t.Errorf("the audit: %s", text)
+			}
+		})
+	}
+}
+
+// What an operator may get wrong is said.
+func TestResolveUsage(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		code int
+		why  string
+		args []string
+	}{
+		{2, "at least one of the flags", []string{"resolve", "k"}},
+		{2, "none of the others can be", []string{"resolve", "k", "--retry", "--complete"}},
+		{2, "none of the others can be", []string{"resolve", "k", "--retry", "--status", "200"}},
+		{2, "accepts 1 arg", []string{"resolve", "--retry"}},
+		{2, "no such file", []string{"resolve", "k", "--complete", "--body-file", "/nonexistent"}},
+		{1, "is it running", []string{"resolve", "k", "--retry", "--admin", "127.0.0.1:1"}},
+		{1, "is it running", []string{"inspect", "k", "--admin", "127.0.0.1:1"}},
+	} {
+		if code, out := command(t, c.args...); code != c.code || !strings.Contains(out, c.why) {
+			t.Errorf("%v: %d %s, want %d and %q", c.args, code, out, c.code, c.why)
+		}
+	}
+}
+
+// The admin listener checks what it is asked.
+func TestResolveRequests(t *testing.T) {
+	t.Parallel()
+	backend := backendtest.Start(t, backendtest.OK)
+	a, _ := run(t, zerolog.InfoLevel, backend.URL())
+	for body, status := range map[string]int{
+		`{`:                            400,
+		`{"key":"","action":"retry"}`:  400,
+		`{"key":"k","action":"erase"}`: 400,
+		`{"key":"k","action":"retry","status":200}`:                                    400,
+		`{"key":"k","action":"complete","status":99}`:                                  400,
+		`{"key":"k","action":"complete","status":200,"header":{"a b":"c"}}`:            400,
+		`{"key":"k","action":"complete","status":200,"header":{"a":"b\r\nc:d"}}`:       400,
+		`{"key":"k","action":"complete","status":200,"header":{"content-length":"5"}}`: 400,
+		`{"key":"k","action":"retry","sure":true}`:                                     400,
+		`{"key":"k","action":"retry"}`:                                                 409,
+	} {
+		resp, err := http.Post(a.AdminURL()+"/keys/resolve", "application/json", strings.NewReader(body)) //nolint:noctx // a test
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != status {
+			t.Errorf("%s: %d, want %d", body, resp.StatusCode, status)
+		}
+	}
+	resp, err := http.Post(a.AdminURL()+"/keys/resolve", "text/plain", strings.NewReader(`{"key":"k","action":"retry"}`)) //nolint:noctx // a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusUnsupportedMediaType {
+		t.Errorf("a form's type: %d", resp.StatusCode)
+	}
+}

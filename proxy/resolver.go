@@ -1,0 +1,146 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// Resolver is asked what became of a key whose outcome is unknown, before a
+// retry with it is refused.
+type Resolver interface {
+	// Ask returns the response if the operation was executed, and nil if it was
+	// not and never will be. An error leaves the key unknown.
+	Ask(ctx context.Context, key idem.Key) (*idem.Response, error)
+}
+
+// Headers of the conversation with a resolver.
+const (
+	headerScope  = "Idempotency-Scope"  // asked: the key's scope, if it has one
+	headerStatus = "Idempotency-Status" // answered: the status of the response, 200 unless said
+)
+
+// errStillUnknown: the resolver does not know either.
+var errStillUnknown = errors.New("the resolver does not know")
+
+// HTTPResolver asks a URL: GET with the key in Idempotency-Key, and in the query
+// as key=. 200 means executed, and the answer's header and body are the
+// response; 404 means not executed, and never to be; anything else that it is
+// not known.
+type HTTPResolver struct {
+	url     string
+	timeout time.Duration
+	client  *fasthttp.HostClient
+}
+
+// NewHTTPResolver checks the URL. Answers of more than most bytes are errors.
+func NewHTTPResolver(rawURL string, timeout time.Duration, most int) (*HTTPResolver, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
+		return nil, errors.Join(fmt.Errorf("%q is no URL to ask: want http://host:port/path", rawURL), err)
+	}
+	addr, isTLS, err := ParseBackend(u.Scheme + "://" + u.Host)
+	if err != nil {
+		return nil, err
+	}
+	var tlsConfig *tls.Config
+	if isTLS {
+		tlsConfig = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
+	}
+	return &HTTPResolver{
+		url: rawURL, timeout: timeout,
+		client: &fasthttp.HostClient{
+			Addr: addr, Dial: dialer(timeout, tlsConfig, nil), MaxResponseBodySize: most,
+			DisableHeaderNamesNormalizing: true, NoDefaultUserAgentHeader: true,
+			ReadTimeout: timeout, WriteTimeout: timeout, ReadBufferSize: 16 << 10,
+			MaxIdemponentCallAttempts: 1,
+		},
+	}, nil
+}
+
+// Ask implements Resolver.
+func (h *HTTPResolver) Ask(_ context.Context, key idem.Key) (*idem.Response, error) {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	req.SetRequestURI(h.url)
+	req.URI().QueryArgs().Set("key", key.Value())
+	req.Header.Set(headerKey, key.Value())
+	if key.Scope() != "" {
+		req.Header.Set(headerScope, key.Scope())
+	}
+	if err := h.client.DoTimeout(req, resp, h.timeout); err != nil {
+		return nil, fmt.Errorf("asking the resolver: %w", err)
+	}
+	switch resp.StatusCode() {
+	case fasthttp.StatusOK:
+	case fasthttp.StatusNotFound:
+		return nil, nil //nolint:nilnil // not executed: see Resolver
+	default:
+		return nil, fmt.Errorf("%w: it answered %d", errStillUnknown, resp.StatusCode())
+	}
+	return resolved(resp)
+}
+
+// resolved is a resolver's answer as the response that it stands for.
+func resolved(resp *fasthttp.Response) (*idem.Response, error) {
+	r := &idem.Response{Status: fasthttp.StatusOK, Body: append([]byte(nil), resp.Body()...)}
+	if status := resp.Header.Peek(headerStatus); len(status) > 0 {
+		n, err := strconv.Atoi(string(status))
+		if err != nil || n < 200 || n > 599 {
+			return nil, fmt.Errorf("the resolver's %s is %q: want 200 to 599", headerStatus, status)
+		}
+		r.Status = n
+	}
+	if err := cleanResponse(resp); err != nil {
+		return nil, fmt.Errorf("the resolver's answer: %w", err)
+	}
+	for name, value := range resp.Header.All() {
+		if !equalFold(name, "Content-Length") && !equalFold(name, headerStatus) {
+			r.Header = append(r.Header, idem.Field{Name: append([]byte(nil), name...), Value: append([]byte(nil), value...)})
+		}
+	}
+	return r, nil
+}
+
+// resolve asks what became of the key, once for all who ask at a time, and
+// records it. It returns nil if the key is worth another acquire.
+func (s *Server) resolve(id *identity) error {
+	key := id.key.Clone()
+	_, err, _ := s.resolving.Do(key.Scope()+"\x00"+key.Value(), func() (any, error) {
+		ctx := context.Background()
+		response, err := id.rules.Resolver.Ask(ctx, key)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // the resolver's errors say so
+		}
+		if response != nil {
+			response.Header = id.rules.replayedOnly(response.Header)
+		}
+		err = s.engine.Resolve(ctx, key, id.rules.Policy.Retention, response)
+		if errors.Is(err, idem.ErrNotUnknown) { // somebody else was faster
+			return nil, nil //nolint:nilnil // nothing to return
+		}
+		if err == nil && s.config.Trace.Resolved != nil {
+			s.config.Trace.Resolved(key, response != nil)
+		}
+		return nil, err //nolint:wrapcheck // the engine's errors say so
+	})
+	return err //nolint:wrapcheck // as above
+}
+
+func (r *Rules) replayedOnly(all []idem.Field) (kept []idem.Field) {
+	for _, f := range all {
+		if !r.notReplayed(f.Name) {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,240 @@
+package token_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/idemproxy/idemproxy/token"
+)
+
+type key struct {
+	id     string
+	signer *ecdsa.PrivateKey
+}
+
+func newKey(t *testing.T, id string) key {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key{id, k}
+}
+
+func (k key) sign(t *testing.T, claims jwt.MapClaims) string {
+	t.Helper()
+	tok := jwt.NewWithClaims(jwt.SigningMethodES256, claims)
+	tok.Header["kid"] = k.id
+	text, err := tok.SignedString(k.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// set is the JSON Web Key Set of the keys' public halves.
+func set(t *testing.T, keys ...key) []byte {
+	t.Helper()
+	b64 := func(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.FillBytes(make([]byte, 32))) }
+	all := make([]map[string]string, 0, len(keys))
+	for _, k := range keys {
+		p := k.signer.PublicKey
+		all = append(all, map[string]string{
+			"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": k.id, "x": b64(p.X), "y": b64(p.Y), //nolint:staticcheck // its only accessors here
+		})
+	}
+	text, err := json.Marshal(map[string]any{"keys": all})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func verifier(t *testing.T, c token.Config) *token.Verifier {
+	t.Helper()
+	v, err := token.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	return v
+}
+
+func fileOf(t *testing.T, text []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func valid(change ...func(jwt.MapClaims)) jwt.MapClaims {
+	c := jwt.MapClaims{
+		"sub": "acct_7", "iss": "https://issuer", "aud": []string{"payments"}, "exp": time.Now().Add(time.Hour).Unix(), "org": 42,
+	}
+	for _, f := range change {
+		f(c)
+	}
+	return c
+}
+
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	good, stranger := newKey(t, "1"), newKey(t, "1")
+	v := verifier(t, token.Config{JWKS: fileOf(t, set(t, good)), Issuer: "https://issuer", Audience: "payments"})
+	with := func(name string, value any) jwt.MapClaims { return valid(func(c jwt.MapClaims) { c[name] = value }) }
+	without := func(name string) jwt.MapClaims { return valid(func(c jwt.MapClaims) { delete(c, name) }) }
+
+	unsigned, err := jwt.NewWithClaims(jwt.SigningMethodNone, valid()).SignedString(jwt.UnsafeAllowNoneSignatureType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hmac := jwt.NewWithClaims(jwt.SigningMethodHS256, valid())
+	hmac.Header["kid"] = "1"
+	public, err := good.signer.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	confused, err := hmac.SignedString(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	otherKind := jwt.NewWithClaims(jwt.SigningMethodRS256, valid())
+	otherKind.Header["kid"] = "1"
+	otherAlg, err := otherKind.SignedString(rsaKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := good.sign(t, valid())
+
+	for name, c := range map[string]struct{ token, claim, want string }{
+		"good":               {whole, "sub", "acct_7"},
+		"a number":           {whole, "org", "42"},
+		"no such claim":      {whole, "tenant", ""},
+		"an empty claim":     {good.sign(t, with("sub", "")), "sub", ""},
+		"a list":             {whole, "aud", ""},
+		"a fraction":         {good.sign(t, with("org", 4.2)), "org", ""},
+		"expired":            {good.sign(t, with("exp", time.Now().Add(-time.Hour).Unix())), "sub", ""},
+		"no expiry":          {good.sign(t, without("exp")), "sub", ""},
+		"not yet":            {good.sign(t, with("nbf", time.Now().Add(time.Hour).Unix())), "sub", ""},
+		"another issuer":     {good.sign(t, with("iss", "https://evil")), "sub", ""},
+		"no issuer":          {good.sign(t, without("iss")), "sub", ""},
+		"another audience":   {good.sign(t, with("aud", "shop")), "sub", ""},
+		"another key":        {stranger.sign(t, valid()), "sub", ""},
+		"alg none":           {unsigned, "sub", ""},
+		"HMAC by public key": {confused, "sub", ""},
+		"another algorithm":  {otherAlg, "sub", ""},
+		"cut":                {whole[:len(whole)-1], "sub", ""},
+		"two parts":          {strings.Join(strings.Split(whole, ".")[:2], "."), "sub", ""},
+		"huge":               {whole + strings.Repeat("x", token.MaxBytes), "sub", ""},
+		"nothing":            {"", "sub", ""},
+		"noise":              {"a.b.c", "sub", ""},
+	} {
+		for again := range 2 { // the second time perhaps out of memory
+			got, err := v.Claim(c.token, c.claim)
+			if got != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, token.ErrInvalid) {
+				t.Errorf("%s (%d): %q, %v", name, again, got, err)
+			}
+		}
+	}
+}
+
+// What is remembered ends with the token.
+func TestRememberedTokensExpire(t *testing.T) {
+	t.Parallel()
+	k := newKey(t, "1")
+	v := verifier(t, token.Config{JWKS: fileOf(t, set(t, k)), Leeway: time.Millisecond})
+	end := time.Now().Add(2 * time.Second).Truncate(time.Second)
+	short := k.sign(t, valid(func(c jwt.MapClaims) { c["exp"] = end.Unix() }))
+	if _, err := v.Claim(short, "sub"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(end) + 20*time.Millisecond) // nothing else tells of the clock
+	if got, err := v.Claim(short, "sub"); err == nil {
+		t.Errorf("%q out of an expired token", got)
+	}
+}
+
+// A key that is new to the set is fetched when a token names it.
+func TestKeysFromAURL(t *testing.T) {
+	t.Parallel()
+	first, second := newKey(t, "1"), newKey(t, "2")
+	keys := make(chan []byte, 1)
+	keys <- set(t, first)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		now := <-keys
+		_, _ = w.Write(now)
+		keys <- now
+	}))
+	t.Cleanup(server.Close)
+	v := verifier(t, token.Config{JWKS: server.URL})
+	if _, err := v.Claim(first.sign(t, valid()), "sub"); err != nil {
+		t.Error(err)
+	}
+	<-keys
+	keys <- set(t, first, second)
+	if _, err := v.Claim(second.sign(t, valid()), "sub"); err != nil {
+		t.Errorf("a rotated key: %v", err)
+	}
+}
+
+func TestKeySetsThatCannotBe(t *testing.T) {
+	t.Parallel()
+	broken := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(broken.Close)
+	for name, where := range map[string]string{
+		"no file": "/nonexistent", "no JSON": fileOf(t, []byte("{")), "a URL without a set": broken.URL, "nobody there": "http://127.0.0.1:1/",
+	} {
+		if v, err := token.New(token.Config{JWKS: where}); err == nil {
+			v.Close()
+			t.Errorf("%s was taken", name)
+		}
+	}
+}
+
+func FuzzClaim(f *testing.F) {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	name := filepath.Join(f.TempDir(), "keys.json")
+	x, y := k.X.FillBytes(make([]byte, 32)), k.Y.FillBytes(make([]byte, 32)) //nolint:staticcheck // its only accessors here
+	text := fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":%q,"y":%q}]}`,
+		base64.RawURLEncoding.EncodeToString(x), base64.RawURLEncoding.EncodeToString(y))
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	v, err := token.New(token.Config{JWKS: name})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer v.Close()
+	f.Add("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", "sub")
+	f.Add("a.b.c", "")
+	f.Fuzz(func(t *testing.T, raw, name string) {
+		if got, err := v.Claim(raw, name); err == nil {
+			t.Errorf("%q: %q out of a token that nobody signed", raw, got)
+		}
+	})
+}
