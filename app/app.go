@@ -52,7 +52,11 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if err = a.listen(); err != nil {
 		return nil, err
 	}
-	if a.store, err = openStore(&c, log); err != nil {
+	codec, err := codecOf(&c)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if a.store, err = openStore(&c, codec, log); err != nil {
 		return nil, err
 	}
 	m, registry := metrics.New(), prometheus.NewRegistry()
@@ -64,6 +68,9 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	a.engine = idem.NewEngine(idem.Config{Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters})
 	pc, err := proxyConfig(&c, a.tokens)
 	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if pc.Secret, err = readSecret(&c); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	pc.Engine, pc.Trace = a.engine, o.proxyTrace()
@@ -102,11 +109,11 @@ func (a *App) listen() (err error) {
 	return nil
 }
 
-func openStore(c *config.Config, log zerolog.Logger) (idem.Store, error) {
+func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (idem.Store, error) {
 	dir, embedded := strings.CutPrefix(c.Store, "embedded:")
 	if !embedded {
 		store, err := rstore.New(rstore.Config{
-			URL: c.Store, Namespace: c.Namespace, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log,
+			URL: c.Store, Namespace: c.Namespace, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log, Codec: codec,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("--store %s: %w", config.Redact(c.Store), err)
@@ -119,7 +126,7 @@ func openStore(c *config.Config, log zerolog.Logger) (idem.Store, error) {
 			return nil, fmt.Errorf("--store embedded: has no directory to use: %w", err)
 		}
 	}
-	store, err := estore.New(estore.Config{Dir: dir, CacheBytes: int64(c.CacheSize), Logger: log})
+	store, err := estore.New(estore.Config{Dir: dir, CacheBytes: int64(c.CacheSize), Logger: log, Codec: codec})
 	if err != nil {
 		return nil, fmt.Errorf("--store %s: %w", c.Store, err)
 	}

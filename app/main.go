@@ -120,6 +120,12 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		if _, err := proxyConfig(cfg, tokens); err != nil {
 			return err
 		}
+		if _, err := codecOf(cfg); err != nil {
+			return err
+		}
+		if _, err := readSecret(cfg); err != nil {
+			return err
+		}
 		return cfg.Print(c.OutOrStdout(), c.Flags(), origin)
 	}
 	return c

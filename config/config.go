@@ -46,6 +46,14 @@ type Config struct {
 	StoreTimeout time.Duration
 	// CacheSize bounds the responses kept in memory for replays.
 	CacheSize Size
+	// CompressFrom is the size from which responses are compressed in the store;
+	// 0 for never.
+	CompressFrom Size
+	// EncryptionKeys is a file of keys for responses in the store.
+	EncryptionKeys string
+	// SecretFile is a file with the secret that fingerprints and identities are
+	// hashed with.
+	SecretFile string
 	// MaxWaiters bounds the requests that wait for keys in progress.
 	MaxWaiters int
 	// DrainTimeout bounds the wait for requests under way at shutdown. 0: no

@@ -111,7 +111,7 @@ func TestEverySettingInEverySpelling(t *testing.T) {
 		"heartbeat": "3s", "retention": "1h0m0s", "on-ambiguous": "hold", "backend-timeout": "7s", "connect-timeout": "8s",
 		"max-conns": "9", "max-request-body": "2MiB", "max-response-body": "3MiB", "max-header": "4KiB", "require-key": "true", "bind": "[X]",
 		"scope": "[host]", "jwks": "/k.json", "jwt-issuer": "i", "jwt-audience": "a", "not-replayed": "[Y]", "trust-forwarded": "true", "namespace": "ns", "store-timeout": "1s",
-		"cache-size": "5MiB", "in-progress": "wait", "max-wait": "9s", "max-waiters": "77",
+		"cache-size": "5MiB", "in-progress": "wait", "max-wait": "9s", "max-waiters": "77", "compress-from": "4KiB", "encryption-keys": "/e", "secret-file": "/s",
 		"release-statuses": "[429,5xx]", "ambiguous-statuses": "[504]", "key-format": "uuid", "key-min-length": "36",
 		"fail-open": "true", "resolver": "http://x/y", "resolver-timeout": "6s", "fingerprint": "[method,json]", "fail-status": "503", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",
 	}
@@ -177,7 +177,7 @@ func TestPrintRoundTrip(t *testing.T) {
 
 func TestPrintHidesPasswords(t *testing.T) {
 	t.Parallel()
-	c, err := load(t, "", nil, "--store", "redis://user:secret@x:1/0")
+	c, err := load(t, "", nil, "--store", "redis://user:hunter2@x:1/0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestPrintHidesPasswords(t *testing.T) {
 	if err := c.Print(&out, c.Flags(), config.Origin{}); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(out.String(), "secret") || !strings.Contains(out.String(), "user:***@x:1") {
+	if strings.Contains(out.String(), "hunter2") || !strings.Contains(out.String(), "user:***@x:1") {
 		t.Error("the password is printed, or the rest is not")
 	}
 }

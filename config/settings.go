@@ -37,6 +37,11 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a Redis operation, and so of failing closed")
 	f.Var(&c.CacheSize, "cache-size", "most memory for responses that are replayed without asking the store")
+	f.Var((*sizeOrNone)(&c.CompressFrom), "compress-from", "size from which responses are compressed in the store; 0 for never")
+	f.StringVar(&c.EncryptionKeys, "encryption-keys", c.EncryptionKeys,
+		"file of AES-256 keys for responses in the store, NAME:BASE64 a line, the first for writing; empty for none")
+	f.StringVar(&c.SecretFile, "secret-file", c.SecretFile,
+		"file with a secret of 16 bytes or more that fingerprints and identities are hashed with; empty for none")
 	f.IntVar(&c.MaxWaiters, "max-waiters", c.MaxWaiters, "most requests that wait for keys in progress; further ones get 409")
 	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "most time for requests under way at shutdown; 0 waits for all")
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error; keys are readable at debug only")
@@ -65,6 +70,29 @@ func (s *Size) Set(text string) error {
 
 // Type implements pflag.Value.
 func (*Size) Type() string { return "size" }
+
+// sizeOrNone is a Size that may be 0.
+type sizeOrNone Size
+
+// String implements pflag.Value.
+func (s *sizeOrNone) String() string {
+	if *s == 0 {
+		return "0"
+	}
+	return (*Size)(s).String()
+}
+
+// Set implements pflag.Value.
+func (s *sizeOrNone) Set(text string) error {
+	if text == "0" {
+		*s = 0
+		return nil
+	}
+	return (*Size)(s).Set(text)
+}
+
+// Type implements pflag.Value.
+func (*sizeOrNone) Type() string { return "size" }
 
 // ambiguity is idem.Ambiguity as a flag.
 type ambiguity idem.Ambiguity

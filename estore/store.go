@@ -29,6 +29,8 @@ type Config struct {
 	// acquired. Default 128 MiB. A disk that fills up entirely stops the
 	// process; being refused early leaves room to finish what is running.
 	MinFreeBytes uint64
+	// Codec, if set, is applied to responses at rest.
+	Codec idem.Codec
 	// Logger gets what the storage engine has to say. Default: nowhere.
 	Logger zerolog.Logger
 
@@ -230,6 +232,9 @@ func (s *Store) current(sh *shard, k id) (r *idem.Record, cached bool, err error
 	if err != nil || r == nil || r.Expires <= now {
 		return nil, false, err
 	}
+	if r.Response, err = idem.OpenResponse(s.config.Codec, r.Key, r.Response); err != nil {
+		return nil, false, fmt.Errorf("reading a record: %w", err)
+	}
 	if r.State == idem.Completed {
 		s.cache.Set(k, r)
 	}
@@ -269,6 +274,10 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, response 
 		return err
 	}
 	defer s.leave()
+	response, err := idem.SealResponse(s.config.Codec, l.Key, response)
+	if err != nil {
+		return fmt.Errorf("sealing a response: %w", err)
+	}
 	k := l.Key.ID()
 	sh := s.shard(k)
 	if err := sh.lockSettled(ctx, k); err != nil {

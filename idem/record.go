@@ -27,6 +27,41 @@ type Response struct {
 	// BodyOmitted says that the body was larger than the store takes. The
 	// operation is completed all the same; it cannot be replayed.
 	BodyOmitted bool
+	// Sealed says that a [Codec] made it: Body is the codec's envelope, which
+	// holds header and body, and Header is empty.
+	Sealed bool
+}
+
+// Codec turns responses into what is kept at rest and back: compressed,
+// encrypted. It is safe for concurrent use.
+type Codec interface {
+	// Seal returns what is to be stored in place of r: r itself, or another
+	// response that is Sealed. It does not change r, and may share its bytes.
+	Seal(k Key, r *Response) (*Response, error)
+	// Open returns what Seal was given. It is called with what is Sealed only.
+	Open(k Key, r *Response) (*Response, error)
+}
+
+// ErrSealed is a sealed response where no codec is configured. Fail closed.
+var ErrSealed = errors.New("the response is compressed or encrypted, and this process has no codec for it")
+
+// SealResponse applies a codec, if there is one.
+func SealResponse(c Codec, k Key, r *Response) (*Response, error) {
+	if c == nil || r == nil {
+		return r, nil
+	}
+	return c.Seal(k, r) //nolint:wrapcheck // the codec says what
+}
+
+// OpenResponse undoes SealResponse.
+func OpenResponse(c Codec, k Key, r *Response) (*Response, error) {
+	switch {
+	case r == nil || !r.Sealed:
+		return r, nil
+	case c == nil:
+		return nil, ErrSealed
+	}
+	return c.Open(k, r) //nolint:wrapcheck // the codec says what
 }
 
 // Size is about how many bytes the response takes in memory.
@@ -96,7 +131,8 @@ func (r *Record) StateAt(now int64) State {
 //	112  u64  expires, ms
 //	120  u16  scope length, u16 value length, scope, value
 //	 ..  response, when completed:
-//	     u16 status, u8 flags (bit 0 = body omitted), u16 fields,
+//	     u16 status, u8 flags (bit 0 = body omitted, bit 1 = sealed; others: a
+//	     later layout), u16 fields,
 //	     each u16 name length, u32 value length, name, value;
 //	     u32 body length, body
 const (
@@ -107,6 +143,7 @@ const (
 
 	flagHoldOnLapse = 1 << 0
 	flagBodyOmitted = 1 << 0
+	flagSealed      = 1 << 1
 )
 
 // ErrCorrupt is a record that breaks its own layout.
@@ -174,6 +211,9 @@ func AppendResponse(dst []byte, r *Response) []byte {
 	if r.BodyOmitted {
 		flags |= flagBodyOmitted
 	}
+	if r.Sealed {
+		flags |= flagSealed
+	}
 	dst = binary.BigEndian.AppendUint16(dst, uint16(r.Status)) //nolint:gosec // 100 to 999
 	dst = append(dst, flags)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(r.Header))) //nolint:gosec // see CheckResponse
@@ -231,17 +271,23 @@ func DecodeRecord(b []byte) (Record, error) {
 		return Record{}, fmt.Errorf("%w: its names are cut short", ErrCorrupt)
 	}
 	if r.State == Completed {
-		if r.Response, err = decodeResponse(c.b); err != nil {
+		if r.Response, err = DecodeResponse(c.b); err != nil {
 			return Record{}, err
 		}
 	}
 	return r, nil
 }
 
-func decodeResponse(b []byte) (*Response, error) {
+// DecodeResponse reads what AppendResponse wrote. The response shares b's bytes,
+// which the caller hereby gives away.
+func DecodeResponse(b []byte) (*Response, error) {
 	c := cursor{b: b}
 	r := &Response{Status: int(c.u16())}
-	r.BodyOmitted = c.u8()&flagBodyOmitted != 0
+	flags := c.u8()
+	if flags&^(flagBodyOmitted|flagSealed) != 0 {
+		return nil, fmt.Errorf("%w: response flags %#x", ErrVersion, flags)
+	}
+	r.BodyOmitted, r.Sealed = flags&flagBodyOmitted != 0, flags&flagSealed != 0
 	if n := int(c.u16()); n > 0 && n*6 <= len(c.b) {
 		r.Header = make([]Field, n)
 		for i := range r.Header {

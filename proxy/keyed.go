@@ -23,8 +23,8 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		return
 	}
 	request := idem.Request{
-		Key: id.key, Binding: id.binding, Policy: &id.rules.Policy,
-		Fingerprint: id.rules.Fingerprint.of(&ctx.Request, body.B),
+		Key: id.key, Binding: s.secret.binding(id.binding), Policy: &id.rules.Policy,
+		Fingerprint: s.secret.fingerprint(id.rules.Fingerprint.of(&ctx.Request, body.B)),
 	}
 	out, attempt, err := s.begin(request, id, r)
 	r.Attempt = out.Attempt

@@ -50,6 +50,11 @@ type Config struct {
 	// MaxHeader is the largest request header, in bytes. Every client connection,
 	// idle ones too, holds a buffer of that size. Default 16 KiB.
 	MaxHeader int
+	// Secret, if set, is what fingerprints and identities are hashed with
+	// (HMAC), so that who reads the store cannot try out guesses of what they
+	// were made from. Another secret makes other fingerprints: retries across the
+	// change get 422.
+	Secret []byte
 	// Trace is told what happens.
 	Trace Trace
 	// Dial replaces how the backend is connected to (tests).
@@ -60,6 +65,7 @@ type Config struct {
 type Server struct {
 	config    Config
 	routes    *routes
+	secret    *secret
 	engine    *idem.Engine
 	resolving singleflight.Group
 	upstream  *upstream
@@ -77,7 +83,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, routes: r, engine: c.Engine, upstream: up}
+	s := &Server{config: c, routes: r, engine: c.Engine, upstream: up, secret: newSecret(c.Secret)}
 	s.http = &fasthttp.Server{
 		Handler:                       s.handle,
 		ErrorHandler:                  s.handleError,

@@ -30,6 +30,8 @@ type Config struct {
 	// Timeout bounds the wait for an answer or a connection, and so how long it
 	// takes to fail closed. Default 2 s.
 	Timeout time.Duration
+	// Codec, if set, is applied to responses at rest.
+	Codec idem.Codec
 	// Logger hears of connections. Default: nobody.
 	Logger zerolog.Logger
 }
@@ -39,6 +41,7 @@ type Store struct {
 	option  rueidis.ClientOption
 	log     zerolog.Logger
 	prefix  string
+	codec   idem.Codec
 	scripts scripts
 	cache   *cache
 
@@ -63,7 +66,7 @@ func New(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{option: option, log: c.Logger, prefix: c.Namespace + ":", scripts: newScripts()}
+	s := &Store{option: option, log: c.Logger, prefix: c.Namespace + ":", codec: c.Codec, scripts: newScripts()}
 	if c.Namespace == "" {
 		s.prefix = "idem:"
 	}
@@ -161,6 +164,10 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 		return idem.Outcome{}, s.mapClosed(err)
 	}
 	if a.record != nil {
+		if a.record.Response, err = idem.OpenResponse(s.codec, c.Key, a.record.Response); err != nil {
+			return idem.Outcome{}, fmt.Errorf("reading a record: %w", err)
+		}
+		a.outcome.Response = a.record.Response
 		s.cache.put(k, ticket, a.record, sent.Add(a.life))
 	}
 	return a.outcome, nil
@@ -211,6 +218,9 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.R
 	if r != nil {
 		if err := idem.CheckResponse(r); err != nil {
 			return err
+		}
+		if r, err = idem.SealResponse(s.codec, l.Key, r); err != nil {
+			return fmt.Errorf("sealing a response: %w", err)
 		}
 		encoded = idem.AppendResponse(make([]byte, 0, r.Size()), r)
 	}
@@ -283,6 +293,9 @@ func (s *Store) Get(ctx context.Context, key idem.Key) (idem.Record, error) {
 	micros, err2 := reply[1].AsInt64()
 	if err := errors.Join(err1, err2); err != nil {
 		return idem.Record{}, unavailable(err)
+	}
+	if r.Response, err = idem.OpenResponse(s.codec, key, r.Response); err != nil {
+		return idem.Record{}, fmt.Errorf("reading a record: %w", err)
 	}
 	return r.Inspect(seconds*1000 + micros/1000)
 }

@@ -1,0 +1,47 @@
+package app
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/seal"
+)
+
+// codecOf is what the store does to responses at rest, nil for nothing.
+func codecOf(c *config.Config) (idem.Codec, error) {
+	settings := seal.Config{CompressFrom: int(c.CompressFrom)}
+	if c.EncryptionKeys != "" {
+		var err error
+		if settings.Keys, err = seal.ReadKeys(c.EncryptionKeys); err != nil {
+			return nil, c.At(nil, "encryption-keys", err)
+		}
+	}
+	// A codec in any case: what was written with compression is read without.
+	codec, err := seal.New(settings)
+	if err != nil {
+		return nil, c.At(nil, "encryption-keys", err)
+	}
+	return codec, nil
+}
+
+// leastSecret is the shortest secret that is taken for one.
+const leastSecret = 16
+
+// readSecret reads the file of the secret; nil for none.
+func readSecret(c *config.Config) ([]byte, error) {
+	if c.SecretFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.SecretFile)
+	if err != nil {
+		return nil, c.At(nil, "secret-file", fmt.Errorf("the secret: %w", err))
+	}
+	if text = bytes.TrimSpace(text); len(text) < leastSecret {
+		return nil, c.At(nil, "secret-file", errors.New("the secret has fewer than 16 bytes (head -c 32 /dev/urandom | base64)"))
+	}
+	return text, nil
+}
