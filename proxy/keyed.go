@@ -113,7 +113,15 @@ func (s *Server) answerStanding(ctx *fasthttp.RequestCtx, out *idem.Outcome, id 
 			s.fail(ctx, &problemNotReplayable, &id.key, r, nil)
 			return
 		}
-		if err := s.replay(ctx, out.Response); err != nil {
+		response := out.Response
+		if coding := contentEncoding(response); coding != nil && !ctx.IsHead() && !accepts(&ctx.Request.Header, coding) {
+			var ok bool
+			if response, ok = decoded(response, coding); !ok {
+				s.fail(ctx, &problemEncoding, &id.key, r, nil)
+				return
+			}
+		}
+		if err := s.replay(ctx, response); err != nil {
 			s.fail(ctx, id.rules.storeProblem(), &id.key, r, err)
 			return
 		}

@@ -31,7 +31,7 @@ func problems() map[string]*problem {
 	all := []*problem{
 		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken, &problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
-		&problemNotReplayable, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
+		&problemNotReplayable, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemCut, &problemTimeout, &problemHeld,
 	}
 	byName := make(map[string]*problem, len(all))
@@ -109,6 +109,11 @@ var (
 		NotReplayable, 409, "response-not-kept", "Response not kept",
 		"The request with this key was executed, but its response was too large to keep. " +
 			"Look its result up instead of retrying.", "", false, false,
+	}
+	problemEncoding = problem{
+		NotReplayable, 406, "encoding-not-accepted", "Encoding not accepted",
+		"The stored response has a content coding that this request does not accept and that cannot be undone here. " +
+			"Send the Accept-Encoding of the first request.", "", false, false,
 	}
 	problemStore = problem{
 		StoreFailed, 500, "store-unavailable", "Idempotency store unavailable",
