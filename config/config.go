@@ -46,6 +46,10 @@ type Config struct {
 	StoreTimeout time.Duration
 	// CacheSize bounds the responses kept in memory for replays.
 	CacheSize Size
+	// WaitReplicas is how many Redis replicas must have what is written.
+	WaitReplicas int
+	// StoreCA is a file of CA certificates for rediss://.
+	StoreCA string
 	// CompressFrom is the size from which responses are compressed in the store;
 	// 0 for never.
 	CompressFrom Size

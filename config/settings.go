@@ -36,6 +36,9 @@ func (c *Config) Flags() *pflag.FlagSet {
 		"keep the client's X-Forwarded-Proto and X-Forwarded-Host")
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a Redis operation, and so of failing closed")
+	f.IntVar(&c.WaitReplicas, "wait-replicas", c.WaitReplicas,
+		"how many Redis replicas must have a lock or a response before it counts; with fewer, requests are refused")
+	f.StringVar(&c.StoreCA, "store-ca", c.StoreCA, "file of CA certificates (PEM) for a rediss:// store; empty for the system's")
 	f.Var(&c.CacheSize, "cache-size", "most memory for responses that are replayed without asking the store")
 	f.Var((*sizeOrNone)(&c.CompressFrom), "compress-from", "size from which responses are compressed in the store; 0 for never")
 	f.StringVar(&c.EncryptionKeys, "encryption-keys", c.EncryptionKeys,

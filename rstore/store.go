@@ -2,9 +2,11 @@ package rstore
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +32,13 @@ type Config struct {
 	// Timeout bounds the wait for an answer or a connection, and so how long it
 	// takes to fail closed. Default 2 s.
 	Timeout time.Duration
+	// WaitReplicas is how many replicas must have an acquire, a response or a hold
+	// before it counts; fewer within half of Timeout is idem.ErrUnavailable.
+	// Default 0: the primary's word is enough.
+	WaitReplicas int
+	// CAFile, if set, holds the certificates (PEM) that may sign a rediss://
+	// server's, instead of the system's.
+	CAFile string
 	// Codec, if set, is applied to responses at rest.
 	Codec idem.Codec
 	// Logger hears of connections. Default: nobody.
@@ -42,6 +51,10 @@ type Store struct {
 	log     zerolog.Logger
 	prefix  string
 	codec   idem.Codec
+
+	waitReplicas int
+	waitTimeout  time.Duration
+
 	scripts scripts
 	cache   *cache
 
@@ -70,6 +83,7 @@ func New(c Config) (*Store, error) {
 	if c.Namespace == "" {
 		s.prefix = "idem:"
 	}
+	s.waitReplicas, s.waitTimeout = c.WaitReplicas, c.Timeout/2
 	s.cache = newCache(s.prefix, c.CacheBytes)
 	s.option.OnInvalidations = s.cache.onPush
 	s.closing, s.close = context.WithCancel(context.Background())
@@ -89,6 +103,19 @@ func (c *Config) option() (rueidis.ClientOption, error) {
 	}
 	if c.CacheBytes <= 0 {
 		c.CacheBytes = 64 << 20
+	}
+	if c.CAFile != "" {
+		if option.TLSConfig == nil {
+			return option, errors.New("a file of CA certificates is for rediss:// only")
+		}
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return option, fmt.Errorf("the CA certificates: %w", err)
+		}
+		option.TLSConfig.RootCAs = x509.NewCertPool()
+		if !option.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
+			return option, fmt.Errorf("the CA certificates: there is none in %s", c.CAFile)
+		}
 	}
 	option.DisableRetry = true
 	option.ClientTrackingOptions = []string{"NOLOOP"}
@@ -111,6 +138,11 @@ func (s *Store) connect() bool {
 	}
 	s.client.Store(&client)
 	s.log.Info().Str("event", "store_connected").Str("mode", string(client.Mode())).Msg("connected to Redis")
+	s.dialing.Go(func() {
+		ctx, cancel := context.WithTimeout(s.closing, 10*time.Second)
+		defer cancel()
+		s.check(ctx, client)
+	})
 	return true
 }
 
@@ -159,7 +191,11 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 		return out, nil
 	}
 	ticket, sent := s.cache.ticket(k), time.Now()
-	a, err := s.scripts.runAcquire(ctx, client, s.name(k), &c)
+	name := s.name(k)
+	a, err := s.scripts.runAcquire(ctx, client, name, &c)
+	if err == nil && (a.outcome.Kind == idem.VerdictAcquired || a.outcome.Kind == idem.VerdictYours) {
+		err = s.replicated(ctx, client, name)
+	}
 	if err != nil {
 		return idem.Outcome{}, s.mapClosed(err)
 	}
@@ -224,7 +260,11 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.R
 		}
 		encoded = idem.AppendResponse(make([]byte, 0, r.Size()), r)
 	}
-	return s.mapClosed(settled(s.settle(ctx, client, e, &l, encoded)))
+	err = settled(s.settle(ctx, client, e, &l, encoded))
+	if err == nil && e != idem.EventRelease {
+		err = s.replicated(ctx, client, s.name(l.Key.ID()))
+	}
+	return s.mapClosed(err)
 }
 
 // Complete implements idem.Store: one round trip.

@@ -25,8 +25,10 @@ type Server struct {
 	tb   testing.TB
 	dir  string
 	args []string
-	cmd  *exec.Cmd
-	done chan struct{}
+
+	sentinel bool
+	cmd      *exec.Cmd
+	done     chan struct{}
 }
 
 // Start runs a redis-server; args are added to its command line. It appends to
@@ -72,6 +74,9 @@ func (s *Server) Restart() {
 		"--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no",
 		"--enable-debug-command", "yes",
 	}, s.args...)
+	if s.sentinel {
+		args = []string{filepath.Join(s.dir, "sentinel.conf"), "--sentinel"}
+	}
 	s.cmd = exec.Command("redis-server", args...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -212,6 +217,56 @@ func Cluster(tb testing.TB, n int) (url string, nodes []*Server) {
 		url += "addr=" + node.Addr + "&"
 	}
 	return strings.TrimSuffix(url, "&"), nodes
+}
+
+// Replica starts a server that replicates primary, and returns once it is in
+// step.
+func Replica(tb testing.TB, primary *Server, args ...string) *Server {
+	tb.Helper()
+	_, port, _ := net.SplitHostPort(primary.Addr)
+	replica := Start(tb, append(args, "--replicaof", "127.0.0.1 "+port)...)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		m := replica.Do("INFO", "replication")
+		if text, err := m.ToString(); err == nil && strings.Contains(text, "master_link_status:up") {
+			return replica
+		}
+		if time.Now().After(deadline) {
+			tb.Fatal("the replica does not get in step")
+		}
+	}
+}
+
+// Sentinels starts a primary with a replica and three Sentinels that watch them,
+// and returns a URL that asks the Sentinels.
+func Sentinels(tb testing.TB) (url string, primary, replica *Server) {
+	tb.Helper()
+	primary = Start(tb)
+	replica = Replica(tb, primary)
+	_, port, _ := net.SplitHostPort(primary.Addr)
+	var addrs []string
+	for range 3 {
+		s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(tb)), tb: tb, dir: tb.TempDir(), sentinel: true}
+		_, own, _ := net.SplitHostPort(s.Addr)
+		conf := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nlogfile %s/redis.log\nsentinel monitor it 127.0.0.1 %s 2\n"+
+			"sentinel down-after-milliseconds it 1000\nsentinel failover-timeout it 5000\n", own, s.dir, s.dir, port)
+		if err := os.WriteFile(filepath.Join(s.dir, "sentinel.conf"), []byte(conf), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+		s.Restart()
+		tb.Cleanup(s.Kill)
+		addrs = append(addrs, s.Addr)
+	}
+	s := &Server{Addr: addrs[0], tb: tb}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		m := s.Do("SENTINEL", "MASTER", "it")
+		if fields, err := m.AsStrMap(); err == nil && fields["num-slaves"] == "1" && fields["num-other-sentinels"] == "2" {
+			break
+		}
+		if time.Now().After(deadline) {
+			tb.Fatal("the Sentinels do not find each other")
+		}
+	}
+	return "redis://" + addrs[0] + "/0?master_set=it&addr=" + addrs[1] + "&addr=" + addrs[2], primary, replica
 }
 
 func clusterReady(nodes []*Server) bool {
