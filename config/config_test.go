@@ -113,7 +113,7 @@ func TestEverySettingInEverySpelling(t *testing.T) {
 		"scope": "[host]", "jwks": "/k.json", "jwt-issuer": "i", "jwt-audience": "a", "not-replayed": "[Y]", "trust-forwarded": "true", "namespace": "ns", "store-timeout": "1s",
 		"cache-size": "5MiB", "in-progress": "wait", "max-wait": "9s", "max-waiters": "77", "wait-replicas": "2", "store-ca": "/ca", "compress-from": "4KiB", "encryption-keys": "/e", "secret-file": "/s",
 		"release-statuses": "[429,5xx]", "ambiguous-statuses": "[504]", "key-format": "uuid", "key-min-length": "36",
-		"fail-open": "true", "resolver": "http://x/y", "resolver-timeout": "6s", "fingerprint": "[method,json]", "fail-status": "503", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",
+		"fail-open": "true", "derive-key": "11s", "duplicate-window": "12s", "on-duplicate": "reject", "resolver": "http://x/y", "resolver-timeout": "6s", "fingerprint": "[method,json]", "fail-status": "503", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",
 	}
 	d := config.Default()
 	d.Flags().VisitAll(func(f *pflag.Flag) {

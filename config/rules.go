@@ -30,6 +30,13 @@ type Rules struct {
 	// Fingerprint is what must not change between two uses of a key: see
 	// proxy.ParseFingerprint.
 	Fingerprint []string
+	// DeriveKey is how long a key lasts that is derived for a request without
+	// one; 0 for none.
+	DeriveKey time.Duration
+	// DuplicateWindow is how long a payload is remembered, to notice it under
+	// another key; OnDuplicate is what then happens.
+	DuplicateWindow time.Duration
+	OnDuplicate     OnDuplicate
 	// Resolver is a URL that is asked what became of a key whose outcome is
 	// unknown; ResolverTimeout bounds that.
 	Resolver        string
@@ -92,6 +99,11 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.StringSliceVar(&r.Fingerprint, "fingerprint", r.Fingerprint,
 		"what must not change between two uses of a key: method, target (or path, without the query), body (or json: "+
 			"in canonical form, RFC 8785; multipart: without its boundary), header:NAME")
+	f.DurationVar(&r.DeriveKey, "derive-key", r.DeriveKey,
+		"how long a POST or PATCH without a key, of a caller that bind knows, counts as a retry of the same payload; 0 for never")
+	f.DurationVar(&r.DuplicateWindow, "duplicate-window", r.DuplicateWindow,
+		"how long a caller's payload is remembered, to notice it under a second key; 0 for not")
+	f.Var(&r.OnDuplicate, "on-duplicate", "what then happens: warn (a response header) or reject (409)")
 	f.StringVar(&r.Resolver, "resolver", r.Resolver,
 		"URL that is asked what became of a key whose outcome is unknown: 200 with the response, 404 if it was not executed "+
 			"and never will be; empty for none")
@@ -162,3 +174,36 @@ func (p *InProgress) Set(text string) error {
 
 // Type implements pflag.Value.
 func (*InProgress) Type() string { return "policy" }
+
+// OnDuplicate is what happens to a payload under a second key.
+type OnDuplicate bool
+
+// The ways to deal with a duplicate.
+const (
+	WarnDuplicate   OnDuplicate = false
+	RejectDuplicate OnDuplicate = true
+)
+
+// String implements pflag.Value.
+func (d *OnDuplicate) String() string {
+	if *d == RejectDuplicate {
+		return "reject"
+	}
+	return "warn"
+}
+
+// Set implements pflag.Value.
+func (d *OnDuplicate) Set(text string) error {
+	switch text {
+	case "warn":
+		*d = WarnDuplicate
+	case "reject":
+		*d = RejectDuplicate
+	default:
+		return fmt.Errorf("%q is neither %q nor %q", text, "warn", "reject")
+	}
+	return nil
+}
+
+// Type implements pflag.Value.
+func (*OnDuplicate) Type() string { return "policy" }

@@ -81,6 +81,9 @@ func (r *Rules) validate(check check) {
 		fmt.Sprintf("from 1ms to half of lock-ttl (%v), so that a renewal can fail once", r.LockTTL/2))
 	check(between(r.Retention, time.Second, 8760*time.Hour), "retention", r.Retention, "from 1s to 8760h")
 	check(between(r.ResolverTimeout, time.Millisecond, time.Hour), "resolver-timeout", r.ResolverTimeout, "from 1ms to 1h")
+	check(r.DeriveKey == 0 || between(r.DeriveKey, time.Second, time.Hour), "derive-key", r.DeriveKey, "0 (never), or 1s to 1h")
+	check(r.DuplicateWindow == 0 || between(r.DuplicateWindow, time.Second, 24*time.Hour), "duplicate-window", r.DuplicateWindow,
+		"0 (not), or 1s to 24h")
 	check(r.FailStatus == 500 || r.FailStatus == 503, "fail-status", r.FailStatus, "500 or 503")
 	check(between(r.MaxWait, 0, time.Hour), "max-wait", r.MaxWait, "from 0 (none) to 1h")
 	check(r.InProgress == Reject || r.MaxWait > 0, "in-progress", r.InProgress.String(), "a max-wait above 0 with wait")

@@ -43,6 +43,7 @@ type identity struct {
 	rules *Rules // of its route
 
 	keyed   bool
+	derived bool // the key is to be derived from the payload
 	key     idem.Key
 	binding idem.Binding
 
@@ -88,20 +89,22 @@ func (id *identity) identify(h *fasthttp.RequestHeader) error {
 	if err := id.parseKeys(&found); err != nil {
 		return err
 	}
+	if found.bound {
+		id.binding = id.rules.bindingOf(h)
+	}
 	if !id.keyed {
 		if id.rules.RequireKey {
 			return errKeyMissing
 		}
-		return nil
+		if id.derived = id.derives(h); !id.derived {
+			return nil
+		}
 	}
-	if err := id.rules.Keys.Check(id.key); err != nil {
+	if err := id.rules.Keys.Check(id.key); err != nil && !id.derived {
 		return err //nolint:wrapcheck // it says all
 	}
 	if err := id.wishes(); err != nil {
 		return err
-	}
-	if found.bound {
-		id.binding = id.rules.bindingOf(h)
 	}
 	if len(id.rules.Scope) == 0 {
 		return nil

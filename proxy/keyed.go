@@ -26,6 +26,11 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		Key: id.key, Binding: s.secret.binding(id.binding), Policy: &id.rules.Policy,
 		Fingerprint: s.secret.fingerprint(id.rules.Fingerprint.of(&ctx.Request, body.B)),
 	}
+	if id.derived {
+		id.derive(&request)
+		r.Key = id.key
+		defer ctx.Response.Header.Set(headerDerived, "true")
+	}
 	out, attempt, err := s.begin(request, id, r)
 	r.Attempt = out.Attempt
 	switch {
@@ -44,7 +49,30 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		s.fail(ctx, id.rules.confirmProblem(err), &id.key, r, err)
 		return
 	}
+	if id.rules.DuplicateWindow > 0 && !id.derived && id.binding != (idem.Binding{}) {
+		duplicate, err := s.isDuplicate(&request, id.rules)
+		if p := id.rules.duplicateProblem(duplicate, err); p != nil {
+			r.Ending = attempt.Finish(idem.NothingSent, nil)
+			s.fail(ctx, p, &id.key, r, err)
+			return
+		}
+		if duplicate {
+			defer ctx.Response.Header.Set(headerDuplicate, "true")
+		}
+	}
 	s.execute(ctx, attempt, id, r)
+}
+
+// duplicateProblem is why a request is refused after its payload was looked up,
+// nil if it is not.
+func (r *Rules) duplicateProblem(duplicate bool, err error) *problem {
+	switch {
+	case err != nil:
+		return r.storeProblem()
+	case duplicate && r.RejectDuplicates:
+		return &problemDuplicate
+	}
+	return nil
 }
 
 // begin acquires the key, or learns what stands: at once, after waiting for it,

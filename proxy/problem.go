@@ -31,7 +31,7 @@ func problems() map[string]*problem {
 	all := []*problem{
 		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken, &problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
-		&problemNotReplayable, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
+		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemCut, &problemTimeout, &problemHeld,
 	}
 	byName := make(map[string]*problem, len(all))
@@ -114,6 +114,11 @@ var (
 		NotReplayable, 406, "encoding-not-accepted", "Encoding not accepted",
 		"The stored response has a content coding that this request does not accept and that cannot be undone here. " +
 			"Send the Accept-Encoding of the first request.", "", false, false,
+	}
+	problemDuplicate = problem{
+		Duplicate, 409, "duplicate-payload", "Duplicate payload",
+		"You sent the same request under another idempotency key a short while ago. Repeat that key for a retry; " +
+			"if this is meant to be another operation, wait, or make it differ.", "", false, false,
 	}
 	problemStore = problem{
 		StoreFailed, 500, "store-unavailable", "Idempotency store unavailable",

@@ -25,6 +25,16 @@ type Rules struct {
 	// Fingerprint is what must not change between two uses of a key; nil for
 	// method, target and body.
 	Fingerprint *Fingerprint
+	// DeriveKey gives requests of a known caller that have no key one of their
+	// payload's, which lasts that long after the response: double clicks and
+	// blind retries. 0: such requests are passed through.
+	DeriveKey time.Duration
+	// DuplicateWindow has a payload noticed that comes under a second key within
+	// that time from the same caller, which is then told, or refused if
+	// RejectDuplicates. It costs two more operations of the store for each new
+	// key. 0: nobody looks.
+	DuplicateWindow  time.Duration
+	RejectDuplicates bool
 	// Resolver, if set, is asked before a retry of a key with an unknown outcome
 	// is refused.
 	Resolver Resolver
@@ -50,12 +60,15 @@ type Rules struct {
 	Wait bool
 	// NotReplayed are response headers that are not kept for replays.
 	NotReplayed []string
+
+	derived, duplicates idem.Policy // of what unkeyed.go keeps
 }
 
 func (r *Rules) setDefaults() {
 	if r.MaxRequestBody <= 0 {
 		r.MaxRequestBody = 1 << 20
 	}
+	r.setDerived()
 	if r.FailStatus == 0 {
 		r.FailStatus = 500
 	}

@@ -26,7 +26,11 @@ const (
 	scopeClaim
 )
 
-const maxScopes = 3 // of 255 bytes each, which is what a record has room for
+// What a record's names have room for.
+const (
+	maxScopes = 3
+	maxScope  = 700
+)
 
 // TokenVerifier verifies bearer tokens for scopes of the kind claim:NAME.
 type TokenVerifier interface {
@@ -59,7 +63,7 @@ func ParseScope(sources []string) ([]ScopeSource, error) {
 
 // Errors of scopes.
 var (
-	errScopeChars  = errors.New("what scopes the key must have 1 to 255 characters of printable ASCII")
+	errScopeChars  = errors.New("what scopes the key must have 1 to 255 characters of printable ASCII each, 700 together")
 	errScopeAbsent = errors.New("what scopes the key is missing from the request")
 	errScopeTwice  = errors.New("what scopes the key is there twice, with different values")
 	errToken       = errors.New("the bearer token cannot be verified")
@@ -114,6 +118,9 @@ func (id *identity) scoped(h *fasthttp.RequestHeader, found *seen) error {
 			scope = append(scope, 0x1f) // no value has one
 		}
 		scope = append(scope, value...)
+	}
+	if len(scope) > maxScope {
+		return errScopeChars
 	}
 	id.key = id.key.InScope(string(scope))
 	return nil

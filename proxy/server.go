@@ -219,7 +219,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		s.fail(ctx, &problemMethod, nil, r, nil)
 	case err != nil:
 		s.refuse(ctx, keyProblem(err), err, r)
-	case id.keyed:
+	case id.keyed, id.derived:
 		r.Keyed, r.Key = true, id.key
 		s.keyed(ctx, id, r)
 	default:

@@ -28,6 +28,7 @@ const (
 	BackendCut                        // 502: may have executed
 	BackendTimeout                    // 504: may have executed
 	FailedOpen                        // the store could not answer: forwarded without a lease
+	Duplicate                         // 409: the payload came under another key before
 	lastOutcome
 )
 
@@ -45,7 +46,7 @@ func (o Outcome) String() string {
 	names := [...]string{
 		"passed", "executed", "replayed-local", "replayed-store", "in-progress", "mismatch", "unknown",
 		"not-replayable", "refused", "store-failed", "lease-lost", "backend-unreachable", "backend-busy",
-		"backend-cut", "backend-timeout", "failed-open",
+		"backend-cut", "backend-timeout", "failed-open", "duplicate",
 	}
 	if int(o) < len(names) {
 		return names[o]

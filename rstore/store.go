@@ -47,10 +47,10 @@ type Config struct {
 
 // Store implements idem.Store and idem.Inspector. Make it with New.
 type Store struct {
-	option  rueidis.ClientOption
-	log     zerolog.Logger
-	prefix  string
-	codec   idem.Codec
+	option rueidis.ClientOption
+	log    zerolog.Logger
+	prefix string
+	codec  idem.Codec
 
 	waitReplicas int
 	waitTimeout  time.Duration

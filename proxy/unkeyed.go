@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// For clients that do not play by the rules: those that send no key, and those
+// that make a new one for every try.
+
+const (
+	// headerDerived marks an answer to a request whose key was derived.
+	headerDerived = "Idempotency-Key-Derived"
+	// headerDuplicate marks an answer to a payload that came under another key
+	// shortly before.
+	headerDuplicate = "Idempotency-Duplicate"
+
+	// No client can name these scopes, whose first character no scope may have.
+	scopeDerived = "\x1ederived\x1f"
+	scopePayload = "\x1epayload\x1f"
+)
+
+// derives says whether a request without a key is given one: a route that wants
+// that, a method that is not idempotent anyway (RFC 9110 section 9.2.2), a
+// caller who is known, so that two strangers with one payload stay two, and a
+// body that can be fingerprinted.
+func (id *identity) derives(req *fasthttp.RequestHeader) bool {
+	return id.rules.DeriveKey > 0 && (req.IsPost() || string(req.Method()) == fasthttp.MethodPatch) &&
+		id.binding != (idem.Binding{}) && req.ContentLength() >= 0 && req.ContentLength() <= id.rules.MaxRequestBody
+}
+
+// payloadKey names a caller's payload.
+func payloadKey(scope string, r *idem.Request) idem.Key {
+	sum := sha256.Sum256(append(r.Binding[:], r.Fingerprint[:]...))
+	key, _ := idem.ParseKey(hex.EncodeToString(sum[:16])) // well-formed
+	return key.InScope(scope + r.Key.Scope())
+}
+
+// derive gives the request the key of its payload, for a short while.
+func (id *identity) derive(r *idem.Request) {
+	r.Key, r.Policy = payloadKey(scopeDerived, r), &id.rules.derived
+	id.key = r.Key
+}
+
+// isDuplicate says whether the payload came under another key within the
+// window. The first key of a payload is remembered like a response, under the
+// payload's own key.
+func (s *Server) isDuplicate(r *idem.Request, rules *Rules) (bool, error) {
+	marker := idem.Request{
+		Key: payloadKey(scopePayload, r), Fingerprint: sha256.Sum256([]byte(r.Key.Value())), Policy: &rules.duplicates,
+	}
+	out, attempt, err := s.engine.Begin(context.Background(), marker)
+	if err != nil {
+		return false, err //nolint:wrapcheck // the engine's errors are what the caller branches on
+	}
+	if attempt != nil {
+		attempt.Finish(idem.Answered, &idem.Response{Status: fasthttp.StatusNoContent})
+	}
+	return out.Kind == idem.VerdictMismatch, nil
+}
+
+// setDerived makes the policies of what this file keeps.
+func (r *Rules) setDerived() {
+	r.derived, r.duplicates = r.Policy, r.Policy
+	r.derived.Retention = max(r.DeriveKey, time.Second)
+	r.duplicates.Retention = max(r.DuplicateWindow, time.Second)
+	r.duplicates.OnAmbiguous, r.duplicates.Statuses = idem.AmbiguousRelease, nil
+}

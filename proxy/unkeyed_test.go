@@ -1,0 +1,98 @@
+package proxy_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
+)
+
+// A route gives requests without a key one, for a short while.
+func TestDerivedKeys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := bubbleRig(t, backendtest.OK, func(c *proxy.Config) {
+			c.DeriveKey = 10 * time.Second
+			c.MaxRequestBody = 100
+		})
+		send := func(method, body, who string) answer {
+			if who == "" {
+				return r.do(method, "/pay", "", body)
+			}
+			return r.do(method, "/pay", "", body, "Authorization: "+who)
+		}
+		first := send("POST", "x", "me")
+		if first.Header.Get("Idempotency-Key-Derived") != "true" || first.Header.Get("Idempotent-Replayed") != "" {
+			t.Errorf("the first: %v", first.Header)
+		}
+		time.Sleep(5 * time.Second)
+		again := send("POST", "x", "me")
+		if again.body != first.body || again.Header.Get("Idempotent-Replayed") != "true" || again.Header.Get("Idempotency-Key-Derived") != "true" {
+			t.Errorf("a double click: %q %v", again.body, again.Header)
+		}
+		for name, other := range map[string]answer{
+			"another payload": send("POST", "y", "me"), "another caller": send("POST", "x", "you"),
+			"another method": send("PATCH", "x", "me"), "an idempotent method": send("PUT", "x", "me"),
+		} {
+			if other.Header.Get("Idempotent-Replayed") != "" {
+				t.Errorf("%s got a replay", name)
+			}
+		}
+		long := string(make([]byte, 101))
+		for range 2 {
+			for name, other := range map[string]answer{
+				"nobody known": send("POST", "x", ""), "a body too large to look at": send("POST", long, "me"), "PUT": send("PUT", "x", "me"),
+			} {
+				if other.StatusCode != 200 || other.Header.Get("Idempotent-Replayed") != "" || other.Header.Get("Idempotency-Key-Derived") != "" {
+					t.Errorf("%s: %d %v", name, other.StatusCode, other.Header)
+				}
+			}
+		}
+		time.Sleep(10 * time.Second)
+		if late := send("POST", "x", "me"); late.Header.Get("Idempotent-Replayed") != "" {
+			t.Error("after the window it is another operation, but got a replay")
+		}
+	})
+}
+
+// A client that makes a new key for every try is told, or refused.
+func TestDuplicatePayloads(t *testing.T) {
+	t.Parallel()
+	for _, reject := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := bubbleRig(t, backendtest.OK, func(c *proxy.Config) {
+				c.DuplicateWindow, c.RejectDuplicates = time.Minute, reject
+			})
+			send := func(key, body, who string) answer { return r.do("POST", "/pay", key, body, "Authorization: "+who) }
+			send("one", "x", "me")
+			if a := send("one", "x", "me"); a.Header.Get("Idempotent-Replayed") != "true" || a.Header.Get("Idempotency-Duplicate") != "" {
+				t.Errorf("a proper retry: %v", a.Header)
+			}
+			a := send("two", "x", "me")
+			if reject {
+				r.isProblem(a, 409, "duplicate-payload")
+				r.executions("two", 0)
+				r.isProblem(send("two", "x", "me"), 409, "duplicate-payload")
+			} else {
+				if a.StatusCode != 200 || a.Header.Get("Idempotency-Duplicate") != "true" {
+					t.Errorf("a second key: %d %v", a.StatusCode, a.Header)
+				}
+				r.executions("two", 1)
+			}
+			for name, other := range map[string]answer{
+				"another payload": send("three", "y", "me"), "another caller": send("four", "x", "you"),
+				"a caller who is not known": r.do("POST", "/pay", "five", "x"), "another such": r.do("POST", "/pay", "six", "x"),
+			} {
+				if other.StatusCode != 200 || other.Header.Get("Idempotency-Duplicate") != "" {
+					t.Errorf("%s: %d %v", name, other.StatusCode, other.Header)
+				}
+			}
+			time.Sleep(2 * time.Minute)
+			if late := send("seven", "x", "me"); late.StatusCode != 200 || late.Header.Get("Idempotency-Duplicate") != "" {
+				t.Errorf("after the window: %d %v", late.StatusCode, late.Header)
+			}
+		})
+	}
+}
