@@ -197,7 +197,7 @@ func writeProblem(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, reason st
 		resp.Header.Set("Retry-After", p.retryAfter)
 	}
 	if p.status == fasthttp.StatusUnauthorized { // RFC 6750 section 3.1
-		resp.Header.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+		resp.Header.SetCanonical([]byte("WWW-Authenticate"), []byte(`Bearer error="invalid_token"`))
 	}
 	if p.closes {
 		resp.SetConnectionClose()

@@ -63,6 +63,9 @@ func (b *Backend) Handle(ctx *fasthttp.RequestCtx) {
 	case "/executions":
 		answerJSON(ctx, b.Count(string(ctx.QueryArgs().Peek("key"))))
 		return
+	case "/did":
+		b.did(ctx)
+		return
 	case "/total":
 		total := b.Total()
 		if ctx.QueryArgs().GetBool("reset") {
@@ -84,14 +87,64 @@ func (b *Backend) Handle(ctx *fasthttp.RequestCtx) {
 		status(ctx, path[len("/status/"):])
 	case strings.HasPrefix(path, "/size/"):
 		size(ctx, path[len("/size/"):])
+	case path == "/cut":
+		if b.cut(ctx, key) {
+			return
+		}
+	case path == "/packed":
+		packed(ctx)
+	case path == "/echo":
+		ctx.SetContentType("text/plain")
+		for name, value := range ctx.Request.Header.All() {
+			_, _ = fmt.Fprintf(ctx, "%s: %s\n", name, value)
+		}
 	default:
 		ctx.SetContentType("application/json")
+	}
+	for _, field := range ctx.QueryArgs().PeekMulti("set") {
+		name, value, _ := strings.Cut(string(field), ":")
+		ctx.Response.Header.Set(name, strings.TrimSpace(value))
 	}
 	if len(ctx.Response.Body()) == 0 && ctx.Response.StatusCode() != fasthttp.StatusNoContent {
 		_, _ = fmt.Fprintf(ctx, "{\"charge\":\"ch_%06d\",\"method\":%q,\"path\":%q,\"bytes\":%d}\n",
 			serial, ctx.Method(), path, len(ctx.Request.Body()))
 	}
 	b.finish(key)
+}
+
+// cut breaks off the first request of a key, unanswered: before it was executed,
+// or after that with ?executed=1. It says whether it did.
+func (b *Backend) cut(ctx *fasthttp.RequestCtx, key string) bool {
+	if b.Count(key).Started > 1 {
+		ctx.SetContentType("application/json")
+		return false
+	}
+	if ctx.QueryArgs().GetBool("executed") {
+		b.finish(key)
+	}
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(c net.Conn) { _ = c.Close() })
+	return true
+}
+
+// did answers a resolver's question: what became of a key? 200 with the answer
+// that it got or would have got, 404 if it was not executed.
+func (b *Backend) did(ctx *fasthttp.RequestCtx) {
+	key := string(ctx.QueryArgs().Peek("key"))
+	if b.Count(key).Executions == 0 {
+		ctx.SetStatusCode(fasthttp.StatusNotFound)
+		return
+	}
+	ctx.SetContentType("application/json")
+	_, _ = fmt.Fprintf(ctx, "{\"key\":%q,\"executed\":true}\n", key)
+}
+
+// packed answers with a content coding, whoever asks.
+func packed(ctx *fasthttp.RequestCtx) {
+	ctx.SetContentType("text/plain")
+	ctx.Response.Header.SetContentEncoding("gzip")
+	ctx.Response.Header.Set("Vary", "Accept-Encoding")
+	ctx.SetBody(fasthttp.AppendGzipBytes(nil, []byte("unpacked\n")))
 }
 
 func (b *Backend) slow(ctx *fasthttp.RequestCtx) {

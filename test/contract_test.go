@@ -1,0 +1,78 @@
+package test_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// TestContractDocument runs every block of docs/contract.md as it is printed,
+// against a proxy with the page's own configuration, and compares what it
+// prints with what the page says.
+func TestContractDocument(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/contract.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := shellBlocks(string(text))
+	if len(blocks) < 15 {
+		t.Fatalf("%d blocks found", len(blocks))
+	}
+	onBothStores(t, func(t *testing.T, store string) {
+		root, err := filepath.Abs("..")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf, err := os.ReadFile("../docs/examples/contract.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		backend := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+		file := filepath.Join(t.TempDir(), "contract.yaml")
+		own := strings.NewReplacer("127.0.0.1:9000", backend, "docs/examples", filepath.Join(root, "docs/examples")).Replace(string(conf))
+		if err := os.WriteFile(file, []byte(own), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, "-c", file, "--store", store)
+		admin := strings.TrimPrefix(p.adminURL, "http://")
+		here := strings.NewReplacer(
+			"localhost:8080", strings.TrimPrefix(p.url, "http://"), "localhost:9000", backend,
+			"bin/idemproxy inspect", binary+" inspect --admin "+admin, "bin/idemproxy resolve", binary+" resolve --admin "+admin,
+		)
+		for _, b := range blocks {
+			cmd := exec.Command("bash", "-c", here.Replace(b.script)) //nolint:gosec // our own page
+			cmd.Dir = root
+			out, err := cmd.CombinedOutput()
+			got := strings.TrimSpace(strings.ReplaceAll(string(out), "\r", ""))
+			if got != b.want {
+				t.Errorf("%s\nprinted (%v)\n%s\nwant\n%s", b.script, err, got, b.want)
+			}
+		}
+	})
+}
+
+type block struct{ script, want string }
+
+// shellBlocks are the page's sh blocks, each with what it says that it prints.
+func shellBlocks(page string) (all []block) {
+	for _, part := range strings.Split(page, "```sh\n")[1:] {
+		text, _, _ := strings.Cut(part, "```")
+		var b block
+		for line := range strings.Lines(text) {
+			if printed, ok := strings.CutPrefix(line, "# "); ok {
+				b.want += printed
+			} else {
+				b.script += line
+			}
+		}
+		b.want = strings.TrimSpace(b.want)
+		all = append(all, b)
+	}
+	return all
+}
