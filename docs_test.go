@@ -65,3 +65,49 @@ func TestDependenciesAreExplained(t *testing.T) {
 		}
 	}
 }
+
+// TestConformanceNamesTests: every row of docs/conformance.md names a test, and
+// every test that a document names is there.
+func TestConformanceNamesTests(t *testing.T) {
+	t.Parallel()
+	defined := map[string]bool{}
+	var files []string
+	for _, pattern := range []string{"*_test.go", "*/*_test.go", "*/*/*_test.go"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)`).FindAllStringSubmatch(read(t, file), -1) {
+			defined[m[1]] = true
+		}
+	}
+	name := regexp.MustCompile("`(Test\\w+)`")
+	documents, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range documents {
+		for _, m := range name.FindAllStringSubmatch(read(t, document), -1) {
+			if !defined[m[1]] {
+				t.Errorf("%s names %s, which is not there", document, m[1])
+			}
+		}
+	}
+	rows := 0
+	for line := range strings.Lines(read(t, "docs/conformance.md")) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| ---") || strings.Contains(line, "shown by") {
+			continue
+		}
+		rows++
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if !name.MatchString(cells[len(cells)-1]) {
+			t.Errorf("docs/conformance.md: no test shows %s", strings.TrimSpace(line))
+		}
+	}
+	if rows < 25 {
+		t.Errorf("only %d rows", rows)
+	}
+}

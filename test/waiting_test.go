@@ -1,0 +1,154 @@
+package test_test
+
+import (
+	"testing"
+
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// crowd posts n times at once.
+func crowd(p *process, n int, path, key string) <-chan answer {
+	answers := make(chan answer, n)
+	for range n {
+		go func() {
+			a, err := p.try(path, key)
+			if err != nil {
+				a.body = err.Error()
+			}
+			answers <- a
+		}()
+	}
+	return answers
+}
+
+func (p *process) waiters(n float64) {
+	p.t.Helper()
+	eventually(p.t, "all wait", func() bool { return p.metric("idemproxy_waiters") == n })
+}
+
+// Two proxies on one Redis: who waits at one gets what the other one executed.
+func TestWaitingAcrossProxies(t *testing.T) {
+	t.Parallel()
+	redis, o := redistest.Start(t), newOrigin(t)
+	args := []string{"--store", redis.URL(), "--backend", o.url(), "--in-progress", "wait", "--max-wait", "60s"}
+	here, there := start(t, args...), start(t, args...)
+	const path, key, n = "/slow?d=2s", "waited for", 30
+	first := crowd(here, 1, path, key)
+	o.started(key)
+	mine, theirs := crowd(here, n, path, key), crowd(there, n, path, key)
+	here.waiters(n)
+	there.waiters(n)
+	executed := <-first
+	for range n {
+		for _, a := range []answer{<-mine, <-theirs} {
+			if a.status != 200 || !a.replayed || a.body != executed.body {
+				t.Errorf("a waiter got %v, the first %v", a, executed)
+			}
+		}
+	}
+	o.executions(key, 1)
+}
+
+// The proxy that executes dies: one of those who wait elsewhere takes over when
+// its lease has lapsed; under hold nobody does.
+func TestWaitersOfAKilledProxy(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []string{"release", "hold"} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			redis, o := redistest.Start(t), newOrigin(t)
+			args := []string{
+				"--store", redis.URL(), "--backend", o.url(), "--in-progress", "wait", "--max-wait", "60s",
+				"--lock-ttl", "2s", "--on-ambiguous", policy,
+			}
+			here, there := start(t, args...), start(t, args...)
+			const path, key, n = "/slow?d=3s", "orphan", 20
+			crowd(here, 1, path, key)
+			o.started(key)
+			waiting := crowd(there, n, path, key)
+			there.waiters(n)
+			here.kill()
+			fresh := 0
+			for range n {
+				a := <-waiting
+				switch {
+				case policy == "hold" && a.status == 409:
+				case policy == "release" && a.status == 200:
+					if !a.replayed {
+						fresh++
+					}
+				default:
+					t.Errorf("a waiter got %v", a)
+				}
+			}
+			if policy == "hold" {
+				eventually(t, "the first ends", func() bool { return o.Count(key).Executions == 1 })
+				o.executions(key, 1)
+				return
+			}
+			if fresh != 1 {
+				t.Errorf("%d waiters executed, want one", fresh)
+			}
+			eventually(t, "both end", func() bool { return o.Count(key).Executions == 2 })
+		})
+	}
+}
+
+// A stop sends those home who wait, and lets the one finish that executes.
+func TestStopSendsWaitersHome(t *testing.T) {
+	t.Parallel()
+	onBothStores(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		p := start(t, "--store", store, "--backend", o.url(), "--in-progress", "wait")
+		first := crowd(p, 1, "/slow?d=2s", "k")
+		o.started("k")
+		waiting := crowd(p, 10, "/slow?d=2s", "k")
+		p.waiters(10)
+		stopped := make(chan int, 1)
+		go func() { stopped <- p.stop() }()
+		for range 10 {
+			if a := <-waiting; a.status != 409 {
+				t.Errorf("a waiter got %v", a)
+			}
+		}
+		if a := <-first; a.status != 200 {
+			t.Errorf("the first got %v", a)
+		}
+		if code := <-stopped; code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+}
+
+// Redis dies under a proxy that fails open, and one that says 503.
+func TestFailingOpenAndClosed(t *testing.T) {
+	t.Parallel()
+	redis, o := redistest.Start(t), newOrigin(t)
+	open := start(t, "--store", redis.URL(), "--backend", o.url(), "--fail-open")
+	closed := start(t, "--store", redis.URL(), "--backend", o.url(), "--fail-status", "503")
+	redis.Kill()
+	for n := 1; n <= 2; n++ {
+		if a := open.expect("/", "open", 200, false); a.header.Get("Idempotency-Unprotected") != "true" {
+			t.Errorf("not marked: %v", a.header)
+		}
+		o.executions("open", n)
+	}
+	if n := open.metric(`idemproxy_requests_total{outcome="failed-open"}`); n != 2 {
+		t.Errorf("%v counted", n)
+	}
+	if a := closed.expect("/", "closed", 503, false); a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	o.executions("closed", 0)
+	redis.Restart()
+	for _, p := range []*process{open, closed} {
+		eventually(t, "Redis is back", func() bool { status, _ := p.ready(); return status == 200 })
+	}
+	if a := open.expect("/", "protected", 200, false); a.header.Get("Idempotency-Unprotected") != "" {
+		t.Error("protected, but marked as not")
+	}
+	open.expect("/", "protected", 200, true)
+	closed.expect("/", "closed", 200, false)
+	o.executions("protected", 1)
+	o.executions("closed", 1)
+}
