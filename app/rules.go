@@ -22,7 +22,7 @@ func (v verifiers) get(c token.Config) (*token.Verifier, error) {
 	if err == nil {
 		v[c] = made
 	}
-	return made, err //nolint:wrapcheck // it says all
+	return made, err
 }
 
 func (v verifiers) close() {

@@ -31,7 +31,6 @@ func secretFile(t *testing.T, names ...string) string {
 	return file
 }
 
-//nolint:gochecknoglobals // made once, never changed
 var keyLines = func() map[string]string {
 	lines := map[string]string{}
 	for _, name := range []string{"old", "new"} {
@@ -44,7 +43,7 @@ var keyLines = func() map[string]string {
 
 // once runs a proxy for one exchange: what it answers comes from the store, and
 // not from a memory that it does not have yet.
-func once(t *testing.T, c config.Config, key string) (status int, body, replayed, logged string) {
+func once(t *testing.T, c config.Config) (status int, body, replayed, logged string) {
 	t.Helper()
 	out := &log{}
 	a, err := app.New(c, zerolog.New(out))
@@ -54,7 +53,7 @@ func once(t *testing.T, c config.Config, key string) (status int, body, replayed
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	status, body, replayed = send(t, a.URL(), key)
+	status, body, replayed = send(t, a.URL(), "k")
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -78,7 +77,7 @@ func TestSecrecyAtRest(t *testing.T) {
 			c.Listen, c.Admin, c.Store, c.Backend = "127.0.0.1:0", "", store, backend.URL()
 			c.CompressFrom = 100
 			c.EncryptionKeys = secretFile(t, "old")
-			if status, body, replayed, _ := once(t, c, "k"); status != 200 || body != secretBody || replayed != "" {
+			if status, body, replayed, _ := once(t, c); status != 200 || body != secretBody || replayed != "" {
 				t.Fatalf("the first got %d %q", status, body)
 			}
 			if name == "redis" {
@@ -101,11 +100,11 @@ func TestSecrecyAtRest(t *testing.T) {
 				}
 			}
 			c.EncryptionKeys = secretFile(t, "new", "old")
-			if status, body, replayed, _ := once(t, c, "k"); status != 200 || body != secretBody || replayed != "true" {
+			if status, body, replayed, _ := once(t, c); status != 200 || body != secretBody || replayed != "true" {
 				t.Errorf("after a rotation: %d %q %q", status, body, replayed)
 			}
 			c.EncryptionKeys = secretFile(t, "new")
-			status, body, _, logged := once(t, c, "k")
+			status, body, _, logged := once(t, c)
 			if status != 500 || !strings.Contains(body, "store-unavailable") {
 				t.Errorf("without the key: %d %s", status, body)
 			}
@@ -134,13 +133,13 @@ func TestSecretFingerprints(t *testing.T) {
 	}
 	c.SecretFile = write("a secret that is long enough\n")
 	for _, want := range []string{"", "true"} {
-		if status, _, replayed, _ := once(t, c, "k"); status != 200 || replayed != want {
+		if status, _, replayed, _ := once(t, c); status != 200 || replayed != want {
 			t.Errorf("%d %q", status, replayed)
 		}
 	}
 	for _, other := range []string{"", write("another secret, long enough")} {
 		c.SecretFile = other
-		if status, _, _, _ := once(t, c, "k"); status != 422 {
+		if status, _, _, _ := once(t, c); status != 422 {
 			t.Errorf("with another secret: %d", status)
 		}
 	}

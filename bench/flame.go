@@ -149,7 +149,8 @@ func drawFrame(b *strings.Builder, root, f *frame, x float64, depth int) int {
 		return depth
 	}
 	width, y := share*flameWidth, (depth+1)*flameRow+4
-	fmt.Fprintf(b, `<g><title>%s: %.1f %%</title><rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s" stroke="#fff" stroke-width=".5"/>`,
+	fmt.Fprintf(b, `<g><title>%s: %.1f %%</title>`+
+		`<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s" stroke="#fff" stroke-width=".5"/>`,
 		html.EscapeString(f.name), 100*share, x, y, width, flameRow-1, flameColour(f.name))
 	short := f.name[strings.LastIndexByte(f.name, '/')+1:]
 	if room := int(width / 6.2); room > 4 {
@@ -172,8 +173,12 @@ func drawFrame(b *strings.Builder, root, f *frame, x float64, depth int) int {
 // flameColour tells whose code it is.
 func flameColour(name string) string {
 	for _, of := range []struct{ part, colour string }{
-		{"idemproxy/idemproxy", "#7db3f0"}, {"fasthttp", "#f2c46d"}, {"rueidis", "#e99a8a"}, {"pebble", "#a8d08d"},
-		{"syscall", "#c9c9c9"}, {"runtime", "#dcd2ea"},
+		{"idemproxy/idemproxy", "#7db3f0"},
+		{"fasthttp", "#f2c46d"},
+		{"rueidis", "#e99a8a"},
+		{"pebble", "#a8d08d"},
+		{"syscall", "#c9c9c9"},
+		{"runtime", "#dcd2ea"},
 	} {
 		if strings.Contains(name, of.part) {
 			return of.colour

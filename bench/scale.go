@@ -101,7 +101,8 @@ func (r *results) costs(ctx context.Context, s *stage) error {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
-	if _, err := findWorkload("new keys").wrk(ctx, c.addr, fmt.Sprintf("cost-%x", time.Now().UnixNano()), 2*time.Second); err != nil {
+	run := fmt.Sprintf("cost-%x", time.Now().UnixNano())
+	if _, err := findWorkload("new keys").wrk(ctx, c.addr, run, 2*time.Second); err != nil {
 		return err
 	}
 	err1 = s.ask(ctx, "/total", &total)

@@ -46,7 +46,7 @@ func (c *Config) validate(origin Origin) (errs []error) {
 	for i := range c.Routes {
 		r := &c.Routes[i]
 		check := checker(&errs, r.origin)
-		r.Rules.validate(check)
+		r.validate(check)
 		check(c.StoreTimeout < r.LockTTL, "lock-ttl", r.LockTTL, fmt.Sprintf("more than store-timeout (%v)", c.StoreTimeout))
 		check(r.Path != "" || r.Host != "" || len(r.Methods) > 0, "route", quote(r.Name), "a path, a host or methods to match")
 	}

@@ -179,7 +179,7 @@ func (a *Attempt) Confirm(ctx context.Context) error {
 	return err
 }
 
-// ErrNoOperator: the store has no operator's side.
+// ErrNoOperator says that the store has no operator's side.
 var ErrNoOperator = errors.New("the store cannot be inspected")
 
 // Resolve ends an unknown key, as [Inspector] has it.
@@ -188,7 +188,7 @@ func (e *Engine) Resolve(ctx context.Context, k Key, retention time.Duration, r 
 	if !ok {
 		return ErrNoOperator
 	}
-	return i.Resolve(ctx, k, retention, r) //nolint:wrapcheck // the store's errors are the contract's
+	return i.Resolve(ctx, k, retention, r)
 }
 
 // Ending is what became of an attempt.

@@ -14,7 +14,7 @@ type KeyFormat struct {
 	pattern *regexp.Regexp // nil for any
 }
 
-// ErrKeyFormat: the key is a key, but not of the route's format.
+// ErrKeyFormat says that the key is well-formed, but not of the route's format.
 var ErrKeyFormat = errors.New("the key does not have the format that this route requires")
 
 // The formats that have a name: RFC 9562 section 4, in either case; and

@@ -50,7 +50,7 @@ func SealResponse(c Codec, k Key, r *Response) (*Response, error) {
 	if c == nil || r == nil {
 		return r, nil
 	}
-	return c.Seal(k, r) //nolint:wrapcheck // the codec says what
+	return c.Seal(k, r)
 }
 
 // OpenResponse undoes SealResponse.
@@ -61,7 +61,7 @@ func OpenResponse(c Codec, k Key, r *Response) (*Response, error) {
 	case c == nil:
 		return nil, ErrSealed
 	}
-	return c.Open(k, r) //nolint:wrapcheck // the codec says what
+	return c.Open(k, r)
 }
 
 // Size is about how many bytes the response takes in memory.

@@ -53,7 +53,7 @@ func (s *Statuses) Of(status int) Disposition {
 // ParseStatuses reads lists of statuses ("503") and classes ("5xx"); a status
 // beats its class. One that is in both lists is an error.
 func ParseStatuses(released, ambiguous []string) (*Statuses, error) {
-	s := &Statuses{}
+	s, what := &Statuses{}, [2]Disposition{TryAgain, Ambiguous}
 	for _, classes := range []bool{true, false} {
 		var set [lastStatus - firstStatus + 1]bool
 		for i, list := range [][]string{released, ambiguous} {
@@ -66,12 +66,11 @@ func ParseStatuses(released, ambiguous []string) (*Statuses, error) {
 					continue
 				}
 				for status := from; status <= to; status++ {
-					if d := &s.by[status-firstStatus]; set[status-firstStatus] && *d != Disposition(i+1) { //nolint:gosec // 1 or 2
+					at := status - firstStatus
+					if set[at] && s.by[at] != what[i] {
 						return nil, fmt.Errorf("%s can be released or ambiguous, not both", text)
-					} else { //nolint:revive // d is used
-						*d = Disposition(i + 1) //nolint:gosec // 1 or 2
 					}
-					set[status-firstStatus] = true
+					s.by[at], set[at] = what[i], true
 				}
 			}
 		}

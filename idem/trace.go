@@ -18,7 +18,7 @@ const (
 func ReleaseCauses() []ReleaseCause {
 	all := make([]ReleaseCause, lastCause)
 	for i := range all {
-		all[i] = ReleaseCause(i) //nolint:gosec // few
+		all[i] = ReleaseCause(i)
 	}
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,7 @@ type waiters struct {
 	mu     sync.Mutex
 	groups map[[16]byte][]*waitGroup // guarded by mu
 	count  int                       // guarded by mu
+	some   atomic.Bool               // count > 0: spares those who notify the mutex
 	most   int
 	closed chan struct{}
 	once   sync.Once
@@ -54,7 +56,13 @@ func newWaiters(most int) *waiters {
 }
 
 // notify wakes the leaders of a key; the zero ID wakes all.
+//
+// Who joins while this sees nobody asks the store afterwards, and so learns of
+// the change.
 func (w *waiters) notify(id [16]byte) {
+	if !w.some.Load() {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if id != [16]byte{} {
@@ -89,7 +97,7 @@ func (w *waiters) join(r *Request, remaining time.Duration) (g *waitGroup, turn 
 	if w.count >= w.most {
 		return nil, nil, false
 	}
-	w.count++
+	w.add(1)
 	for _, g = range w.groups[id] {
 		if g.print == r.Fingerprint && g.binding == r.Binding {
 			if !g.led {
@@ -122,7 +130,7 @@ func (w *waiters) follow(ctx context.Context, g *waitGroup, turn *list.Element) 
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.count--
+	w.add(-1)
 	select {
 	case s = <-told: // just so
 		if s.lead {
@@ -132,6 +140,12 @@ func (w *waiters) follow(ctx context.Context, g *waitGroup, turn *list.Element) 
 		g.followers.Remove(turn)
 	}
 	return shared{}, false
+}
+
+// add counts waiters. mu is held.
+func (w *waiters) add(n int) {
+	w.count += n
+	w.some.Store(w.count > 0)
 }
 
 // passOn makes the next follower lead; without one the group ends. mu is held.
@@ -162,7 +176,7 @@ func (w *waiters) passOn(g *waitGroup) {
 func (w *waiters) leave(g *waitGroup, until time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.count--
+	w.add(-1)
 	g.until = until
 	w.passOn(g)
 }
@@ -170,7 +184,7 @@ func (w *waiters) leave(g *waitGroup, until time.Time) {
 func (w *waiters) share(g *waitGroup, s shared) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.count -= 1 + g.followers.Len()
+	w.add(-1 - g.followers.Len())
 	for next := g.followers.Front(); next != nil; next = g.followers.Front() {
 		g.followers.Remove(next).(chan shared) <- s //nolint:forcetypeassert // see join
 	}

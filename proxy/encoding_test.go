@@ -28,11 +28,23 @@ func TestReplayInAnotherEncoding(t *testing.T) {
 		coding, accept string // "-" for none
 		as             string // gzip, plain, or refused
 	}{
-		{"gzip", "-", "gzip"}, {"gzip", "gzip, br", "gzip"}, {"gzip", "GZIP;q=0.1", "gzip"}, {"gzip", "*", "gzip"}, {"gzip", "x-gzip", "gzip"},
-		{"gzip", "", "plain"}, {"gzip", "identity", "plain"}, {"gzip", "br", "plain"}, {"gzip", "gzip;q=0", "plain"},
-		{"gzip", "gzip; q=0.000, *", "plain"}, {"gzip", "*;q=0", "plain"}, {"gzip", "gzip;q=x", "plain"},
-		{"x-gzip", "gzip", "gzip"}, {"x-gzip", "br", "plain"},
-		{"zap", "zap", "opaque"}, {"zap", "gzip", "refused"}, {"identity", "br", "opaque"},
+		{"gzip", "-", "gzip"},
+		{"gzip", "gzip, br", "gzip"},
+		{"gzip", "GZIP;q=0.1", "gzip"},
+		{"gzip", "*", "gzip"},
+		{"gzip", "x-gzip", "gzip"},
+		{"gzip", "", "plain"},
+		{"gzip", "identity", "plain"},
+		{"gzip", "br", "plain"},
+		{"gzip", "gzip;q=0", "plain"},
+		{"gzip", "gzip; q=0.000, *", "plain"},
+		{"gzip", "*;q=0", "plain"},
+		{"gzip", "gzip;q=x", "plain"},
+		{"x-gzip", "gzip", "gzip"},
+		{"x-gzip", "br", "plain"},
+		{"zap", "zap", "opaque"},
+		{"zap", "gzip", "refused"},
+		{"identity", "br", "opaque"},
 	} {
 		key := c.coding + " as " + c.accept + "."
 		r.post(key, "x", "X-Coding: "+c.coding, "Accept-Encoding: gzip, zap")

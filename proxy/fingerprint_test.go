@@ -13,8 +13,10 @@ func TestFingerprints(t *testing.T) {
 	t.Parallel()
 	type request struct{ target, body, header string }
 	form := func(boundary, value string) request {
-		return request{"/p", "--" + boundary + "\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n" + value + "\r\n--" + boundary + "--\r\n",
-			"Content-Type: multipart/form-data; boundary=" + boundary}
+		return request{
+			"/p", "--" + boundary + "\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n" + value + "\r\n--" + boundary + "--\r\n",
+			"Content-Type: multipart/form-data; boundary=" + boundary,
+		}
 	}
 	js := func(body string) request { return request{"/p", body, "Content-Type: application/json; charset=utf-8"} }
 	for name, c := range map[string]struct {

@@ -89,7 +89,7 @@ func (id *identity) identify(h *fasthttp.RequestHeader) error {
 	if err := id.parseKeys(&found); err != nil {
 		return err
 	}
-	if found.bound {
+	if found.bound && (id.keyed || id.rules.DeriveKey > 0) {
 		id.binding = id.rules.bindingOf(h)
 	}
 	if !id.keyed {
@@ -101,7 +101,7 @@ func (id *identity) identify(h *fasthttp.RequestHeader) error {
 		}
 	}
 	if err := id.rules.Keys.Check(id.key); err != nil && !id.derived {
-		return err //nolint:wrapcheck // it says all
+		return err
 	}
 	if err := id.wishes(); err != nil {
 		return err

@@ -87,7 +87,7 @@ func (s *Server) begin(request idem.Request, id *identity, r *Request) (idem.Out
 			out, attempt, err = s.engine.Begin(context.Background(), request)
 		}
 	}
-	return out, attempt, err //nolint:wrapcheck // the engine's errors are what the caller branches on
+	return out, attempt, err
 }
 
 // wait is for a client that would rather have the response than a 409.
@@ -99,7 +99,7 @@ func (s *Server) wait(
 	defer cancel()
 	out, attempt, err := s.engine.Wait(ctx, request, standing)
 	r.Waited = time.Since(begun)
-	return out, attempt, err //nolint:wrapcheck // the engine's errors are what the caller branches on
+	return out, attempt, err
 }
 
 // execute forwards under the lease, records what came of it, and answers.

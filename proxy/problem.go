@@ -29,7 +29,8 @@ type problem struct {
 // The problems: docs/problems.md describes each, and a test holds it to that.
 func problems() map[string]*problem {
 	all := []*problem{
-		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken, &problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
+		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken,
+		&problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemCut, &problemTimeout, &problemHeld,
@@ -162,8 +163,13 @@ func keyProblem(err error) *problem {
 		err error
 		is  *problem
 	}{
-		{errKeyMissing, &problemKeyMissing}, {errPrefer, &problemPrefer}, {idem.ErrKeyFormat, &problemKeyFormat},
-		{errToken, &problemToken}, {errScopeAbsent, &problemScope}, {errScopeChars, &problemScope}, {errScopeTwice, &problemScope},
+		{errKeyMissing, &problemKeyMissing},
+		{errPrefer, &problemPrefer},
+		{idem.ErrKeyFormat, &problemKeyFormat},
+		{errToken, &problemToken},
+		{errScopeAbsent, &problemScope},
+		{errScopeChars, &problemScope},
+		{errScopeTwice, &problemScope},
 	} {
 		if errors.Is(err, known.err) {
 			return known.is

@@ -119,7 +119,7 @@ func (s *Server) resolve(id *identity) error {
 		ctx := context.Background()
 		response, err := id.rules.Resolver.Ask(ctx, key)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // the resolver's errors say so
+			return nil, err
 		}
 		if response != nil {
 			response.Header = id.rules.replayedOnly(response.Header)
@@ -131,7 +131,7 @@ func (s *Server) resolve(id *identity) error {
 		if err == nil && s.config.Trace.Resolved != nil {
 			s.config.Trace.Resolved(key, response != nil)
 		}
-		return nil, err //nolint:wrapcheck // the engine's errors say so
+		return nil, err
 	})
 	return err //nolint:wrapcheck // as above
 }

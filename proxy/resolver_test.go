@@ -24,6 +24,8 @@ func cutFirst(c backendtest.Conn, q *backendtest.Request) {
 }
 
 // The backend says what became of a key whose outcome is unknown.
+//
+//nolint:tparallel // one resolver for all
 func TestResolver(t *testing.T) {
 	t.Parallel()
 	var answer atomic.Pointer[http.HandlerFunc]

@@ -43,8 +43,13 @@ type routes struct {
 func newRoutes(c *Config) (*routes, error) {
 	r := &routes{sorted: slices.Clone(c.Routes), rest: &c.Rules}
 	r.rest.setDefaults()
+	err := r.rest.check()
 	for i := range r.sorted {
 		r.sorted[i].Rules.setDefaults()
+		err = errors.Join(err, r.sorted[i].Rules.check())
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := SortRoutes(r.sorted); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -62,6 +63,18 @@ type Rules struct {
 	NotReplayed []string
 
 	derived, duplicates idem.Policy // of what unkeyed.go keeps
+}
+
+// errNoTokens is a mistake of who wired the server.
+var errNoTokens = errors.New("a scope by claim needs Tokens")
+
+func (r *Rules) check() error {
+	for _, s := range r.Scope {
+		if s.kind == scopeClaim && r.Tokens == nil {
+			return errNoTokens
+		}
+	}
+	return nil
 }
 
 func (r *Rules) setDefaults() {

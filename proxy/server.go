@@ -267,7 +267,8 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 		p.status = fasthttp.StatusRequestHeaderFieldsTooLarge
 		p.detail = "The request's header is larger than this proxy takes (max_header)."
 	case errors.As(err, &timeout) && timeout.Timeout():
-		p.status, p.retryable, p.detail = fasthttp.StatusRequestTimeout, true, "The request did not arrive in time; nothing was forwarded."
+		p.status, p.retryable = fasthttp.StatusRequestTimeout, true
+		p.detail = "The request did not arrive in time; nothing was forwarded."
 	}
 	writeProblem(ctx, &p, nil, "")
 	if s.config.Trace.Done != nil {

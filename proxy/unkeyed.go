@@ -57,7 +57,7 @@ func (s *Server) isDuplicate(r *idem.Request, rules *Rules) (bool, error) {
 	}
 	out, attempt, err := s.engine.Begin(context.Background(), marker)
 	if err != nil {
-		return false, err //nolint:wrapcheck // the engine's errors are what the caller branches on
+		return false, err
 	}
 	if attempt != nil {
 		attempt.Finish(idem.Answered, &idem.Response{Status: fasthttp.StatusNoContent})

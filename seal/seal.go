@@ -130,7 +130,7 @@ func (c *Codec) Seal(k idem.Key, r *idem.Response) (*idem.Response, error) {
 		return sealed, nil
 	}
 	head[1] |= flagEncrypted
-	head = append(append(head, byte(len(c.current))), c.current...)
+	head = append(append(head, byte(len(c.current)&0xff)), c.current...)
 	aead := c.aeads[c.current]
 	out := make([]byte, len(head)+aead.NonceSize(), len(head)+aead.NonceSize()+len(plain)+aead.Overhead())
 	nonce := out[copy(out, head):]
@@ -166,7 +166,7 @@ func (c *Codec) Open(k idem.Key, r *idem.Response) (*idem.Response, error) {
 			return nil, fmt.Errorf("%w: it does not decompress: %w", idem.ErrCorrupt, err)
 		}
 	}
-	return idem.DecodeResponse(plain) //nolint:wrapcheck // it says all
+	return idem.DecodeResponse(plain)
 }
 
 // maxPlain bounds what a damaged record can make us allocate.

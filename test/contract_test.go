@@ -46,7 +46,7 @@ func TestContractDocument(t *testing.T) {
 			"bin/idemproxy inspect", binary+" inspect --admin "+admin, "bin/idemproxy resolve", binary+" resolve --admin "+admin,
 		)
 		for _, b := range blocks {
-			cmd := exec.Command("bash", "-c", here.Replace(b.script)) //nolint:gosec // our own page
+			cmd := exec.Command("bash", "-c", here.Replace(b.script))
 			cmd.Dir = root
 			out, err := cmd.CombinedOutput()
 			got := strings.TrimSpace(strings.ReplaceAll(string(out), "\r", ""))

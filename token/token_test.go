@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -51,12 +50,11 @@ func (k key) sign(t *testing.T, claims jwt.MapClaims) string {
 // set is the JSON Web Key Set of the keys' public halves.
 func set(t *testing.T, keys ...key) []byte {
 	t.Helper()
-	b64 := func(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.FillBytes(make([]byte, 32))) }
 	all := make([]map[string]string, 0, len(keys))
 	for _, k := range keys {
-		p := k.signer.PublicKey
+		x, y := coordinates(t, &k.signer.PublicKey)
 		all = append(all, map[string]string{
-			"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": k.id, "x": b64(p.X), "y": b64(p.Y), //nolint:staticcheck // its only accessors here
+			"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": k.id, "x": x, "y": y,
 		})
 	}
 	text, err := json.Marshal(map[string]any{"keys": all})
@@ -64,6 +62,16 @@ func set(t *testing.T, keys ...key) []byte {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// coordinates of a point, as RFC 7518 section 6.2.1 has them.
+func coordinates(tb testing.TB, p *ecdsa.PublicKey) (x, y string) {
+	tb.Helper()
+	b, err := p.Bytes() // 4, x, y
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b[1:33]), base64.RawURLEncoding.EncodeToString(b[33:65])
 }
 
 func verifier(t *testing.T, c token.Config) *token.Verifier {
@@ -219,9 +227,8 @@ func FuzzClaim(f *testing.F) {
 		f.Fatal(err)
 	}
 	name := filepath.Join(f.TempDir(), "keys.json")
-	x, y := k.X.FillBytes(make([]byte, 32)), k.Y.FillBytes(make([]byte, 32)) //nolint:staticcheck // its only accessors here
-	text := fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":%q,"y":%q}]}`,
-		base64.RawURLEncoding.EncodeToString(x), base64.RawURLEncoding.EncodeToString(y))
+	x, y := coordinates(f, &k.PublicKey)
+	text := fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":%q,"y":%q}]}`, x, y)
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		f.Fatal(err)
 	}

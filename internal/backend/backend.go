@@ -80,26 +80,8 @@ func (b *Backend) Handle(ctx *fasthttp.RequestCtx) {
 	}
 	key = strings.Trim(key, `"`)
 	serial := b.start(key)
-	switch {
-	case path == "/slow":
-		b.slow(ctx)
-	case strings.HasPrefix(path, "/status/"):
-		status(ctx, path[len("/status/"):])
-	case strings.HasPrefix(path, "/size/"):
-		size(ctx, path[len("/size/"):])
-	case path == "/cut":
-		if b.cut(ctx, key) {
-			return
-		}
-	case path == "/packed":
-		packed(ctx)
-	case path == "/echo":
-		ctx.SetContentType("text/plain")
-		for name, value := range ctx.Request.Header.All() {
-			_, _ = fmt.Fprintf(ctx, "%s: %s\n", name, value)
-		}
-	default:
-		ctx.SetContentType("application/json")
+	if b.special(ctx, path, key) {
+		return
 	}
 	for _, field := range ctx.QueryArgs().PeekMulti("set") {
 		name, value, _ := strings.Cut(string(field), ":")
@@ -110,6 +92,31 @@ func (b *Backend) Handle(ctx *fasthttp.RequestCtx) {
 			serial, ctx.Method(), path, len(ctx.Request.Body()))
 	}
 	b.finish(key)
+}
+
+// special answers the paths that do something else than charge. It says whether
+// nothing more is to be done.
+func (b *Backend) special(ctx *fasthttp.RequestCtx, path, key string) (done bool) {
+	switch {
+	case path == "/slow":
+		b.slow(ctx)
+	case strings.HasPrefix(path, "/status/"):
+		status(ctx, path[len("/status/"):])
+	case strings.HasPrefix(path, "/size/"):
+		size(ctx, path[len("/size/"):])
+	case path == "/cut":
+		return b.cut(ctx, key)
+	case path == "/packed":
+		packed(ctx)
+	case path == "/echo":
+		ctx.SetContentType("text/plain")
+		for name, value := range ctx.Request.Header.All() {
+			_, _ = fmt.Fprintf(ctx, "%s: %s\n", name, value)
+		}
+	default:
+		ctx.SetContentType("application/json")
+	}
+	return false
 }
 
 // cut breaks off the first request of a key, unanswered: before it was executed,
