@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -82,6 +84,30 @@ func TestResolver(t *testing.T) {
 			r.executions("a key", c.executions)
 		})
 	}
+}
+
+// An operator is faster than the resolver.
+func TestResolverComesSecond(t *testing.T) {
+	t.Parallel()
+	var r *rig
+	resolver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := r.store.Resolve(context.Background(), mustKey("k"), time.Hour, &idem.Response{Status: 201, Body: []byte("by hand")}); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(404)
+	}))
+	t.Cleanup(resolver.Close)
+	r = newRig(t, cutFirst, hold, func(cfg *proxy.Config) {
+		var err error
+		if cfg.Resolver, err = proxy.NewHTTPResolver(resolver.URL, 5*time.Second, 1000); err != nil {
+			t.Fatal(err)
+		}
+	})
+	r.post("k", "x")
+	if a := r.post("k", "x"); a.StatusCode != 201 || a.body != "by hand" {
+		t.Errorf("got %d %q", a.StatusCode, a.body)
+	}
+	r.executions("k", 1)
 }
 
 // Many retries at once are one question, and one execution.

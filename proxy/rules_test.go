@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -136,6 +138,51 @@ func TestFailOpen(t *testing.T) {
 		}
 	}
 	r.executions("other", 1)
+}
+
+// unreadable is a store whose records are of a later build.
+type unreadable struct{ *storetest.Memory }
+
+func (unreadable) Acquire(context.Context, idem.Claim) (idem.Outcome, error) {
+	return idem.Outcome{}, idem.ErrVersion
+}
+
+// A store that answers, but with what cannot be read, is no reason to fail open:
+// there may be a response.
+func TestFailOpenIsForOutages(t *testing.T) {
+	t.Parallel()
+	engine := idem.NewEngine(idem.Config{Store: unreadable{storetest.NewMemory()}})
+	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.FailOpen, c.Engine = true, engine })
+	r.isProblem(r.post("k", "x"), 500, "store-unavailable")
+	r.executions("k", 0)
+}
+
+// Keyed digests still tell payloads and callers apart, and are not the plain
+// ones.
+func TestSecret(t *testing.T) {
+	t.Parallel()
+	digests := map[string]idem.Record{}
+	for _, secret := range []string{"", "one secret", "another secret"} {
+		r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.Secret = []byte(secret) })
+		const me, you = "Authorization: me", "Authorization: you"
+		r.post("k", "x", me)
+		if a := r.post("k", "x", me); a.Header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("%q: the retry got %d", secret, a.StatusCode)
+		}
+		r.isProblem(r.post("k", "y", me), 422, "key-reused")
+		r.isProblem(r.post("k", "x", you), 422, "key-of-another-caller")
+		r.isProblem(r.post("k", "x"), 422, "key-of-another-caller")
+		record, err := r.store.Get(t.Context(), mustKey("k"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for other, before := range digests {
+			if record.Fingerprint == before.Fingerprint || record.Binding == before.Binding {
+				t.Errorf("%q and %q make the same digests", secret, other)
+			}
+		}
+		digests[secret] = record
+	}
 }
 
 func TestFailStatus(t *testing.T) {
