@@ -33,7 +33,7 @@ type App struct {
 	engine *idem.Engine
 	proxy  *proxy.Server
 	admin  *admin.Server
-	tokens verifiers
+	tokens *verifiers
 
 	listener, adminListener, demoListener net.Listener
 }
@@ -43,7 +43,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	a := &App{config: c, log: log, tokens: verifiers{}}
+	a := &App{config: c, log: log, tokens: newVerifiers(log)}
 	defer func() {
 		if err != nil {
 			a.closeAll()

@@ -28,6 +28,7 @@ const (
 // process is asked to stop.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	tuneGC()
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // its default has no milliseconds
 	cfg := config.Default()
 	root := serveCommand("idemproxy", &cfg, stderr)
 	serve := serveCommand("serve", &cfg, stderr)
@@ -115,7 +116,7 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		tokens := verifiers{}
+		tokens := newVerifiers(zerolog.Nop())
 		defer tokens.close()
 		if _, err := proxyConfig(cfg, tokens); err != nil {
 			return err

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rs/zerolog"
+
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
@@ -12,28 +14,37 @@ import (
 )
 
 // verifiers are the token verifiers that the routes share, by what they trust.
-type verifiers map[token.Config]*token.Verifier
+type verifiers struct {
+	made map[token.Config]*token.Verifier
+	log  zerolog.Logger
+}
 
-func (v verifiers) get(c token.Config) (*token.Verifier, error) {
-	if known, ok := v[c]; ok {
+func newVerifiers(log zerolog.Logger) *verifiers {
+	return &verifiers{made: map[token.Config]*token.Verifier{}, log: log}
+}
+
+func (v *verifiers) get(c token.Config) (*token.Verifier, error) {
+	if known, ok := v.made[c]; ok {
 		return known, nil
 	}
-	made, err := token.New(c)
+	made, err := token.New(c, func(err error) {
+		v.log.Warn().Str("event", "jwks_unreachable").Err(err).Msg("the key set was not fetched anew; the keys stay as they were")
+	})
 	if err == nil {
-		v[c] = made
+		v.made[c] = made
 	}
 	return made, err
 }
 
-func (v verifiers) close() {
-	for _, one := range v {
+func (v *verifiers) close() {
+	for _, one := range v.made {
 		one.Close()
 	}
 }
 
 // proxyConfig is the configuration in the proxy's own terms; the engine and the
 // trace are still to be set. Its errors say where a setting was set.
-func proxyConfig(c *config.Config, tokens verifiers) (proxy.Config, error) {
+func proxyConfig(c *config.Config, tokens *verifiers) (proxy.Config, error) {
 	rules, err := rulesOf(c, nil, &c.Rules, tokens)
 	if err != nil {
 		return proxy.Config{}, err
@@ -58,7 +69,7 @@ func proxyConfig(c *config.Config, tokens verifiers) (proxy.Config, error) {
 	return out, nil
 }
 
-func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens verifiers) (proxy.Rules, error) {
+func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *verifiers) (proxy.Rules, error) {
 	statuses, err := idem.ParseStatuses(r.ReleaseStatuses, r.AmbiguousStatuses)
 	if err != nil {
 		return proxy.Rules{}, c.At(route, "release-statuses", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/maypok86/otter/v2"
+	"golang.org/x/time/rate"
 )
 
 // ErrInvalid is a token that nobody should trust: malformed, expired, not yet
@@ -61,14 +62,15 @@ const knownTokens = 10_000
 const rememberedFor = 5 * time.Minute
 
 // New reads the key set. A set that cannot be had is an error, so that a wrong
-// address is found at the start. Close the verifier.
-func New(c Config) (*Verifier, error) {
+// address is found at the start; later failures to fetch it go to onError, which
+// may be nil, and leave the keys as they were. Close the verifier.
+func New(c Config, onError func(error)) (*Verifier, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	v := &Verifier{leeway: c.Leeway, stop: stop}
 	if v.leeway == 0 {
 		v.leeway = 30 * time.Second
 	}
-	keys, err := keySet(ctx, c.JWKS)
+	keys, err := keySet(ctx, c.JWKS, onError)
 	if err != nil {
 		stop()
 		return nil, err
@@ -92,11 +94,24 @@ func New(c Config) (*Verifier, error) {
 	return v, nil
 }
 
-func keySet(ctx context.Context, where string) (keyfunc.Keyfunc, error) {
+// refreshUnknown is how often, at most, a token with an unknown key has the set
+// fetched anew. Other such tokens do not wait for that: they are invalid.
+const refreshUnknown = 10 * time.Second
+
+func keySet(ctx context.Context, where string, onError func(error)) (keyfunc.Keyfunc, error) {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
 		keys, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{where}, keyfunc.Override{
 			Client: &http.Client{Timeout: 10 * time.Second}, HTTPTimeout: 10 * time.Second,
 			NoErrorReturnFirstHTTPReq: new(bool),
+			RefreshUnknownKID:         rate.NewLimiter(rate.Every(refreshUnknown), 1),
+			RateLimitWaitMax:          50 * time.Millisecond, // by default, strangers' requests may hang for a minute
+			RefreshErrorHandlerFunc: func(string) func(context.Context, error) {
+				return func(_ context.Context, err error) {
+					if onError != nil {
+						onError(fmt.Errorf("the key set at %s: %w", where, err))
+					}
+				}
+			},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("the key set at %s: %w", where, err)

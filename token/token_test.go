@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,7 +77,7 @@ func coordinates(tb testing.TB, p *ecdsa.PublicKey) (x, y string) {
 
 func verifier(t *testing.T, c token.Config) *token.Verifier {
 	t.Helper()
-	v, err := token.New(c)
+	v, err := token.New(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,6 +208,43 @@ func TestKeysFromAURL(t *testing.T) {
 	}
 }
 
+// Tokens of unknown keys neither hang nor hammer whoever serves the set.
+func TestStrangersAreCheap(t *testing.T) {
+	t.Parallel()
+	good := newKey(t, "1")
+	var fetched atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fetched.Add(1)
+		_, _ = w.Write(set(t, good))
+	}))
+	t.Cleanup(server.Close)
+	v := verifier(t, token.Config{JWKS: server.URL})
+	ended := make(chan error, 500)
+	for i := range cap(ended) {
+		stranger := key{fmt.Sprint("stranger ", i), good.signer}.sign(t, valid())
+		go func() {
+			_, err := v.Claim(stranger, "sub")
+			ended <- err
+		}()
+	}
+	for range cap(ended) {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, token.ErrInvalid) {
+				t.Errorf("a stranger's token: %v", err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("strangers' tokens hang")
+		}
+	}
+	if n := fetched.Load(); n > 10 {
+		t.Errorf("the set was fetched %d times", n)
+	}
+	if _, err := v.Claim(good.sign(t, valid()), "sub"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestKeySetsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	broken := httptest.NewServer(http.NotFoundHandler())
@@ -214,7 +252,7 @@ func TestKeySetsThatCannotBe(t *testing.T) {
 	for name, where := range map[string]string{
 		"no file": "/nonexistent", "no JSON": fileOf(t, []byte("{")), "a URL without a set": broken.URL, "nobody there": "http://127.0.0.1:1/",
 	} {
-		if v, err := token.New(token.Config{JWKS: where}); err == nil {
+		if v, err := token.New(token.Config{JWKS: where}, nil); err == nil {
 			v.Close()
 			t.Errorf("%s was taken", name)
 		}
@@ -232,7 +270,7 @@ func FuzzClaim(f *testing.F) {
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	v, err := token.New(token.Config{JWKS: name})
+	v, err := token.New(token.Config{JWKS: name}, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
