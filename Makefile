@@ -4,7 +4,7 @@ SHELL := /bin/bash
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: help run build test test-only race fuzz lint docs bench loadtest up down clean
+.PHONY: help run build test torture test-only race fuzz lint docs bench loadtest up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -24,6 +24,9 @@ test-only: ## The quick tests: no 45 s jobs, redis-server must be there
 
 fuzz: ## Each fuzz target for 30 s
 	@scripts/fuzz.sh 30s
+
+torture: ## The long proofs: histories of concurrent clients, checked against the model (some minutes)
+	HISTORIES=$${HISTORIES:-20} $(GO) test -count=1 -timeout 60m -v ./test/history
 
 lint: ## Vet, golangci-lint (with gofumpt, staticcheck), tidiness, known vulnerabilities
 	@scripts/lint.sh

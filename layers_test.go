@@ -51,13 +51,14 @@ func laws() map[string]room {
 		"bench":             {outside: []string{"github.com/tsenart/vegeta/v12", "github.com/google/pprof"}},
 		"test":              {},
 		"test/compose":      {},
+		"test/history":      {},
 		".":                 {},
 	}
 }
 
 // onlyForTests are rooms that no program imports.
 func onlyForTests() []string {
-	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/golden", "internal/toxitest", "test", "bench", "loadtest"}
+	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/golden", "internal/toxitest", "test", "test/history", "bench", "loadtest"}
 }
 
 func TestImportLaw(t *testing.T) {

@@ -1,0 +1,271 @@
+package history
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// store is what the histories use.
+type store interface {
+	idem.Store
+	idem.Inspector
+}
+
+// world is one history's surroundings.
+type world struct {
+	processes []store // that share their records
+	// lag is how long a process may go on replaying from its memory what another
+	// one purged: a push is on its way to it.
+	lag time.Duration
+}
+
+// sizes of a history.
+const (
+	clients = 4
+	steps   = 90 // a client's; each is one to three operations
+	keys    = 2
+	ttl     = 8 * time.Millisecond
+)
+
+// inTransit is for how long what failed may still happen.
+const inTransit = 500 * time.Millisecond
+
+// recorder collects operations.
+type recorder struct {
+	begun   time.Time
+	prefix  string
+	owners  atomic.Int64
+	serials atomic.Int64
+
+	mu  sync.Mutex
+	ops []porcupine.Operation // guarded by mu
+}
+
+func (r *recorder) add(client int, in asked, out told) {
+	if out.failed {
+		// Its packets may still be on their way: it may yet happen.
+		in.ret += inTransit
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ops = append(r.ops, porcupine.Operation{
+		ClientId: client, Input: in, Output: out, Call: int64(in.call), Return: int64(in.ret),
+	})
+}
+
+// history is what was recorded, but for what came out of a process's memory
+// while a purge was under way, or just after another process's: that is allowed
+// to be stale, and says nothing.
+func (r *recorder) history(lag time.Duration) (kept []porcupine.Operation) {
+	stale := func(in asked) bool {
+		for _, op := range r.ops {
+			p := op.Input.(asked) //nolint:forcetypeassert // ours
+			until := p.ret
+			if p.process != in.process {
+				until += lag
+			}
+			if p.kind == purge && p.key == in.key && p.call <= in.ret && in.call <= until {
+				return true
+			}
+		}
+		return false
+	}
+	for _, op := range r.ops {
+		if !op.Output.(told).local || !stale(op.Input.(asked)) { //nolint:forcetypeassert // ours
+			kept = append(kept, op)
+		}
+	}
+	return kept
+}
+
+func (r *recorder) since() time.Duration { return time.Since(r.begun) }
+
+func (r *recorder) key(n int) idem.Key {
+	k, err := idem.ParseKey(fmt.Sprintf("%s-%d", r.prefix, n))
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
+// owner is a token that stands for a number.
+func owner(n int) (o idem.Owner) {
+	binary.BigEndian.PutUint64(o[:], uint64(n))
+	return o
+}
+
+// run records a history: clients that acquire, work, end or die, repeat what got
+// lost, and purge.
+func run(w world, seed uint64) []porcupine.Operation {
+	r := &recorder{begun: time.Now(), prefix: fmt.Sprintf("history-%d", seed)}
+	var wg sync.WaitGroup
+	for client := range clients {
+		wg.Go(func() {
+			c := &actor{
+				id: client, process: client % len(w.processes), r: r, store: w.processes[client%len(w.processes)],
+				rand: rand.New(rand.NewPCG(seed, uint64(client))),
+			}
+			for range steps {
+				c.step()
+			}
+		})
+	}
+	wg.Wait()
+	return r.history(w.lag)
+}
+
+// actor is one goroutine's.
+type actor struct {
+	id, process int
+	r           *recorder
+	store       store
+	rand        *rand.Rand
+}
+
+func (c *actor) step() {
+	key := c.rand.IntN(keys)
+	if c.rand.IntN(12) == 0 {
+		in := asked{kind: purge, key: key, process: c.process, call: c.r.since()}
+		err := c.store.Purge(context.Background(), c.r.key(key))
+		in.ret = c.r.since()
+		c.r.add(c.id, in, told{failed: err != nil})
+		return
+	}
+	claim := asked{
+		kind: acquire, key: key, process: c.process, owner: int(c.r.owners.Add(1)), payload: "aaab"[c.rand.IntN(4)],
+		holds: c.rand.IntN(6) == 0, ttl: ttl,
+	}
+	out := c.acquire(claim)
+	for try := 0; out.failed && try < 3; try++ { // as the engine does, with the same owner
+		out = c.acquire(claim)
+	}
+	if out.failed || out.verdict != idem.VerdictAcquired && out.verdict != idem.VerdictYours {
+		return
+	}
+	if c.rand.IntN(3) > 0 {
+		time.Sleep(time.Duration(c.rand.IntN(3000)) * time.Microsecond)
+	}
+	end := claim
+	switch n := c.rand.IntN(20); {
+	case n == 0: // dies: the lease lapses
+		return
+	case n == 1: // stops for longer than the lease, and goes on
+		time.Sleep(ttl + 2*time.Millisecond)
+		end.kind = []kind{complete, release, hold}[c.rand.IntN(3)]
+	case n < 5:
+		end.kind = release
+	case n < 6:
+		end.kind = hold
+	default:
+		end.kind = complete
+	}
+	end.serial = int(c.r.serials.Add(1))
+	for try := 0; c.end(end).failed && try < 3; try++ { // as the settler does
+	}
+}
+
+func (c *actor) acquire(in asked) told {
+	in.call = c.r.since()
+	got, err := c.store.Acquire(context.Background(), idem.Claim{
+		Key: c.r.key(in.key), Owner: owner(in.owner), Fingerprint: idem.Fingerprint{in.payload},
+		TTL: in.ttl, Retention: time.Hour, HoldOnLapse: in.holds,
+	})
+	in.ret = c.r.since()
+	out := told{verdict: got.Kind, failed: err != nil, local: got.Local}
+	if got.Response != nil {
+		out.serial = got.Response.Status
+	}
+	c.r.add(c.id, in, out)
+	return out
+}
+
+func (c *actor) end(in asked) told {
+	lease := idem.Lease{Key: c.r.key(in.key), Owner: owner(in.owner), TTL: in.ttl, Retention: time.Hour}
+	ctx := context.Background()
+	in.call = c.r.since()
+	var err error
+	switch in.kind {
+	case complete:
+		err = c.store.Complete(ctx, lease, &idem.Response{Status: in.serial})
+	case hold:
+		err = c.store.Hold(ctx, lease)
+	default:
+		err = c.store.Release(ctx, lease)
+	}
+	in.ret = c.r.since()
+	out := told{verdict: idem.VerdictOK}
+	switch {
+	case errors.Is(err, idem.ErrLeaseLost):
+		out.verdict = idem.VerdictLost
+	case err != nil:
+		out.failed = true
+	}
+	c.r.add(c.id, in, out)
+	return out
+}
+
+// check fails the test if no order of the history is allowed, and draws it.
+func check(t *testing.T, seed uint64, history []porcupine.Operation) {
+	t.Helper()
+	if linearizable(history) {
+		return
+	}
+	_, info := porcupine.CheckOperationsVerbose(model(), history, 0)
+	for _, part := range model().Partition(history) {
+		for _, op := range shortest(part) {
+			t.Logf("client %d, %6d to %6d us: %s", op.ClientId, op.Call/1000, op.Return/1000,
+				model().DescribeOperation(op.Input, op.Output))
+		}
+	}
+	file := filepath.Join(os.TempDir(), fmt.Sprintf("idemproxy-history-%d.html", seed))
+	if err := porcupine.VisualizePath(model(), info, file); err != nil {
+		t.Error(err)
+	}
+	t.Fatalf("seed %d: no order of these %d operations is allowed; drawn in %s", seed, len(history), file)
+}
+
+// shortest is the shortest beginning of a key's history that is not allowed, or
+// its last part; nil if all of it is allowed. What was under way at its end may
+// or may not have happened.
+func shortest(part []porcupine.Operation) []porcupine.Operation {
+	if linearizable(part) {
+		return nil
+	}
+	slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
+	for _, last := range part {
+		var begun []porcupine.Operation
+		for _, op := range part {
+			if op.Return > last.Return {
+				out := op.Output.(told) //nolint:forcetypeassert // ours
+				out.failed = true
+				op.Output = out
+			}
+			if op.Call <= last.Return {
+				begun = append(begun, op)
+			}
+		}
+		if !linearizable(begun) {
+			return begun[max(0, len(begun)-25):]
+		}
+	}
+	return part
+}
+
+func linearizable(history []porcupine.Operation) bool {
+	return porcupine.CheckOperationsTimeout(model(), history, time.Minute) == porcupine.Ok
+}

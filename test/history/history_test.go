@@ -1,0 +1,254 @@
+package history
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/estore"
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/internal/toxitest"
+	"github.com/idemproxy/idemproxy/rstore"
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// count is how many histories a test of n makes; HISTORIES multiplies that.
+func count(n int) int {
+	if times, err := strconv.Atoi(os.Getenv("HISTORIES")); err == nil {
+		return n * times
+	}
+	if testing.Short() {
+		return n / 10
+	}
+	return n
+}
+
+// firstSeed is SEED, or another one each time.
+func firstSeed() uint64 {
+	if seed, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
+		return seed
+	}
+	return rand.Uint64N(1 << 40)
+}
+
+// histories checks n of them, several at a time.
+func histories(t *testing.T, n int, w world) (failed int64) {
+	t.Helper()
+	first := firstSeed()
+	var next, operations, failures atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n) && !t.Failed(); i = next.Add(1) - 1 {
+				seed := first + uint64(i)
+				history := run(w, seed)
+				operations.Add(int64(len(history)))
+				for _, op := range history {
+					if op.Output.(told).failed { //nolint:forcetypeassert // ours
+						failures.Add(1)
+					}
+				}
+				check(t, seed, history)
+			}
+		})
+	}
+	wg.Wait()
+	if mean := operations.Load() / int64(n); mean < 200 && !t.Failed() {
+		t.Errorf("histories of %d operations, want 200 or more", mean)
+	}
+	t.Logf("%d histories, %d operations, %d of them failed, first seed %d", n, operations.Load(), failures.Load(), first)
+	return failures.Load()
+}
+
+func closeAtEnd(t *testing.T, s interface{ Close() error }) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestReference(t *testing.T) {
+	t.Parallel()
+	m := storetest.NewMemory()
+	histories(t, count(300), world{processes: []store{m}})
+}
+
+func TestEmbedded(t *testing.T) {
+	t.Parallel()
+	s, err := estore.New(estore.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, s)
+	histories(t, count(300), world{processes: []store{s}})
+}
+
+// redisProcesses are stores as two proxies have them, each with a cache of its
+// own, over links of their own.
+func redisProcesses(t *testing.T, addr string) (all []store, links []*toxitest.Link) {
+	t.Helper()
+	for range 2 {
+		link := toxitest.New(t, addr)
+		s, err := rstore.New(rstore.Config{URL: "redis://" + link.Addr + "/0", Timeout: 500 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeAtEnd(t, s)
+		all, links = append(all, s), append(links, link)
+	}
+	return all, links
+}
+
+func TestRedis(t *testing.T) {
+	t.Parallel()
+	all, _ := redisProcesses(t, redistest.Start(t, "--appendfsync", "no").Addr)
+	histories(t, count(300), world{processes: all, lag: 100 * time.Millisecond})
+}
+
+// The links to Redis break again and again while the histories run.
+func TestRedisUnderFaults(t *testing.T) {
+	t.Parallel()
+	all, links := redisProcesses(t, redistest.Start(t, "--appendfsync", "no").Addr)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			remove := links[i%2].Add("cut", "limit_data", []string{"upstream", "downstream"}[i/2%2], `{"bytes":`+strconv.Itoa(50+i*37%2000)+`}`)
+			time.Sleep(20 * time.Millisecond)
+			remove()
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	defer func() { stop(); <-done }()
+	if failed := histories(t, count(150), world{processes: all, lag: 100 * time.Millisecond}); failed < 50 {
+		t.Errorf("only %d operations failed: the faults did not come through", failed)
+	}
+}
+
+// The checker finds what it is there to find.
+func TestPlantedBugs(t *testing.T) {
+	t.Parallel()
+	for name, build := range map[string]func() world{
+		"complete does not look at the owner": func() world {
+			return world{processes: []store{storetest.NewPlanted(storetest.BugCompleteByAnyone)}}
+		},
+		"release does not look at the owner": func() world {
+			return world{processes: []store{storetest.NewPlanted(storetest.BugReleaseByAnyone)}}
+		},
+		"a client library that sends twice":  func() world { return world{processes: []store{&resending{Memory: storetest.NewMemory()}}} },
+		"leases by each process's own clock": skewedWorld,
+		"a cache that nobody invalidates": func() world {
+			m := storetest.NewMemory()
+			return world{processes: []store{&caching{Memory: m}, &caching{Memory: m}}, lag: time.Millisecond}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			first := firstSeed()
+			for seed := first; seed < first+100; seed++ {
+				if !linearizable(run(build(), seed)) {
+					t.Logf("found by history %d", seed-first+1)
+					return
+				}
+			}
+			t.Error("100 histories, and the checker found nothing")
+		})
+	}
+}
+
+// resending sends some acquires a second time, a little later.
+type resending struct {
+	*storetest.Memory
+	n atomic.Int64
+}
+
+func (s *resending) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
+	if s.n.Add(1)%10 == 0 {
+		time.AfterFunc(3*time.Millisecond, func() { _, _ = s.Memory.Acquire(ctx, c) })
+	}
+	return s.Memory.Acquire(ctx, c)
+}
+
+// caching keeps completed outcomes for ever.
+type caching struct {
+	*storetest.Memory
+	seen sync.Map
+}
+
+func (s *caching) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
+	type cached struct {
+		out   idem.Outcome
+		print idem.Fingerprint
+	}
+	if v, ok := s.seen.Load(c.Key); ok && v.(cached).print == c.Fingerprint { //nolint:forcetypeassert // ours
+		out := v.(cached).out //nolint:forcetypeassert // ours
+		out.Local = true
+		return out, nil
+	}
+	out, err := s.Memory.Acquire(ctx, c)
+	if err == nil && out.Kind == idem.VerdictCompleted {
+		s.seen.Store(c.Key, cached{out, c.Fingerprint})
+	}
+	return out, err
+}
+
+// skewed is a store whose leases are measured by the process that asks.
+type skewed struct {
+	*storetest.Memory // for what is not overridden
+	shared            *common
+	ahead             time.Duration
+}
+
+type common struct {
+	mu      sync.Mutex
+	begun   time.Time
+	records map[idem.Key]*idem.Record // guarded by mu
+}
+
+func skewedWorld() world {
+	s := &common{begun: time.Now(), records: map[idem.Key]*idem.Record{}}
+	return world{processes: []store{
+		&skewed{storetest.NewMemory(), s, 0}, &skewed{storetest.NewMemory(), s, ttl - time.Millisecond},
+	}}
+}
+
+func (s *skewed) now() int64 { return (time.Since(s.shared.begun) + s.ahead).Milliseconds() + 1 }
+
+func (s *skewed) Acquire(_ context.Context, c idem.Claim) (idem.Outcome, error) {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	next, out := s.shared.records[c.Key].Acquire(c, s.now())
+	if next != nil {
+		s.shared.records[next.Key] = next
+	}
+	return out, nil
+}
+
+func (s *skewed) apply(e idem.Event, l idem.Lease, r *idem.Response) error {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	next, err := s.shared.records[l.Key].Apply(e, l, r, s.now())
+	if next != nil {
+		s.shared.records[l.Key] = next
+	}
+	return err
+}
+
+func (s *skewed) Complete(_ context.Context, l idem.Lease, r *idem.Response) error {
+	return s.apply(idem.EventComplete, l, r)
+}
+
+func (s *skewed) Release(_ context.Context, l idem.Lease) error {
+	return s.apply(idem.EventRelease, l, nil)
+}
+
+func (s *skewed) Hold(_ context.Context, l idem.Lease) error { return s.apply(idem.EventHold, l, nil) }
