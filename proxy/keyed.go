@@ -44,11 +44,6 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		s.answerStanding(ctx, &out, id, r)
 		return
 	}
-	if err := attempt.Confirm(context.Background()); err != nil {
-		r.Ending = attempt.Finish(idem.NothingSent, nil)
-		s.fail(ctx, id.rules.confirmProblem(err), &id.key, r, err)
-		return
-	}
 	if id.rules.DuplicateWindow > 0 && !id.derived && id.binding != (idem.Binding{}) {
 		duplicate, err := s.isDuplicate(&request, id.rules)
 		if p := id.rules.duplicateProblem(duplicate, err); p != nil {
@@ -59,6 +54,12 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		if duplicate {
 			defer ctx.Response.Header.Set(headerDuplicate, "true")
 		}
+	}
+	// Last: nothing may take time between this and sending.
+	if err := attempt.Confirm(context.Background()); err != nil {
+		r.Ending = attempt.Finish(idem.NothingSent, nil)
+		s.fail(ctx, id.rules.confirmProblem(err), &id.key, r, err)
+		return
 	}
 	s.execute(ctx, attempt, id, r)
 }
@@ -110,7 +111,7 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *id
 	e := s.upstream.do(out, &ctx.Response, id.rules.MaxResponseBody)
 	fasthttp.ReleaseRequest(out)
 	if e.err == nil {
-		r.Err = overrule(attempt, &ctx.Response.Header)
+		r.Err = overrule(attempt, &ctx.Response.Header, id.derived)
 	}
 	e.clean(&ctx.Response)
 	if e.rest != nil && !readRest(ctx, &e, id.rules.MaxResponseBody) {

@@ -20,9 +20,10 @@ const maxRetention = 8760 * time.Hour
 
 var errPolicy = errors.New("the backend's Idempotency-Policy was ignored")
 
-// overrule applies the backend's wishes to the attempt. An error says what was
-// ignored; the response is the same either way.
-func overrule(attempt *idem.Attempt, h *fasthttp.ResponseHeader) error {
+// overrule applies the backend's wishes to the attempt. A derived key's response
+// is kept for the route's short while, or not at all: the client did not ask for
+// more. An error says what was ignored; the response is the same either way.
+func overrule(attempt *idem.Attempt, h *fasthttp.ResponseHeader, derived bool) error {
 	value := h.Peek(headerPolicy)
 	if len(value) == 0 {
 		return nil
@@ -45,7 +46,9 @@ func overrule(attempt *idem.Attempt, h *fasthttp.ResponseHeader) error {
 		if !isInt || seconds < 1 || seconds > int64(maxRetention/time.Second) {
 			return fmt.Errorf("%w: retention must be 1 to %.0f seconds", errPolicy, maxRetention.Seconds())
 		}
-		attempt.Retain(retention)
+		if !derived {
+			attempt.Retain(retention)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +14,9 @@ import (
 func TestDerivedKeys(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := bubbleRig(t, backendtest.OK, func(c *proxy.Config) {
+		r := bubbleRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+			c.Answer(200, fmt.Sprint("execution ", q.Number), "Idempotency-Policy: retention=3600")
+		}, func(c *proxy.Config) {
 			c.DeriveKey = 10 * time.Second
 			c.MaxRequestBody = 100
 		})

@@ -1,0 +1,41 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+)
+
+// FuzzPrefer: no field value panics, and what it says is a sensible wait.
+func FuzzPrefer(f *testing.F) {
+	for _, seed := range []string{"wait=10", `respond-async, wait="5";x`, `foo="a, wait=9\"", wait=`, "wait", ",;=\"\\"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		wait, found, err := preferredWait([]byte(value))
+		if wait < 0 || !found && wait != 0 || err != nil && found {
+			t.Errorf("%q: %v, %v, %v", value, wait, found, err)
+		}
+		if found && !strings.Contains(strings.ToLower(value), "wait") {
+			t.Errorf("%q says nothing of wait", value)
+		}
+	})
+}
+
+// FuzzCanonicalJSON: what has a canonical form has one only, and keeps it.
+func FuzzCanonicalJSON(f *testing.F) {
+	for _, seed := range []string{`{"b":1,"a":[true,null,"x"]}`, `1e3`, `"\u00e9"`, `{"a":1,"a":2}`, `[0.1,`, `9007199254740993`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		once, ok := canonicalJSON(body)
+		if !ok {
+			return
+		}
+		if hasLongNumber(once) {
+			return // printed with more digits than it came with
+		}
+		if twice, ok := canonicalJSON(once); !ok || string(twice) != string(once) {
+			t.Errorf("%q became %q became %q", body, once, twice)
+		}
+	})
+}
