@@ -89,6 +89,7 @@ func TestConformanceNamesTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	documents = append(documents, "README.md", "CONTRIBUTING.md")
 	for _, document := range documents {
 		for _, m := range name.FindAllStringSubmatch(read(t, document), -1) {
 			if !defined[m[1]] {
