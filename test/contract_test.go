@@ -41,7 +41,10 @@ func TestContractDocument(t *testing.T) {
 		}
 		p := start(t, "-c", file, "--store", store)
 		admin := strings.TrimPrefix(p.adminURL, "http://")
+		second := fmt.Sprint(redistest.FreePort(t))
 		here := strings.NewReplacer(
+			"localhost:8090", "127.0.0.1:"+second, "127.0.0.1:8090", "127.0.0.1:"+second, "127.0.0.1:9000", backend,
+			"bin/idemproxy --listen", binary+" --listen",
 			"localhost:8080", strings.TrimPrefix(p.url, "http://"), "localhost:9000", backend,
 			"bin/idemproxy inspect", binary+" inspect --admin "+admin, "bin/idemproxy resolve", binary+" resolve --admin "+admin,
 		)
