@@ -106,9 +106,9 @@ func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *ver
 			TTL: r.LockTTL, Heartbeat: r.Heartbeat, Retention: r.Retention, OnAmbiguous: r.OnAmbiguous, Statuses: statuses,
 		},
 		MaxRequestBody: int(r.MaxRequestBody), MaxResponseBody: int(r.MaxResponseBody),
-		DeriveKey: r.DeriveKey, DuplicateWindow: r.DuplicateWindow, RejectDuplicates: bool(r.OnDuplicate),
+		DeriveKey: r.DeriveKey, DuplicateWindow: r.DuplicateWindow, RejectDuplicates: r.RejectDuplicates,
 		Keys: keys, Resolver: resolver, Fingerprint: fingerprint, FailOpen: r.FailOpen, FailStatus: r.FailStatus,
-		Wait: bool(r.InProgress), MaxWait: r.MaxWait,
+		Wait: r.Wait, MaxWait: r.MaxWait,
 		RequireKey: r.RequireKey, BindHeaders: r.Bind, Scope: scope, Tokens: verifier, NotReplayed: r.NotReplayed,
 	}, nil
 }

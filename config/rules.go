@@ -34,9 +34,9 @@ type Rules struct {
 	// one; 0 for none.
 	DeriveKey time.Duration
 	// DuplicateWindow is how long a payload is remembered, to notice it under
-	// another key; OnDuplicate is what then happens.
-	DuplicateWindow time.Duration
-	OnDuplicate     OnDuplicate
+	// another key; RejectDuplicates refuses it then.
+	DuplicateWindow  time.Duration
+	RejectDuplicates bool
 	// Resolver is a URL that is asked what became of a key whose outcome is
 	// unknown; ResolverTimeout bounds that.
 	Resolver        string
@@ -58,8 +58,8 @@ type Rules struct {
 	// JWKS is the file or URL of the keys that verify tokens for a scope of the
 	// kind claim:NAME; JWTIssuer and JWTAudience must be those of the token.
 	JWKS, JWTIssuer, JWTAudience string
-	// InProgress is what a request does while its key is in progress.
-	InProgress InProgress
+	// Wait has a request wait while its key is in progress.
+	Wait bool
 	// MaxWait bounds such waiting, by "Prefer: wait=N" too.
 	MaxWait time.Duration
 	// NotReplayed names response headers that replays leave out.
@@ -103,7 +103,7 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 		"how long a POST or PATCH without a key, of a caller that bind knows, counts as a retry of the same payload; 0 for never")
 	f.DurationVar(&r.DuplicateWindow, "duplicate-window", r.DuplicateWindow,
 		"how long a caller's payload is remembered, to notice it under a second key; 0 for not")
-	f.Var(&r.OnDuplicate, "on-duplicate", "what then happens: warn (a response header) or reject (409)")
+	f.Var(&choice{&r.RejectDuplicates, "warn", "reject"}, "on-duplicate", "what then happens: warn (a response header) or reject (409)")
 	f.StringVar(&r.Resolver, "resolver", r.Resolver,
 		"URL that is asked what became of a key whose outcome is unknown: 200 with the response, 404 if it was not executed "+
 			"and never will be; empty for none")
@@ -123,7 +123,7 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.StringVar(&r.JWKS, "jwks", r.JWKS, "file or URL of the JSON Web Key Set that verifies tokens, for scope claim:NAME")
 	f.StringVar(&r.JWTIssuer, "jwt-issuer", r.JWTIssuer, "issuer that tokens must have; empty for any")
 	f.StringVar(&r.JWTAudience, "jwt-audience", r.JWTAudience, "audience that tokens must have; empty for any")
-	f.Var(&r.InProgress, "in-progress",
+	f.Var(&choice{&r.Wait, "reject", "wait"}, "in-progress",
 		"what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait")
 	f.DurationVar(&r.MaxWait, "max-wait", r.MaxWait,
 		"longest wait for a key in progress, also by Prefer: wait=N; 0 for none")
@@ -142,68 +142,28 @@ func (r *Route) flags() *pflag.FlagSet {
 	return f
 }
 
-// InProgress is what a request does while its key is in progress.
-type InProgress bool
-
-// The ways to deal with a key in progress.
-const (
-	Reject InProgress = false
-	Wait   InProgress = true
-)
+// choice is a setting with two words to choose from.
+type choice struct {
+	to      *bool
+	no, yes string
+}
 
 // String implements pflag.Value.
-func (p *InProgress) String() string {
-	if *p == Wait {
-		return "wait"
+func (c *choice) String() string {
+	if *c.to {
+		return c.yes
 	}
-	return "reject"
+	return c.no
 }
 
 // Set implements pflag.Value.
-func (p *InProgress) Set(text string) error {
-	switch text {
-	case "reject":
-		*p = Reject
-	case "wait":
-		*p = Wait
-	default:
-		return fmt.Errorf("%q is neither %q nor %q", text, "reject", "wait")
+func (c *choice) Set(text string) error {
+	if text != c.no && text != c.yes {
+		return fmt.Errorf("%q is neither %q nor %q", text, c.no, c.yes)
 	}
+	*c.to = text == c.yes
 	return nil
 }
 
 // Type implements pflag.Value.
-func (*InProgress) Type() string { return "policy" }
-
-// OnDuplicate is what happens to a payload under a second key.
-type OnDuplicate bool
-
-// The ways to deal with a duplicate.
-const (
-	WarnDuplicate   OnDuplicate = false
-	RejectDuplicate OnDuplicate = true
-)
-
-// String implements pflag.Value.
-func (d *OnDuplicate) String() string {
-	if *d == RejectDuplicate {
-		return "reject"
-	}
-	return "warn"
-}
-
-// Set implements pflag.Value.
-func (d *OnDuplicate) Set(text string) error {
-	switch text {
-	case "warn":
-		*d = WarnDuplicate
-	case "reject":
-		*d = RejectDuplicate
-	default:
-		return fmt.Errorf("%q is neither %q nor %q", text, "warn", "reject")
-	}
-	return nil
-}
-
-// Type implements pflag.Value.
-func (*OnDuplicate) Type() string { return "policy" }
+func (*choice) Type() string { return "policy" }

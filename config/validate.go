@@ -86,7 +86,7 @@ func (r *Rules) validate(check check) {
 		"0 (not), or 1s to 24h")
 	check(r.FailStatus == 500 || r.FailStatus == 503, "fail-status", r.FailStatus, "500 or 503")
 	check(between(r.MaxWait, 0, time.Hour), "max-wait", r.MaxWait, "from 0 (none) to 1h")
-	check(r.InProgress == Reject || r.MaxWait > 0, "in-progress", r.InProgress.String(), "a max-wait above 0 with wait")
+	check(!r.Wait || r.MaxWait > 0, "in-progress", "wait", "a max-wait above 0 with it")
 	check(r.MaxRequestBody <= 1<<30, "max-request-body", r.MaxRequestBody.String(), "at most 1GiB: it is held in memory")
 	check(r.MaxResponseBody <= 256<<20, "max-response-body", r.MaxResponseBody.String(), "at most 256MiB: it is held in memory")
 }

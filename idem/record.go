@@ -32,38 +32,6 @@ type Response struct {
 	Sealed bool
 }
 
-// Codec turns responses into what is kept at rest and back: compressed,
-// encrypted. It is safe for concurrent use.
-type Codec interface {
-	// Seal returns what is to be stored in place of r: r itself, or another
-	// response that is Sealed. It does not change r, and may share its bytes.
-	Seal(k Key, r *Response) (*Response, error)
-	// Open returns what Seal was given. It is called with what is Sealed only.
-	Open(k Key, r *Response) (*Response, error)
-}
-
-// ErrSealed is a sealed response where no codec is configured. Fail closed.
-var ErrSealed = errors.New("the response is compressed or encrypted, and this process has no codec for it")
-
-// SealResponse applies a codec, if there is one.
-func SealResponse(c Codec, k Key, r *Response) (*Response, error) {
-	if c == nil || r == nil {
-		return r, nil
-	}
-	return c.Seal(k, r)
-}
-
-// OpenResponse undoes SealResponse.
-func OpenResponse(c Codec, k Key, r *Response) (*Response, error) {
-	switch {
-	case r == nil || !r.Sealed:
-		return r, nil
-	case c == nil:
-		return nil, ErrSealed
-	}
-	return c.Open(k, r)
-}
-
 // Size is about how many bytes the response takes in memory.
 func (r *Response) Size() int {
 	n := len(r.Body) + 64
