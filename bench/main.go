@@ -44,7 +44,11 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.out, "out", "bench/results", "directory for results.json, results.md and results.html")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs (make bench builds them)")
 	flag.StringVar(&only, "only", "", "regular expression of workloads")
+	earlier := flag.String("render", "", "print these earlier results (results.json) anew, and measure nothing")
 	flag.Parse()
+	if *earlier != "" {
+		return render(*earlier, o.out)
+	}
 	var err error
 	if o.only, err = regexp.Compile(only); err != nil || o.rounds < 1 || o.duration < time.Second {
 		return errors.Join(errors.New("-rounds wants 1 or more, -duration 1s or more, -only a regular expression"), err)

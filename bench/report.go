@@ -101,6 +101,7 @@ func (r *results) markdown() string {
 	fmt.Fprintf(&b, "# Side by side\n\n%s. %s. %d rounds of %s. Load: %s. "+
 		"All of it on one machine, generator included: read the ratios.\n",
 		r.When.Format("2006-01-02"), r.Machine, r.Rounds, r.Duration, r.Generator)
+	b.WriteString(r.againstGoals())
 	for _, w := range workloads() {
 		if r.Samples[w.name] == nil {
 			continue

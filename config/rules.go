@@ -103,7 +103,8 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 		"how long a POST or PATCH without a key, of a caller that bind knows, counts as a retry of the same payload; 0 for never")
 	f.DurationVar(&r.DuplicateWindow, "duplicate-window", r.DuplicateWindow,
 		"how long a caller's payload is remembered, to notice it under a second key; 0 for not")
-	f.Var(&choice{&r.RejectDuplicates, "warn", "reject"}, "on-duplicate", "what then happens: warn (a response header) or reject (409)")
+	f.Var(&choice{&r.RejectDuplicates, "warn", "reject"}, "on-duplicate",
+		"what then happens: warn (a response header) or reject (409)")
 	f.StringVar(&r.Resolver, "resolver", r.Resolver,
 		"URL that is asked what became of a key whose outcome is unknown: 200 with the response, 404 if it was not executed "+
 			"and never will be; empty for none")

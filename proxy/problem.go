@@ -157,6 +157,9 @@ var (
 	}
 )
 
+//nolint:gochecknoglobals // constants, of a kind that Go has no word for
+var linkName = []byte("Link")
+
 // keyProblem is the answer to an error of identify.
 func keyProblem(err error) *problem {
 	for _, known := range []struct {
@@ -198,7 +201,9 @@ func writeProblem(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, reason st
 	if text {
 		resp.Header.SetContentType("text/plain; charset=utf-8")
 	}
-	resp.Header.Set("Link", "<"+ProblemBase+p.name+`>; rel="describedby"`) // RFC 8288
+	var buf [160]byte
+	link := append(append(append(buf[:0], '<'), ProblemBase...), p.name...)
+	resp.Header.SetCanonical(linkName, append(link, `>; rel="describedby"`...)) // RFC 8288
 	if p.retryAfter != "" {
 		resp.Header.Set("Retry-After", p.retryAfter)
 	}

@@ -135,6 +135,11 @@ func (l *lines) await(t *testing.T, want string) {
 func TestSettingsAreChecked(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t)
+	few := redistest.Start(t, "--appendfsync", "everysec", "--user", "proxy", "on", ">word", "~idem:*", "resetchannels", "-@all",
+		"+hello", "+client", "+ping", "+select", "+script|load", "+config|get", "+info")
+	var out lines
+	open(t, rstore.Config{URL: "redis://proxy:word@" + few.Addr + "/0", Logger: zerolog.New(&out)})
+	out.await(t, `"setting":"appendfsync","value":"everysec"`)
 	for want, c := range map[string]struct {
 		server *redistest.Server
 		wait   int
