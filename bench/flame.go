@@ -42,6 +42,7 @@ func (r *results) profiles(ctx context.Context, s *stage, o options) error {
 			return fmt.Errorf("profile of %s: %w", p.workload, err)
 		}
 		fmt.Printf("  %s.svg\n", p.file)
+		r.Profiles = append(r.Profiles, p.file+".svg")
 	}
 	return nil
 }

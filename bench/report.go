@@ -25,6 +25,7 @@ type results struct {
 	Latencies []latency                      `json:"latencies"`
 	RedisRTT  time.Duration                  `json:"redis_rtt"`
 	Figures   [][2]string                    `json:"figures"`
+	Profiles  []string                       `json:"profiles"` // files, beside the page
 }
 
 // check is what the backend counted.
@@ -158,6 +159,9 @@ func (r *results) page() string {
 				`<span class="num">%.0f/s, x %.2f</span></div>`,
 				class, html.EscapeString(row.name), 100*row.median/max(most, 1), row.median, row.ratio)
 		}
+	}
+	for _, file := range r.Profiles {
+		fmt.Fprintf(&b, `<p><a href="%s"><img src="%[1]s" alt="flame graph" style="width:100%%"></a></p>`, html.EscapeString(file))
 	}
 	return b.String() + "</html>\n"
 }
