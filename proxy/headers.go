@@ -52,7 +52,11 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 	h.DisableSpecialHeader()
 	h.SetMethodBytes(in.Header.Method())
 	h.SetRequestURIBytes(in.Header.RequestURI())
-	h.AddBytesV("Host", in.Header.Host())
+	if host := in.Header.Host(); len(host) > 0 {
+		h.AddBytesV("Host", host)
+	} else { // an HTTP/1.0 client need not say it; HTTP/1.1 must
+		h.Add("Host", s.upstream.client.Addr)
+	}
 	for name, value := range in.Header.AllInOrder() {
 		if !id.drops(name) {
 			h.AddBytesKV(name, value)
@@ -73,7 +77,8 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 }
 
 // upload is the client's body on its way, which remembers that the client, and
-// not the backend, broke it off.
+// not the backend, broke it off. Its first error is its last word: fasthttp
+// looks over an error that comes along with bytes, and would go on behind it.
 type upload struct {
 	io.Reader
 	err error
@@ -81,6 +86,9 @@ type upload struct {
 
 // Read implements io.Reader.
 func (u *upload) Read(p []byte) (int, error) {
+	if u.err != nil {
+		return 0, u.err
+	}
 	n, err := u.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		u.err = err
@@ -107,7 +115,9 @@ func (s *Server) addForwarded(ctx *fasthttp.RequestCtx, id *identity, h *fasthtt
 		host = ctx.Request.Header.Host()
 	}
 	h.AddBytesV("X-Forwarded-Proto", proto)
-	h.AddBytesV("X-Forwarded-Host", host)
+	if len(host) > 0 {
+		h.AddBytesV("X-Forwarded-Host", host)
+	}
 }
 
 //nolint:gochecknoglobals // constants, of a kind that Go has no word for

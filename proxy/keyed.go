@@ -176,8 +176,10 @@ func readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer, limit i
 	if stream == nil {
 		return nil, nil //nolint:nilnil // no problem
 	}
-	if ctx.Request.Header.ContentLength() > limit {
-		discard(stream)
+	if length := ctx.Request.Header.ContentLength(); length > limit {
+		if length <= maxDiscard {
+			discard(stream)
+		}
 		return &problemBodyTooLarge, nil
 	}
 	n, err := body.ReadFrom(io.LimitReader(stream, int64(limit)+1))

@@ -30,7 +30,7 @@ type problem struct {
 func problems() map[string]*problem {
 	all := []*problem{
 		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken,
-		&problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid,
+		&problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid, &problemVersion,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemCut, &problemTimeout, &problemHeld,
@@ -75,6 +75,10 @@ var (
 	problemRequestInvalid = problem{
 		Refused, 400, "request-invalid", "Malformed request",
 		"The request is not well-formed HTTP/1.1; nothing was forwarded.", "", true, false,
+	}
+	problemVersion = problem{
+		Refused, 505, "version-unsupported", "HTTP version not supported",
+		"This proxy speaks HTTP/1.1 and HTTP/1.0; nothing was forwarded.", "", true, false,
 	}
 	problemBodyBroken = problem{
 		Refused, 400, "body-incomplete", "Incomplete request body",
@@ -179,6 +183,14 @@ func keyProblem(err error) *problem {
 		}
 	}
 	return &problemKeyInvalid
+}
+
+// framingProblem is the answer to an error of sound.
+func framingProblem(err error) *problem {
+	if errors.Is(err, errHTTPVersion) {
+		return &problemVersion
+	}
+	return &problemRequestInvalid
 }
 
 // mismatchProblem says which part differs.

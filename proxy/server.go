@@ -212,7 +212,24 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
 	st := states.Get().(*state) //nolint:forcetypeassert // see New
 	id, r := &st.id, &st.request
+	invalid := sound(&ctx.Request.Header)
 	r.Method, r.Path = ctx.Method(), pathOf(ctx)
+	if invalid != nil {
+		s.refuse(ctx, framingProblem(invalid), invalid, r)
+	} else {
+		s.route(ctx, id, r)
+	}
+	if s.config.Trace.Done != nil {
+		r.Duration = time.Since(start)
+		r.Remote = ctx.RemoteAddr()
+		s.config.Trace.Done(r)
+	}
+	*st = state{}
+	states.Put(st)
+}
+
+// route takes a well-formed request the way that its route and its key have it.
+func (s *Server) route(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	id.rules, r.Route = s.routes.find(ctx, r)
 	switch err := id.identify(&ctx.Request.Header); {
 	case ctx.Request.Header.IsConnect():
@@ -225,13 +242,6 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	default:
 		s.passThrough(ctx, id, r)
 	}
-	if s.config.Trace.Done != nil {
-		r.Duration = time.Since(start)
-		r.Remote = ctx.RemoteAddr()
-		s.config.Trace.Done(r)
-	}
-	*st = state{}
-	states.Put(st)
 }
 
 // state is what is known of one request; it ends with the handler.

@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Errors of sound: what two parsers could read as two different requests. Each
+// is a 400, and the connection is closed, since where the next request starts is
+// open to debate.
+var (
+	errBareLF      = errors.New("a header line ends in LF without CR")
+	errFolded      = errors.New("a header line starts with a space (obs-fold)")
+	errFieldName   = errors.New("a field name has a space in it")
+	errTwoLengths  = errors.New("the request has both Content-Length and Transfer-Encoding")
+	errCoding      = errors.New("the only transfer coding that a request can have here is chunked")
+	errHost        = errors.New("the Host field is not host:port")
+	errOtherHost   = errors.New("the request target names another host than the Host field")
+	errTargetForm  = errors.New("the request target is neither a path nor an http URL")
+	errHTTPVersion = errors.New("the request is not HTTP/1.1 or HTTP/1.0")
+)
+
+// sound refuses what fasthttp takes though others may frame it differently (RFC
+// 9112 sections 2.2, 5.1, 5.2, 6.1; RFC 9110 section 7.2). Bare CR, NUL, field
+// names that are no tokens, repeated or malformed lengths and malformed chunks
+// do not get this far. A target in absolute form (RFC 9112 section 3.2.2) becomes
+// the path that it means, so that its spelling makes no other request.
+func sound(h *fasthttp.RequestHeader) error {
+	if v := h.Protocol(); string(v) != "HTTP/1.1" && string(v) != "HTTP/1.0" {
+		return errHTTPVersion
+	}
+	var length, coding bool
+	for raw := h.RawHeaders(); len(raw) > 0; {
+		i := bytes.IndexByte(raw, '\n')
+		if i < 1 || raw[i-1] != '\r' {
+			return errBareLF
+		}
+		line := raw[:i-1]
+		raw = raw[i+1:]
+		if len(line) == 0 {
+			break
+		}
+		if line[0] == ' ' || line[0] == '\t' {
+			return errFolded
+		}
+		name := line[:max(bytes.IndexByte(line, ':'), 0)]
+		if bytes.IndexByte(name, ' ') >= 0 {
+			return errFieldName
+		}
+		switch {
+		case equalFold(name, "Content-Length"):
+			length = true
+		case equalFold(name, "Transfer-Encoding"):
+			coding = true
+		}
+	}
+	if coding && h.ContentLength() != -1 {
+		return errCoding
+	}
+	if coding && length {
+		return errTwoLengths
+	}
+	if !isAuthority(h.Host()) {
+		return errHost
+	}
+	return originForm(h)
+}
+
+// isAuthority: host and port of RFC 3986 section 3.2, without user and
+// password. Empty is for HTTP/1.0, which has no Host.
+func isAuthority(host []byte) bool {
+	for _, c := range host {
+		if c <= ' ' || c >= 0x7f || bytes.IndexByte([]byte(`"#%/<>?@\^{|},`+"`"), c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// originForm makes the target a path and query.
+func originForm(h *fasthttp.RequestHeader) error {
+	target := h.RequestURI()
+	if len(target) == 0 || target[0] == '/' || h.IsConnect() || len(target) == 1 && target[0] == '*' {
+		return nil
+	}
+	var rest []byte
+	for _, scheme := range []string{"http://", "https://"} {
+		if len(target) > len(scheme) && equalFold(target[:len(scheme)], scheme) {
+			rest = target[len(scheme):]
+		}
+	}
+	end := bytes.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority := rest[:end]
+	if len(authority) == 0 || !isAuthority(authority) {
+		return errTargetForm
+	}
+	if host := h.Host(); len(host) > 0 && !bytes.EqualFold(host, authority) {
+		return errOtherHost
+	}
+	path := append([]byte(nil), rest[end:]...)
+	switch {
+	case len(path) == 0 && string(h.Method()) == "OPTIONS":
+		path = []byte{'*'} // RFC 9112 section 3.2.4
+	case len(path) == 0 || path[0] != '/':
+		path = append([]byte{'/'}, path...)
+	}
+	h.SetHostBytes(append([]byte(nil), authority...))
+	h.SetRequestURIBytes(path)
+	return nil
+}
