@@ -52,13 +52,14 @@ func laws() map[string]room {
 		"test":              {},
 		"test/compose":      {},
 		"test/history":      {},
+		"test/model":        {},
 		".":                 {},
 	}
 }
 
 // onlyForTests are rooms that no program imports.
 func onlyForTests() []string {
-	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/golden", "internal/toxitest", "test", "test/history", "bench", "loadtest"}
+	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/golden", "internal/toxitest", "test", "test/history", "test/model", "bench", "loadtest"}
 }
 
 func TestImportLaw(t *testing.T) {
