@@ -19,14 +19,18 @@ func (s *Store) sweepLoop() {
 	defer close(s.stopped)
 	t := time.NewTicker(s.config.SweepEvery)
 	defer t.Stop()
+	space := time.NewTicker(time.Second) // a disk fills faster than records expire
+	defer space.Stop()
 	removed := 0
 	for {
 		select {
 		case <-s.stop:
 			return
+		case <-space.C:
+			s.checkSpace()
+			continue
 		case <-t.C:
 		}
-		s.checkSpace()
 		n, err := s.sweep()
 		if err = errors.Join(err, s.clock.save(s.db)); err != nil {
 			s.config.Logger.Error().Str("event", "sweep_failed").Err(err).Msg("expired records were not removed")

@@ -25,6 +25,7 @@ type Server struct {
 	tb   testing.TB
 	dir  string
 	args []string
+	env  []string
 
 	sentinel bool
 	cmd      *exec.Cmd
@@ -36,10 +37,16 @@ type Server struct {
 // had acknowledged.
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
+	return StartEnv(tb, nil, args...)
+}
+
+// StartEnv is Start with variables added to the server's environment.
+func StartEnv(tb testing.TB, env []string, args ...string) *Server {
+	tb.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		tb.Fatal("these tests need a redis-server on PATH: `make test` installs one, or apt-get install redis-server")
 	}
-	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(tb)), tb: tb, dir: tb.TempDir(), args: args}
+	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(tb)), tb: tb, dir: tb.TempDir(), args: args, env: env}
 	s.Restart()
 	tb.Cleanup(s.Kill)
 	return s
@@ -78,6 +85,7 @@ func (s *Server) Restart() {
 		args = []string{filepath.Join(s.dir, "sentinel.conf"), "--sentinel"}
 	}
 	s.cmd = exec.Command("redis-server", args...)
+	s.cmd.Env = append(os.Environ(), s.env...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
 		s.tb.Fatal(err)
@@ -131,21 +139,56 @@ func (s *Server) Stall() (resume func()) {
 	return func() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
 }
 
-// Do sends one command over a connection of its own.
+// IsPrimary says whether the server takes writes; one that does not answer does
+// not.
+func (s *Server) IsPrimary() bool { return s.ping() && s.replication()["role"] == "master" }
+
+// HasReplica says whether a replica is in step with the server.
+func (s *Server) HasReplica() bool {
+	return strings.Contains(s.replication()["slave0"], "state=online")
+}
+
+func (s *Server) replication() map[string]string {
+	s.tb.Helper()
+	m := s.Do("INFO", "replication")
+	text, _ := m.ToString()
+	fields := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		fields[name] = value
+	}
+	return fields
+}
+
+// Do sends one command over a connection of its own; an error ends the test.
 func (s *Server) Do(args ...string) rueidis.RedisMessage {
 	s.tb.Helper()
-	client, err := rueidis.NewClient(rueidis.ClientOption{
-		InitAddress: []string{s.Addr}, ForceSingleClient: true, DisableCache: true,
-	})
+	m, err := s.ask(args)
 	if err != nil {
-		s.tb.Fatal(err)
-	}
-	defer client.Close()
-	m, err := client.Do(context.Background(), client.B().Arbitrary(args...).Build()).ToMessage()
-	if err != nil && !rueidis.IsRedisNil(err) {
 		s.tb.Fatalf("%v: %v", args, err)
 	}
 	return m
+}
+
+// Try is Do for a command that may fail.
+func (s *Server) Try(args ...string) error {
+	_, err := s.ask(args)
+	return err
+}
+
+func (s *Server) ask(args []string) (m rueidis.RedisMessage, err error) {
+	client, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{s.Addr}, ForceSingleClient: true, DisableCache: true, DisableRetry: true,
+	})
+	if err != nil {
+		return m, fmt.Errorf("connecting: %w", err)
+	}
+	defer client.Close()
+	m, err = client.Do(context.Background(), client.B().Arbitrary(args...).Build()).ToMessage()
+	if rueidis.IsRedisNil(err) {
+		err = nil
+	}
+	return m, err //nolint:wrapcheck // the caller knows the command
 }
 
 // Calls is how often each command was called by clients, from INFO
