@@ -136,7 +136,18 @@ func openDB(c Config) (*pebble.DB, error) {
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	db, err := pebble.Open(c.Dir, o)
+	g := &guard{fs: c.fs, dir: c.Dir, log: engineLog{c.Logger}, tables: make(map[uint64]struct{})}
+	err := g.check(o)
+	var db *pebble.DB
+	if err == nil {
+		o.EventListener = g.listener()
+		db, err = pebble.Open(c.Dir, o)
+	}
+	if err == nil {
+		if err = g.start(db); err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}
 	switch {
 	case err == nil:
 		return db, nil

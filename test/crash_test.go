@@ -2,6 +2,11 @@ package test_test
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,20 +51,20 @@ func TestKillProxyMidFlight(t *testing.T) {
 }
 
 // kill -9 again and again while requests are answered: what a client saw is
-// replayed by the next process.
+// replayed by the next process. KILLS is how often, on each store.
 func TestKillLoopKeepsEveryAnswer(t *testing.T) {
 	t.Parallel()
+	kills := 5
+	if n, err := strconv.Atoi(os.Getenv("KILLS")); err == nil {
+		kills = n
+	}
 	onBothStores(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
-		answers := map[string]string{}
-		for round := range 5 {
+		answers := &answerBook{bodies: map[string]string{}}
+		var fresh []string // of the last round
+		for round := range kills {
 			p := start(t, "--store", store, "--backend", o.url())
-			for key, body := range answers {
-				if a := p.expect("/", key, 200, true); a.body != body {
-					t.Errorf("key %s: %v, the client had seen %q", key, a, body)
-				}
-			}
-			var mu sync.Mutex
+			answers.check(t, p, fresh)
 			var done sync.WaitGroup
 			for w := range 4 {
 				done.Go(func() {
@@ -69,24 +74,66 @@ func TestKillLoopKeepsEveryAnswer(t *testing.T) {
 						if err != nil {
 							return // killed
 						}
-						mu.Lock()
-						answers[key] = a.body
-						mu.Unlock()
+						answers.add(key, a.body)
 					}
 				})
 			}
-			eventually(t, "some answers", func() bool {
-				mu.Lock()
-				defer mu.Unlock()
-				return len(answers) >= 50*(round+1)
-			})
+			eventually(t, "some answers", func() bool { return answers.count() >= 50 })
+			time.Sleep(rand.N(20 * time.Millisecond)) // amid whatever it is at
 			p.kill()
 			done.Wait()
+			fresh = answers.drain()
 		}
-		for key := range answers {
+		p := start(t, "--store", store, "--backend", o.url())
+		answers.check(t, p, answers.all())
+		for _, key := range answers.all() {
 			o.executions(key, 1)
 		}
+		t.Logf("%d kills, %d answers, all replayed", kills, len(answers.all()))
 	})
+}
+
+// answerBook is what clients were told.
+type answerBook struct {
+	mu     sync.Mutex
+	bodies map[string]string // guarded by mu
+	recent []string          // guarded by mu
+}
+
+func (b *answerBook) add(key, body string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.bodies[key] = body
+	b.recent = append(b.recent, key)
+}
+
+func (b *answerBook) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.recent)
+}
+
+func (b *answerBook) drain() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	recent := b.recent
+	b.recent = nil
+	return recent
+}
+
+func (b *answerBook) all() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.bodies))
+}
+
+func (b *answerBook) check(t *testing.T, p *process, keys []string) {
+	t.Helper()
+	for _, key := range keys {
+		if a := p.expect("/", key, 200, true); a.body != b.bodies[key] {
+			t.Errorf("key %s: %v, the client had seen %q", key, a, b.bodies[key])
+		}
+	}
 }
 
 // kill -9 of Redis while the backend works: the client gets its answer, the

@@ -58,26 +58,34 @@ func faults() []fault {
 
 func processFaults() []fault {
 	return []fault{
-		{name: "proxy: kill -9", on: everywhere, when: always, ambiguous: true,
+		{
+			name: "proxy: kill -9", on: everywhere, when: always, ambiguous: true,
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				r.proxies[0].kill()
 				return func() { r.run(r.proxies[0]) }
-			}},
-		{name: "proxy: SIGSTOP for longer than the lease", on: everywhere, when: inFlight, ambiguous: true, lasts: 1500 * time.Millisecond,
+			},
+		},
+		{
+			name: "proxy: SIGSTOP for longer than the lease", on: everywhere, when: inFlight, ambiguous: true, lasts: 1500 * time.Millisecond,
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				r.proxies[0].signal(syscall.SIGSTOP)
 				return func() { r.proxies[0].signal(syscall.SIGCONT) }
-			}},
-		{name: "proxy: SIGSTOP for less than the lease", on: everywhere, when: always, lasts: 300 * time.Millisecond,
+			},
+		},
+		{
+			name: "proxy: SIGSTOP for less than the lease", on: everywhere, when: always, lasts: 300 * time.Millisecond,
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				r.proxies[0].signal(syscall.SIGSTOP)
 				return func() { r.proxies[0].signal(syscall.SIGCONT) }
-			}},
-		{name: "proxy: SIGTERM and restart", on: everywhere, when: []moment{before, after},
+			},
+		},
+		{
+			name: "proxy: SIGTERM and restart", on: everywhere, when: []moment{before, after},
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				r.proxies[0].stop()
 				return func() { r.run(r.proxies[0]) }
-			}},
+			},
+		},
 	}
 }
 
@@ -135,35 +143,55 @@ func backendFaults() []fault {
 	return []fault{
 		{name: "backend: unreachable", on: everywhere, when: []moment{before, after}, inject: cut(toBackend)},
 		{name: "backend: connection cut", on: everywhere, when: inFlight, ambiguous: true, inject: cut(toBackend)},
-		{name: "backend: cut after some bytes of the response", on: everywhere, when: inFlight, ambiguous: true,
-			inject: toxic(toBackend, "limit_data", "downstream", cutAfter(answer))},
-		{name: "backend: reset", on: everywhere, when: inFlight, ambiguous: true,
-			inject: toxic(toBackend, "reset_peer", "downstream", fixed(`{"timeout":0}`))},
-		{name: "backend: cut after some bytes of the request", on: everywhere, when: []moment{before}, ambiguous: true,
-			inject: toxic(toBackend, "limit_data", "upstream", cutAfter(400))},
-		{name: "backend: slow network", on: everywhere, when: always,
-			inject: toxic(toBackend, "latency", "downstream", fixed(`{"latency":200,"jitter":100}`))},
-		{name: "backend: a few bytes at a time", on: everywhere, when: always,
-			inject: toxic(toBackend, "slicer", "downstream", fixed(`{"average_size":7,"size_variation":3,"delay":100}`))},
-		{name: "backend: silent", on: everywhere, when: inFlight, ambiguous: true, lasts: 2500 * time.Millisecond,
-			inject: toxic(toBackend, "timeout", "downstream", fixed(`{"timeout":0}`))},
-		{name: "backend: closes kept connections", on: everywhere, when: []moment{before, after},
+		{
+			name: "backend: cut after some bytes of the response", on: everywhere, when: inFlight, ambiguous: true,
+			inject: toxic(toBackend, "limit_data", "downstream", cutAfter(answer)),
+		},
+		{
+			name: "backend: reset", on: everywhere, when: inFlight, ambiguous: true,
+			inject: toxic(toBackend, "reset_peer", "downstream", fixed(`{"timeout":0}`)),
+		},
+		{
+			name: "backend: cut after some bytes of the request", on: everywhere, when: []moment{before}, ambiguous: true,
+			inject: toxic(toBackend, "limit_data", "upstream", cutAfter(400)),
+		},
+		{
+			name: "backend: slow network", on: everywhere, when: always,
+			inject: toxic(toBackend, "latency", "downstream", fixed(`{"latency":200,"jitter":100}`)),
+		},
+		{
+			name: "backend: a few bytes at a time", on: everywhere, when: always,
+			inject: toxic(toBackend, "slicer", "downstream", fixed(`{"average_size":7,"size_variation":3,"delay":100}`)),
+		},
+		{
+			name: "backend: silent", on: everywhere, when: inFlight, ambiguous: true, lasts: 2500 * time.Millisecond,
+			inject: toxic(toBackend, "timeout", "downstream", fixed(`{"timeout":0}`)),
+		},
+		{
+			name: "backend: closes kept connections", on: everywhere, when: []moment{before, after},
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				r.backend.CloseConns()
 				return nothing
-			}},
+			},
+		},
 	}
 }
 
 func clientFaults() []fault {
 	return []fault{
 		{name: "client: connection cut", on: everywhere, when: inFlight, inject: cut(fromClient)},
-		{name: "client: cut after some bytes of the request", on: everywhere, when: []moment{before},
-			inject: toxic(fromClient, "limit_data", "upstream", cutAfter(300))},
-		{name: "client: cut after some bytes of the response", on: everywhere, when: always,
-			inject: toxic(fromClient, "limit_data", "downstream", cutAfter(900))},
-		{name: "client: slow network", on: everywhere, when: always,
-			inject: toxic(fromClient, "latency", "upstream", fixed(`{"latency":150,"jitter":100}`))},
+		{
+			name: "client: cut after some bytes of the request", on: everywhere, when: []moment{before},
+			inject: toxic(fromClient, "limit_data", "upstream", cutAfter(300)),
+		},
+		{
+			name: "client: cut after some bytes of the response", on: everywhere, when: always,
+			inject: toxic(fromClient, "limit_data", "downstream", cutAfter(900)),
+		},
+		{
+			name: "client: slow network", on: everywhere, when: always,
+			inject: toxic(fromClient, "latency", "upstream", fixed(`{"latency":150,"jitter":100}`)),
+		},
 	}
 }
 
@@ -171,16 +199,26 @@ func storeLinkFaults() []fault {
 	return []fault{
 		{name: "store link: cut", on: one, when: always, inject: cut(toRedis), lasts: 300 * time.Millisecond},
 		{name: "store link: cut for longer than the lease", on: one, when: inFlight, ambiguous: true, inject: cut(toRedis), lasts: 1500 * time.Millisecond},
-		{name: "store link: cut after some bytes of a reply", on: one, when: always, ambiguous: true,
-			inject: toxic(toRedis, "limit_data", "downstream", cutAfter(200))},
-		{name: "store link: cut after some bytes of a command", on: one, when: always, ambiguous: true,
-			inject: toxic(toRedis, "limit_data", "upstream", cutAfter(600))},
-		{name: "store link: slow", on: one, when: always,
-			inject: toxic(toRedis, "latency", "downstream", fixed(`{"latency":100,"jitter":50}`))},
-		{name: "store link: silent", on: one, when: always, ambiguous: true, lasts: 1200 * time.Millisecond,
-			inject: toxic(toRedis, "timeout", "downstream", fixed(`{"timeout":0}`))},
-		{name: "store link: reset", on: one, when: always,
-			inject: toxic(toRedis, "reset_peer", "downstream", fixed(`{"timeout":0}`)), lasts: 200 * time.Millisecond},
+		{
+			name: "store link: cut after some bytes of a reply", on: one, when: always, ambiguous: true,
+			inject: toxic(toRedis, "limit_data", "downstream", cutAfter(200)),
+		},
+		{
+			name: "store link: cut after some bytes of a command", on: one, when: always, ambiguous: true,
+			inject: toxic(toRedis, "limit_data", "upstream", cutAfter(600)),
+		},
+		{
+			name: "store link: slow", on: one, when: always,
+			inject: toxic(toRedis, "latency", "downstream", fixed(`{"latency":100,"jitter":50}`)),
+		},
+		{
+			name: "store link: silent", on: one, when: always, ambiguous: true, lasts: 1200 * time.Millisecond,
+			inject: toxic(toRedis, "timeout", "downstream", fixed(`{"timeout":0}`)),
+		},
+		{
+			name: "store link: reset", on: one, when: always,
+			inject: toxic(toRedis, "reset_peer", "downstream", fixed(`{"timeout":0}`)), lasts: 200 * time.Millisecond,
+		},
 	}
 }
 
@@ -207,33 +245,47 @@ func command(undo string, do ...string) func(*faultRig, *rand.Rand) func() {
 
 func redisFaults() []fault {
 	return []fault{
-		{name: "redis: kill -9 and restart", on: one, when: always, ambiguous: true,
+		{
+			name: "redis: kill -9 and restart", on: one, when: always, ambiguous: true,
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				r.redis.Kill()
 				return r.redis.Restart
-			}},
-		{name: "redis: SIGSTOP", on: one, when: always, ambiguous: true, lasts: 600 * time.Millisecond,
-			inject: func(r *faultRig, _ *rand.Rand) func() { return r.redis.Stall() }},
+			},
+		},
+		{
+			name: "redis: SIGSTOP", on: one, when: always, ambiguous: true, lasts: 600 * time.Millisecond,
+			inject: func(r *faultRig, _ *rand.Rand) func() { return r.redis.Stall() },
+		},
 		{name: "redis: SCRIPT FLUSH", on: anyRedis, when: always, inject: command("", "SCRIPT", "FLUSH")},
 		{name: "redis: CLIENT KILL", on: anyRedis, when: always, inject: command("", "CLIENT", "KILL", "TYPE", "normal")},
 		{name: "redis: FLUSHALL", on: []string{"redis", "cluster"}, when: always, ambiguous: true, loses: true, inject: command("", "FLUSHALL")},
-		{name: "redis: out of memory", on: anyRedis, when: always, ambiguous: true, lasts: 200 * time.Millisecond,
-			inject: command("CONFIG SET maxmemory 0", "CONFIG", "SET", "maxmemory", "1")},
-		{name: "redis: READONLY", on: one, when: always, ambiguous: true, lasts: 200 * time.Millisecond,
-			inject: command("REPLICAOF NO ONE", "REPLICAOF", "127.0.0.1", "1")},
+		{
+			name: "redis: out of memory", on: anyRedis, when: always, ambiguous: true, lasts: 200 * time.Millisecond,
+			inject: command("CONFIG SET maxmemory 0", "CONFIG", "SET", "maxmemory", "1"),
+		},
+		{
+			name: "redis: READONLY", on: one, when: always, ambiguous: true, lasts: 200 * time.Millisecond,
+			inject: command("REPLICAOF NO ONE", "REPLICAOF", "127.0.0.1", "1"),
+		},
 		{name: "redis: BUSY", on: one, when: always, ambiguous: true, lasts: 600 * time.Millisecond, inject: busy},
-		{name: "redis: CLIENT PAUSE", on: anyRedis, when: always, lasts: 200 * time.Millisecond,
-			inject: command("", "CLIENT", "PAUSE", "200", "ALL")},
-		{name: "clock of Redis: an hour forward", on: []string{"clock"}, when: always, ambiguous: true,
+		{
+			name: "redis: CLIENT PAUSE", on: anyRedis, when: always, lasts: 200 * time.Millisecond,
+			inject: command("", "CLIENT", "PAUSE", "200", "ALL"),
+		},
+		{
+			name: "clock of Redis: an hour forward", on: []string{"clock"}, when: always, ambiguous: true,
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				r.setClock(time.Hour)
 				return func() { r.setClock(0) }
-			}},
-		{name: "clock of Redis: an hour back", on: []string{"clock"}, when: always,
+			},
+		},
+		{
+			name: "clock of Redis: an hour back", on: []string{"clock"}, when: always,
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				r.setClock(-time.Hour)
 				return func() { r.setClock(0) }
-			}},
+			},
+		},
 	}
 }
 
@@ -243,7 +295,7 @@ func busy(r *faultRig, _ *rand.Rand) func() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.redis.Try("EVAL", "while true do end", "0")
+		_ = r.redis.Try("EVAL", "while true do end", "0") // until it is killed
 	}()
 	return func() {
 		for range 200 { // it is not killed before it is busy
@@ -258,26 +310,34 @@ func busy(r *faultRig, _ *rand.Rand) func() {
 
 func topologyFaults() []fault {
 	return []fault{
-		{name: "sentinel: the primary dies", on: []string{"sentinel"}, when: always, ambiguous: true,
+		{
+			name: "sentinel: the primary dies", on: []string{"sentinel"}, when: always, ambiguous: true,
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				dead, other := r.primary()
 				dead.Kill()
 				return func() { r.failedOver(dead, other) }
-			}},
-		{name: "sentinel: the replica dies", on: []string{"sentinel"}, when: always, ambiguous: true,
+			},
+		},
+		{
+			name: "sentinel: the replica dies", on: []string{"sentinel"}, when: always, ambiguous: true,
 			inject: func(r *faultRig, _ *rand.Rand) func() {
 				primary, replica := r.primary()
 				replica.Kill()
 				return func() { r.joins(replica, primary) }
-			}},
-		{name: "cluster: a node dies and comes back", on: []string{"cluster"}, when: always, ambiguous: true, lasts: 300 * time.Millisecond,
+			},
+		},
+		{
+			name: "cluster: a node dies and comes back", on: []string{"cluster"}, when: always, ambiguous: true, lasts: 300 * time.Millisecond,
 			inject: func(r *faultRig, rng *rand.Rand) func() {
 				node := r.nodes[rng.IntN(len(r.nodes))]
 				node.Kill()
 				return node.Restart
-			}},
-		{name: "cluster: a node stands still", on: []string{"cluster"}, when: always, ambiguous: true, lasts: 600 * time.Millisecond,
-			inject: func(r *faultRig, rng *rand.Rand) func() { return r.nodes[rng.IntN(len(r.nodes))].Stall() }},
+			},
+		},
+		{
+			name: "cluster: a node stands still", on: []string{"cluster"}, when: always, ambiguous: true, lasts: 600 * time.Millisecond,
+			inject: func(r *faultRig, rng *rand.Rand) func() { return r.nodes[rng.IntN(len(r.nodes))].Stall() },
+		},
 	}
 }
 
@@ -309,9 +369,12 @@ func (r *faultRig) primaryOr() (primary, other *redistest.Server) {
 
 func diskFaults() []fault {
 	return []fault{
-		{name: "disk: nearly full", on: []string{"embedded"}, when: always, ambiguous: true, lasts: 1500 * time.Millisecond,
-			inject: func(r *faultRig, _ *rand.Rand) func() { return r.fillDisk(100 << 20) }},
-		{name: "disk: full", on: []string{"embedded"}, when: always, ambiguous: true,
+		{
+			name: "disk: nearly full", on: []string{"embedded"}, when: always, ambiguous: true, lasts: 1500 * time.Millisecond,
+			inject: func(r *faultRig, _ *rand.Rand) func() { return r.fillDisk(100 << 20) },
+		},
+		{
+			name: "disk: full", on: []string{"embedded"}, when: always, ambiguous: true,
 			inject: func(r *faultRig, rng *rand.Rand) func() {
 				mend := r.fillDisk(0)
 				if r.hasOwnDisk() { // the engine has some space in hand: use it up
@@ -323,7 +386,8 @@ func diskFaults() []fault {
 					}
 				}
 				return mend
-			}},
+			},
+		},
 	}
 }
 
@@ -338,11 +402,11 @@ func (r *faultRig) fillDisk(leave int64) func() {
 	if err := syscall.Statfs(r.disk, &fs); err != nil {
 		r.t.Fatal(err)
 	}
-	f, err := os.Create(ballast) //nolint:gosec // a test's own
+	f, err := os.Create(ballast)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	free := int64(fs.Bavail) * fs.Bsize //nolint:gosec // bytes
+	free := int64(fs.Bavail) * fs.Bsize
 	if err := syscall.Fallocate(int(f.Fd()), 0, 0, max(free-leave, 1)); err != nil {
 		r.t.Fatal(err)
 	}

@@ -175,7 +175,7 @@ func ownFileSystem(t *testing.T) string {
 
 func (r *faultRig) hasOwnDisk() bool {
 	var fs syscall.Statfs_t
-	return r.disk != "" && syscall.Statfs(r.disk, &fs) == nil && fs.Blocks*uint64(fs.Bsize) == 256<<20 //nolint:gosec // sizes
+	return r.disk != "" && syscall.Statfs(r.disk, &fs) == nil && fs.Blocks*uint64(fs.Bsize) == 256<<20
 }
 
 // heard is what a client was told by one request.

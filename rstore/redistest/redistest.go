@@ -188,7 +188,7 @@ func (s *Server) ask(args []string) (m rueidis.RedisMessage, err error) {
 	if rueidis.IsRedisNil(err) {
 		err = nil
 	}
-	return m, err //nolint:wrapcheck // the caller knows the command
+	return m, err
 }
 
 // Calls is how often each command was called by clients, from INFO

@@ -1,0 +1,181 @@
+package estore_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/estore"
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// TestDamagedFiles truncates files of the store and flips bits in them, anywhere.
+// The store then says so, when it is opened or when it is asked, or it has every
+// record; a response that is not the key's is never replayed, and nothing that
+// was acknowledged is silently gone. The one exception is the end of the log: a
+// log that is cut off looks like one whose last writes did not make it to the
+// disk, which is what a power loss leaves, so whoever cuts it takes what was
+// written last.
+func TestDamagedFiles(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64N(1 << 40)
+	if s, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64); err == nil {
+		seed = s
+	}
+	n := 150
+	if times, err := strconv.Atoi(os.Getenv("DAMAGE")); err == nil {
+		n *= times
+	}
+	rng := rand.New(rand.NewPCG(seed, 0))
+	intact := settledStore(t)
+	counts := map[string]int{}
+	for i := range n {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(intact)); err != nil {
+			t.Fatal(err)
+		}
+		what, isLog := damage(t, dir, rng, i%2 == 0)
+		// In a process of its own: the engine may end it, which is a refusal too.
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestInspectDamaged$")
+		cmd.Env = append(os.Environ(), "DAMAGED_DIR="+dir)
+		out, err := cmd.CombinedOutput()
+		verdict, why, found := strings.Cut(string(out), verdictEnd)
+		if err != nil || !found {
+			verdict, why = verdictRefused, string(out)
+			if !strings.Contains(why, "store_engine_failed") {
+				t.Errorf("SEED=%d, damage %d (%s): it ended with %v and %s", seed, i, what, err, out)
+			}
+		}
+		counts[verdict]++
+		if verdict == verdictWrong || verdict == verdictLost && !isLog {
+			t.Errorf("SEED=%d, damage %d (%s): %s: %s", seed, i, what, verdict, why)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SEED=%d, %d times: %v", seed, n, counts)
+	if counts[verdictRefused] == 0 || counts[verdictWhole] == 0 {
+		t.Errorf("%v: the damage does nothing, or is all there is", counts)
+	}
+}
+
+// TestInspectDamaged is the other process of TestDamagedFiles.
+func TestInspectDamaged(t *testing.T) { //nolint:paralleltest // alone in its process
+	dir := os.Getenv("DAMAGED_DIR")
+	if dir == "" {
+		t.Skip("run by TestDamagedFiles")
+	}
+	verdict, err := inspect(dir)
+	fmt.Printf("%s%s%v", verdict, verdictEnd, err) //nolint:forbidigo // to the parent
+}
+
+const verdictEnd = " -- "
+
+const (
+	verdictRefused = "refused to open"
+	verdictError   = "errors when asked"
+	verdictWhole   = "all is there"
+	verdictLost    = "records are gone"
+	verdictWrong   = "WRONG REPLAY"
+)
+
+type kept struct {
+	claim idem.Claim
+	body  string
+}
+
+const records = 300
+
+func record(i int) kept {
+	return kept{claim(fmt.Sprintf("key-%d", i)), fmt.Sprintf("the response of key-%d", i)}
+}
+
+// settledStore is a directory with records in tables and in the log, as it was
+// without an orderly end.
+func settledStore(t *testing.T) string {
+	t.Helper()
+	s := open(t, estore.Config{Dir: t.TempDir()})
+	for i := range records {
+		k := record(i)
+		acquire(t, s, k.claim)
+		if err := s.Complete(context.Background(), k.claim.Lease(), &idem.Response{Status: 200, Body: []byte(k.body)}); err != nil {
+			t.Fatal(err)
+		}
+		if i == records/3 || i == records*2/3 {
+			s.Flush(t)
+		}
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(s.Dir())); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// damage changes one file and says how. isLog: it was the log.
+func damage(t *testing.T, dir string, rng *rand.Rand, cut bool) (what string, isLog bool) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		name := files[rng.IntN(len(files))].Name()
+		path := filepath.Join(dir, name)
+		content, err := os.ReadFile(path)
+		size := len(bytes.TrimRight(content, "\x00")) // behind that is space in hand
+		if err != nil || size == 0 {
+			continue
+		}
+		at := rng.IntN(size)
+		if cut {
+			content, what = content[:at], fmt.Sprintf("%s cut off after %d bytes", name, at)
+		} else {
+			bit := rng.IntN(8)
+			content[at] ^= 1 << bit
+			what = fmt.Sprintf("%s: bit %d of byte %d flipped", name, bit, at)
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return what, filepath.Ext(name) == ".log"
+	}
+}
+
+// inspect opens the store and asks for every record.
+func inspect(dir string) (verdict string, err error) {
+	s, err := estore.New(estore.Config{Dir: dir, Logger: zerolog.New(os.Stderr)})
+	if err != nil {
+		return verdictRefused, err
+	}
+	defer func() { _ = s.Close() }()
+	verdict = verdictWhole
+	for i := range records {
+		k := record(i)
+		c := k.claim
+		c.Owner = idem.NewOwner()
+		out, askErr := s.Acquire(context.Background(), c)
+		switch {
+		case askErr != nil:
+			verdict, err = verdictError, askErr
+		case out.Kind == idem.VerdictCompleted && string(out.Response.Body) == k.body && out.Response.Status == 200:
+		case out.Kind == idem.VerdictAcquired, out.Kind == idem.VerdictInProgress: // its completion is gone
+			if verdict == verdictWhole {
+				verdict, err = verdictLost, fmt.Errorf("%v is %v", c.Key.Value(), out.Kind)
+			}
+		default:
+			return verdictWrong, fmt.Errorf("%v is %v and replays %v", c.Key.Value(), out.Kind, out.Response)
+		}
+	}
+	return verdict, err
+}
