@@ -51,7 +51,8 @@ func proxyConfig(c *config.Config, tokens *verifiers) (proxy.Config, error) {
 	}
 	out := proxy.Config{
 		Rules: rules, Backend: c.Backend, BackendTimeout: c.BackendTimeout, ConnectTimeout: c.ConnectTimeout,
-		MaxConns: c.MaxConns, MaxHeader: int(c.MaxHeader), TrustForwarded: c.TrustForwarded,
+		MaxConns: c.MaxConns, MaxInFlight: c.MaxInFlight, MaxBuffered: int64(c.MaxBuffered),
+		MaxHeader: int(c.MaxHeader), TrustForwarded: c.TrustForwarded,
 	}
 	for i := range c.Routes {
 		r := &c.Routes[i]

@@ -58,6 +58,11 @@ type Config struct {
 	// SecretFile is a file with the secret that fingerprints and identities are
 	// hashed with.
 	SecretFile string
+	// MaxInFlight bounds the requests under way; 0 for twice MaxConns.
+	MaxInFlight int
+	// MaxBuffered bounds the bytes of requests and responses with a key that are
+	// in memory.
+	MaxBuffered Size
 	// MaxWaiters bounds the requests that wait for keys in progress.
 	MaxWaiters int
 	// DrainTimeout bounds the wait for requests under way at shutdown. 0: no
@@ -91,7 +96,7 @@ func Default() Config {
 		},
 		ConnectTimeout: 5 * time.Second, MaxConns: 4096,
 		MaxHeader: 16 << 10,
-		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20, MaxWaiters: 10_000,
+		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20, MaxWaiters: 10_000, MaxBuffered: 256 << 20,
 		LogLevel: "info", LogFormat: "auto",
 	}
 }

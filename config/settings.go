@@ -30,6 +30,10 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.DurationVar(&c.ConnectTimeout, "connect-timeout", c.ConnectTimeout, "bound of connecting to the backend")
 	f.IntVar(&c.MaxConns, "max-conns", c.MaxConns,
 		"most connections to the backend; further requests wait up to connect-timeout")
+	f.IntVar(&c.MaxInFlight, "max-in-flight", c.MaxInFlight,
+		"most requests under way; further ones get 503 at once; 0 for twice max-conns")
+	f.Var(&c.MaxBuffered, "max-buffered",
+		"most memory for bodies of requests with a key and their responses; while there is more, requests get 503")
 	f.Var(&c.MaxHeader, "max-header",
 		"largest request header; each client connection holds a buffer of that size; from 1KiB to 1MiB")
 	f.BoolVar(&c.TrustForwarded, "trust-forwarded", c.TrustForwarded,

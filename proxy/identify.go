@@ -56,8 +56,9 @@ type identity struct {
 
 	attempt uint32 // under which it is forwarded
 
-	wait   time.Duration // how long it may take for a key in progress to end
-	upload upload
+	wait     time.Duration // how long it may take for a key in progress to end
+	upload   upload
+	buffered int64 // bytes that it holds: see admission
 }
 
 // seen is what identify collects on its way through the header.

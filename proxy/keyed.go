@@ -18,10 +18,12 @@ import (
 func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	body := bytebufferpool.Get()
 	defer bytebufferpool.Put(body)
+	s.holds(id, expected(&ctx.Request.Header, id.rules.MaxRequestBody))
 	if p, err := readBody(ctx, body, id.rules.MaxRequestBody); p != nil {
 		s.fail(ctx, p, &id.key, r, err)
 		return
 	}
+	s.holds(id, body.Len()-int(id.buffered))
 	request := idem.Request{
 		Key: id.key, Binding: s.secret.binding(id.binding), Policy: &id.rules.Policy,
 		Fingerprint: s.secret.fingerprint(id.rules.Fingerprint.of(&ctx.Request, body.B)),
@@ -64,6 +66,23 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	s.execute(ctx, attempt, id, r)
 }
 
+// holds counts what a request has in memory until it is answered.
+func (s *Server) holds(id *identity, n int) {
+	id.buffered += int64(n)
+	s.admission.hold(int64(n))
+}
+
+// expected is how much a request's body may take up to limit: it is counted
+// before it arrives, since a slow one stays for long.
+func expected(h *fasthttp.RequestHeader, limit int) int {
+	if n := h.ContentLength(); n >= 0 {
+		return min(n, limit)
+	} else if n == -1 { // chunked
+		return limit
+	}
+	return 0
+}
+
 // duplicateProblem is why a request is refused after its payload was looked up,
 // nil if it is not.
 func (r *Rules) duplicateProblem(duplicate bool, err error) *problem {
@@ -95,6 +114,8 @@ func (s *Server) begin(request idem.Request, id *identity, r *Request) (idem.Out
 func (s *Server) wait(
 	request idem.Request, standing idem.Outcome, most time.Duration, r *Request,
 ) (idem.Outcome, *idem.Attempt, error) {
+	s.admission.pause()
+	defer s.admission.resume()
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
@@ -126,6 +147,7 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *id
 		s.fail(ctx, exchangeProblem(&e, held), &id.key, r, e.err)
 		return
 	}
+	s.holds(id, len(ctx.Response.Body()))
 	var fields [24]idem.Field
 	r.Ending = attempt.Finish(idem.Answered, &idem.Response{
 		Status: ctx.Response.StatusCode(), Header: id.rules.appendFields(fields[:0], &ctx.Response),

@@ -33,6 +33,7 @@ func problems() map[string]*problem {
 		&problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid, &problemVersion,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
+		&problemOverloaded,
 		&problemCut, &problemTimeout, &problemHeld,
 	}
 	byName := make(map[string]*problem, len(all))
@@ -137,6 +138,11 @@ var (
 	problemUnreachable = problem{
 		BackendUnreachable, 502, "backend-unreachable", "Backend unreachable",
 		"The backend cannot be reached; nothing was sent to it. Retry with the same key.", "", false, true,
+	}
+	problemOverloaded = problem{
+		Overloaded, 503, "overloaded", "Overloaded",
+		"This proxy has as much under way as it may (max_in_flight, max_buffered); nothing was done. Retry with the same key.",
+		"1", false, true,
 	}
 	problemBusy = problem{
 		BackendBusy, 503, "backend-busy", "Backend busy",

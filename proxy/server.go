@@ -36,6 +36,12 @@ type Config struct {
 	ConnectTimeout time.Duration
 	// MaxConns bounds the connections to the backend. Default 4096.
 	MaxConns int
+	// MaxInFlight bounds the requests under way, those aside that wait for a key
+	// in progress; further ones get 503. Default twice MaxConns.
+	MaxInFlight int
+	// MaxBuffered bounds the bytes of requests and responses with a key that are
+	// in memory; while there are more, new requests get 503. Default 256 MiB.
+	MaxBuffered int64
 	// TrustForwarded leaves the client's X-Forwarded-Proto and -Host as they
 	// are: for a proxy behind another one that sets them.
 	TrustForwarded bool
@@ -69,6 +75,7 @@ type Server struct {
 	engine    *idem.Engine
 	resolving singleflight.Group
 	upstream  *upstream
+	admission admission
 	http      *fasthttp.Server
 }
 
@@ -84,6 +91,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, routes: r, engine: c.Engine, upstream: up, secret: newSecret(c.Secret)}
+	s.admission.maxRequests, s.admission.maxBytes = int64(c.MaxInFlight), c.MaxBuffered
 	s.http = &fasthttp.Server{
 		Handler:                       s.handle,
 		ErrorHandler:                  s.handleError,
@@ -112,6 +120,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxConns <= 0 {
 		c.MaxConns = 4096
+	}
+	if c.MaxInFlight <= 0 {
+		c.MaxInFlight = 2 * c.MaxConns
+	}
+	if c.MaxBuffered <= 0 {
+		c.MaxBuffered = 256 << 20
 	}
 	if c.IdleTimeout <= 0 {
 		c.IdleTimeout = 2 * time.Minute
@@ -214,10 +228,14 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	id, r := &st.id, &st.request
 	invalid := sound(&ctx.Request.Header)
 	r.Method, r.Path = ctx.Method(), pathOf(ctx)
-	if invalid != nil {
+	switch {
+	case invalid != nil:
 		s.refuse(ctx, framingProblem(invalid), invalid, r)
-	} else {
+	case !s.admission.enter():
+		s.fail(ctx, &problemOverloaded, nil, r, nil)
+	default:
 		s.route(ctx, id, r)
+		s.admission.leave(id.buffered)
 	}
 	if s.config.Trace.Done != nil {
 		r.Duration = time.Since(start)

@@ -29,6 +29,7 @@ const (
 	BackendTimeout                    // 504: may have executed
 	FailedOpen                        // the store could not answer: forwarded without a lease
 	Duplicate                         // 409: the payload came under another key before
+	Overloaded                        // 503: too much under way; nothing was done
 	lastOutcome
 )
 
@@ -46,7 +47,7 @@ func (o Outcome) String() string {
 	names := [...]string{
 		"passed", "executed", "replayed-local", "replayed-store", "in-progress", "mismatch", "unknown",
 		"not-replayable", "refused", "store-failed", "lease-lost", "backend-unreachable", "backend-busy",
-		"backend-cut", "backend-timeout", "failed-open", "duplicate",
+		"backend-cut", "backend-timeout", "failed-open", "duplicate", "overloaded",
 	}
 	if int(o) < len(names) {
 		return names[o]

@@ -1,0 +1,39 @@
+package proxy
+
+import "sync/atomic"
+
+// admission bounds what is under way. What is beyond it is refused at once,
+// before its body is read or a store is asked, so that an overload costs little
+// and nothing is left half done.
+type admission struct {
+	maxRequests, maxBytes int64
+	requests, bytes       atomic.Int64
+}
+
+// enter says whether one more request may come in; if so, leave is due.
+func (a *admission) enter() bool {
+	if a.requests.Add(1) > a.maxRequests || a.bytes.Load() > a.maxBytes {
+		a.requests.Add(-1)
+		return false
+	}
+	return true
+}
+
+// leave ends a request that holds n bytes.
+func (a *admission) leave(n int64) {
+	a.requests.Add(-1)
+	a.hold(-n)
+}
+
+// step out and in again, for a request that only waits: others have a bound of
+// their own for those.
+func (a *admission) pause()  { a.requests.Add(-1) }
+func (a *admission) resume() { a.requests.Add(1) }
+
+// hold counts n bytes more, or less. They are not refused: what was
+// executed is answered. But nobody else comes in until they are gone.
+func (a *admission) hold(n int64) {
+	if n != 0 {
+		a.bytes.Add(n)
+	}
+}

@@ -1,0 +1,263 @@
+package test_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/internal/toxitest"
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// lasting is how long a test goes on: the variable's value, or much less.
+func lasting(t *testing.T, variable string, otherwise time.Duration) time.Duration {
+	t.Helper()
+	if d, err := time.ParseDuration(os.Getenv(variable)); err == nil {
+		return d
+	}
+	if testing.Short() {
+		return otherwise / 4
+	}
+	return otherwise
+}
+
+// load sends requests with keys of their own at a rate, whatever comes back, and
+// remembers what was answered.
+type load struct {
+	client *http.Client
+	mu     sync.Mutex
+	by     map[string][]string // guarded by mu; keys by what was answered
+	bodies map[string]string   // guarded by mu; of 200
+}
+
+func newLoad() *load {
+	return &load{
+		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 512}},
+		by:     map[string][]string{}, bodies: map[string]string{},
+	}
+}
+
+func (l *load) ask(url, key string) string {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url+"/pay", strings.NewReader("amount=5"))
+	if err != nil {
+		return err.Error()
+	}
+	req.Header.Set("X-Idempotency-Key", key)
+	what, body := "broken", ""
+	if resp, err := l.client.Do(req); err == nil {
+		var b []byte
+		b, err = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		body = string(b)
+		if err == nil {
+			what = fmt.Sprint(resp.StatusCode)
+		}
+		if at := strings.Index(body, "/problems.md#"); at >= 0 {
+			name, _, _ := strings.Cut(body[at+len("/problems.md#"):], `"`)
+			what += " " + name
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.by[what] = append(l.by[what], key)
+	if what == "200" {
+		if before, ok := l.bodies[key]; ok && before != body {
+			l.by["ANOTHER ANSWER"] = append(l.by["ANOTHER ANSWER"], key)
+		}
+		l.bodies[key] = body
+	}
+	return what
+}
+
+// run is open-loop: a slow answer does not slow the next request down.
+func (l *load) run(url func(i int) string, prefix string, rate int, d time.Duration) (sent int) {
+	var wg sync.WaitGroup
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	begun := time.Now()
+	for time.Since(begun) < d {
+		<-tick.C
+		for due := int(time.Since(begun).Seconds() * float64(rate)); sent < due; sent++ {
+			i := sent
+			wg.Go(func() { l.ask(url(i), fmt.Sprint(prefix, "-", i)) })
+		}
+	}
+	wg.Wait()
+	return sent
+}
+
+func (l *load) counts() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := map[string]int{}
+	for what, keys := range l.by {
+		n[what] = len(keys)
+	}
+	return n
+}
+
+// census is what a process holds.
+type census struct{ goroutines, files, rssKiB int }
+
+func (p *process) census() census {
+	p.t.Helper()
+	resp, err := http.Get(p.adminURL + "/debug/pprof/goroutine?debug=1") //nolint:noctx // a test
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, _ := io.ReadAll(resp.Body)
+	var c census
+	if _, err := fmt.Sscanf(string(b), "goroutine profile: total %d", &c.goroutines); err != nil {
+		p.t.Fatalf("%.100s: %v", b, err)
+	}
+	proc := fmt.Sprintf("/proc/%d", p.cmd.Process.Pid)
+	files, err := os.ReadDir(filepath.Join(proc, "fd"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	c.files = len(files)
+	status, err := os.ReadFile(filepath.Join(proc, "status"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	c.rssKiB, _ = strconv.Atoi(strings.Fields(rest)[0])
+	return c
+}
+
+// TestOverload sends twice what the backend can take. What is too much is
+// refused before anything is done about it, what is taken is executed and
+// answered, and everything refused can be sent again afterwards. OVERLOAD is how
+// long.
+func TestOverload(t *testing.T) {
+	t.Parallel()
+	const conns, takes = 16, 100 * time.Millisecond
+	const capacity = conns * int(time.Second/takes)
+	d := lasting(t, "OVERLOAD", 8*time.Second)
+	onBothStores(t, func(t *testing.T, store string) {
+		b := backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
+			time.Sleep(takes)
+			backendtest.OK(c, q)
+		})
+		p := start(t, "--store", store, "--backend", b.URL(), "--max-conns", fmt.Sprint(conns), "--max-in-flight", fmt.Sprint(2*conns))
+		l := newLoad()
+		url := func(int) string { return p.url }
+		l.run(url, "warm", capacity/4, d/8)
+		idle := p.census()
+		sent := l.run(url, "over", 2*capacity, d)
+		loaded := p.census()
+		counts := l.counts()
+		t.Logf("%d requests at %d/s, backend takes %d/s: %v; before %+v, after %+v", sent, 2*capacity, capacity, counts, idle, loaded)
+		for what := range counts {
+			if what != "200" && what != "503 overloaded" {
+				t.Errorf("%d requests got %q", counts[what], what)
+			}
+		}
+		if counts["200"] < sent/4 || counts["503 overloaded"] < sent/4 {
+			t.Errorf("%v: half should be served, and half refused", counts)
+		}
+		if grown := loaded.rssKiB - idle.rssKiB; grown > 64<<10 {
+			t.Errorf("memory grew by %d KiB", grown)
+		}
+		if n := b.Total(); n != counts["200"] {
+			t.Errorf("%d executions for %d answers", n, counts["200"])
+		}
+		// It is itself again at once, and nothing of what was refused stayed behind.
+		refused := append([]string(nil), l.by["503 overloaded"]...)
+		for i, key := range refused[:min(len(refused), 100)] {
+			if what := l.ask(p.url, key); what != "200" {
+				t.Fatalf("afterwards, request %d: %s", i, what)
+			}
+		}
+		for key := range l.bodies {
+			if n := b.Executions(key); n != 1 {
+				t.Errorf("key %s: %d executions", key, n)
+			}
+		}
+	})
+}
+
+// TestSoak keeps two proxies busy while links break and mend, and counts what is
+// left when all is quiet again: goroutines, open files, memory. SOAK is how long.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	d := lasting(t, "SOAK", 15*time.Second)
+	redis := redistest.Start(t)
+	b := backendtest.Start(t, backendtest.OK)
+	var proxies []*process
+	var links []*toxitest.Link
+	for range 2 {
+		toRedis, toBackend := toxitest.New(t, redis.Addr), toxitest.New(t, b.Addr)
+		links = append(links, toRedis, toBackend)
+		proxies = append(proxies, start(t, "--store", "redis://"+toRedis.Addr+"/0", "--backend", "http://"+toBackend.Addr,
+			"--on-ambiguous", "hold", "--store-timeout", "500ms", "--lock-ttl", "2s", "--retention", "5s", "--cache-size", "1MiB"))
+	}
+	l := newLoad()
+	url := func(i int) string { return proxies[i%2].url }
+	quiet := func() (all []census) {
+		l.client.CloseIdleConnections()
+		b.CloseConns()
+		for _, p := range proxies {
+			all = append(all, p.census())
+		}
+		return all
+	}
+	l.run(url, "warm", 100, max(d/10, 2*time.Second))
+	before := quiet()
+	stop := make(chan struct{})
+	var breaking sync.WaitGroup
+	breaks := 0
+	breaking.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(700 * time.Millisecond):
+			}
+			mend := links[i%len(links)].Cut()
+			time.Sleep(200 * time.Millisecond)
+			mend()
+			breaks++
+		}
+	})
+	sent := l.run(url, "soak", 100, d)
+	close(stop)
+	breaking.Wait()
+	counts := l.counts()
+	t.Logf("%d requests, %d breaks: %v", sent, breaks, counts)
+	for i, p := range proxies {
+		var now census
+		// Connections that just broke are closed within their time-outs.
+		eventually(t, fmt.Sprintf("proxy %d is at rest, from %+v", i, before[i]), func() bool {
+			now = quiet()[i]
+			return now.goroutines <= before[i].goroutines+10 && now.files <= before[i].files+10
+		})
+		t.Logf("proxy %d: before %+v, after %+v", i, before[i], now)
+		if now.rssKiB > before[i].rssKiB+96<<10 {
+			t.Errorf("proxy %d: memory grew from %d to %d KiB", i, before[i].rssKiB, now.rssKiB)
+		}
+		if dropped := p.metric("idemproxy_endings_dropped_total"); dropped != 0 {
+			t.Errorf("proxy %d: %v endings were dropped", i, dropped)
+		}
+	}
+	if counts["200"] < sent/2 || counts["ANOTHER ANSWER"] > 0 {
+		t.Errorf("%v", counts)
+	}
+	for _, keys := range l.by {
+		for _, key := range keys {
+			if n := b.Executions(key); n > 1 {
+				t.Errorf("key %s: %d executions", key, n)
+			}
+		}
+	}
+}
