@@ -25,8 +25,8 @@ test-only: ## The quick tests: no 45 s jobs, redis-server must be there
 fuzz: ## Each fuzz target for 30 s
 	@scripts/fuzz.sh 30s
 
-torture: ## The long proofs: histories of concurrent clients, checked against the model (some minutes)
-	HISTORIES=$${HISTORIES:-20} $(GO) test -count=1 -timeout 60m -v ./test/history
+torture: ## The long proofs, an hour and a half: histories, faults, crashes, damage, overload, soak, fuzzing
+	@scripts/torture.sh
 
 lint: ## Vet, golangci-lint (with gofumpt, staticcheck), tidiness, known vulnerabilities
 	@scripts/lint.sh

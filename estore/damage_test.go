@@ -63,7 +63,7 @@ func TestDamagedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("SEED=%d, %d times: %v", seed, n, counts)
+	t.Logf("figure: SEED=%d, %d files damaged: %v", seed, n, counts)
 	if counts[verdictRefused] == 0 || counts[verdictWhole] == 0 {
 		t.Errorf("%v: the damage does nothing, or is all there is", counts)
 	}

@@ -89,7 +89,7 @@ func TestKillLoopKeepsEveryAnswer(t *testing.T) {
 		for _, key := range answers.all() {
 			o.executions(key, 1)
 		}
-		t.Logf("%d kills, %d answers, all replayed", kills, len(answers.all()))
+		t.Logf("figure: %d kills, %d answers, all replayed", kills, len(answers.all()))
 	})
 }
 

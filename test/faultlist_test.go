@@ -370,8 +370,12 @@ func (r *faultRig) primaryOr() (primary, other *redistest.Server) {
 func diskFaults() []fault {
 	return []fault{
 		{
-			name: "disk: nearly full", on: []string{"embedded"}, when: always, ambiguous: true, lasts: 1500 * time.Millisecond,
-			inject: func(r *faultRig, _ *rand.Rand) func() { return r.fillDisk(100 << 20) },
+			name: "disk: nearly full", on: []string{"embedded"}, when: always, ambiguous: true, lasts: 200 * time.Millisecond,
+			inject: func(r *faultRig, _ *rand.Rand) func() {
+				mend := r.fillDisk(100 << 20)
+				r.untilRefused(r.hasOwnDisk())
+				return mend
+			},
 		},
 		{
 			name: "disk: full", on: []string{"embedded"}, when: always, ambiguous: true,
@@ -418,5 +422,16 @@ func (r *faultRig) fillDisk(leave int64) func() {
 			r.run(r.proxies[0])
 		default:
 		}
+		r.untilRefused(false)
 	}
+}
+
+// untilRefused waits until the proxy has noticed how full the disk is.
+func (r *faultRig) untilRefused(refused bool) {
+	i := 0
+	eventually(r.t, "the proxy notices the disk", func() bool {
+		i++
+		h := r.proxies[0].ask(context.Background(), fmt.Sprintf("probe-%d-%d", time.Now().UnixNano(), i))
+		return h.err == nil && (h.status == 500) == refused
+	})
 }

@@ -157,7 +157,7 @@ func TestOverload(t *testing.T) {
 		sent := l.run(url, "over", 2*capacity, d)
 		loaded := p.census()
 		counts := l.counts()
-		t.Logf("%d requests at %d/s, backend takes %d/s: %v; before %+v, after %+v", sent, 2*capacity, capacity, counts, idle, loaded)
+		t.Logf("figure: %d requests at %d/s, backend takes %d/s: %v; before %+v, after %+v", sent, 2*capacity, capacity, counts, idle, loaded)
 		for what := range counts {
 			if what != "200" && what != "503 overloaded" {
 				t.Errorf("%d requests got %q", counts[what], what)
@@ -234,7 +234,7 @@ func TestSoak(t *testing.T) {
 	close(stop)
 	breaking.Wait()
 	counts := l.counts()
-	t.Logf("%d requests, %d breaks: %v", sent, breaks, counts)
+	t.Logf("figure: %d requests, %d breaks: %v", sent, breaks, counts)
 	for i, p := range proxies {
 		var now census
 		// Connections that just broke are closed within their time-outs.
@@ -242,7 +242,7 @@ func TestSoak(t *testing.T) {
 			now = quiet()[i]
 			return now.goroutines <= before[i].goroutines+10 && now.files <= before[i].files+10
 		})
-		t.Logf("proxy %d: before %+v, after %+v", i, before[i], now)
+		t.Logf("figure: proxy %d: before %+v, after %+v", i, before[i], now)
 		if now.rssKiB > before[i].rssKiB+96<<10 {
 			t.Errorf("proxy %d: memory grew from %d to %d KiB", i, before[i].rssKiB, now.rssKiB)
 		}

@@ -62,7 +62,7 @@ func histories(t *testing.T, n int, w world) (failed int64) {
 	if mean := operations.Load() / int64(n); mean < 200 && !t.Failed() {
 		t.Errorf("histories of %d operations, want 200 or more", mean)
 	}
-	t.Logf("%d histories, %d operations, %d of them failed, first seed %d", n, operations.Load(), failures.Load(), first)
+	t.Logf("figure: %d histories, %d operations, %d of them failed, first seed %d", n, operations.Load(), failures.Load(), first)
 	return failures.Load()
 }
 

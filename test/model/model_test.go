@@ -120,8 +120,9 @@ func TestModel(t *testing.T) {
 			states, violated := check(t, proxies, defines...)
 			if violated != "" {
 				t.Errorf("violated: %s", violated)
+				return
 			}
-			t.Logf("%s states", states)
+			t.Logf("figure: %s states, no violation", states)
 		})
 	}
 }
@@ -145,6 +146,8 @@ func TestModelSees(t *testing.T) {
 			t.Parallel()
 			if _, violated := check(t, 2, c.defines...); !strings.Contains(violated, c.want) {
 				t.Errorf("violated: %q, want the assertion about %s", violated, c.want)
+			} else {
+				t.Logf("figure: found: %s", violated)
 			}
 		})
 	}

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# The long proofs, an hour and a half of them. What they counted is written to
+# docs/reliability-results.md, whole, so that no figure there was typed by hand.
+#
+# Each part can be made longer or shorter, or skipped with 0:
+#   HISTORIES FAULTS DAMAGE   times what `make test` does
+#   KILLS                     kill -9 on each store
+#   OVERLOAD SOAK FUZZ        how long, each
+# SEED repeats what was random.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/need.sh
+need redis-server redis-server
+need redis-cli redis-tools
+need gcc gcc
+need spin spin
+
+out=docs/reliability-results.md
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+failed=0
+
+# part NAME COMMAND...: runs it, keeps its figures.
+part() {
+  local name=$1; shift
+  echo "== $name: $*"
+  local begun=$SECONDS verdict=passed
+  "$@" >"$logs/log" 2>&1 || { verdict=FAILED; failed=1; }
+  grep -E '^(---|    ---|        ---|ok|FAIL|PASS)' "$logs/log" | tail -15
+  [ $verdict = passed ] || grep -vE '"level"' "$logs/log" | tail -60
+  {
+    printf '\n## %s\n\n`%s`: %s, in %d s.\n\n' "$name" "$*" "$verdict" $((SECONDS - begun))
+    # "    file_test.go:12: figure: ..." under the name of its test
+    awk '/^=== (NAME|CONT|RUN) / { name = $3 }
+         /^ *--- (PASS|FAIL): / { name = $3 }
+         /figure: / { sub(/.*figure: /, ""); print "- " name ": " $0 }' "$logs/log"
+    grep -E '^fuzz: elapsed' "$logs/log" | tail -1 || true
+    [ -z "${REPORT:-}" ] || { echo; cat "$REPORT" 2>/dev/null; rm -f "$REPORT"; }
+  } >>"$logs/results"
+}
+
+long() { # a test of test/ with the variable of its length
+  local name=$1 variable=$2 value=$3 pattern=$4 package=$5
+  [ "$value" = 0 ] || part "$name" env "$variable=$value" go test -count=1 -timeout 3h -v -run "$pattern" "$package"
+}
+
+{
+  echo "# Reliability, in figures"
+  echo
+  echo "Written by \`make torture\` on $(date -u +%F), commit $(git rev-parse --short HEAD), $(go version | cut -d' ' -f3,4)," \
+    "$(nproc) cores, $(redis-server --version | grep -oE 'v=[0-9.]+'); do not edit. docs/reliability.md says what each part means."
+} >"$logs/results"
+
+part "Model" go test -count=1 -v ./test/model
+long "Histories" HISTORIES "${HISTORIES:-20}" . ./test/history
+if [ "${FAULTS:-13}" != 0 ]; then
+  export REPORT=$logs/report
+  long "Faults" FAULTS "${FAULTS:-13}" '^TestFaults$' ./test
+  unset REPORT
+fi
+long "Kill loops" KILLS "${KILLS:-200}" '^TestKillLoopKeepsEveryAnswer$' ./test
+long "Damaged files" DAMAGE "${DAMAGE:-13}" '^TestDamagedFiles$' ./estore
+long "Overload" OVERLOAD "${OVERLOAD:-60s}" '^TestOverload$' ./test
+long "Soak" SOAK "${SOAK:-30m}" '^TestSoak$' ./test
+if [ "${FUZZ:-60s}" != 0 ]; then
+  while read -r target dir; do
+    part "Fuzzing $target" go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZ:-60s}" "$dir"
+  done < <(scripts/fuzz.sh list)
+fi
+cp "$logs/results" "$out"
+echo "$out is written"
+exit $failed
