@@ -28,6 +28,10 @@ type Config struct {
 	Checks []Check
 	// Keys is the operator's side of the store.
 	Keys *Keys
+	// Token, if set, is what keys and profiles are shown for, to anybody who has
+	// it; without one they are for this machine only. Health and metrics are for
+	// everybody.
+	Token []byte
 	// CheckTimeout bounds them together. Default 3 s.
 	CheckTimeout time.Duration
 }
@@ -51,11 +55,11 @@ func New(c Config) *Server {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	// Profiles, by the toolchain's own handlers; not by pprof's init, which would
 	// put them into everybody's default mux.
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/", s.protected(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/profile", s.protected(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/trace", s.protected(pprof.Trace))
 	if c.Keys != nil {
-		c.Keys.register(mux)
+		c.Keys.register(mux, s.protected)
 	}
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	return s

@@ -70,14 +70,19 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	if pc.Secret, err = readSecret(&c); err != nil {
+	if pc.Secret, err = readSecret(&c, "secret-file", c.SecretFile); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	pc.Engine, pc.Trace = a.engine, o.proxyTrace()
 	if a.proxy, err = proxy.New(pc); err != nil {
 		return nil, fmt.Errorf("the proxy: %w", err)
 	}
+	token, err := readSecret(&c, "admin-token-file", c.AdminTokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
 	a.admin = admin.New(admin.Config{
+		Token:   token,
 		Keys:    keysOf(a.store, c.Retention, o),
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Checks: []admin.Check{

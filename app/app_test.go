@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -37,13 +39,19 @@ func (l *log) text() string {
 
 func run(t *testing.T, level zerolog.Level, backend string, change ...func(*config.Config)) (*app.App, *log) {
 	t.Helper()
+	out := &log{}
+	return runOn(t, zerolog.New(out).Level(level), backend, change...), out
+}
+
+// runOn is run with another logger.
+func runOn(t *testing.T, logger zerolog.Logger, backend string, change ...func(*config.Config)) *app.App {
+	t.Helper()
 	c := config.Default()
 	c.Listen, c.Admin, c.Store, c.Backend = "127.0.0.1:0", "127.0.0.1:0", "embedded:"+t.TempDir(), backend
 	for _, f := range change {
 		f(&c)
 	}
-	out := &log{}
-	a, err := app.New(c, zerolog.New(out).Level(level))
+	a, err := app.New(c, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +65,7 @@ func run(t *testing.T, level zerolog.Level, backend string, change ...func(*conf
 			t.Error(err)
 		}
 	})
-	return a, out
+	return a
 }
 
 func post(t *testing.T, url, key, body string) int {
@@ -174,6 +182,49 @@ func TestLogsKeepSecrets(t *testing.T) {
 		}
 		if n := strings.Count(text, `"event":"request"`); n != 1 || !strings.Contains(text, `"outcome":"executed"`) {
 			t.Errorf("%v: %d lines for one request:\n%s", level, n, text)
+		}
+	}
+}
+
+// Nobody writes lines of their own into the log, nor tells the terminal of who
+// reads it what to do, by what stands in a request: in either format.
+func TestLogsCannotBeForged(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Start(t, backendtest.OK)
+	for name, format := range map[string]func(io.Writer) io.Writer{
+		"json":    func(w io.Writer) io.Writer { return w },
+		"console": func(w io.Writer) io.Writer { return zerolog.ConsoleWriter{Out: w, NoColor: true} },
+	} {
+		out := &log{}
+		a := runOn(t, zerolog.New(format(out)).Level(zerolog.DebugLevel), b.URL())
+		conn, err := net.Dial("tcp", strings.TrimPrefix(a.URL(), "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A key and a path of every byte that gets through, C1 controls in it
+		// (0x9b starts what ESC [ does), quotes, and what looks like a line.
+		for _, line := range []string{
+			"GET /\x9b31m\x85\xc2\x9b HTTP/1.1\r\nHost: x\r\n", "GET /%0a%1b{\"event\":\"forged\"} HTTP/1.1\r\nHost: x\r\n",
+			"GET / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\",\"event\":\"forged\r\n", "FORGED\x1b[2J / HTTP/1.1\r\nHost: x\r\n",
+		} {
+			_, _ = io.WriteString(conn, line+"\r\n")
+		}
+		_, _ = io.Copy(io.Discard, conn) // the last one closes it
+		_ = conn.Close()
+		text := out.text()
+		for i, c := range []byte(text) {
+			if c < ' ' && c != '\n' || c == 0x7f || c == 0x9b || c == 0x85 {
+				t.Errorf("%s: byte %#x in the log: %q", name, c, text[max(0, i-80):min(len(text), i+20)])
+				break
+			}
+		}
+		if strings.Contains(text, `"event":"forged"`) || strings.Count(text, "\n") < 4 {
+			t.Errorf("%s: the log is\n%s", name, text)
+		}
+		for line := range strings.Lines(text) {
+			if name == "json" && !json.Valid([]byte(line)) {
+				t.Errorf("no JSON: %s", line)
+			}
 		}
 	}
 }

@@ -22,13 +22,15 @@ import (
 // keyCommand is what the commands on one key have in common: they ask the admin
 // listener of a running proxy.
 type keyCommand struct {
-	admin, scope string
-	asJSON       bool
+	admin, scope, tokenFile string
+	asJSON                  bool
 }
 
 func (k *keyCommand) flags(c *cobra.Command) {
 	c.SilenceUsage, c.SilenceErrors = true, true
 	c.Flags().StringVar(&k.admin, "admin", config.Default().Admin, "admin address of a running proxy, host:port")
+	c.Flags().StringVar(&k.tokenFile, "admin-token-file", os.Getenv(config.EnvPrefix+"ADMIN_TOKEN_FILE"),
+		"file with its token, if it wants one")
 	c.Flags().StringVar(&k.scope, "scope", "", "the key's scope, if the route has one")
 	c.Flags().BoolVar(&k.asJSON, "json", false, "print JSON")
 }
@@ -50,6 +52,13 @@ func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]
 		return nil, fmt.Errorf("--admin %s: %w", k.admin, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	token, err := secretOf(k.tokenFile)
+	if err != nil {
+		return nil, failure{fmt.Errorf("--admin-token-file: %w", err)}
+	}
+	if token != nil {
+		req.Header.Set("Authorization", "Bearer "+string(token))
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, failure{fmt.Errorf("asking the proxy at %s (is it running, with this --admin?): %w", k.admin, err)}

@@ -124,7 +124,10 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		if _, err := codecOf(cfg); err != nil {
 			return err
 		}
-		if _, err := readSecret(cfg); err != nil {
+		if _, err := readSecret(cfg, "secret-file", cfg.SecretFile); err != nil {
+			return err
+		}
+		if _, err := readSecret(cfg, "admin-token-file", cfg.AdminTokenFile); err != nil {
 			return err
 		}
 		return cfg.Print(c.OutOrStdout(), c.Flags(), origin)

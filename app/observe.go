@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -181,7 +182,7 @@ func (o *observer) request(r *proxy.Request) {
 		return
 	}
 	e := o.log.WithLevel(level).Str("event", "request").Stringer("outcome", r.Outcome).Int("status", r.Status).
-		Bytes("method", r.Method).Bytes("path", r.Path).Stringer("remote", r.Remote).Dur("ms", r.Duration)
+		Bytes("method", r.Method).Bytes("path", printable(r.Path)).Stringer("remote", r.Remote).Dur("ms", r.Duration)
 	if r.Route != "" {
 		e = e.Str("route", r.Route)
 	}
@@ -201,4 +202,17 @@ func (o *observer) request(r *proxy.Request) {
 		e = e.AnErr("error", r.Err)
 	}
 	e.Send()
+}
+
+// printable is text for a log that people read on terminals: everything but
+// printable ASCII is written as an escape. The logger itself would let C1
+// controls through, and U+009B begins what ESC [ begins.
+func printable(text []byte) []byte {
+	for _, c := range text {
+		if c < ' ' || c > '~' {
+			quoted := strconv.AppendQuoteToASCII(nil, string(text))
+			return quoted[1 : len(quoted)-1]
+		}
+	}
+	return text
 }

@@ -31,17 +31,25 @@ func codecOf(c *config.Config) (idem.Codec, error) {
 // leastSecret is the shortest secret that is taken for one.
 const leastSecret = 16
 
-// readSecret reads the file of the secret; nil for none.
-func readSecret(c *config.Config) ([]byte, error) {
-	if c.SecretFile == "" {
+// readSecret reads the file that a setting names; nil for none.
+func readSecret(c *config.Config, setting, file string) ([]byte, error) {
+	text, err := secretOf(file)
+	if err != nil {
+		return nil, c.At(nil, setting, err)
+	}
+	return text, nil
+}
+
+func secretOf(file string) ([]byte, error) {
+	if file == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(c.SecretFile)
+	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
-		return nil, c.At(nil, "secret-file", fmt.Errorf("the secret: %w", err))
+		return nil, fmt.Errorf("the secret: %w", err)
 	}
 	if text = bytes.TrimSpace(text); len(text) < leastSecret {
-		return nil, c.At(nil, "secret-file", errors.New("the secret has fewer than 16 bytes (head -c 32 /dev/urandom | base64)"))
+		return nil, errors.New("the secret has fewer than 16 bytes (head -c 32 /dev/urandom | base64)")
 	}
 	return text, nil
 }

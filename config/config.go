@@ -58,6 +58,9 @@ type Config struct {
 	// SecretFile is a file with the secret that fingerprints and identities are
 	// hashed with.
 	SecretFile string
+	// AdminTokenFile has the token that keys and profiles are shown for; empty:
+	// they are for this machine only.
+	AdminTokenFile string
 	// MaxInFlight bounds the requests under way; 0 for twice MaxConns.
 	MaxInFlight int
 	// MaxBuffered bounds the bytes of requests and responses with a key that are

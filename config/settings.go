@@ -25,6 +25,8 @@ func (c *Config) Flags() *pflag.FlagSet {
 		"where records are kept: embedded:DIR (embedded: alone for the user's data directory), or a Redis URL: "+
 			"redis://host:port/db, rediss://, unix://, with addr= for more nodes, master_set= for Sentinel")
 	f.StringVar(&c.Admin, "admin", c.Admin, "address of metrics and health, host:port; empty for none")
+	f.StringVar(&c.AdminTokenFile, "admin-token-file", c.AdminTokenFile,
+		"file with a token of 16 bytes or more that keys and profiles are shown for; empty: over loopback only")
 	c.bind(f)
 	f.DurationVar(&c.BackendTimeout, "backend-timeout", c.BackendTimeout, "bound of an exchange with the backend; 0 for none")
 	f.DurationVar(&c.ConnectTimeout, "connect-timeout", c.ConnectTimeout, "bound of connecting to the backend")
