@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/proxy"
 )
 
 // Exit codes.
@@ -33,7 +34,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := serveCommand("idemproxy", &cfg, stderr)
 	serve := serveCommand("serve", &cfg, stderr)
 	serve.Short = "Run the proxy (what idemproxy does without a command)"
-	root.AddCommand(serve, configCommand(&cfg), inspectCommand(), resolveCommand(), versionCommand())
+	root.AddCommand(serve, checkCommand(&cfg), configCommand(&cfg), routesCommand(&cfg),
+		inspectCommand(), resolveCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -113,26 +115,34 @@ func configCommand(cfg *config.Config) *cobra.Command {
 	load := addSettings(c, cfg)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		origin, err := load()
+		if err == nil {
+			_, err = check(cfg)
+		}
 		if err != nil {
-			return err
-		}
-		tokens := newVerifiers(zerolog.Nop())
-		defer tokens.close()
-		if _, err := proxyConfig(cfg, tokens); err != nil {
-			return err
-		}
-		if _, err := codecOf(cfg); err != nil {
-			return err
-		}
-		if _, err := readSecret(cfg, "secret-file", cfg.SecretFile); err != nil {
-			return err
-		}
-		if _, err := readSecret(cfg, "admin-token-file", cfg.AdminTokenFile); err != nil {
 			return err
 		}
 		return cfg.Print(c.OutOrStdout(), c.Flags(), origin)
 	}
 	return c
+}
+
+// check is everything that serve would find wrong with the settings before it
+// serves. Files that they name are read.
+func check(cfg *config.Config) (proxy.Config, error) {
+	tokens := newVerifiers(zerolog.Nop())
+	defer tokens.close()
+	pc, err := proxyConfig(cfg, tokens)
+	if err != nil {
+		return pc, err
+	}
+	if _, err := codecOf(cfg); err != nil {
+		return pc, err
+	}
+	if _, err := readSecret(cfg, "secret-file", cfg.SecretFile); err != nil {
+		return pc, err
+	}
+	_, err = readSecret(cfg, "admin-token-file", cfg.AdminTokenFile)
+	return pc, err
 }
 
 // addSettings gives a command the settings, and returns what reads them.

@@ -107,3 +107,20 @@ func Table(w io.Writer) error {
 	}
 	return nil
 }
+
+// Own are the settings that a route has of its own, by their names in the file;
+// what it is called and what it matches aside.
+func (r *Route) Own() map[string]string {
+	own := map[string]string{}
+	c := *r
+	c.flags().VisitAll(func(f *pflag.Flag) {
+		switch f.Name {
+		case "name", "host", "path", "methods":
+			return
+		}
+		if _, set := r.origin[f.Name]; set {
+			own[strings.ReplaceAll(f.Name, "-", "_")] = strings.Trim(yamlOf(f), `"`)
+		}
+	})
+	return own
+}

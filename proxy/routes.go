@@ -129,6 +129,26 @@ func (m *Match) overlaps(o *Match) bool {
 	return slices.ContainsFunc(m.Methods, func(method string) bool { return slices.Contains(o.Methods, method) })
 }
 
+// RouteOf says which of routes, sorted by SortRoutes, a request takes: its index,
+// or -1 if none matches. target is a path, with a query or without.
+func RouteOf(sorted []Route, method, host, target string) int {
+	var uri fasthttp.URI
+	if err := uri.Parse([]byte(host), []byte(target)); err != nil {
+		return -1
+	}
+	path, _, _ := strings.Cut(target, "?")
+	plain := []byte(path)
+	if !isPlain(plain) {
+		plain = uri.Path()
+	}
+	for i := range sorted {
+		if sorted[i].Match.matches([]byte(host), []byte(method), plain) {
+			return i
+		}
+	}
+	return -1
+}
+
 // find does not allocate.
 func (r *routes) find(ctx *fasthttp.RequestCtx, q *Request) (rules *Rules, name string) {
 	if len(r.sorted) == 0 {

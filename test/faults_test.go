@@ -210,27 +210,24 @@ func (e *episode) ask(ctx context.Context, p *faultProxy) heard {
 	return h
 }
 
-// again asks every proxy once more when all is well: they must agree. So must
-// they about the keys of earlier episodes.
+// again asks every proxy once more when all is well, until they agree. A proxy
+// whose ending is still on its way to the store may make an unknown key complete
+// meanwhile, so they may take a moment to. So must they about the keys of
+// earlier episodes.
 func (e *episode) again(ctx context.Context) {
 	r := e.rig
 	var first *heard
-	for _, p := range r.proxies {
-		h := e.ask(ctx, p)
-		for !h.known() && ctx.Err() == nil {
-			time.Sleep(pause)
-			h = e.ask(ctx, p)
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(pause) {
+		first = e.agreed(ctx)
+		if first != nil {
+			break
 		}
-		e.unknown = e.unknown || h.problem == "outcome-unknown"
-		switch {
-		case !h.known():
-			r.t.Errorf("in vain: %v", e)
-		case first == nil:
-			first = &h
-		case h.body != first.body && (h.problem == "" || first.problem == ""):
-			r.t.Errorf("two proxies say different things: %v", e)
+		if time.Now().After(deadline) {
+			r.t.Errorf("the proxies do not agree, or do not answer: %v", e)
+			break
 		}
 	}
+	e.unknown = first != nil && first.problem == "outcome-unknown"
 	var kept []bystander
 	for _, b := range r.bystands {
 		if r.replays(ctx, b) {
@@ -243,6 +240,33 @@ func (e *episode) again(ctx context.Context) {
 	if first != nil && first.status == 200 {
 		r.bystands = append(r.bystands[max(0, len(r.bystands)-3):], bystander{e.key, first.body})
 	}
+}
+
+// agreed asks every proxy; nil if they say different things, or one does not
+// know.
+func (e *episode) agreed(ctx context.Context) *heard {
+	var first *heard
+	for _, p := range e.rig.proxies {
+		h := e.ask(ctx, p)
+		switch {
+		case !h.known():
+			return nil
+		case first == nil:
+			first = &h
+		case h.status != first.status || h.problem != first.problem || h.problem == "" && h.body != first.body:
+			return nil
+		}
+	}
+	if first.problem == "outcome-unknown" && e.wasAnswered() {
+		return nil // what was answered is on its way to the store
+	}
+	return first
+}
+
+func (e *episode) wasAnswered() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.heard, func(h heard) bool { return h.err == nil && h.status == 200 })
 }
 
 func (r *faultRig) replays(ctx context.Context, b bystander) bool {

@@ -149,10 +149,12 @@ func (s *Server) HasReplica() bool {
 }
 
 func (s *Server) replication() map[string]string {
-	s.tb.Helper()
-	m := s.Do("INFO", "replication")
-	text, _ := m.ToString()
 	fields := map[string]string{}
+	m, err := s.ask([]string{"INFO", "replication"})
+	if err != nil {
+		return fields // a server that changes its role breaks connections
+	}
+	text, _ := m.ToString()
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		fields[name] = value

@@ -1,0 +1,94 @@
+package app_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const routesFile = `backend: http://127.0.0.1:9000
+routes:
+  - name: api
+    host: api.example.com
+  - name: payments
+    path: /payments/*
+    methods: [POST]
+    require_key: true
+    lock_ttl: 1m
+  - name: refunds
+    path: /payments/refunds
+`
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "idemproxy.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// The command says what the proxy does: see TestRoutes in package proxy.
+func TestRoutesCommand(t *testing.T) {
+	t.Parallel()
+	file := writeFile(t, routesFile)
+	code, out := command(t, "routes", "-c", file)
+	var names []string
+	for line := range strings.Lines(out) {
+		names = append(names, strings.Fields(line)[0])
+	}
+	if code != 0 || strings.Join(names[1:], " ") != "api refunds payments (everything" ||
+		!strings.Contains(out, "POST     lock_ttl: 1m0s, require_key: true") {
+		t.Errorf("%d\n%s", code, out)
+	}
+	for _, c := range []struct{ method, url, want string }{
+		{"POST", "https://other.example/payments/7?x=1", "payments"},
+		{"post", "https://other.example/payments", "payments"},
+		{"GET", "https://other.example/payments/7", "(everything else)"},
+		{"GET", "https://other.example/payments/%72efunds", "refunds"},
+		{"POST", "https://API.example.com:8443/payments/7", "api"},
+		{"GET", "https://other.example", "(everything else)"},
+	} {
+		code, out := command(t, "routes", "-c", file, "--json", c.method, c.url)
+		var routes []struct {
+			Name    string
+			Matches bool
+			Rules   map[string]string
+		}
+		if err := json.Unmarshal([]byte(out), &routes); code != 0 || err != nil || len(routes) != 4 {
+			t.Fatalf("%d, %v\n%s", code, err, out)
+		}
+		for _, r := range routes {
+			if r.Matches != (r.Name == c.want) {
+				t.Errorf("%s %s: %s is taken: %v, want %s", c.method, c.url, r.Name, r.Matches, c.want)
+			}
+		}
+	}
+	for _, args := range [][]string{{"POST"}, {"POST", "/payments"}, {"POST", "::"}} {
+		if code, out := command(t, append([]string{"routes", "-c", file}, args...)...); code != 2 {
+			t.Errorf("%v: %d %s", args, code, out)
+		}
+	}
+}
+
+func TestCheckCommand(t *testing.T) {
+	t.Parallel()
+	if code, out := command(t, "check", "-c", writeFile(t, routesFile)); code != 0 || out != "" {
+		t.Errorf("%d %s", code, out)
+	}
+	for text, want := range map[string]string{
+		strings.Replace(routesFile, "1m", "1x", 1):                                 `idemproxy.yaml:9: lock_ttl: "1x" is not a duration`,
+		strings.Replace(routesFile, "require_key", "require_keys", 1):              "idemproxy.yaml:8",
+		strings.Replace(routesFile, "path: /payments/refunds", "retention: 2h", 1): `idemproxy.yaml:10: route: "refunds"`,
+		routesFile + "  - name: again\n    path: /payments/refunds\n":              "matches the same requests",
+		routesFile + "secret_file: /nonexistent\n":                                 "idemproxy.yaml:12: secret_file: ",
+		routesFile + "heartbeat: 29s\n":                                            "heartbeat",
+	} {
+		code, out := command(t, "check", "-c", writeFile(t, text))
+		if (want == "") != (code == 0) || !strings.Contains(out, want) {
+			t.Errorf("%s\n%d %s, want %q", text, code, out, want)
+		}
+	}
+}
