@@ -186,6 +186,12 @@ func (o *observer) request(r *proxy.Request) {
 	if r.Route != "" {
 		e = e.Str("route", r.Route)
 	}
+	if len(r.RequestID) > 0 && len(r.RequestID) <= maxLoggedID {
+		e = e.Bytes("request_id", printable(r.RequestID))
+	}
+	if len(r.TraceID) > 0 {
+		e = e.Bytes("trace_id", r.TraceID)
+	}
 	if r.Keyed {
 		e = o.key(e, r.Key)
 		if r.Attempt > 0 {
@@ -203,6 +209,9 @@ func (o *observer) request(r *proxy.Request) {
 	}
 	e.Send()
 }
+
+// maxLoggedID bounds what a client can make the log hold.
+const maxLoggedID = 128
 
 // printable is text for a log that people read on terminals: everything but
 // printable ASCII is written as an escape. The logger itself would let C1

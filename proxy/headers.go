@@ -63,6 +63,10 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 		}
 	}
 	s.addForwarded(ctx, id, h)
+	if len(id.requestID) == 0 {
+		id.newRequestID()
+		h.AddBytesV(headerRequestID, id.requestID)
+	}
 	if id.attempt > 0 {
 		var digits [10]byte
 		h.AddBytesV(headerAttempt, strconv.AppendUint(digits[:0], uint64(id.attempt), 10))

@@ -53,6 +53,9 @@ type identity struct {
 	forwardedHost  []byte
 	prefer         []byte
 	via            []byte
+	requestID      []byte // X-Request-Id
+	ownID          [requestIDLen]byte
+	traceparent    []byte
 
 	attempt uint32 // under which it is forwarded
 
@@ -138,6 +141,10 @@ func (id *identity) collect(name, value []byte) {
 		to = &id.forwardedHost
 	case equalFold(name, "X-Forwarded-Proto"):
 		to = &id.forwardedProto
+	case equalFold(name, headerRequestID):
+		to = &id.requestID
+	case equalFold(name, "Traceparent"):
+		to = &id.traceparent
 	default:
 		return
 	}

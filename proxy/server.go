@@ -240,6 +240,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if s.config.Trace.Done != nil {
 		r.Duration = time.Since(start)
 		r.Remote = ctx.RemoteAddr()
+		id.correlate(r)
 		s.config.Trace.Done(r)
 	}
 	*st = state{}

@@ -61,14 +61,17 @@ type Request struct {
 	Outcome Outcome
 	Status  int
 	Route   string // name of the route; empty for the rules at large
-	Method  []byte
-	Path    []byte   // without its query, which may hold secrets
-	Remote  net.Addr // the client's address
-	Keyed   bool
-	Key     idem.Key
-	Attempt uint32
-	Ending  idem.Ending // Executed and the backend's failures, if Keyed
-	Err     error       // what went wrong, if anything did
+	// RequestID is the client's X-Request-Id, or the one that the request was
+	// forwarded with. TraceID is of the client's traceparent. Either may be empty.
+	RequestID, TraceID []byte
+	Method             []byte
+	Path               []byte   // without its query, which may hold secrets
+	Remote             net.Addr // the client's address
+	Keyed              bool
+	Key                idem.Key
+	Attempt            uint32
+	Ending             idem.Ending // Executed and the backend's failures, if Keyed
+	Err                error       // what went wrong, if anything did
 	// Waited is the part spent waiting for a key in progress.
 	Waited time.Duration
 	// Duration is from the parsed header to the answer's hand-over; Backend is

@@ -1,0 +1,67 @@
+package proxy_test
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
+)
+
+// Client, log and backend call a request the same; one that has no name yet gets
+// one that nobody else has. Traces are passed on, and none is begun.
+func TestCorrelation(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var seen http.Header
+	var told [2]string
+	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+		mu.Lock()
+		seen = q.Header.Clone()
+		mu.Unlock()
+		backendtest.OK(c, q)
+	}, func(c *proxy.Config) {
+		c.Trace.Done = func(q *proxy.Request) {
+			mu.Lock()
+			told = [2]string{string(q.RequestID), string(q.TraceID)}
+			mu.Unlock()
+		}
+	})
+	const trace, id = "4bf92f3577b34da6a3ce929d0e0e4736", "client-7"
+	const parent = "00-" + trace + "-00f067aa0ba902b7-01"
+	made := map[string]bool{}
+	for _, c := range []struct {
+		key         string
+		header      []string
+		id, traceID string // "*": made here
+		parent      string
+	}{
+		{"a", nil, "*", "", ""},
+		{"a", nil, "", "", ""}, // a replay is forwarded to nobody
+		{"", nil, "*", "", ""},
+		{"b", []string{"X-Request-Id: " + id, "Traceparent: " + parent}, id, trace, parent},
+		{"b", []string{"X-Request-Id: again"}, "again", "", ""},
+		{"", []string{"Traceparent: 00-short"}, "*", "", "00-short"},
+		{"", []string{"Traceparent: 00-" + trace[1:] + "G-00f067aa0ba902b7-01"}, "*", "", "00-" + trace[1:] + "G-00f067aa0ba902b7-01"},
+	} {
+		seen = nil
+		r.post(c.key, "x", c.header...)
+		mu.Lock()
+		if want := c.id; want == "*" {
+			if len(told[0]) != 32 || made[told[0]] {
+				t.Errorf("%v: the id %q", c, told[0])
+			}
+			made[told[0]] = true
+		} else if told[0] != want {
+			t.Errorf("%v: told %q", c, told[0])
+		}
+		if told[1] != c.traceID {
+			t.Errorf("%v: trace %q", c, told[1])
+		}
+		if seen != nil && (seen.Get("X-Request-Id") != told[0] || seen.Get("Traceparent") != c.parent || len(seen["X-Request-Id"]) != 1) {
+			t.Errorf("%v: the backend saw %v", c, seen)
+		}
+		mu.Unlock()
+	}
+}
