@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -35,6 +36,8 @@ type App struct {
 	admin  *admin.Server
 	tokens *verifiers
 
+	certificates *certificates // nil: plain text
+
 	listener, adminListener, demoListener net.Listener
 }
 
@@ -49,6 +52,9 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 			a.closeAll()
 		}
 	}()
+	if a.certificates, err = newCertificates(&a.config, log); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
 	if err = a.listen(); err != nil {
 		return nil, err
 	}
@@ -96,6 +102,9 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 func (a *App) listen() (err error) {
 	if a.listener, err = net.Listen("tcp", a.config.Listen); err != nil {
 		return fmt.Errorf("--listen %s: %w", a.config.Listen, err)
+	}
+	if a.certificates != nil {
+		a.listener = tls.NewListener(a.listener, a.certificates.listening())
 	}
 	if a.config.Admin != "" {
 		if a.adminListener, err = net.Listen("tcp", a.config.Admin); err != nil {
@@ -180,7 +189,12 @@ func keysOf(store idem.Store, retention time.Duration, o *observer) *admin.Keys 
 }
 
 // URL is where clients reach the proxy.
-func (a *App) URL() string { return "http://" + reachable(a.listener.Addr()) }
+func (a *App) URL() string {
+	if a.certificates != nil {
+		return "https://" + reachable(a.listener.Addr())
+	}
+	return "http://" + reachable(a.listener.Addr())
+}
 
 // AdminURL is where the operator does; empty if nowhere.
 func (a *App) AdminURL() string {
@@ -217,6 +231,9 @@ func (a *App) Run(ctx context.Context) error {
 		serve(func() error { return a.admin.Serve(a.adminListener) })
 	}
 	serve(func() error { return a.proxy.Serve(a.listener) })
+	if a.certificates != nil {
+		go a.certificates.watch(ctx, lookEvery)
+	}
 	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.listener.Addr().String()).
 		Str("backend", a.config.Backend).Str("store", config.Redact(a.config.Store)).Str("admin", a.AdminURL()).
 		Bool("demo", a.config.Demo).Msg("ready for requests")

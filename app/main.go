@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
@@ -29,7 +30,7 @@ const (
 // process is asked to stop.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	tuneGC()
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // its default has no milliseconds
+	setTimeFormat()
 	cfg := config.Default()
 	root := serveCommand("idemproxy", &cfg, stderr)
 	serve := serveCommand("serve", &cfg, stderr)
@@ -51,6 +52,11 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	_, _ = fmt.Fprintf(stderr, "idemproxy: %v\nRun `idemproxy --help` for the settings.\n", err)
 	return ExitUsage
 }
+
+// setTimeFormat gives logs milliseconds, which the library's default lacks.
+//
+//nolint:gochecknoglobals // the library's setting is global, and may be written once only
+var setTimeFormat = sync.OnceFunc(func() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" })
 
 // tuneGC lets garbage pile up to twice what is live, instead of once: the
 // live heap of a proxy is small, and collecting it is what most of its
@@ -139,6 +145,9 @@ func check(cfg *config.Config) (proxy.Config, error) {
 		return pc, err
 	}
 	if _, err := readSecret(cfg, "secret-file", cfg.SecretFile); err != nil {
+		return pc, err
+	}
+	if _, err := newCertificates(cfg, zerolog.Nop()); err != nil {
 		return pc, err
 	}
 	_, err = readSecret(cfg, "admin-token-file", cfg.AdminTokenFile)

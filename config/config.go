@@ -58,6 +58,10 @@ type Config struct {
 	// SecretFile is a file with the secret that fingerprints and identities are
 	// hashed with.
 	SecretFile string
+	// TLSCert and TLSKey are PEM files of the certificate chain that clients are
+	// shown, and its key; empty: plain text. TLSClientCA, if set, is a file of the
+	// authorities that clients' certificates must come from.
+	TLSCert, TLSKey, TLSClientCA string
 	// AdminTokenFile has the token that keys and profiles are shown for; empty:
 	// they are for this machine only.
 	AdminTokenFile string

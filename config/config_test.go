@@ -109,7 +109,7 @@ func TestEverySettingInEverySpelling(t *testing.T) {
 	values := map[string]string{
 		"listen": ":81", "backend": "http://x:1", "store": "redis://x:1/0", "admin": "", "lock-ttl": "1m0s",
 		"heartbeat": "3s", "retention": "1h0m0s", "on-ambiguous": "hold", "backend-timeout": "7s", "connect-timeout": "8s",
-		"max-conns": "9", "admin-token-file": "/t", "max-in-flight": "44", "max-buffered": "6MiB", "max-request-body": "2MiB", "max-response-body": "3MiB", "max-header": "4KiB", "require-key": "true", "bind": "[X]",
+		"max-conns": "9", "admin-token-file": "/t", "tls-cert": "/c", "tls-key": "/k", "tls-client-ca": "/a", "max-in-flight": "44", "max-buffered": "6MiB", "max-request-body": "2MiB", "max-response-body": "3MiB", "max-header": "4KiB", "require-key": "true", "bind": "[X]",
 		"scope": "[host]", "jwks": "/k.json", "jwt-issuer": "i", "jwt-audience": "a", "not-replayed": "[Y]", "trust-forwarded": "true", "namespace": "ns", "store-timeout": "1s",
 		"cache-size": "5MiB", "in-progress": "wait", "max-wait": "9s", "max-waiters": "77", "wait-replicas": "2", "store-ca": "/ca", "compress-from": "4KiB", "encryption-keys": "/e", "secret-file": "/s",
 		"release-statuses": "[429,5xx]", "ambiguous-statuses": "[504]", "key-format": "uuid", "key-min-length": "36",

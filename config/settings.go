@@ -19,6 +19,11 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f := pflag.NewFlagSet("idemproxy", pflag.ContinueOnError)
 	f.SortFlags = false
 	f.StringVar(&c.Listen, "listen", c.Listen, "address that clients connect to, host:port")
+	f.StringVar(&c.TLSCert, "tls-cert", c.TLSCert,
+		"PEM file of the certificate chain that clients are shown, read anew when it changes; empty: plain text")
+	f.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM file of its key")
+	f.StringVar(&c.TLSClientCA, "tls-client-ca", c.TLSClientCA,
+		"PEM file of the authorities that clients' certificates must come from; empty: clients need none")
 	f.StringVar(&c.Backend, "backend", c.Backend,
 		"origin that requests are forwarded to, http://host:port or https://host:port")
 	f.StringVar(&c.Store, "store", c.Store,

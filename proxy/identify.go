@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -257,6 +258,31 @@ func (r *Rules) bindingOf(h *fasthttp.RequestHeader) idem.Binding {
 		}
 	}
 	return sha256.Sum256(b)
+}
+
+// bindCertificate adds a client's certificate to who asks: whom it names and who
+// says so, but not its serial number or key, which change when it is renewed.
+func (id *identity) bindCertificate(ctx *fasthttp.RequestCtx) {
+	state := ctx.TLSConnectionState()
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return
+	}
+	c := state.PeerCertificates[0]
+	sum := sha256.New()
+	part := func(b []byte) {
+		_, _ = sum.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b)))) //nolint:gosec // bounded by the handshake's size
+		_, _ = sum.Write(b)
+	}
+	part(id.binding[:])
+	part(c.RawIssuer)
+	part(c.RawSubject)
+	for _, name := range slices.Concat(c.DNSNames, c.EmailAddresses) {
+		part([]byte(name))
+	}
+	for _, uri := range c.URIs {
+		part([]byte(uri.String()))
+	}
+	id.binding = idem.Binding(sum.Sum(nil))
 }
 
 // equalFold compares ASCII without case and without allocating.

@@ -256,6 +256,7 @@ func (s *Server) route(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	case err != nil:
 		s.refuse(ctx, keyProblem(err), err, r)
 	case id.keyed, id.derived:
+		id.bindCertificate(ctx)
 		r.Keyed, r.Key = true, id.key
 		s.keyed(ctx, id, r)
 	default:
