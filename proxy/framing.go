@@ -96,7 +96,7 @@ func originForm(h *fasthttp.RequestHeader) error {
 		end = len(rest)
 	}
 	authority := rest[:end]
-	if len(authority) == 0 || !isAuthority(authority) {
+	if len(authority) == 0 || !isAuthority(authority) || bytes.IndexByte(rest, '#') >= 0 { // a fragment is no part of a target
 		return errTargetForm
 	}
 	if host := h.Host(); len(host) > 0 && !bytes.EqualFold(host, authority) {

@@ -225,6 +225,7 @@ func rawHeaders() []raw {
 		{"absolute form without path", line("GET http://x?q HTTP/1.1"), "200", 1},
 		{"absolute form, another host", line("GET http://y/a HTTP/1.1"), "400!", 0},
 		{"absolute form, another port", line("GET http://x:81/a HTTP/1.1"), "400!", 0},
+		{"absolute form, fragment", line("GET http://x#a HTTP/1.1"), "400!", 0},
 		{"absolute form, user", line("GET http://u@x/a HTTP/1.1"), "400!", 0},
 		{"absolute form, no host", line("GET http:///a HTTP/1.1"), "400!", 0},
 		{"absolute form, ftp", line("GET ftp://x/a HTTP/1.1"), "400!", 0},

@@ -166,7 +166,9 @@ func TestOverload(t *testing.T) {
 		if counts["200"] < sent/4 || counts["503 overloaded"] < sent/4 {
 			t.Errorf("%v: half should be served, and half refused", counts)
 		}
-		if grown := loaded.rssKiB - idle.rssKiB; grown > 64<<10 {
+		// The embedded store fills its memory tables and caches meanwhile, several
+		// times their size under the race detector.
+		if grown := loaded.rssKiB - idle.rssKiB; grown > 256<<10 {
 			t.Errorf("memory grew by %d KiB", grown)
 		}
 		if n := b.Total(); n != counts["200"] {
