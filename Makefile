@@ -25,7 +25,7 @@ test-only: ## The quick tests: no 45 s jobs, redis-server must be there
 fuzz: ## Each fuzz target for 30 s
 	@scripts/fuzz.sh 30s
 
-torture: ## The long proofs, an hour and a half: histories, faults, crashes, damage, overload, soak, fuzzing
+torture: ## The long proofs, about an hour: histories, faults, crashes, damage, overload, soak, fuzzing
 	@scripts/torture.sh
 
 lint: ## Vet, golangci-lint (with gofumpt, staticcheck), tidiness, known vulnerabilities

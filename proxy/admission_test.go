@@ -99,14 +99,10 @@ func TestMaxBuffered(t *testing.T) {
 	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.MaxBuffered, c.MaxRequestBody = 100<<10, 1<<20 })
 	for _, header := range []string{"Content-Length: 200000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n2000\r\n"} {
 		slow := r.dial("POST /p HTTP/1.1\r\nHost: x\r\nIdempotency-Key: slow\r\n" + header + strings.Repeat("x", 8<<10))
-		for r.post("probe", "x").StatusCode != http.StatusServiceUnavailable {
-			time.Sleep(time.Millisecond) // it has not arrived yet
-		}
+		r.until("the body counts", func() bool { return r.post("probe", "x").StatusCode == http.StatusServiceUnavailable })
 		r.isProblem(r.post("other", "x"), 503, "overloaded")
 		_ = slow.Close()
-		for r.post("probe", "x").StatusCode != http.StatusOK {
-			time.Sleep(time.Millisecond)
-		}
+		r.until("it counts no more", func() bool { return r.post("probe", "x").StatusCode == http.StatusOK })
 	}
 	r.executions("other", 0)
 }
@@ -145,5 +141,16 @@ func TestMaxBufferedCountsResponses(t *testing.T) {
 	}
 	if a := r.post("large", "x"); a.Header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("afterwards: %d", a.StatusCode)
+	}
+}
+
+// until polls, for a bounded time, for what no event tells: that the proxy has
+// read bytes that were sent, or noticed that a client is gone.
+func (r *rig) until(what string, f func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("in vain: %s", what)
+		}
 	}
 }

@@ -142,6 +142,9 @@ func compareFraming(t *testing.T, w *wire, text []byte) {
 	if parsed := byNetHTTP(text); !isSubsequence(got, parsed) {
 		t.Errorf("the proxy forwarded %v, net/http reads %v", got, parsed)
 	}
+	if bytes.Contains(text, []byte("HEAD")) {
+		return // whether an answer has a body depends on the request that it is to
+	}
 	for br := bufio.NewReader(bytes.NewReader(answers)); ; {
 		if _, err := br.Peek(1); err != nil {
 			return
@@ -171,9 +174,6 @@ func FuzzFraming(f *testing.F) {
 	}
 	w := newWire(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if bytes.Contains(text, []byte("HEAD")) {
-			t.Skip("answers to HEAD cannot be told apart here")
-		}
 		compareFraming(t, w, text)
 	})
 }
@@ -187,9 +187,6 @@ func FuzzChunks(f *testing.F) {
 	}
 	w := newWire(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if bytes.Contains(body, []byte("HEAD")) {
-			t.Skip("answers to HEAD cannot be told apart here")
-		}
 		compareFraming(t, w, append([]byte(post+"Transfer-Encoding: chunked\r\n\r\n"), body...))
 	})
 }
@@ -214,7 +211,7 @@ func FuzzHeaderRules(f *testing.F) {
 	serial := 0
 	f.Fuzz(func(t *testing.T, connection, name, value string) {
 		if strings.ContainsAny(connection+name+value, "\r\n") || strings.Contains(name, ":") {
-			t.Skip("that would be other fields: FuzzFraming's")
+			return // those would be other fields, which are FuzzFraming's
 		}
 		serial++
 		key := fmt.Sprint("key-", serial)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long proofs, an hour and a half of them. What they counted is written to
+# The long proofs, about an hour of them. What they counted is written to
 # docs/reliability-results.md, whole, so that no figure there was typed by hand.
 #
 # Each part can be made longer or shorter, or skipped with 0:
