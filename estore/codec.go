@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,7 +53,29 @@ func (s *Store) writeLive(b *pebble.Batch, k id, r *idem.Record) error {
 	if err := b.Set(liveKey(k), r.Append(nil), nil); err != nil {
 		return engineError(err)
 	}
+	return s.commit(b)
+}
+
+// commit hands a batch to the engine's memory and log; b.SyncWait waits for the
+// disk.
+func (s *Store) commit(b *pebble.Batch) error {
+	defer s.endIfBroken()
 	return engineError(s.db.ApplyNoSyncWait(b, pebble.Sync))
+}
+
+// endIfBroken, deferred, ends the process if the engine panicked because a write
+// failed: after that it cannot go on, and a restart finds what was acknowledged.
+// It says so in the log; other panics go on.
+func (s *Store) endIfBroken() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	var failed *fs.PathError
+	if err, ok := p.(error); ok && errors.As(err, &failed) {
+		engineLog{s.config.Logger}.Fatalf("the store's disk cannot be written: %v", err)
+	}
+	panic(p)
 }
 
 // writeSettled applies a record that is not in progress any more.
@@ -71,7 +94,7 @@ func (s *Store) writeSettled(b *pebble.Batch, k id, before, r *idem.Record) erro
 	if err != nil {
 		return engineError(err)
 	}
-	return engineError(s.db.ApplyNoSyncWait(b, pebble.Sync))
+	return s.commit(b)
 }
 
 func (s *Store) sync(b *pebble.Batch) error {

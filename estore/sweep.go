@@ -58,6 +58,7 @@ func (s *Store) checkSpace() {
 
 // sweep removes what has expired and returns how many records that were.
 func (s *Store) sweep() (int, error) {
+	defer s.endIfBroken()
 	now := s.clock.now()
 	n, err := s.sweepLive(now)
 	if err != nil {
