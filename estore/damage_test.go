@@ -46,7 +46,7 @@ func TestDamagedFiles(t *testing.T) {
 		what, isLog := damage(t, dir, rng, i%2 == 0)
 		// In a process of its own: the engine may end it, which is a refusal too.
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), "DAMAGED_DIR="+dir)
+		cmd.Env = append(os.Environ(), "DAMAGED_DIR="+dir, "GORACE=atexit_sleep_ms=0") // the detector would sleep a second
 		out, err := cmd.CombinedOutput()
 		verdict, why, found := strings.Cut(string(out), verdictEnd)
 		if err != nil || !found {
