@@ -2,14 +2,16 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,9 +38,13 @@ type App struct {
 	admin  *admin.Server
 	tokens *verifiers
 
+	metrics      *metrics.Metrics
 	certificates *certificates // nil: plain text
+	trusted      atomic.Pointer[[]netip.Prefix]
+	reloading    sync.Mutex // guards config once it runs
 
-	listener, adminListener, demoListener net.Listener
+	listeners                   []net.Listener
+	adminListener, demoListener net.Listener
 }
 
 // New builds a proxy and opens its listeners. Whoever gets one must Run it.
@@ -52,9 +58,17 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 			a.closeAll()
 		}
 	}()
-	if a.certificates, err = newCertificates(&a.config, log); err != nil {
+	if a.certificates, err = newCertificates(&c, log); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	if err = checkListening(&c); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	trusted, err := config.ParsePrefixes(c.TrustedProxies)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	a.trusted.Store(&trusted)
 	if err = a.listen(); err != nil {
 		return nil, err
 	}
@@ -66,6 +80,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		return nil, err
 	}
 	m, registry := metrics.New(), prometheus.NewRegistry()
+	a.metrics = m
 	if err = m.Register(registry); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
@@ -93,18 +108,15 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Checks: []admin.Check{
 			{Name: "store", Ask: a.store.Ping},
-			{Name: "backend", Ask: backendCheck(c.Backend)},
+			{Name: "backend", Ask: a.proxy.Ping},
 		},
 	})
 	return a, nil
 }
 
 func (a *App) listen() (err error) {
-	if a.listener, err = net.Listen("tcp", a.config.Listen); err != nil {
-		return fmt.Errorf("--listen %s: %w", a.config.Listen, err)
-	}
-	if a.certificates != nil {
-		a.listener = tls.NewListener(a.listener, a.certificates.listening())
+	if a.listeners, err = listeners(&a.config, &a.trusted, a.certificates); err != nil {
+		return err
 	}
 	if a.config.Admin != "" {
 		if a.adminListener, err = net.Listen("tcp", a.config.Admin); err != nil {
@@ -112,12 +124,12 @@ func (a *App) listen() (err error) {
 		}
 	}
 	if a.config.Demo {
-		addr, _, err := proxy.ParseBackend(a.config.Backend)
+		b, err := proxy.ParseBackend(a.config.Backends[0])
 		if err != nil {
 			return err
 		}
-		if a.demoListener, err = net.Listen("tcp", addr); err != nil {
-			return fmt.Errorf("--demo: the demo backend cannot listen on %s: %w", addr, err)
+		if a.demoListener, err = net.Listen("tcp", b.Addr); err != nil {
+			return fmt.Errorf("--demo: the demo backend cannot listen on %s: %w", b.Addr, err)
 		}
 	}
 	return nil
@@ -163,22 +175,6 @@ func userDataDir() (string, error) {
 	return filepath.Join(home, ".local", "share", "idemproxy"), nil
 }
 
-// backendCheck asks whether the backend takes connections.
-func backendCheck(origin string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		addr, _, err := proxy.ParseBackend(origin)
-		if err != nil {
-			return err
-		}
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", addr)
-		if err != nil {
-			return err //nolint:wrapcheck // shown beside the check's name
-		}
-		return conn.Close()
-	}
-}
-
 // keysOf is what the operator can do to the store's keys.
 func keysOf(store idem.Store, retention time.Duration, o *observer) *admin.Keys {
 	inspector, ok := store.(idem.Inspector)
@@ -188,12 +184,13 @@ func keysOf(store idem.Store, retention time.Duration, o *observer) *admin.Keys 
 	return &admin.Keys{Store: inspector, Retention: retention, Audit: o.audit}
 }
 
-// URL is where clients reach the proxy.
+// URL is where clients reach the proxy: its first address, if that is not a unix
+// socket.
 func (a *App) URL() string {
 	if a.certificates != nil {
-		return "https://" + reachable(a.listener.Addr())
+		return "https://" + reachable(a.listeners[0].Addr())
 	}
-	return "http://" + reachable(a.listener.Addr())
+	return "http://" + reachable(a.listeners[0].Addr())
 }
 
 // AdminURL is where the operator does; empty if nowhere.
@@ -221,7 +218,10 @@ func reachable(addr net.Addr) string {
 // them were.
 func (a *App) Run(ctx context.Context) error {
 	defer a.closeAll()
-	failed := make(chan error, 3)
+	failed := make(chan error, 1+len(a.listeners))
+	a.reloading.Lock()
+	backends := a.config.Backends
+	a.reloading.Unlock()
 	serve := func(f func() error) { go func() { failed <- f() }() }
 	if a.demoListener != nil {
 		demo := backend.New()
@@ -230,12 +230,14 @@ func (a *App) Run(ctx context.Context) error {
 	if a.adminListener != nil {
 		serve(func() error { return a.admin.Serve(a.adminListener) })
 	}
-	serve(func() error { return a.proxy.Serve(a.listener) })
+	for _, ln := range a.listeners {
+		serve(func() error { return a.proxy.Serve(ln) })
+	}
 	if a.certificates != nil {
 		go a.certificates.watch(ctx, lookEvery)
 	}
-	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.listener.Addr().String()).
-		Str("backend", a.config.Backend).Str("store", config.Redact(a.config.Store)).Str("admin", a.AdminURL()).
+	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.addresses()).
+		Str("backend", strings.Join(backends, ",")).Str("store", config.Redact(a.config.Store)).Str("admin", a.AdminURL()).
 		Bool("demo", a.config.Demo).Msg("ready for requests")
 	select {
 	case err := <-failed:
@@ -248,13 +250,29 @@ func (a *App) Run(ctx context.Context) error {
 	return a.drain()
 }
 
+// addresses are those that clients connect to, with commas.
+func (a *App) addresses() string {
+	var all []string
+	for _, ln := range a.listeners {
+		all = append(all, ln.Addr().String())
+	}
+	return strings.Join(all, ",")
+}
+
+// drain stops without losing a request: first nobody is to be sent here any more,
+// then nobody can connect any more, then what is under way is finished.
 func (a *App) drain() error {
-	a.log.Info().Str("event", "draining").Dur("at_most", a.config.DrainTimeout).
-		Msg("finishing the requests under way")
+	a.reloading.Lock()
+	delay, timeout := a.config.DrainDelay, a.config.DrainTimeout
+	a.reloading.Unlock()
+	a.log.Info().Str("event", "draining").Dur("delay", delay).Dur("at_most", timeout).
+		Msg("not ready any more; finishing the requests under way")
 	a.admin.Drain()
+	a.proxy.Leave()
+	time.Sleep(delay)
 	ctx, cancel := context.WithCancel(context.Background())
-	if a.config.DrainTimeout > 0 {
-		ctx, cancel = context.WithTimeout(context.Background(), a.config.DrainTimeout)
+	if timeout > 0 {
+		ctx, cancel = context.WithTimeout(context.Background(), timeout)
 	}
 	defer cancel()
 	err := a.proxy.Shutdown(ctx)
@@ -273,7 +291,7 @@ func (a *App) drain() error {
 const settleAtEnd = 5 * time.Second
 
 func (a *App) closeAll() {
-	for _, ln := range []net.Listener{a.listener, a.adminListener, a.demoListener} {
+	for _, ln := range append(a.listeners, a.adminListener, a.demoListener) {
 		if ln != nil {
 			_ = ln.Close()
 		}

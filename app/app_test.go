@@ -47,7 +47,7 @@ func run(t *testing.T, level zerolog.Level, backend string, change ...func(*conf
 func runOn(t *testing.T, logger zerolog.Logger, backend string, change ...func(*config.Config)) *app.App {
 	t.Helper()
 	c := config.Default()
-	c.Listen, c.Admin, c.Store, c.Backend = "127.0.0.1:0", "127.0.0.1:0", "embedded:"+t.TempDir(), backend
+	c.Listen, c.Admin, c.Store, c.Backends = []string{"127.0.0.1:0"}, "127.0.0.1:0", "embedded:"+t.TempDir(), []string{backend}
 	for _, f := range change {
 		f(&c)
 	}

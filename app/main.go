@@ -14,6 +14,7 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/proxy"
@@ -118,7 +119,7 @@ func configCommand(cfg *config.Config) *cobra.Command {
 			"each with its meaning and where it was set.",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	load := addSettings(c, cfg)
+	load := addSettings(c, cfg).load
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		origin, err := load()
 		if err == nil {
@@ -141,6 +142,9 @@ func check(cfg *config.Config) (proxy.Config, error) {
 	if err != nil {
 		return pc, err
 	}
+	if err := checkListening(cfg); err != nil {
+		return pc, err
+	}
 	if _, err := codecOf(cfg); err != nil {
 		return pc, err
 	}
@@ -154,18 +158,48 @@ func check(cfg *config.Config) (proxy.Config, error) {
 	return pc, err
 }
 
+// settings read the settings of a command.
+type settings struct {
+	config *config.Config
+	flags  *pflag.FlagSet
+	file   string
+}
+
 // addSettings gives a command the settings, and returns what reads them.
-func addSettings(c *cobra.Command, cfg *config.Config) func() (config.Origin, error) {
-	var file string
+func addSettings(c *cobra.Command, cfg *config.Config) *settings {
+	s := &settings{config: cfg, flags: c.Flags()}
 	c.Flags().SortFlags = false
-	c.Flags().StringVarP(&file, "config", "c", "", "YAML file of settings, as printed by idemproxy config")
+	c.Flags().StringVarP(&s.file, "config", "c", "", "YAML file of settings, as printed by idemproxy config")
 	c.Flags().AddFlagSet(cfg.Flags())
-	return func() (config.Origin, error) {
-		if file == "" {
-			file = os.Getenv(config.EnvPrefix + "CONFIG")
-		}
-		return config.Load(cfg, c.Flags(), file, os.Environ())
+	return s
+}
+
+// load reads them into the command's configuration.
+func (s *settings) load() (config.Origin, error) {
+	if s.file == "" {
+		s.file = os.Getenv(config.EnvPrefix + "CONFIG")
 	}
+	return config.Load(s.config, s.flags, s.file, os.Environ())
+}
+
+// again reads them anew, from the same places.
+func (s *settings) again() (config.Config, error) {
+	c := config.Default()
+	flags := c.Flags()
+	var err error
+	s.flags.Visit(func(f *pflag.Flag) {
+		if flags.Lookup(f.Name) != nil && err == nil {
+			value := f.Value.String()
+			if list, ok := f.Value.(pflag.SliceValue); ok {
+				value = strings.Join(list.GetSlice(), ",")
+			}
+			err = flags.Set(f.Name, value)
+		}
+	})
+	if err == nil {
+		_, err = config.Load(&c, flags, s.file, os.Environ())
+	}
+	return c, err //nolint:wrapcheck // it says where
 }
 
 // newLogger writes for people on a terminal, JSON otherwise.

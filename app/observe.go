@@ -128,7 +128,27 @@ func (o *observer) key(e *zerolog.Event, k idem.Key) *zerolog.Event {
 }
 
 func (o *observer) proxyTrace() proxy.Trace {
-	return proxy.Trace{Done: o.request, Cut: o.cut, Resolved: o.resolved}
+	return proxy.Trace{
+		Done: o.request, Cut: o.cut, Resolved: o.resolved,
+		BackendDown: o.backendDown, BackendUp: o.backendUp, ResolveFailed: o.resolveFailed,
+		BackendGone: func(upstream, backend string) { o.metrics.BackendsDown.DeleteLabelValues(upstream, backend) },
+	}
+}
+
+func (o *observer) backendDown(upstream, backend string, why error) {
+	o.metrics.BackendsDown.WithLabelValues(upstream, backend).Set(1)
+	o.log.Warn().Str("event", "backend_down").Str("upstream", upstream).Str("backend", backend).Err(why).
+		Msg("requests go to the others until it can be reached")
+}
+
+func (o *observer) backendUp(upstream, backend string) {
+	o.metrics.BackendsDown.WithLabelValues(upstream, backend).Set(0)
+	o.log.Info().Str("event", "backend_up").Str("upstream", upstream).Str("backend", backend).Msg("it gets requests again")
+}
+
+func (o *observer) resolveFailed(upstream, backend string, err error) {
+	o.log.Warn().Str("event", "resolve_failed").Str("upstream", upstream).Str("backend", backend).Err(err).
+		Msg("its name could not be resolved; the addresses stay as they were")
 }
 
 // resolved logs what the backend's resolver said of a key that was unknown.
@@ -183,6 +203,9 @@ func (o *observer) request(r *proxy.Request) {
 	}
 	e := o.log.WithLevel(level).Str("event", "request").Stringer("outcome", r.Outcome).Int("status", r.Status).
 		Bytes("method", r.Method).Bytes("path", printable(r.Path)).Stringer("remote", r.Remote).Dur("ms", r.Duration)
+	if r.Client.IsValid() {
+		e = e.Stringer("client", r.Client)
+	}
 	if r.Route != "" {
 		e = e.Str("route", r.Route)
 	}

@@ -23,7 +23,7 @@ func checkCommand(cfg *config.Config) *cobra.Command {
 		Example:      "  idemproxy check -c idemproxy.yaml",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	load := addSettings(c, cfg)
+	load := addSettings(c, cfg).load
 	c.RunE = func(*cobra.Command, []string) error {
 		_, err := load()
 		if err == nil {
@@ -62,7 +62,7 @@ func routesCommand(cfg *config.Config) *cobra.Command {
 			"  idemproxy routes -c idemproxy.yaml POST https://api.example.com/payments",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	load := addSettings(c, cfg)
+	load := addSettings(c, cfg).load
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if _, err := load(); err != nil {

@@ -49,10 +49,25 @@ func proxyConfig(c *config.Config, tokens *verifiers) (proxy.Config, error) {
 	if err != nil {
 		return proxy.Config{}, err
 	}
+	trusted, err := config.ParsePrefixes(c.TrustedProxies)
+	if err != nil {
+		return proxy.Config{}, c.At(nil, "trusted-proxies", err)
+	}
 	out := proxy.Config{
-		Rules: rules, Backend: c.Backend, BackendTimeout: c.BackendTimeout, ConnectTimeout: c.ConnectTimeout,
-		MaxConns: c.MaxConns, MaxInFlight: c.MaxInFlight, MaxBuffered: int64(c.MaxBuffered),
-		MaxHeader: int(c.MaxHeader), TrustForwarded: c.TrustForwarded,
+		Rules: rules, MaxInFlight: c.MaxInFlight, MaxBuffered: int64(c.MaxBuffered),
+		MaxHeader: int(c.MaxHeader), TrustedProxies: trusted, EarlyHints: c.EarlyHints,
+		MaxClients: c.MaxClients, MaxClientsPerIP: c.MaxClientsPerIP,
+		IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout, BodyTimeout: c.BodyTimeout,
+	}
+	if out.Upstream, err = upstreamOf(c, nil); err != nil {
+		return proxy.Config{}, err
+	}
+	for i := range c.Upstreams {
+		u, err := upstreamOf(c, &c.Upstreams[i])
+		if err != nil {
+			return proxy.Config{}, err
+		}
+		out.Upstreams = append(out.Upstreams, u)
 	}
 	for i := range c.Routes {
 		r := &c.Routes[i]
@@ -60,6 +75,7 @@ func proxyConfig(c *config.Config, tokens *verifiers) (proxy.Config, error) {
 		if err != nil {
 			return proxy.Config{}, err
 		}
+		rules.Upstream = r.Upstream
 		out.Routes = append(out.Routes, proxy.Route{
 			Name: r.Name, Match: proxy.Match{Host: r.Host, Path: r.Path, Methods: r.Methods}, Rules: rules,
 		})
@@ -103,6 +119,7 @@ func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *ver
 		}
 	}
 	return proxy.Rules{
+		BackendTimeout: r.BackendTimeout,
 		Policy: idem.Policy{
 			TTL: r.LockTTL, Heartbeat: r.Heartbeat, Retention: r.Retention, OnAmbiguous: r.OnAmbiguous, Statuses: statuses,
 		},

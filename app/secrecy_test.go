@@ -74,7 +74,7 @@ func TestSecrecyAtRest(t *testing.T) {
 			t.Parallel()
 			backend := backendtest.Start(t, func(c backendtest.Conn, _ *backendtest.Request) { c.Answer(200, secretBody) })
 			c := config.Default()
-			c.Listen, c.Admin, c.Store, c.Backend = "127.0.0.1:0", "", store, backend.URL()
+			c.Listen, c.Admin, c.Store, c.Backends = []string{"127.0.0.1:0"}, "", store, []string{backend.URL()}
 			c.CompressFrom = 100
 			c.EncryptionKeys = secretFile(t, "old")
 			if status, body, replayed, _ := once(t, c); status != 200 || body != secretBody || replayed != "" {
@@ -123,7 +123,7 @@ func TestSecretFingerprints(t *testing.T) {
 	t.Parallel()
 	backend := backendtest.Start(t, backendtest.OK)
 	c := config.Default()
-	c.Listen, c.Admin, c.Store, c.Backend = "127.0.0.1:0", "", "embedded:"+t.TempDir(), backend.URL()
+	c.Listen, c.Admin, c.Store, c.Backends = []string{"127.0.0.1:0"}, "", "embedded:"+t.TempDir(), []string{backend.URL()}
 	write := func(text string) string {
 		file := filepath.Join(t.TempDir(), "secret")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -26,9 +26,9 @@ flag wins over the environment, which wins over the file.`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	load := addSettings(c, cfg)
+	s := addSettings(c, cfg)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if _, err := load(); err != nil {
+		if _, err := s.load(); err != nil {
 			return err
 		}
 		tuneThreads(cfg.Store)
@@ -36,6 +36,7 @@ flag wins over the environment, which wins over the file.`,
 		if err != nil {
 			return failure{err}
 		}
+		go a.follow(c.Context(), s.again, s.file, lookEvery)
 		if err := a.Run(c.Context()); err != nil {
 			return failure{err}
 		}

@@ -13,10 +13,8 @@ import (
 // Config is every setting. Durations and sizes have units when written: 30s,
 // 1MiB.
 type Config struct {
-	// Listen is the address that clients connect to.
-	Listen string
-	// Backend is the origin that requests are forwarded to.
-	Backend string
+	// Listen are the addresses that clients connect to.
+	Listen []string
 	// Store is where records are kept: embedded:DIR, or a Redis URL.
 	Store string
 	// Admin is the address of metrics and health. Empty: none.
@@ -26,19 +24,31 @@ type Config struct {
 	Rules
 	// Routes have rules of their own; only a file can set them.
 	Routes []Route
+	// Upstream is where requests go unless their route says otherwise.
+	Upstream
+	// Upstreams are further ones, which routes can name; only a file can set them.
+	Upstreams []NamedUpstream
 
-	// BackendTimeout bounds an exchange with the backend. 0: no bound.
-	BackendTimeout time.Duration
-	// ConnectTimeout bounds connecting to the backend.
-	ConnectTimeout time.Duration
-	// MaxConns bounds the connections to the backend.
-	MaxConns int
 	// MaxHeader is the largest request header. Every client connection holds a
 	// buffer of that size.
 	MaxHeader Size
 
-	// TrustForwarded keeps the client's X-Forwarded-Proto and -Host.
-	TrustForwarded bool
+	// TrustedProxies are the addresses and networks of those who may say where a
+	// request came from.
+	TrustedProxies []string
+	// ProxyProtocol has trusted proxies begin each connection with a PROXY header.
+	ProxyProtocol bool
+	// ReusePort lets another process listen on the same port.
+	ReusePort bool
+	// MaxClients bounds clients' connections, MaxClientsPerIP those from one
+	// address; 0: no bound.
+	MaxClients, MaxClientsPerIP int
+	// IdleTimeout, HeaderTimeout, BodyTimeout and SendTimeout bound how long a
+	// client may be silent, send a header or a body, and take nothing of a
+	// response.
+	IdleTimeout, HeaderTimeout, BodyTimeout, SendTimeout time.Duration
+	// EarlyHints passes interim responses on.
+	EarlyHints bool
 
 	// Namespace starts the name of every record in Redis.
 	Namespace string
@@ -65,13 +75,16 @@ type Config struct {
 	// AdminTokenFile has the token that keys and profiles are shown for; empty:
 	// they are for this machine only.
 	AdminTokenFile string
-	// MaxInFlight bounds the requests under way; 0 for twice MaxConns.
+	// MaxInFlight bounds the requests under way.
 	MaxInFlight int
 	// MaxBuffered bounds the bytes of requests and responses with a key that are
 	// in memory.
 	MaxBuffered Size
 	// MaxWaiters bounds the requests that wait for keys in progress.
 	MaxWaiters int
+	// DrainDelay is how long requests are still taken after the process was asked
+	// to stop, so that balancers notice.
+	DrainDelay time.Duration
 	// DrainTimeout bounds the wait for requests under way at shutdown. 0: no
 	// bound.
 	DrainTimeout time.Duration
@@ -80,7 +93,7 @@ type Config struct {
 	LogLevel string
 	// LogFormat is auto, console or json.
 	LogFormat string
-	// Demo starts the demo backend on Backend's address.
+	// Demo starts the demo backend on the backend's address.
 	Demo bool
 
 	// Origin is where the settings came from; Load sets it.
@@ -92,7 +105,7 @@ func Default() Config {
 	policy := idem.DefaultPolicy()
 	released, ambiguous := idem.DefaultStatuses()
 	return Config{
-		Listen: ":8080", Backend: "http://127.0.0.1:9000", Store: "embedded:", Admin: "127.0.0.1:8081",
+		Listen: []string{":8080"}, Store: "embedded:", Admin: "127.0.0.1:8081",
 		Rules: Rules{
 			LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, OnAmbiguous: policy.OnAmbiguous,
 			MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20,
@@ -101,8 +114,12 @@ func Default() Config {
 			KeyFormat: "any", KeyMinLength: 1, FailStatus: 500, ResolverTimeout: 5 * time.Second,
 			Fingerprint: []string{"method", "target", "body"},
 		},
-		ConnectTimeout: 5 * time.Second, MaxConns: 4096,
-		MaxHeader: 16 << 10,
+		Upstream: Upstream{
+			Backends: []string{"http://127.0.0.1:9000"}, ConnectTimeout: 5 * time.Second, MaxConns: 4096, MaxQueue: 4096,
+			HealthInterval: 5 * time.Second, EjectAfter: 3, ResolveInterval: 10 * time.Second,
+		},
+		MaxHeader: 16 << 10, MaxClients: 262_144, MaxInFlight: 8192,
+		IdleTimeout: 2 * time.Minute, HeaderTimeout: 10 * time.Second, BodyTimeout: time.Hour, SendTimeout: time.Minute,
 		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20, MaxWaiters: 10_000, MaxBuffered: 256 << 20,
 		LogLevel: "info", LogFormat: "auto",
 	}

@@ -60,13 +60,13 @@ func outcome(t *testing.T, yaml string) string {
 			fmt.Fprintf(&out, "%s = %s (%s)\n", f.Name, f.Value, filepath.Base(place))
 		}
 	})
-	if len(c.Routes) > 0 {
+	if len(c.Routes)+len(c.Upstreams) > 0 {
 		var printed strings.Builder
 		if err := c.Print(&printed, flags, origin); err != nil {
 			t.Fatal(err)
 		}
-		_, routes, _ := strings.Cut(printed.String(), "\nroutes:\n")
-		out.WriteString(strings.ReplaceAll(routes, dir+"/", ""))
+		_, lists, _ := strings.Cut(strings.Replace(printed.String(), "\nupstreams:\n", "\nupstreams:\n\nroutes:\n", 1), "\nroutes:\n")
+		out.WriteString(strings.ReplaceAll(lists, dir+"/", ""))
 	}
 	return out.String()
 }
@@ -97,8 +97,8 @@ func TestLaterSourcesWin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{c.Listen, c.Admin, c.Namespace, fmt.Sprint(c.Bind), fmt.Sprint(c.NotReplayed)}
-	if want := []string{":1", "127.0.0.1:2", "flag", "[E]", "[X]"}; !reflect.DeepEqual(got, want) {
+	got := []string{fmt.Sprint(c.Listen), c.Admin, c.Namespace, fmt.Sprint(c.Bind), fmt.Sprint(c.NotReplayed)}
+	if want := []string{"[:1]", "127.0.0.1:2", "flag", "[E]", "[X]"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -107,10 +107,10 @@ func TestLaterSourcesWin(t *testing.T) {
 func TestEverySettingInEverySpelling(t *testing.T) {
 	t.Parallel()
 	values := map[string]string{
-		"listen": ":81", "backend": "http://x:1", "store": "redis://x:1/0", "admin": "", "lock-ttl": "1m0s",
+		"listen": "[:81,unix:/x]", "backend": "[http://x:1,unix:/y]", "store": "redis://x:1/0", "admin": "", "lock-ttl": "1m0s",
 		"heartbeat": "3s", "retention": "1h0m0s", "on-ambiguous": "hold", "backend-timeout": "7s", "connect-timeout": "8s",
 		"max-conns": "9", "admin-token-file": "/t", "tls-cert": "/c", "tls-key": "/k", "tls-client-ca": "/a", "max-in-flight": "44", "max-buffered": "6MiB", "max-request-body": "2MiB", "max-response-body": "3MiB", "max-header": "4KiB", "require-key": "true", "bind": "[X]",
-		"scope": "[host]", "jwks": "/k.json", "jwt-issuer": "i", "jwt-audience": "a", "not-replayed": "[Y]", "trust-forwarded": "true", "namespace": "ns", "store-timeout": "1s",
+		"scope": "[host]", "jwks": "/k.json", "jwt-issuer": "i", "jwt-audience": "a", "not-replayed": "[Y]", "trusted-proxies": "[10.0.0.0/8,::1]", "proxy-protocol": "true", "reuse-port": "true", "max-clients": "55", "max-clients-per-ip": "56", "idle-timeout": "21s", "header-timeout": "22s", "body-timeout": "23s", "send-timeout": "24s", "early-hints": "true", "drain-delay": "25s", "balance": "round-robin", "backend-read-timeout": "26s", "backend-write-timeout": "27s", "max-queue": "8", "health-path": "/h", "health-interval": "28s", "eject-after": "4", "resolve-interval": "29s", "backend-ca": "/ba", "backend-cert": "/bc", "backend-key": "/bk", "backend-name": "n", "namespace": "ns", "store-timeout": "1s",
 		"cache-size": "5MiB", "in-progress": "wait", "max-wait": "9s", "max-waiters": "77", "wait-replicas": "2", "store-ca": "/ca", "compress-from": "4KiB", "encryption-keys": "/e", "secret-file": "/s",
 		"release-statuses": "[429,5xx]", "ambiguous-statuses": "[504]", "key-format": "uuid", "key-min-length": "36",
 		"fail-open": "true", "derive-key": "11s", "duplicate-window": "12s", "on-duplicate": "reject", "resolver": "http://x/y", "resolver-timeout": "6s", "fingerprint": "[method,json]", "fail-status": "503", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",

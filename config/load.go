@@ -24,7 +24,7 @@ func Load(c *Config, flags *pflag.FlagSet, file string, environ []string) (Origi
 	given := map[string]string{}
 	flags.Visit(func(f *pflag.Flag) { given[f.Name] = valueOf(f) })
 
-	nodes, errs := loadFile(flags, file, origin)
+	items, errs := loadFile(flags, file, origin)
 	errs = append(errs, loadEnv(flags, environ, origin)...)
 	for name, value := range given {
 		// Set once more, over what the file and the environment said.
@@ -39,29 +39,18 @@ func Load(c *Config, flags *pflag.FlagSet, file string, environ []string) (Origi
 	c.derive(origin)
 	c.Origin = origin
 	// Routes last: what they do not set they have from the settings at large.
-	if errs := c.loadRoutes(nodes, file); len(errs) > 0 {
+	errs = c.loadUpstreams(items["upstreams"], file)
+	if errs = append(errs, c.loadRoutes(items["routes"], file)...); len(errs) > 0 {
 		return origin, errors.Join(errs...)
 	}
 	return origin, errors.Join(c.validate(origin)...)
 }
 
-// loadRoutes reads the file's routes.
+// loadRoutes reads the routes. Each starts as a copy of the settings at large.
 func (c *Config) loadRoutes(nodes []ast.Node, file string) (errs []error) {
 	for i, node := range nodes {
-		place := fmt.Sprintf("%s:%d", file, node.GetToken().Position.Line)
-		mapping, ok := node.(ast.MapNode)
-		if !ok {
-			errs = append(errs, fmt.Errorf("%s: routes: want a list of routes, each with a path, host or methods, and settings", place))
-			continue
-		}
-		r := Route{Rules: c.Rules, Name: fmt.Sprintf("route %d", i+1), origin: Origin{"route": place}}
-		flags := r.flags()
-		for it := mapping.MapRange(); it.Next(); {
-			place := fmt.Sprintf("%s:%d", file, it.Key().GetToken().Position.Line)
-			if err := setNode(flags, it.Key(), it.Value(), place, r.origin); err != nil {
-				errs = append(errs, err)
-			}
-		}
+		r := Route{Rules: c.Rules, Name: fmt.Sprintf("route %d", i+1)}
+		r.origin, errs = loadMapping(r.flags(), node, file, "routes", errs)
 		if _, set := r.origin["heartbeat"]; !set && r.LockTTL != c.LockTTL {
 			r.Heartbeat = r.LockTTL / 3
 		}
@@ -70,14 +59,69 @@ func (c *Config) loadRoutes(nodes []ast.Node, file string) (errs []error) {
 	return errs
 }
 
+// loadUpstreams reads the upstreams, likewise.
+func (c *Config) loadUpstreams(nodes []ast.Node, file string) (errs []error) {
+	for _, node := range nodes {
+		u := NamedUpstream{Upstream: c.Upstream}
+		u.origin, errs = loadMapping(u.flags(), node, file, "upstreams", errs)
+		if _, set := u.origin["max-queue"]; !set {
+			u.MaxQueue = u.MaxConns
+		}
+		c.Upstreams = append(c.Upstreams, u)
+	}
+	return errs
+}
+
+// loadMapping sets flags from one item of a list. The item's own place stands in
+// the origin under the list's name in the singular.
+func loadMapping(flags *pflag.FlagSet, node ast.Node, file, list string, errs []error) (Origin, []error) {
+	place := fmt.Sprintf("%s:%d", file, node.GetToken().Position.Line)
+	origin := Origin{itemPlace: place}
+	mapping, ok := node.(ast.MapNode)
+	if !ok {
+		return origin, append(errs, fmt.Errorf("%s: %s: want %s", place, list, lists[list]))
+	}
+	for it := mapping.MapRange(); it.Next(); {
+		place := fmt.Sprintf("%s:%d", file, it.Key().GetToken().Position.Line)
+		if err := setNode(flags, it.Key(), it.Value(), place, origin); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return origin, errs
+}
+
+// itemPlace is where in an Origin the place of a route or upstream stands.
+const itemPlace = "route"
+
+// lists are the settings that only a file can have, and what they are.
+//
+//nolint:gochecknoglobals // a constant, of a kind that Go has no word for
+var lists = map[string]string{
+	"routes":    "a list of routes, each with a path, host or methods, and settings",
+	"upstreams": "a list of upstreams, each with a name, backend and settings",
+}
+
 // At says of a setting where it was set, in the words of Load's own errors: for
 // what only those find out who use it. route is nil for the settings at large.
 func (c *Config) At(route *Route, setting string, err error) error {
-	origin, name := c.Origin, strings.ReplaceAll(setting, "-", "_")
 	if route != nil {
-		origin = route.origin
+		return at(route.origin, setting, err)
 	}
-	place := cmp.Or(origin[setting], origin["route"], "--"+setting)
+	return at(c.Origin, setting, err)
+}
+
+// AtUpstream is At for an upstream's setting; upstream is nil for the one at
+// large.
+func (c *Config) AtUpstream(upstream *NamedUpstream, setting string, err error) error {
+	if upstream != nil {
+		return at(upstream.origin, setting, err)
+	}
+	return at(c.Origin, setting, err)
+}
+
+func at(origin Origin, setting string, err error) error {
+	name := strings.ReplaceAll(setting, "-", "_")
+	place := cmp.Or(origin[setting], origin[itemPlace], "--"+setting)
 	if !strings.Contains(place, ":") { // the name is in the place
 		return fmt.Errorf("%s: %w", place, err)
 	}
@@ -89,6 +133,9 @@ func (c *Config) At(route *Route, setting string, err error) error {
 func (c *Config) derive(origin Origin) {
 	if _, set := origin["heartbeat"]; !set {
 		c.Heartbeat = c.LockTTL / 3
+	}
+	if _, set := origin["max-queue"]; !set {
+		c.MaxQueue = c.MaxConns
 	}
 	if _, set := origin["store-timeout"]; !set {
 		c.StoreTimeout = min(c.StoreTimeout, c.LockTTL/2)
@@ -143,8 +190,9 @@ func loadEnv(flags *pflag.FlagSet, environ []string, origin Origin) (errs []erro
 	return errs
 }
 
-// loadFile sets what the file says, and returns the routes for later.
-func loadFile(flags *pflag.FlagSet, file string, origin Origin) (routes []ast.Node, errs []error) {
+// loadFile sets what the file says, and returns the items of the lists for later.
+func loadFile(flags *pflag.FlagSet, file string, origin Origin) (items map[string][]ast.Node, errs []error) {
+	items = map[string][]ast.Node{}
 	if file == "" {
 		return nil, nil
 	}
@@ -166,8 +214,9 @@ func loadFile(flags *pflag.FlagSet, file string, origin Origin) (routes []ast.No
 		}
 		for it := mapping.MapRange(); it.Next(); {
 			place := fmt.Sprintf("%s:%d", file, it.Key().GetToken().Position.Line)
-			if list, ok := it.Value().(*ast.SequenceNode); ok && it.Key().GetToken().Value == "routes" {
-				routes = append(routes, list.Values...)
+			name := it.Key().GetToken().Value
+			if list, ok := it.Value().(*ast.SequenceNode); ok && lists[name] != "" {
+				items[name] = append(items[name], list.Values...)
 				continue
 			}
 			if err := setNode(flags, it.Key(), it.Value(), place, origin); err != nil {
@@ -175,7 +224,7 @@ func loadFile(flags *pflag.FlagSet, file string, origin Origin) (routes []ast.No
 			}
 		}
 	}
-	return routes, errs
+	return items, errs
 }
 
 // syntaxError puts the parser's "[line:column] message", and the picture that
@@ -192,8 +241,8 @@ func syntaxError(file string, err error) error {
 func setNode(flags *pflag.FlagSet, key, value ast.Node, place string, origin Origin) error {
 	name := key.GetToken().Value
 	f := flags.Lookup(strings.ReplaceAll(name, "_", "-"))
-	if name == "routes" {
-		return fmt.Errorf("%s: routes: want a list of routes, each with a path, host or methods, and settings", place)
+	if what, ok := lists[name]; ok {
+		return fmt.Errorf("%s: %s: want %s", place, name, what)
 	}
 	if f == nil || strings.Contains(name, "-") || name == "config" || name == "help" {
 		return fmt.Errorf("%s: %s: there is no such setting%s", place, name, suggest(flags, name))
@@ -232,8 +281,15 @@ func textOf(n ast.Node) (string, error) {
 	return "", errors.New("want a value or a list, not further settings")
 }
 
-// suggest names the setting that was perhaps meant.
+// suggest names the setting that was perhaps meant, or where it belongs.
 func suggest(flags *pflag.FlagSet, name string) string {
+	everywhere := Default()
+	if flags.Lookup(strings.ReplaceAll(name, "_", "-")) == nil && everywhere.Flags().Lookup(strings.ReplaceAll(name, "_", "-")) != nil {
+		if (&NamedUpstream{}).flags().Lookup(strings.ReplaceAll(name, "_", "-")) != nil {
+			return " here; it is one of upstreams, or of all"
+		}
+		return " here; it is one of all, outside of any list"
+	}
 	plain := func(s string) string {
 		return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s))
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // Print writes the settings as a YAML file that Load reads back, each with its
-// meaning and, if it is not a default, its origin; then the routes, each with
-// what it does not have from the settings at large. A password in a URL is left
+// meaning and, if it is not a default, its origin; then the upstreams and
+// routes, each with what it does not have from the settings at large. A password in a URL is left
 // out.
 func (c *Config) Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
 	var err error
@@ -35,24 +35,37 @@ func (c *Config) Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
 
 func (c *Config) printRoutes(w io.Writer) error {
 	var b strings.Builder
+	for i := range c.Upstreams {
+		u := c.Upstreams[i]
+		if i == 0 {
+			b.WriteString("upstreams:\n")
+		}
+		printItem(&b, u.flags(), u.origin)
+	}
 	for i := range c.Routes {
-		r, dash := c.Routes[i], "- "
+		r := c.Routes[i]
 		if i == 0 {
 			b.WriteString("routes:\n")
 		}
-		r.flags().VisitAll(func(f *pflag.Flag) {
-			if place, ok := r.origin[f.Name]; ok || f.Name == "name" {
-				fmt.Fprintf(&b, "  %s%s: %s", dash, strings.ReplaceAll(f.Name, "-", "_"), yamlOf(f))
-				if ok {
-					b.WriteString("  # from " + place)
-				}
-				b.WriteString("\n")
-				dash = "  "
-			}
-		})
+		printItem(&b, r.flags(), r.origin)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err //nolint:wrapcheck // the caller says what for
+}
+
+// printItem prints one item of a list: its name, and what it has of its own.
+func printItem(b *strings.Builder, flags *pflag.FlagSet, origin Origin) {
+	dash := "- "
+	flags.VisitAll(func(f *pflag.Flag) {
+		if place, ok := origin[f.Name]; ok || f.Name == "name" {
+			fmt.Fprintf(b, "  %s%s: %s", dash, strings.ReplaceAll(f.Name, "-", "_"), yamlOf(f))
+			if ok {
+				b.WriteString("  # from " + place)
+			}
+			b.WriteString("\n")
+			dash = "  "
+		}
+	})
 }
 
 func yamlOf(f *pflag.Flag) string {
@@ -86,7 +99,7 @@ func Redact(s string) string {
 // Table writes the settings as a Markdown table, for the documentation.
 func Table(w io.Writer) error {
 	c := Default()
-	if _, err := fmt.Fprint(w, "| flag | default | meaning |\n| --- | --- | --- |\n"); err != nil {
+	if _, err := fmt.Fprint(w, "| flag | default | live | meaning |\n| --- | --- | --- | --- |\n"); err != nil {
 		return fmt.Errorf("printing the settings: %w", err)
 	}
 	var err error
@@ -99,7 +112,11 @@ func Table(w io.Writer) error {
 			if value == "" {
 				value = " "
 			}
-			_, err = fmt.Fprintf(w, "| `--%s` | `%s` | %s |\n", f.Name, value, f.Usage)
+			live := " "
+			if Reloadable(f.Name) {
+				live = "yes"
+			}
+			_, err = fmt.Fprintf(w, "| `--%s` | `%s` | %s | %s |\n", f.Name, value, live, f.Usage)
 		}
 	})
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 
 // Rules are the settings that a route may have of its own.
 type Rules struct {
+	// BackendTimeout bounds an exchange with the backend. 0: no bound.
+	BackendTimeout time.Duration
 	// LockTTL is how long a lease lasts unless renewed: how long a key stays
 	// locked after its proxy has died.
 	LockTTL time.Duration
@@ -76,12 +78,16 @@ type Route struct {
 	// Host, Path and Methods say which requests it is for: see proxy.Match.
 	Host, Path string
 	Methods    []string
+	// Upstream names where its requests go; empty for the one at large.
+	Upstream string
 
 	origin Origin // where its settings came from
 }
 
 // bind binds the rules to flags.
 func (r *Rules) bind(f *pflag.FlagSet) {
+	f.DurationVar(&r.BackendTimeout, "backend-timeout", r.BackendTimeout,
+		"bound of an exchange with the backend, from connecting to the end of the response; 0 for none")
 	f.DurationVar(&r.LockTTL, "lock-ttl", r.LockTTL, "how long a key stays locked after its proxy died; from 100ms to 1h")
 	f.DurationVar(&r.Heartbeat, "heartbeat", r.Heartbeat,
 		"how often leases in flight are renewed; at most half of lock-ttl, a third of it unless set")
@@ -137,8 +143,9 @@ func (r *Route) flags() *pflag.FlagSet {
 	f.SortFlags = false
 	f.StringVar(&r.Name, "name", r.Name, "what logs call the route")
 	f.StringVar(&r.Host, "host", r.Host, "host that it is for, or *.example.com")
-	f.StringVar(&r.Path, "path", r.Path, "path that it is for, exact, or everything below one: /payments/*")
+	f.StringVar(&r.Path, "path", r.Path, "path that it is for: exact, with any segment in a place (/users/{id}), or everything below one (/payments/*)")
 	f.StringSliceVar(&r.Methods, "methods", r.Methods, "methods that it is for")
+	f.StringVar(&r.Upstream, "upstream", r.Upstream, "name of the upstream that its requests go to")
 	r.bind(f)
 	return f
 }

@@ -18,33 +18,42 @@ const EnvPrefix = "IDEMPROXY_"
 func (c *Config) Flags() *pflag.FlagSet {
 	f := pflag.NewFlagSet("idemproxy", pflag.ContinueOnError)
 	f.SortFlags = false
-	f.StringVar(&c.Listen, "listen", c.Listen, "address that clients connect to, host:port")
+	f.StringSliceVar(&c.Listen, "listen", c.Listen,
+		"addresses that clients connect to: host:port, unix:/path, or fd:N of a socket that was handed over (systemd's is fd:3)")
 	f.StringVar(&c.TLSCert, "tls-cert", c.TLSCert,
 		"PEM file of the certificate chain that clients are shown, read anew when it changes; empty: plain text")
 	f.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM file of its key")
 	f.StringVar(&c.TLSClientCA, "tls-client-ca", c.TLSClientCA,
 		"PEM file of the authorities that clients' certificates must come from; empty: clients need none")
-	f.StringVar(&c.Backend, "backend", c.Backend,
-		"origin that requests are forwarded to, http://host:port or https://host:port")
+	c.Upstream.bind(f)
 	f.StringVar(&c.Store, "store", c.Store,
 		"where records are kept: embedded:DIR (embedded: alone for the user's data directory), or a Redis URL: "+
 			"redis://host:port/db, rediss://, unix://, with addr= for more nodes, master_set= for Sentinel")
 	f.StringVar(&c.Admin, "admin", c.Admin, "address of metrics and health, host:port; empty for none")
 	f.StringVar(&c.AdminTokenFile, "admin-token-file", c.AdminTokenFile,
 		"file with a token of 16 bytes or more that keys and profiles are shown for; empty: over loopback only")
-	c.bind(f)
-	f.DurationVar(&c.BackendTimeout, "backend-timeout", c.BackendTimeout, "bound of an exchange with the backend; 0 for none")
-	f.DurationVar(&c.ConnectTimeout, "connect-timeout", c.ConnectTimeout, "bound of connecting to the backend")
-	f.IntVar(&c.MaxConns, "max-conns", c.MaxConns,
-		"most connections to the backend; further requests wait up to connect-timeout")
+	c.Rules.bind(f)
 	f.IntVar(&c.MaxInFlight, "max-in-flight", c.MaxInFlight,
-		"most requests under way; further ones get 503 at once; 0 for twice max-conns")
+		"most requests under way; further ones get 503 at once")
 	f.Var(&c.MaxBuffered, "max-buffered",
 		"most memory for bodies of requests with a key and their responses; while there is more, requests get 503")
 	f.Var(&c.MaxHeader, "max-header",
 		"largest request header; each client connection holds a buffer of that size; from 1KiB to 1MiB")
-	f.BoolVar(&c.TrustForwarded, "trust-forwarded", c.TrustForwarded,
-		"keep the client's X-Forwarded-Proto and X-Forwarded-Host")
+	f.IntVar(&c.MaxClients, "max-clients", c.MaxClients, "most connections of clients; further ones get 503")
+	f.IntVar(&c.MaxClientsPerIP, "max-clients-per-ip", c.MaxClientsPerIP,
+		"most connections from one address; further ones get 429; 0 for any")
+	f.DurationVar(&c.IdleTimeout, "idle-timeout", c.IdleTimeout, "how long a client's connection may be idle")
+	f.DurationVar(&c.HeaderTimeout, "header-timeout", c.HeaderTimeout, "how long a request's header may take to arrive")
+	f.DurationVar(&c.BodyTimeout, "body-timeout", c.BodyTimeout, "how long a request's body may take to arrive")
+	f.DurationVar(&c.SendTimeout, "send-timeout", c.SendTimeout,
+		"how long, to twice that, a client may take nothing of its response; 0 for any time")
+	f.StringSliceVar(&c.TrustedProxies, "trusted-proxies", c.TrustedProxies,
+		"addresses or networks (10.0.0.0/8) of the proxies in front, which are believed what they say of where a request "+
+			"came from: X-Forwarded-For, -Proto, -Host, Forwarded; of others that is thrown away")
+	f.BoolVar(&c.ProxyProtocol, "proxy-protocol", c.ProxyProtocol,
+		"trusted proxies begin each connection with a PROXY header (v1 or v2); others may not connect")
+	f.BoolVar(&c.ReusePort, "reuse-port", c.ReusePort, "let other processes listen on the same port (SO_REUSEPORT)")
+	f.BoolVar(&c.EarlyHints, "early-hints", c.EarlyHints, "pass interim responses (103) on to clients; costs pipelining clients a little")
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a Redis operation, and so of failing closed")
 	f.IntVar(&c.WaitReplicas, "wait-replicas", c.WaitReplicas,
@@ -57,6 +66,8 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.StringVar(&c.SecretFile, "secret-file", c.SecretFile,
 		"file with a secret of 16 bytes or more that fingerprints and identities are hashed with; empty for none")
 	f.IntVar(&c.MaxWaiters, "max-waiters", c.MaxWaiters, "most requests that wait for keys in progress; further ones get 409")
+	f.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay,
+		"how long requests are still taken after the signal to stop, /readyz saying no, so that balancers go elsewhere")
 	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "most time for requests under way at shutdown; 0 waits for all")
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error; keys are readable at debug only")
 	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "auto (console on a terminal, else json), console or json")

@@ -1,10 +1,11 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,34 +22,43 @@ func (c *Config) Validate() error {
 // and what would do.
 func (c *Config) validate(origin Origin) (errs []error) {
 	check := checker(&errs, origin)
-	check(isAddr(c.Listen), "listen", quote(c.Listen), "host:port, such as :8080")
+	check(len(c.Listen) > 0 && !slices.ContainsFunc(c.Listen, func(s string) bool { return !isListen(s) }), "listen",
+		quote(strings.Join(c.Listen, ",")), "host:port, such as :8080, unix:/path or fd:N")
 	check(c.Admin == "" || isAddr(c.Admin), "admin", quote(c.Admin), "host:port, such as 127.0.0.1:8081, or nothing")
-	check(isOrigin(c.Backend), "backend", quote(c.Backend), "http://host:port or https://host:port, without a path")
 	check(isStore(c.Store), "store", quote(c.Store), "embedded:DIR, redis://host:port/db, rediss:// or unix://")
 	c.Rules.validate(check)
-	check(c.BackendTimeout >= 0, "backend-timeout", c.BackendTimeout, "0 (none) or more")
-	check(between(c.ConnectTimeout, time.Millisecond, time.Hour), "connect-timeout", c.ConnectTimeout, "from 1ms to 1h")
-	check(c.MaxConns >= 1 && c.MaxConns <= 1<<20, "max-conns", c.MaxConns, "from 1 to 1048576")
+	c.Upstream.validate(check)
+	c.validateClients(check)
 	check(c.MaxHeader >= 1<<10 && c.MaxHeader <= 1<<20, "max-header", c.MaxHeader.String(), "from 1KiB to 1MiB")
 	check(c.Namespace != "" && !strings.ContainsAny(c.Namespace, "{} \t\r\n"), "namespace", quote(c.Namespace),
 		"one word without braces, which would move every record into one slot of a Redis Cluster")
 	check(between(c.StoreTimeout, 10*time.Millisecond, time.Minute) && c.StoreTimeout < c.LockTTL, "store-timeout",
 		c.StoreTimeout, fmt.Sprintf("from 10ms to 1m, and below lock-ttl (%v)", c.LockTTL))
 	check(c.WaitReplicas >= 0 && c.WaitReplicas <= 100, "wait-replicas", c.WaitReplicas, "from 0 to 100")
-	check(c.MaxInFlight >= 0 && c.MaxInFlight <= 1<<20, "max-in-flight", c.MaxInFlight, "from 0 to 1048576")
+	check(c.MaxInFlight >= 1 && c.MaxInFlight <= 1<<20, "max-in-flight", c.MaxInFlight, "from 1 to 1048576")
 	check(c.MaxWaiters >= 1 && c.MaxWaiters <= 1<<20, "max-waiters", c.MaxWaiters, "from 1 to 1048576")
 	check(c.DrainTimeout >= 0, "drain-timeout", c.DrainTimeout, "0 (waits for all) or more")
 	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel), "log-level", quote(c.LogLevel),
 		"debug, info, warn or error")
 	check(slices.Contains([]string{"auto", "console", "json"}, c.LogFormat), "log-format", quote(c.LogFormat),
 		"auto, console or json")
-	check(!c.Demo || strings.HasPrefix(c.Backend, "http://"), "demo", c.Demo,
-		"a backend of http://, where the demo backend can listen")
+	check(!c.Demo || len(c.Backends) == 1 && strings.HasPrefix(c.Backends[0], "http://"), "demo", c.Demo,
+		"one backend of http://, where the demo backend can listen")
+	check(c.DrainDelay >= 0 && c.DrainDelay <= time.Hour, "drain-delay", c.DrainDelay, "from 0 (none) to 1h")
+	for i := range c.Upstreams {
+		u := &c.Upstreams[i]
+		check := checker(&errs, u.origin)
+		u.validate(check)
+		check(u.Name != "", "name", quote(u.Name), "a name that routes can go by")
+		check(c.FindUpstream(u.Name) == u, "name", quote(u.Name), "one that no other upstream has")
+	}
 	for i := range c.Routes {
 		r := &c.Routes[i]
 		check := checker(&errs, r.origin)
 		r.validate(check)
 		check(c.StoreTimeout < r.LockTTL, "lock-ttl", r.LockTTL, fmt.Sprintf("more than store-timeout (%v)", c.StoreTimeout))
+		check(r.Upstream == "" || c.FindUpstream(r.Upstream) != nil, "upstream", quote(r.Upstream),
+			"the name of one of the upstreams, or none for the one at large")
 		check(r.Path != "" || r.Host != "" || len(r.Methods) > 0, "route", quote(r.Name), "a path, a host or methods to match")
 	}
 	return errs
@@ -63,8 +73,8 @@ func checker(errs *[]error, origin Origin) check {
 			return
 		}
 		place := origin[name]
-		if place == "" && origin["route"] != "" {
-			place = origin["route"]
+		if place == "" && origin[itemPlace] != "" {
+			place = origin[itemPlace]
 		}
 		if place == "" {
 			place = "--" + name
@@ -76,7 +86,37 @@ func checker(errs *[]error, origin Origin) check {
 	}
 }
 
+// errPrefix is what ParsePrefixes wants.
+var errPrefix = errors.New("want an address, or a network such as 10.0.0.0/8")
+
+// validateClients looks at what is about clients and their connections.
+func (c *Config) validateClients(check check) {
+	_, err := ParsePrefixes(c.TrustedProxies)
+	check(err == nil, "trusted-proxies", quote(strings.Join(c.TrustedProxies, ",")), "addresses, or networks such as 10.0.0.0/8")
+	check(c.MaxClients >= 1 && c.MaxClients <= 1<<24, "max-clients", c.MaxClients, "from 1 to 16777216")
+	check(c.MaxClientsPerIP >= 0 && c.MaxClientsPerIP <= 1<<24, "max-clients-per-ip", c.MaxClientsPerIP, "from 0 (any) to 16777216")
+	for name, d := range map[string]time.Duration{
+		"idle-timeout": c.IdleTimeout, "header-timeout": c.HeaderTimeout, "body-timeout": c.BodyTimeout,
+	} {
+		check(between(d, time.Millisecond, 24*time.Hour), name, d, "from 1ms to 24h")
+	}
+	check(c.SendTimeout == 0 || between(c.SendTimeout, 10*time.Millisecond, 24*time.Hour), "send-timeout", c.SendTimeout,
+		"0 (any time), or 10ms to 24h")
+}
+
+func isListen(s string) bool {
+	if file, ok := strings.CutPrefix(s, "unix:"); ok {
+		return strings.HasPrefix(file, "/")
+	}
+	if fd, ok := strings.CutPrefix(s, "fd:"); ok {
+		n, err := strconv.Atoi(fd)
+		return err == nil && n >= 3
+	}
+	return isAddr(s)
+}
+
 func (r *Rules) validate(check check) {
+	check(r.BackendTimeout >= 0, "backend-timeout", r.BackendTimeout, "0 (none) or more")
 	check(between(r.LockTTL, 100*time.Millisecond, time.Hour), "lock-ttl", r.LockTTL, "from 100ms to 1h")
 	check(r.Heartbeat >= time.Millisecond && r.Heartbeat <= r.LockTTL/2, "heartbeat", r.Heartbeat,
 		fmt.Sprintf("from 1ms to half of lock-ttl (%v), so that a renewal can fail once", r.LockTTL/2))
@@ -103,12 +143,6 @@ func isAddr(s string) bool {
 	}
 	_, err = net.LookupPort("tcp", port)
 	return err == nil
-}
-
-func isOrigin(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
-		u.User == nil && u.RawQuery == "" && u.Fragment == "" && (u.Path == "" || u.Path == "/")
 }
 
 func isStore(s string) bool {

@@ -35,11 +35,11 @@ func faults() []string {
 // addChaos puts wires between the proxy that is configured by c and its backend,
 // and its Redis if it has one.
 func (s *stage) addChaos(c *config.Config) error {
-	addr, err := s.addWire("backend", strings.TrimPrefix(c.Backend, "http://"))
+	addr, err := s.addWire("backend", strings.TrimPrefix(c.Backends[0], "http://"))
 	if err != nil {
 		return err
 	}
-	c.Backend = "http://" + addr
+	c.Backends = []string{"http://" + addr}
 	if u, err := url.Parse(c.Store); err == nil && u.Scheme == "redis" {
 		if u.Host, err = s.addWire("Redis", u.Host); err != nil {
 			return err

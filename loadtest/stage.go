@@ -52,7 +52,7 @@ func startRedis(dir string) (*exec.Cmd, string, error) {
 // wires that it names running.
 func (s *stage) configure(sc scenario, store, dir, backend string) (c config.Config, redis *exec.Cmd, err error) {
 	c = config.Default()
-	c.Listen, c.Admin, c.Backend, c.Store = "127.0.0.1:0", "", "http://"+backend, "embedded:"+dir
+	c.Listen, c.Admin, c.Backends, c.Store = []string{"127.0.0.1:0"}, "", []string{"http://" + backend}, "embedded:"+dir
 	if store == "redis" {
 		if redis, c.Store, err = startRedis(dir); err != nil {
 			return c, nil, err

@@ -50,6 +50,10 @@ type Metrics struct {
 	// Deferred counts endings that the store could not take at once; Dropped
 	// those that it never took.
 	Deferred, Dropped prometheus.Counter
+	// BackendsDown is 1 for a backend that is left out, by upstream and backend.
+	BackendsDown *prometheus.GaugeVec
+	// Reloads counts reloads of the settings, as done or failed.
+	Reloads *prometheus.CounterVec
 	// Build is 1, labelled with the version.
 	Build *prometheus.GaugeVec
 }
@@ -77,6 +81,10 @@ func New() *Metrics {
 		Cut:            counter("responses_cut_total", "Responses that broke off on the backend's side while they were passed on."),
 		Deferred:       counter("endings_deferred_total", "Endings that the store could not take at once."),
 		Dropped:        counter("endings_dropped_total", "Endings that the store never took: these keys have no record."),
+		BackendsDown: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: name("backend_down"), Help: "1 for a backend that gets no requests since it failed; 0 once it does again.",
+		}, []string{"upstream", "backend"}),
+		Reloads: counterVec("reloads_total", "Reloads of the settings, by how they ended: done, failed.", "result"),
 		Build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: name("build_info"), Help: "1, labelled with the version.",
 		}, []string{"version", "go"}),
@@ -87,7 +95,7 @@ func New() *Metrics {
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
-		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Stored, m.StoredBytes,
+		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.BackendsDown, m.Reloads, m.Stored, m.StoredBytes,
 		m.StoreSeconds, m.StoreErrors, m.Cut, m.Deferred, m.Dropped, m.Build,
 	}
 }

@@ -6,13 +6,19 @@ import "sync/atomic"
 // before its body is read or a store is asked, so that an overload costs little
 // and nothing is left half done.
 type admission struct {
-	maxRequests, maxBytes int64
+	maxRequests, maxBytes atomic.Int64
 	requests, bytes       atomic.Int64
+}
+
+// limit says how much may be under way from now on.
+func (a *admission) limit(requests int, bytes int64) {
+	a.maxRequests.Store(int64(requests))
+	a.maxBytes.Store(bytes)
 }
 
 // enter says whether one more request may come in; if so, leave is due.
 func (a *admission) enter() bool {
-	if a.requests.Add(1) > a.maxRequests || a.bytes.Load() > a.maxBytes {
+	if a.requests.Add(1) > a.maxRequests.Load() || a.bytes.Load() > a.maxBytes.Load() {
 		a.requests.Add(-1)
 		return false
 	}

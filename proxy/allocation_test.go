@@ -50,7 +50,7 @@ func hotReplay(tb testing.TB) (*Server, *fasthttp.RequestCtx) {
 		engine.Close(ctx)
 	})
 	s, err := New(Config{
-		Engine: engine, Rules: Rules{Policy: idem.DefaultPolicy(), BindHeaders: []string{"Authorization"}}, Backend: "http://127.0.0.1:1",
+		Engine: engine, Rules: Rules{Policy: idem.DefaultPolicy(), BindHeaders: []string{"Authorization"}}, Upstream: Upstream{Backends: []string{"http://127.0.0.1:1"}},
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -487,7 +489,7 @@ func TestWhatTheBackendSees(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"Idempotency-Key": "k", "X-Hop": "", "Keep-Alive": "", "Te": "", "Proxy-Authorization": "", "Upgrade": "",
-		"Connection": "", "X-Forwarded-For": "10.1.2.3, 127.0.0.1", "X-Forwarded-Proto": "http",
+		"Connection": "", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http",
 		"X-Forwarded-Host": "shop.example", "Via": "1.0 fred, 1.1 idemproxy", "Cookie": "a=b;c=d",
 		"Content-Type": "", "User-Agent": "",
 	} {
@@ -500,16 +502,44 @@ func TestWhatTheBackendSees(t *testing.T) {
 	}
 }
 
-func TestTrustForwarded(t *testing.T) {
+// Only who is trusted is believed where a request came from.
+func TestTrustedProxies(t *testing.T) {
 	t.Parallel()
-	var seen http.Header
-	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
-		seen = q.Header
-		backendtest.OK(c, q)
-	}, func(c *proxy.Config) { c.TrustForwarded = true })
-	r.post("k", "x", "X-Forwarded-Proto: https", "X-Forwarded-Host: shop.example")
-	if seen.Get("X-Forwarded-Proto") != "https" || seen.Get("X-Forwarded-Host") != "shop.example" {
-		t.Errorf("the backend sees %v", seen)
+	for _, c := range []struct {
+		name, trusted string
+		want          http.Header
+		client        string
+	}{
+		{"trusted", "127.0.0.0/8", http.Header{
+			"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"shop.example"},
+			"X-Forwarded-For": {"192.0.2.7, 203.0.113.9, 127.0.0.5, 127.0.0.1"}, "Forwarded": {`for="[::1]", for=127.0.0.1`},
+		}, "203.0.113.9"},
+		{"somebody else", "10.0.0.0/8", http.Header{
+			"X-Forwarded-Proto": {"http"}, "X-Forwarded-Host": {"api.example"}, "X-Forwarded-For": {"127.0.0.1"}, "Forwarded": nil,
+		}, "invalid IP"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var seen http.Header
+			var client string
+			r := newRig(t, func(conn backendtest.Conn, q *backendtest.Request) {
+				seen = q.Header
+				backendtest.OK(conn, q)
+			}, func(cfg *proxy.Config) {
+				cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(c.trusted)}
+				cfg.Trace.Done = func(q *proxy.Request) { client = q.Client.String() }
+			})
+			r.post("k", "x", "Host: api.example", "X-Forwarded-Proto: https", "X-Forwarded-Host: shop.example",
+				"X-Forwarded-For: 192.0.2.7, 203.0.113.9, 127.0.0.5", `Forwarded: for="[::1]"`)
+			for name, want := range c.want {
+				if got := seen.Values(name); !slices.Equal(got, want) {
+					t.Errorf("%s: the backend sees %q, want %q", name, got, want)
+				}
+			}
+			if client != c.client {
+				t.Errorf("the client is %s, want %s", client, c.client)
+			}
+		})
 	}
 }
 
@@ -594,7 +624,7 @@ func TestShutdownWaitsForWhatIsUnderWay(t *testing.T) {
 	r := newRig(t, backendtest.OK)
 	_ = r
 	engine := idem.NewEngine(idem.Config{Store: r.store})
-	s, err := proxy.New(proxy.Config{Engine: engine, Rules: proxy.Rules{Policy: idem.DefaultPolicy()}, Backend: b.URL()})
+	s, err := proxy.New(proxy.Config{Engine: engine, Rules: proxy.Rules{Policy: idem.DefaultPolicy()}, Upstream: proxy.Upstream{Backends: []string{b.URL()}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -698,7 +728,7 @@ func TestBackendThatClosesNewConnections(t *testing.T) {
 		}
 	}()
 	t.Cleanup(func() { _ = ln.Close() })
-	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.Backend = "http://" + ln.Addr().String() })
+	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.Upstream.Backends = []string{"http://" + ln.Addr().String()} })
 	for i := range 10 {
 		if a := r.post(fmt.Sprint(i), "x"); a.StatusCode != 502 {
 			t.Errorf("got %d %s", a.StatusCode, a.body)

@@ -58,8 +58,8 @@ func newWire(tb testing.TB) *wire {
 	})
 	engine := idem.NewEngine(idem.Config{Store: storetest.NewMemory()})
 	s, err := proxy.New(proxy.Config{
-		Engine: engine, Rules: proxy.Rules{Policy: idem.DefaultPolicy()}, Backend: "http://backend:80",
-		Dial: func(context.Context, string) (net.Conn, error) { return ln.Dial() },
+		Engine: engine, Rules: proxy.Rules{Policy: idem.DefaultPolicy()}, Upstream: proxy.Upstream{Backends: []string{"http://backend:80"}},
+		Dial: func(context.Context, string, string) (net.Conn, error) { return ln.Dial() },
 	})
 	if err != nil {
 		tb.Fatal(err)

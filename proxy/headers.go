@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"sync"
 
@@ -55,14 +54,15 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 	if host := in.Header.Host(); len(host) > 0 {
 		h.AddBytesV("Host", host)
 	} else { // an HTTP/1.0 client need not say it; HTTP/1.1 must
-		h.Add("Host", s.upstream.client.Addr)
+		h.Add("Host", id.rules.upstream.host())
 	}
 	for name, value := range in.Header.AllInOrder() {
 		if !id.drops(name) {
 			h.AddBytesKV(name, value)
 		}
 	}
-	s.addForwarded(ctx, id, h)
+	id.addForwarded(ctx, h)
+	id.addUpgrade(h)
 	if len(id.requestID) == 0 {
 		id.newRequestID()
 		h.AddBytesV(headerRequestID, id.requestID)
@@ -73,6 +73,9 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 	}
 	if stream := ctx.RequestBodyStream(); stream != nil {
 		id.upload.Reader = stream
+		if !id.keyed {
+			id.upload.announce(&in.Header, h)
+		}
 		out.SetBodyStream(&id.upload, max(in.Header.ContentLength(), -1))
 	} else {
 		out.SetBodyRaw(in.Body())
@@ -85,7 +88,8 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 // looks over an error that comes along with bytes, and would go on behind it.
 type upload struct {
 	io.Reader
-	err error
+	err      error
+	from, to *fasthttp.RequestHeader // of the trailers, if there are any
 }
 
 // Read implements io.Reader.
@@ -94,33 +98,46 @@ func (u *upload) Read(p []byte) (int, error) {
 		return 0, u.err
 	}
 	n, err := u.Reader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
+		copyTrailers(u.to, u.from)
+	case err != nil:
+		err = fmt.Errorf("%w: %w", errClientBody, err)
 		u.err = err
 	}
 	return n, err //nolint:wrapcheck // a reader passes on what it reads
 }
 
-// addForwarded says where the request came from. X-Forwarded-For grows by the
-// client's address; X-Forwarded-Proto and -Host are ours to say unless a proxy
-// in front is trusted with them. Via is RFC 9110 section 7.6.3.
-func (s *Server) addForwarded(ctx *fasthttp.RequestCtx, id *identity, h *fasthttp.RequestHeader) {
-	var buf [128]byte
-	h.AddBytesV("X-Forwarded-For", appendIP(appendList(buf[:0], id.forwardedFor), ctx.RemoteAddr()))
-	h.AddBytesV("Via", append(appendList(buf[:0], id.via), "1.1 idemproxy"...))
+// announce has the trailers passed on that the client announced (RFC 9110
+// section 6.6.2). Others are dropped, as section 6.5.1 allows.
+func (u *upload) announce(from, to *fasthttp.RequestHeader) {
+	if names := from.PeekTrailerKeys(); len(names) > 0 {
+		u.from, u.to = from, to
+		_ = to.SetTrailerBytes(bytes.Join(names, []byte(", "))) // a name that no trailer may have stays out
+	}
+}
 
-	proto, host := id.forwardedProto, id.forwardedHost
-	if !s.config.TrustForwarded || len(proto) == 0 {
-		proto = schemeHTTP
-		if ctx.IsTLS() {
-			proto = schemeHTTPS
+// trailers are what both headers of fasthttp have.
+type trailers interface {
+	PeekTrailerKeys() [][]byte
+	PeekBytes(name []byte) []byte
+	SetBytesKV(name, value []byte)
+}
+
+// copyTrailers copies the trailers that to announces. It does nothing for a nil
+// to.
+func copyTrailers[H interface {
+	comparable
+	trailers
+}](to, from H) {
+	var none H
+	if to == none {
+		return
+	}
+	for _, name := range to.PeekTrailerKeys() {
+		if value := from.PeekBytes(name); value != nil {
+			to.SetBytesKV(name, value)
 		}
-	}
-	if !s.config.TrustForwarded || len(host) == 0 {
-		host = ctx.Request.Header.Host()
-	}
-	h.AddBytesV("X-Forwarded-Proto", proto)
-	if len(host) > 0 {
-		h.AddBytesV("X-Forwarded-Host", host)
 	}
 }
 
@@ -131,28 +148,14 @@ var (
 	replayed, yes           = []byte(headerReplay), []byte("true")
 )
 
-// appendList starts a list with what was there.
-func appendList(dst, before []byte) []byte {
-	if len(before) == 0 {
-		return dst
-	}
-	return append(append(dst, before...), ", "...)
-}
-
-func appendIP(dst []byte, addr net.Addr) []byte {
-	if tcp, ok := addr.(*net.TCPAddr); ok {
-		if ip, ok := tcpIP(tcp); ok {
-			return ip.AppendTo(dst)
-		}
-	}
-	return append(dst, "unknown"...) // RFC 7239 6.3
-}
-
 // cleanResponse removes from the backend's response what concerned the
 // connection with the backend only. The fields that stay keep their order, which
 // fasthttp's own deletion would not do: where there is something to remove, the
 // header is written and read anew.
-func cleanResponse(resp *fasthttp.Response) error {
+//
+// An announcement of trailers stays if trailers says so: it is about the message
+// (RFC 9110 section 6.6.2), and goes only if they do.
+func cleanResponse(resp *fasthttp.Response, trailers bool) error {
 	h := &resp.Header
 	var nominated []byte
 	dirty := false
@@ -160,7 +163,7 @@ func cleanResponse(resp *fasthttp.Response) error {
 		if equalFold(name, "Connection") {
 			nominated = append(append(nominated, value...), ',')
 		}
-		dirty = dirty || endsHere(name)
+		dirty = dirty || endsHere(name) && !(trailers && equalFold(name, "Trailer"))
 	}
 	if !dirty {
 		return nil
@@ -169,7 +172,7 @@ func cleanResponse(resp *fasthttp.Response) error {
 	defer parsers.Put(p)
 	p.begin(h.StatusCode(), h.StatusMessage())
 	for name, value := range h.All() {
-		if endsHere(name) || listHas(nominated, name) && !endToEndAlways(name) {
+		if endsHere(name) && !(trailers && equalFold(name, "Trailer")) || listHas(nominated, name) && !endToEndAlways(name) {
 			continue
 		}
 		p.field(name, value)

@@ -54,6 +54,10 @@ type identity struct {
 	forwardedHost  []byte
 	prefer         []byte
 	via            []byte
+	forwarded      []byte
+	upgrade        []byte
+	upgrading      bool   // it asks to, and may
+	trusted        bool   // who sent it is: see Config.TrustedProxies
 	requestID      []byte // X-Request-Id
 	ownID          [requestIDLen]byte
 	traceparent    []byte
@@ -142,6 +146,10 @@ func (id *identity) collect(name, value []byte) {
 		to = &id.forwardedHost
 	case equalFold(name, "X-Forwarded-Proto"):
 		to = &id.forwardedProto
+	case equalFold(name, "Forwarded"):
+		to = &id.forwarded
+	case equalFold(name, "Upgrade"):
+		to = &id.upgrade
 	case equalFold(name, headerRequestID):
 		to = &id.requestID
 	case equalFold(name, "Traceparent"):
@@ -164,7 +172,7 @@ func (id *identity) drops(name []byte) bool {
 	switch {
 	case isHopByHop(name), equalFold(name, "Content-Length"), equalFold(name, "Host"), equalFold(name, "Via"),
 		equalFold(name, "X-Forwarded-For"), equalFold(name, "X-Forwarded-Host"), equalFold(name, "X-Forwarded-Proto"),
-		equalFold(name, headerAttempt): // nobody but this proxy says it
+		equalFold(name, "Forwarded"), equalFold(name, headerAttempt): // nobody but this proxy says it
 		return true
 	case len(id.nominated) == 0, equalFold(name, headerKey), equalFold(name, headerKeyOld), equalFold(name, "Content-Type"):
 		return false

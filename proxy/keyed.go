@@ -129,12 +129,12 @@ func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *id
 	id.attempt = attempt.Number()
 	out := s.outgoing(ctx, id)
 	sent := time.Now()
-	e := s.upstream.do(out, &ctx.Response, id.rules.MaxResponseBody)
+	e := id.rules.upstream.do(out, &ctx.Response, want{buffer: id.rules.MaxResponseBody, timeout: id.rules.BackendTimeout})
 	fasthttp.ReleaseRequest(out)
 	if e.err == nil {
 		r.Err = overrule(attempt, &ctx.Response.Header, id.derived)
 	}
-	e.clean(&ctx.Response)
+	e.clean(&ctx.Response, false)
 	if e.rest != nil && !readRest(ctx, &e, id.rules.MaxResponseBody) {
 		r.Backend = time.Since(sent)
 		s.streamLarge(ctx, attempt, &e, id, r)

@@ -55,7 +55,7 @@ func newRig(t *testing.T, respond func(backendtest.Conn, *backendtest.Request), 
 	}
 	transport := &http.Transport{DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	r.start(ln, transport, proxy.Config{Backend: r.backend.URL()}, change)
+	r.start(ln, transport, proxy.Config{Upstream: proxy.Upstream{Backends: []string{r.backend.URL()}}}, change)
 	return r
 }
 
@@ -71,8 +71,8 @@ func bubbleRig(t *testing.T, respond func(backendtest.Conn, *backendtest.Request
 	}
 	t.Cleanup(func() { time.Sleep(time.Minute) }) // fasthttp's cleaners end
 	r.start(ln, transport, proxy.Config{
-		Backend: "http://backend:80",
-		Dial:    func(context.Context, string) (net.Conn, error) { return backendLn.Dial() },
+		Upstream: proxy.Upstream{Backends: []string{"http://backend:80"}},
+		Dial:     func(context.Context, string, string) (net.Conn, error) { return backendLn.Dial() },
 	}, change)
 	return r
 }

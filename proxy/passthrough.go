@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/valyala/fasthttp"
@@ -15,10 +16,16 @@ const passBuffer = 64 << 10
 // passThrough forwards a request without a key. It may be sent once only, too: a
 // client that wants safe retries sends a key.
 func (s *Server) passThrough(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
+	id.upgrading = id.wantsUpgrade(&ctx.Request.Header)
 	out := s.outgoing(ctx, id)
-	e := s.upstream.do(out, &ctx.Response, passBuffer)
+	w := want{buffer: passBuffer, timeout: id.rules.BackendTimeout, upgrade: id.upgrading}
+	if s.config.EarlyHints && ctx.Request.Header.IsHTTP11() {
+		w.interim = ctx
+	}
+	e := id.rules.upstream.do(out, &ctx.Response, w)
 	fasthttp.ReleaseRequest(out)
-	e.clean(&ctx.Response)
+	protocol := bytes.Clone(ctx.Response.Header.Peek("Upgrade"))
+	e.clean(&ctx.Response, true)
 	if id.upload.err != nil {
 		s.fail(ctx, &problemBodyBroken, nil, r, id.upload.err)
 		return
@@ -27,7 +34,12 @@ func (s *Server) passThrough(ctx *fasthttp.RequestCtx, id *identity, r *Request)
 		s.fail(ctx, exchangeProblem(&e, false), nil, r, e.err)
 		return
 	}
-	if e.rest != nil {
+	if e.rest != nil && ctx.Response.StatusCode() == fasthttp.StatusSwitchingProtocols {
+		s.tunnel(ctx, e.rest, protocol)
+	} else if e.rest != nil {
+		if len(ctx.Response.Header.PeekTrailerKeys()) > 0 {
+			e.rest.header = &ctx.Response.Header
+		}
 		ctx.Response.ImmediateHeaderFlush = true
 		s.watchCut(e.rest, idem.Key{})
 		ctx.Response.SetBodyStream(e.rest, max(e.rest.length, -1))
@@ -46,7 +58,7 @@ func (s *Server) watchCut(r *responseStream, key idem.Key) {
 // key was left unknown.
 func exchangeProblem(e *exchange, held bool) *problem {
 	switch {
-	case errors.Is(e.err, errNoConn):
+	case errors.Is(e.err, errNoConn), errors.Is(e.err, errQueueFull):
 		return &problemBusy
 	case e.sent == idem.NothingSent:
 		return &problemUnreachable

@@ -47,18 +47,18 @@ func NewHTTPResolver(rawURL string, timeout time.Duration, most int) (*HTTPResol
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return nil, errors.Join(fmt.Errorf("%q is no URL to ask: want http://host:port/path", rawURL), err)
 	}
-	addr, isTLS, err := ParseBackend(u.Scheme + "://" + u.Host)
+	b, err := ParseBackend(u.Scheme + "://" + u.Host)
 	if err != nil {
 		return nil, err
 	}
-	var tlsConfig *tls.Config
-	if isTLS {
-		tlsConfig = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
+	d := &dialer{network: b.Network, addr: b.Addr, timeout: timeout}
+	if b.TLS {
+		d.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
 	}
 	return &HTTPResolver{
 		url: rawURL, timeout: timeout,
 		client: &fasthttp.HostClient{
-			Addr: addr, Dial: dialer(timeout, tlsConfig, nil), MaxResponseBodySize: most,
+			Addr: b.Addr, Dial: d.connect, MaxResponseBodySize: most,
 			DisableHeaderNamesNormalizing: true, NoDefaultUserAgentHeader: true,
 			ReadTimeout: timeout, WriteTimeout: timeout, ReadBufferSize: 16 << 10,
 			MaxIdemponentCallAttempts: 1,
@@ -100,7 +100,7 @@ func resolved(resp *fasthttp.Response) (*idem.Response, error) {
 		}
 		r.Status = n
 	}
-	if err := cleanResponse(resp); err != nil {
+	if err := cleanResponse(resp, false); err != nil {
 		return nil, fmt.Errorf("the resolver's answer: %w", err)
 	}
 	for name, value := range resp.Header.All() {

@@ -17,8 +17,9 @@ type Match struct {
 	// name below example.com.
 	Host string
 	// Path is the target without its query: exact, or a prefix if it ends in
-	// "/*" ("/payments/*" matches /payments and everything below it). Percent
-	// encoding and dot segments are undone before it is compared.
+	// "/*" ("/payments/*" matches /payments and everything below it). A segment in
+	// braces stands for any one segment ("/users/{id}/orders"). Percent encoding
+	// and dot segments are undone before it is compared.
 	Path string
 	// Methods are compared with case (RFC 9110 section 9.1).
 	Methods []string
@@ -41,7 +42,8 @@ type routes struct {
 }
 
 func newRoutes(c *Config) (*routes, error) {
-	r := &routes{sorted: slices.Clone(c.Routes), rest: &c.Rules}
+	rest := c.Rules
+	r := &routes{sorted: slices.Clone(c.Routes), rest: &rest}
 	r.rest.setDefaults()
 	err := r.rest.check()
 	for i := range r.sorted {
@@ -58,8 +60,9 @@ func newRoutes(c *Config) (*routes, error) {
 }
 
 // SortRoutes puts the most specific first, which is the order in which they are
-// tried: an exact host before a wildcard before any; then an exact path before
-// a prefix, a long prefix before a short one; then few methods before any. Two
+// tried: an exact host before a wildcard before any; then by path, where the
+// first segment in which two differ decides: a literal before {any}, that before
+// the end of an exact path, and that before /*; then few methods before any. Two
 // routes that would match the very same requests are an error, and so is a
 // pattern that this package does not know.
 func SortRoutes(all []Route) error {
@@ -86,6 +89,8 @@ func (m *Match) check() error {
 		return fmt.Errorf("path %q: want one that starts with /", m.Path)
 	case strings.ContainsAny(path, "*?#"), path != m.Path && !strings.HasSuffix(path, "/"):
 		return fmt.Errorf("path %q: want an exact path, or a prefix that ends in /*", m.Path)
+	case !validSegments(path):
+		return fmt.Errorf("path %q: want braces around whole segments only, such as /users/{id}", m.Path)
 	case strings.Contains(strings.TrimPrefix(m.Host, "*."), "*"), strings.ContainsAny(m.Host, "/ "):
 		return fmt.Errorf("host %q: want a name, or *.name", m.Host)
 	}
@@ -100,13 +105,12 @@ func (m *Match) check() error {
 func (m *Match) compare(o *Match) int {
 	return cmp.Or(
 		cmp.Compare(o.hostRank(), m.hostRank()), cmp.Compare(len(o.Host), len(m.Host)),
-		cmp.Compare(o.pathRank(), m.pathRank()), cmp.Compare(len(o.Path), len(m.Path)),
+		cmp.Compare(min(len(o.Path), 1), min(len(m.Path), 1)), comparePaths(m.Path, o.Path),
 		cmp.Compare(min(len(o.Methods), 1), min(len(m.Methods), 1)),
 	)
 }
 
 func (m *Match) hostRank() int { return rank(m.Host, strings.HasPrefix(m.Host, "*")) }
-func (m *Match) pathRank() int { return rank(m.Path, strings.HasSuffix(m.Path, "*")) }
 
 func rank(pattern string, wild bool) int {
 	switch {
@@ -118,9 +122,58 @@ func rank(pattern string, wild bool) int {
 	return 2
 }
 
+// comparePaths compares segment by segment, and gives no answer only for two that
+// match the same.
+func comparePaths(a, b string) int {
+	as, bs := strings.Split(a, "/"), strings.Split(b, "/")
+	for i := range max(len(as), len(bs)) {
+		x, y := segmentRank(as, i), segmentRank(bs, i)
+		if c := cmp.Compare(y, x); c != 0 {
+			return c
+		}
+		if x == literalSegment {
+			if c := cmp.Compare(as[i], bs[i]); c != 0 {
+				return c
+			}
+		}
+	}
+	return 0
+}
+
+const (
+	restSegment    = iota // /*
+	noSegment             // past the end
+	anySegment            // {name}
+	literalSegment        // all others
+)
+
+func segmentRank(segments []string, i int) int {
+	switch {
+	case i >= len(segments):
+		return noSegment
+	case segments[i] == "*" && i == len(segments)-1:
+		return restSegment
+	case isAny(segments[i]):
+		return anySegment
+	}
+	return literalSegment
+}
+
+func isAny(segment string) bool { return len(segment) > 1 && segment[0] == '{' }
+
+func validSegments(path string) bool {
+	for segment := range strings.SplitSeq(path, "/") {
+		inner := strings.TrimSuffix(strings.TrimPrefix(segment, "{"), "}")
+		if strings.ContainsAny(inner, "{}") || inner != segment && (len(inner) != len(segment)-2 || inner == "") {
+			return false
+		}
+	}
+	return true
+}
+
 // overlaps: of two that are equally specific, neither could win.
 func (m *Match) overlaps(o *Match) bool {
-	if !strings.EqualFold(m.Host, o.Host) || m.Path != o.Path {
+	if !strings.EqualFold(m.Host, o.Host) || (m.Path == "") != (o.Path == "") || comparePaths(m.Path, o.Path) != 0 {
 		return false
 	}
 	if len(m.Methods) == 0 || len(o.Methods) == 0 {
@@ -190,10 +243,23 @@ func (m *Match) matchesHost(host []byte) bool {
 }
 
 func (m *Match) matchesPath(path []byte) bool {
-	prefix, wild := strings.CutSuffix(m.Path, "/*")
-	if !wild {
-		return string(path) == m.Path
+	pattern, wild := strings.CutSuffix(m.Path, "/*")
+	for {
+		i := strings.IndexByte(pattern, '{')
+		if i < 0 {
+			break
+		}
+		if len(path) <= i || string(path[:i]) != pattern[:i] || path[i] == '/' {
+			return false
+		}
+		pattern = pattern[i+strings.IndexByte(pattern[i:], '}')+1:]
+		path = path[i:]
+		if end := bytes.IndexByte(path, '/'); end >= 0 {
+			path = path[end:]
+		} else {
+			path = nil
+		}
 	}
-	rest, ok := bytes.CutPrefix(path, []byte(prefix))
-	return ok && (len(rest) == 0 || rest[0] == '/')
+	rest, ok := bytes.CutPrefix(path, []byte(pattern))
+	return ok && (len(rest) == 0 || wild && rest[0] == '/')
 }

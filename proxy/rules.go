@@ -10,6 +10,11 @@ import (
 // Rules are how the requests of one route are treated. Whoever makes them does
 // not change them once a server has them.
 type Rules struct {
+	// Upstream names the one that requests go to; empty for Config.Upstream.
+	Upstream string
+	// BackendTimeout bounds an exchange with the backend, from sending to the
+	// end of the response. 0: no bound.
+	BackendTimeout time.Duration
 	// Policy is how keys are treated.
 	Policy idem.Policy
 	// MaxRequestBody is the largest body of a keyed request, which must be read
@@ -63,6 +68,7 @@ type Rules struct {
 	NotReplayed []string
 
 	derived, duplicates idem.Policy // of what unkeyed.go keeps
+	upstream            *upstream   // that Upstream names
 }
 
 // errNoTokens is a mistake of who wired the server.

@@ -2,14 +2,16 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
+	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -26,25 +28,27 @@ type Config struct {
 	Routes []Route
 	// Engine takes keyed requests through the store.
 	Engine *idem.Engine
-	// Backend is the origin that requests are forwarded to: http://host:port or
-	// https://host:port.
-	Backend string
-	// BackendTimeout bounds an exchange with the backend, from sending to the
-	// end of the response. 0: no bound.
-	BackendTimeout time.Duration
-	// ConnectTimeout bounds connecting, TLS included. Default 5 s.
-	ConnectTimeout time.Duration
-	// MaxConns bounds the connections to the backend. Default 4096.
-	MaxConns int
+	// Upstream is where the requests of Rules go. Required.
+	Upstream Upstream
+	// Upstreams are further ones, for routes that name them.
+	Upstreams []Upstream
 	// MaxInFlight bounds the requests under way, those aside that wait for a key
-	// in progress; further ones get 503. Default twice MaxConns.
+	// in progress; further ones get 503. Default 8192.
 	MaxInFlight int
 	// MaxBuffered bounds the bytes of requests and responses with a key that are
 	// in memory; while there are more, new requests get 503. Default 256 MiB.
 	MaxBuffered int64
-	// TrustForwarded leaves the client's X-Forwarded-Proto and -Host as they
-	// are: for a proxy behind another one that sets them.
-	TrustForwarded bool
+	// TrustedProxies may say where a request came from (X-Forwarded-*,
+	// Forwarded): others are not believed.
+	TrustedProxies []netip.Prefix
+	// EarlyHints passes interim responses other than 100 on to clients. Each
+	// response is then flushed by itself, so that an interim one cannot overtake
+	// the answer to an earlier request on the same connection.
+	EarlyHints bool
+	// MaxClients bounds the connections of clients; further ones get 503. Default
+	// 262144. MaxClientsPerIP bounds those from one address, which get 429. 0: no
+	// bound.
+	MaxClients, MaxClientsPerIP int
 	// IdleTimeout closes a client's connection that sends nothing. Default 2
 	// minutes.
 	IdleTimeout time.Duration
@@ -63,41 +67,42 @@ type Config struct {
 	Secret []byte
 	// Trace is told what happens.
 	Trace Trace
-	// Dial replaces how the backend is connected to (tests).
-	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Dial replaces how backends are connected to (tests).
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Server is the HTTP side. Make it with New.
 type Server struct {
 	config    Config
-	routes    *routes
+	live      atomic.Pointer[live]
+	reloading sync.Mutex
 	secret    *secret
 	engine    *idem.Engine
 	resolving singleflight.Group
-	upstream  *upstream
 	admission admission
+	tunnels   tunnels
+	leaving   atomic.Bool // see Leave
 	http      *fasthttp.Server
 }
 
 // New makes a server; it starts with Serve.
 func New(c Config) (*Server, error) {
 	c = c.withDefaults()
-	up, err := newUpstream(&c)
+	l, err := newLive(&c, nil)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newRoutes(&c)
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{config: c, routes: r, engine: c.Engine, upstream: up, secret: newSecret(c.Secret)}
-	s.admission.maxRequests, s.admission.maxBytes = int64(c.MaxInFlight), c.MaxBuffered
+	s := &Server{config: c, engine: c.Engine, secret: newSecret(c.Secret)}
+	s.live.Store(l)
+	s.admission.limit(c.MaxInFlight, c.MaxBuffered)
 	s.http = &fasthttp.Server{
 		Handler:                       s.handle,
 		ErrorHandler:                  s.handleError,
 		ReadBufferSize:                c.MaxHeader,
 		WriteBufferSize:               2 << 10, // larger bodies are written past it
 		IdleTimeout:                   c.IdleTimeout,
+		Concurrency:                   c.MaxClients,
+		MaxConnsPerIP:                 c.MaxClientsPerIP,
 		ReadTimeout:                   c.HeaderTimeout,
 		HeaderReceived:                bodyDeadline(c.BodyTimeout),
 		MaxRequestBodySize:            1 << 62, // of streams; keyed bodies have a limit of their own
@@ -111,18 +116,16 @@ func New(c Config) (*Server, error) {
 		SecureErrorLogMessage:         true,
 		Logger:                        silent{},
 	}
+	s.start(l, nil)
 	return s, nil
 }
 
 func (c Config) withDefaults() Config {
-	if c.ConnectTimeout <= 0 {
-		c.ConnectTimeout = 5 * time.Second
-	}
-	if c.MaxConns <= 0 {
-		c.MaxConns = 4096
-	}
 	if c.MaxInFlight <= 0 {
-		c.MaxInFlight = 2 * c.MaxConns
+		c.MaxInFlight = 8192
+	}
+	if c.MaxClients <= 0 {
+		c.MaxClients = fasthttp.DefaultConcurrency
 	}
 	if c.MaxBuffered <= 0 {
 		c.MaxBuffered = 256 << 20
@@ -142,51 +145,6 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// ParseBackend reads a backend's origin and returns its host:port.
-func ParseBackend(origin string) (addr string, isTLS bool, err error) {
-	u, err := url.Parse(origin)
-	switch {
-	case err != nil:
-		return "", false, fmt.Errorf("backend %q: %w", origin, err)
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "", false, fmt.Errorf("backend %q: want http://host:port or https://host:port", origin)
-	case u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Path != "" && u.Path != "/":
-		return "", false, fmt.Errorf("backend %q: want an origin (scheme, host and port) and nothing else", origin)
-	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return net.JoinHostPort(u.Hostname(), port), u.Scheme == "https", nil
-}
-
-func newUpstream(c *Config) (*upstream, error) {
-	addr, isTLS, err := ParseBackend(c.Backend)
-	if err != nil {
-		return nil, err
-	}
-	var tlsConfig *tls.Config
-	if isTLS {
-		host, _, _ := net.SplitHostPort(addr)
-		tlsConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	}
-	return &upstream{
-		timeout: c.BackendTimeout,
-		client: &fasthttp.HostClient{
-			Addr:               addr,
-			Dial:               dialer(c.ConnectTimeout, tlsConfig, c.Dial),
-			MaxConns:           c.MaxConns,
-			MaxConnWaitTimeout: c.ConnectTimeout,
-			ConnPoolStrategy:   fasthttp.LIFO,
-			ReadBufferSize:     16 << 10,
-			// This package sends without the client's own Do, which would
-			// repeat GET, HEAD and PUT; should it ever be called, it does not.
-			MaxIdemponentCallAttempts: 1,
-			RetryIfErr:                func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
-		},
-	}, nil
-}
-
 // bodyDeadline gives a body its own time, counted from the end of the header. A
 // body that surely came along with its header is not worth setting a timer for.
 func bodyDeadline(timeout time.Duration) func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
@@ -197,6 +155,8 @@ func bodyDeadline(timeout time.Duration) func(*fasthttp.RequestHeader) fasthttp.
 		return c
 	}
 }
+
+const aDay = 24 * time.Hour
 
 // small is what fits into a packet with its header.
 const small = 1 << 10
@@ -209,13 +169,41 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
+// Leave asks clients to go elsewhere: each response closes its connection from
+// now on. It is for the time between saying that one is about to stop and
+// Shutdown.
+func (s *Server) Leave() { s.leaving.Store(true) }
+
+// Status tells how the backends are doing.
+func (s *Server) Status() (all []Status) {
+	for _, u := range s.live.Load().upstreams {
+		all = u.status(all)
+	}
+	slices.SortFunc(all, func(a, b Status) int {
+		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Backend, b.Backend))
+	})
+	return all
+}
+
+// Ping returns nil if each upstream has a backend that can be connected to.
+func (s *Server) Ping(ctx context.Context) error {
+	var errs []error
+	for _, u := range s.live.Load().upstreams {
+		errs = append(errs, u.ping(ctx))
+	}
+	return errors.Join(errs...)
+}
+
 // Shutdown stops accepting, closes idle connections and waits until every
 // request under way has been answered, or ctx ends. Who waits for a key in
 // progress gets a 409 now.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.engine.StopWaiting()
 	err := s.http.ShutdownWithContext(ctx)
-	s.upstream.client.CloseIdleConnections()
+	s.tunnels.close()
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.live.Load().close()
 	if err != nil {
 		return fmt.Errorf("requests are still under way: %w", err)
 	}
@@ -226,6 +214,10 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
 	st := states.Get().(*state) //nolint:forcetypeassert // see New
 	id, r := &st.id, &st.request
+	if s.config.EarlyHints {
+		// Which has fasthttp flush each response.
+		_ = ctx.SetWriteDeadline(start.Add(aDay))
+	}
 	invalid := sound(&ctx.Request.Header)
 	r.Method, r.Path = ctx.Method(), pathOf(ctx)
 	switch {
@@ -237,9 +229,13 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		s.route(ctx, id, r)
 		s.admission.leave(id.buffered)
 	}
+	if s.leaving.Load() {
+		ctx.Response.Header.SetConnectionClose()
+	}
 	if s.config.Trace.Done != nil {
 		r.Duration = time.Since(start)
 		r.Remote = ctx.RemoteAddr()
+		r.Client = id.client(s.live.Load().trusted)
 		id.correlate(r)
 		s.config.Trace.Done(r)
 	}
@@ -249,7 +245,9 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 
 // route takes a well-formed request the way that its route and its key have it.
 func (s *Server) route(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
-	id.rules, r.Route = s.routes.find(ctx, r)
+	l := s.live.Load()
+	id.rules, r.Route = l.routes.find(ctx, r)
+	id.trusted = l.trusted.trusts(ctx.RemoteAddr())
 	switch err := id.identify(&ctx.Request.Header); {
 	case ctx.Request.Header.IsConnect():
 		s.fail(ctx, &problemMethod, nil, r, nil)

@@ -15,46 +15,37 @@ import (
 // response was read to its end, nothing is left over, and neither side asked for
 // it to be closed.
 type responseStream struct {
-	upstream *upstream
-	conn     *pooledConn
-	reader   *bufio.Reader
+	client *fasthttp.HostClient
+	conn   *pooledConn
+	reader *bufio.Reader
 
 	length int // as announced; -1 chunked, -2 until the connection closes
 	read   int
 	done   bool // the whole response has been read
 	reuse  bool
-	source *fasthttp.Response // holds fasthttp's body reader while streaming
-	onCut  func(error)        // while it is passed on as it comes
+	source *fasthttp.Response       // holds fasthttp's body reader while streaming
+	header *fasthttp.ResponseHeader // gets the trailers, if any are passed on
+	onCut  func(error)              // while it is passed on as it comes
 }
 
 // start reads the header, and the body if it has a known length of at most
-// buffer bytes.
-func (r *responseStream) start(req *fasthttp.Request, resp *fasthttp.Response, buffer int) error {
-	for n := 0; ; n++ {
-		if err := resp.Header.Read(r.reader); err != nil {
-			return noEOF(err)
-		}
-		status := resp.Header.StatusCode()
-		if status == fasthttp.StatusSwitchingProtocols {
-			return errUpgraded
-		}
-		if status >= 200 {
-			break
-		}
-		if n == maxInterim {
-			return errTooManyInterim
-		}
+// w.buffer bytes.
+func (r *responseStream) start(req *fasthttp.Request, resp *fasthttp.Response, w *want) error {
+	if err := r.readHeader(&resp.Header, w); err != nil {
+		return err
 	}
 	r.reuse = !resp.Header.ConnectionClose()
 	r.length = resp.Header.ContentLength()
 	status := resp.Header.StatusCode()
 	switch {
+	case status == fasthttp.StatusSwitchingProtocols:
+		r.reuse = false
 	case req.Header.IsHead():
 		resp.SkipBody = true
 		r.done = true
 	case status == fasthttp.StatusNoContent, status == fasthttp.StatusNotModified:
 		r.done = true
-	case r.length >= 0 && r.length <= buffer:
+	case r.length >= 0 && r.length <= w.buffer:
 		if err := resp.ReadBody(r.reader, 0); err != nil {
 			return noEOF(err)
 		}
@@ -66,6 +57,25 @@ func (r *responseStream) start(req *fasthttp.Request, resp *fasthttp.Response, b
 		return noEOF(r.source.ReadBody(r.reader, 0))
 	}
 	return nil
+}
+
+// readHeader reads the final response's header, past interim ones (RFC 9110
+// section 15.2).
+func (r *responseStream) readHeader(h *fasthttp.ResponseHeader, w *want) error {
+	for range maxInterim {
+		if err := h.Read(r.reader); err != nil {
+			return noEOF(err)
+		}
+		switch status := h.StatusCode(); {
+		case status == fasthttp.StatusSwitchingProtocols && !w.upgrade:
+			return errUpgraded
+		case status >= 200, status == fasthttp.StatusSwitchingProtocols:
+			return nil
+		case w.interim != nil && status != fasthttp.StatusContinue: // which this hop has seen to
+			passInterim(w.interim, h)
+		}
+	}
+	return errTooManyInterim
 }
 
 // Read implements io.Reader. A response cut short is an error, never io.EOF.
@@ -80,6 +90,7 @@ func (r *responseStream) Read(p []byte) (int, error) {
 			return n, r.cut(io.ErrUnexpectedEOF)
 		}
 		r.done = true
+		copyTrailers(r.header, &r.source.Header)
 		return n, io.EOF
 	}
 	if err != nil {
@@ -107,7 +118,7 @@ func (r *responseStream) end(reuse bool) {
 		r.source = nil
 	}
 	reuse = reuse && r.done && r.reuse && r.reader.Buffered() == 0
-	r.upstream.client.ReleaseReader(r.reader)
+	r.client.ReleaseReader(r.reader)
 	r.conn.release(reuse)
 	r.conn = nil
 }

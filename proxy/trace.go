@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -66,12 +67,15 @@ type Request struct {
 	RequestID, TraceID []byte
 	Method             []byte
 	Path               []byte   // without its query, which may hold secrets
-	Remote             net.Addr // the client's address
-	Keyed              bool
-	Key                idem.Key
-	Attempt            uint32
-	Ending             idem.Ending // Executed and the backend's failures, if Keyed
-	Err                error       // what went wrong, if anything did
+	Remote             net.Addr // who connected
+	// Client is where the request came from, if that was somebody else and a
+	// trusted proxy says so.
+	Client  netip.Addr
+	Keyed   bool
+	Key     idem.Key
+	Attempt uint32
+	Ending  idem.Ending // Executed and the backend's failures, if Keyed
+	Err     error       // what went wrong, if anything did
 	// Waited is the part spent waiting for a key in progress.
 	Waited time.Duration
 	// Duration is from the parsed header to the answer's hand-over; Backend is
@@ -90,4 +94,12 @@ type Trace struct {
 	// Cut is called when a response that is passed on as it comes breaks off on
 	// the backend's side, after Done. Its key is zero if it had none.
 	Cut func(key idem.Key, err error)
+	// BackendDown is called when a backend is left out, BackendUp when it is let
+	// in again, BackendGone when it is not among an upstream's backends any more.
+	BackendDown func(upstream, backend string, why error)
+	BackendUp   func(upstream, backend string)
+	BackendGone func(upstream, backend string)
+	// ResolveFailed is called when a backend's name could not be looked up; its
+	// addresses stay.
+	ResolveFailed func(upstream, backend string, err error)
 }

@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"syscall"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -15,26 +13,57 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 )
 
-// upstream sends requests to one backend over fasthttp's HostClient, which keeps
-// the connections. How a request goes over a connection is written here, since
-// the promise of never sending twice depends on each step: no retry, no write
-// before the connection was seen to be alive, and a record of whether a byte was
-// written.
+// upstream is one or more backends that do the same work. How a request goes
+// over a connection is written here, since the promise of never sending twice
+// depends on each step: no retry, no write before the connection was seen to be
+// alive, and a record of whether a byte was written. Another backend is tried
+// only if the first got nothing.
 type upstream struct {
-	client  *fasthttp.HostClient
-	timeout time.Duration // of the whole exchange; 0 for none
+	config    Upstream
+	dial      dialFunc
+	trace     *Trace
+	endpoints atomic.Pointer[[]*endpoint]
+	turn      atomic.Uint32
+	watching  watcher
 }
 
-// errNoConn: MaxConns are in use and none became free.
-var errNoConn = errors.New("no connection to the backend is free")
+// endpoint is one address, with the connections to it.
+type endpoint struct {
+	origin   string // as configured
+	name     string // with the address that the origin's name stood for
+	host     string // host:port for a request that does not say
+	dialer   *dialer
+	client   *fasthttp.HostClient
+	limit    int64        // of active
+	active   atomic.Int64 // exchanges that have a connection, or wait for one
+	failures atomic.Int32 // in a row
+	down     atomic.Bool
+	checks   int // that failed in a row; the watcher's own
+	gone     atomic.Bool
+}
 
-// errTooManyInterim: RFC 9110 section 15.2 sets no bound; this one is ours.
-var errTooManyInterim = errors.New("too many interim (1xx) responses")
-
-// errUpgraded: Upgrade is not forwarded, so nothing may answer 101.
-var errUpgraded = errors.New("the backend switched protocols unasked")
-
+// maxInterim: RFC 9110 section 15.2 sets no bound; this one is ours.
 const maxInterim = 16
+
+// Errors of an exchange.
+var (
+	// errNoConn: MaxConns are in use and none became free.
+	errNoConn = errors.New("no connection to the backend is free")
+	// errQueueFull: so many wait for a connection that waiting is no use.
+	errQueueFull = errors.New("too many requests wait for a connection to the backend")
+	// errClientBody: not the backend, but the client broke off.
+	errClientBody     = errors.New("reading the request's body from the client")
+	errTooManyInterim = errors.New("too many interim (1xx) responses")
+	errUpgraded       = errors.New("the backend switched protocols unasked")
+)
+
+// want is what the caller of do needs.
+type want struct {
+	buffer  int                  // read a response up to that many bytes whole
+	timeout time.Duration        // of the whole exchange; 0 for none
+	upgrade bool                 // 101 may come
+	interim *fasthttp.RequestCtx // who gets interim responses; nil for nobody
+}
 
 // exchange is one request's way to the backend and back.
 type exchange struct {
@@ -47,19 +76,23 @@ type exchange struct {
 	rest     *responseStream
 	prefix   []byte // of rest, already read
 	deadline time.Time
+	want     want
+	touched  bool // part of the request's body is gone from where it came from
 }
 
 func (e *exchange) fail(sent idem.Sent, err error) {
 	e.sent, e.err = sent, err
-	e.timeout = !e.deadline.IsZero() && !time.Now().Before(e.deadline)
+	e.timeout = e.late() || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
+func (e *exchange) late() bool { return !e.deadline.IsZero() && !time.Now().Before(e.deadline) }
+
 // clean takes the hop-by-hop fields off the response.
-func (e *exchange) clean(resp *fasthttp.Response) {
+func (e *exchange) clean(resp *fasthttp.Response, trailers bool) {
 	if e.err != nil {
 		return
 	}
-	if err := cleanResponse(resp); err != nil {
+	if err := cleanResponse(resp, trailers); err != nil {
 		if e.rest != nil {
 			e.rest.end(false)
 			e.rest = nil
@@ -69,45 +102,76 @@ func (e *exchange) clean(resp *fasthttp.Response) {
 }
 
 // do sends req and reads the response's header, and its body if that is known
-// to have at most buffer bytes.
-func (u *upstream) do(req *fasthttp.Request, resp *fasthttp.Response, buffer int) (e exchange) {
-	if u.timeout > 0 {
-		e.deadline = time.Now().Add(u.timeout)
+// to have at most w.buffer bytes. A backend that got nothing of the request is
+// followed by another one, each at most once.
+func (u *upstream) do(req *fasthttp.Request, resp *fasthttp.Response, w want) (e exchange) {
+	e.want = w
+	if w.timeout > 0 {
+		e.deadline = time.Now().Add(w.timeout)
+	}
+	all := *u.endpoints.Load()
+	var tried uint64
+	for {
+		i := u.pick(all, tried)
+		if i < 0 {
+			return e
+		}
+		tried |= 1 << i
+		p := all[i]
+		e.err = nil
+		p.do(&e, req, resp)
+		u.judge(p, &e)
+		if e.err == nil || e.sent != idem.NothingSent || e.touched || e.late() || errors.Is(e.err, errNoConn) {
+			return e
+		}
+	}
+}
+
+// host is what a request is for that does not say.
+func (u *upstream) host() string { return (*u.endpoints.Load())[0].host }
+
+// do is one attempt at one endpoint.
+func (p *endpoint) do(e *exchange, req *fasthttp.Request, resp *fasthttp.Response) {
+	if p.active.Add(1) > p.limit {
+		p.active.Add(-1)
+		e.fail(idem.NothingSent, errQueueFull)
+		return
 	}
 	for {
-		cc, err := u.client.AcquireConn(u.timeout, false)
+		cc, err := p.client.AcquireConn(e.want.timeout, false)
 		if err != nil {
+			p.active.Add(-1)
 			if errors.Is(err, fasthttp.ErrNoFreeConns) {
 				err = errNoConn
 			}
 			e.fail(idem.NothingSent, err)
-			return e
+			return
 		}
 		conn := cc.Conn()
-		if u.timeout > 0 {
-			err = conn.SetDeadline(e.deadline)
-		}
+		err = unwrap(conn).bound(e.deadline)
 		if err == nil {
 			err = aliveBeforeWrite(conn)
 		}
 		if err == nil {
-			u.exchange(&e, &pooledConn{release: func(reuse bool) {
-				if reuse {
-					u.client.ReleaseConn(cc)
+			p.exchange(e, &pooledConn{release: func(reuse bool) {
+				if reuse && !p.gone.Load() {
+					p.client.ReleaseConn(cc)
 				} else {
-					u.client.CloseConn(cc)
+					p.client.CloseConn(cc)
 				}
-			}, conn: conn}, req, resp, buffer)
-			return e
+				p.active.Add(-1)
+			}, conn: conn}, req, resp)
+			return
 		}
 		// Closed by the backend since its last use, and noticed before a byte
 		// was written: the one case in which another connection is taken. A
 		// backend that closes a new one has no use for further ones either.
 		fresh := isFresh(conn)
-		u.client.CloseConn(cc)
+		p.client.CloseConn(cc)
 		if fresh {
+			p.active.Add(-1)
 			e.fail(idem.NothingSent, err)
-			return e
+			return
 		}
 	}
 }
@@ -118,36 +182,43 @@ type pooledConn struct {
 	release func(reuse bool)
 }
 
-func (u *upstream) exchange(
-	e *exchange, c *pooledConn, req *fasthttp.Request, resp *fasthttp.Response, buffer int,
-) {
+func (p *endpoint) exchange(e *exchange, c *pooledConn, req *fasthttp.Request, resp *fasthttp.Response) {
 	before := written(c.conn)
-	bw := u.client.AcquireWriter(c.conn)
+	bw := p.client.AcquireWriter(c.conn)
 	err := req.Write(bw)
 	if err == nil {
 		err = bw.Flush()
 	}
-	u.client.ReleaseWriter(bw)
+	p.client.ReleaseWriter(bw)
+	early := false
 	if err != nil {
-		sent := idem.MayHaveExecuted
-		if written(c.conn) == before {
-			sent = idem.NothingSent
+		err = fmt.Errorf("sending the request: %w", err)
+		if early = p.answersEarly(e, c, err, before); !early {
+			sent := idem.MayHaveExecuted
+			if written(c.conn) == before {
+				sent = idem.NothingSent
+			}
+			e.touched = req.IsBodyStream()
+			c.release(false)
+			e.fail(sent, err)
+			return
 		}
-		c.release(false)
-		e.fail(sent, fmt.Errorf("sending the request: %w", err))
-		return
 	}
 
-	br := u.client.AcquireReader(c.conn)
+	br := p.client.AcquireReader(c.conn)
 	resp.Header.DisableNormalizing()
 	resp.Header.SetNoDefaultContentType(true)
-	e.rest = &responseStream{upstream: u, conn: c, reader: br}
-	if err = e.rest.start(req, resp, buffer); err != nil {
+	e.rest = &responseStream{client: p.client, conn: c, reader: br}
+	if readErr := e.rest.start(req, resp, &e.want); readErr != nil {
 		e.rest.end(false)
 		e.rest = nil
-		e.fail(idem.MayHaveExecuted, fmt.Errorf("reading the response: %w", err))
+		if !early {
+			err = fmt.Errorf("reading the response: %w", readErr)
+		}
+		e.fail(idem.MayHaveExecuted, err)
 		return
 	}
+	e.rest.reuse = e.rest.reuse && !early
 	if e.rest.done {
 		e.rest.end(true)
 		e.rest = nil
@@ -155,117 +226,19 @@ func (u *upstream) exchange(
 	e.sent = idem.Answered
 }
 
-// backendConn is a connection that knows whether anything was written to it, and
-// can look whether the backend has closed it.
-type backendConn struct {
-	net.Conn
-	written int64
-	raw     syscall.RawConn
-	peek    func(fd uintptr) bool // made once, since a closure a request would be garbage
-	state   error
-	used    bool
-	tls     bool
-}
+// lastWord is how long a backend that stopped reading may take to say why.
+const lastWord = time.Second
 
-var errConnClosed = errors.New("the backend has closed the connection")
-
-func newBackendConn(c net.Conn, isTLS bool) *backendConn {
-	b := &backendConn{Conn: c, tls: isTLS}
-	if sc, ok := c.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			b.raw = raw
-		}
+// answersEarly says whether a backend that does not take the request to its end
+// may have answered it all the same: with 413 to a body that is too long, say
+// (RFC 9110 section 10.1.1, RFC 9112 section 9.5).
+func (p *endpoint) answersEarly(e *exchange, c *pooledConn, err error, before int64) bool {
+	if errors.Is(err, errClientBody) || errors.Is(err, os.ErrDeadlineExceeded) || written(c.conn) == before {
+		return false
 	}
-	b.peek = func(fd uintptr) bool {
-		var buf [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		switch {
-		case errors.Is(err, syscall.EAGAIN):
-			b.state = nil // open, and nothing to read: as it should be
-		case err == nil && n > 0 && b.tls && !b.used:
-			b.state = nil // a session ticket, which comes unasked after a handshake
-		default: // end of file (in TLS: its alert), an error, or bytes that belong to no request
-			b.state = errConnClosed
-		}
-		return true
+	deadline := time.Now().Add(lastWord)
+	if !e.deadline.IsZero() && e.deadline.Before(deadline) {
+		deadline = e.deadline
 	}
-	return b
-}
-
-// Write implements net.Conn.
-func (b *backendConn) Write(p []byte) (int, error) {
-	n, err := b.Conn.Write(p)
-	b.written += int64(n)
-	return n, err //nolint:wrapcheck // it stands in for the connection
-}
-
-func unwrap(conn net.Conn) *backendConn {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
-	}
-	b, _ := conn.(*backendConn)
-	return b
-}
-
-// isFresh: nothing was ever sent over it.
-func isFresh(conn net.Conn) bool {
-	b := unwrap(conn)
-	return b == nil || !b.used
-}
-
-func written(conn net.Conn) int64 {
-	if b := unwrap(conn); b != nil {
-		return b.written
-	}
-	return -1
-}
-
-// aliveBeforeWrite looks, without waiting, whether an idle connection was closed
-// by the backend or has bytes on it that nobody asked for.
-func aliveBeforeWrite(conn net.Conn) error {
-	b := unwrap(conn)
-	if b == nil || b.raw == nil {
-		return nil
-	}
-	if err := b.raw.Read(b.peek); err != nil {
-		return fmt.Errorf("looking at the connection: %w", err)
-	}
-	if b.state == nil {
-		b.used = true // the caller is about to write
-	}
-	return b.state
-}
-
-type dialFunc = func(ctx context.Context, addr string) (net.Conn, error)
-
-// dialer connects to the backend, TLS handshake included, so that a handshake
-// that fails is known to have sent nothing.
-func dialer(timeout time.Duration, tlsConfig *tls.Config, dial dialFunc) fasthttp.DialFunc {
-	if dial == nil {
-		d := &net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second}
-		dial = func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
-	}
-	return func(addr string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		defer cancel()
-		c, err := dial(ctx, addr)
-		if err != nil {
-			return nil, fmt.Errorf("connecting to the backend: %w", err)
-		}
-		b := newBackendConn(c, tlsConfig != nil)
-		if tlsConfig == nil {
-			return b, nil
-		}
-		t := tls.Client(b, tlsConfig)
-		if err := t.HandshakeContext(ctx); err != nil {
-			_ = c.Close()
-			return nil, fmt.Errorf("TLS handshake with the backend: %w", err)
-		}
-		return t, nil
-	}
-}
-
-func tcpIP(a *net.TCPAddr) (netip.Addr, bool) {
-	ip, ok := netip.AddrFromSlice(a.IP)
-	return ip.Unmap(), ok
+	return c.conn.SetReadDeadline(deadline) == nil
 }

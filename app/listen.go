@@ -1,0 +1,125 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/pires/go-proxyproto"
+	"golang.org/x/sys/unix"
+
+	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/proxy"
+)
+
+// listeners opens what clients connect to. What it returns with an error is to
+// be closed, too.
+func listeners(c *config.Config, trusted *atomic.Pointer[[]netip.Prefix], certs *certificates) (all []net.Listener, err error) {
+	for _, addr := range c.Listen {
+		ln, err := listenOn(addr, c.ReusePort)
+		if err != nil {
+			return all, fmt.Errorf("--listen %s: %w", addr, err)
+		}
+		ln = proxy.BoundSends(ln, c.SendTimeout)
+		if _, local := ln.Addr().(*net.UnixAddr); !local {
+			if c.ProxyProtocol {
+				ln = &proxyproto.Listener{
+					Listener: ln, ConnPolicy: trustedOnly(trusted), ReadHeaderTimeout: c.HeaderTimeout,
+				}
+			}
+			if certs != nil {
+				ln = tls.NewListener(ln, certs.listening())
+			}
+		}
+		all = append(all, ln)
+	}
+	return all, nil
+}
+
+func listenOn(addr string, reusePort bool) (net.Listener, error) {
+	if file, ok := strings.CutPrefix(addr, "unix:"); ok {
+		return listenUnix(file)
+	}
+	if fd, ok := strings.CutPrefix(addr, "fd:"); ok {
+		n, err := strconv.Atoi(fd)
+		if err != nil {
+			return nil, fmt.Errorf("the number of the socket: %w", err)
+		}
+		f := os.NewFile(uintptr(n), addr) //nolint:gosec // validated as 3 or more
+		defer func() { _ = f.Close() }()  // the listener has a copy
+		ln, err := net.FileListener(f)
+		if err != nil {
+			return nil, fmt.Errorf("nothing that can be listened on was handed over: %w", err)
+		}
+		return ln, nil
+	}
+	var lc net.ListenConfig
+	if reusePort {
+		lc.Control = func(_, _ string, c syscall.RawConn) (err error) {
+			if controlErr := c.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) //nolint:gosec // it is one
+			}); controlErr != nil {
+				return controlErr
+			}
+			return err
+		}
+	}
+	ln, err := lc.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // the caller says where
+	}
+	return ln, nil
+}
+
+// listenUnix takes a socket's path, also from a process that ended without
+// removing it, but not from one that still listens.
+func listenUnix(path string) (net.Listener, error) {
+	ln, err := net.Listen("unix", path) //nolint:noctx // it does not block
+	if errors.Is(err, syscall.EADDRINUSE) {
+		conn, dialErr := net.Dial("unix", path) //nolint:noctx // as above
+		if dialErr == nil {
+			_ = conn.Close()
+			return nil, err //nolint:wrapcheck // the caller says where
+		}
+		if errors.Is(dialErr, syscall.ECONNREFUSED) && os.Remove(path) == nil {
+			ln, err = net.Listen("unix", path) //nolint:noctx // as above
+		}
+	}
+	return ln, err //nolint:wrapcheck // as above
+}
+
+// trustedOnly has those begin with a PROXY header that may, and nobody else
+// connect: whoever left it out would pass for a proxy himself.
+func trustedOnly(trusted *atomic.Pointer[[]netip.Prefix]) proxyproto.ConnPolicyFunc {
+	return func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+		tcp, ok := o.Upstream.(*net.TCPAddr)
+		if ok {
+			ip, _ := netip.AddrFromSlice(tcp.IP)
+			for _, p := range *trusted.Load() {
+				if p.Contains(ip.Unmap()) {
+					return proxyproto.REQUIRE, nil
+				}
+			}
+		}
+		return proxyproto.REJECT, proxyproto.ErrInvalidUpstream
+	}
+}
+
+// checkListening is what is wrong with settings that go together.
+func checkListening(c *config.Config) error {
+	switch {
+	case c.ProxyProtocol && len(c.TrustedProxies) == 0:
+		return c.At(nil, "proxy-protocol", errors.New("want trusted-proxies with it, who may say where a connection comes from"))
+	case c.ProxyProtocol && c.MaxClientsPerIP > 0:
+		return c.At(nil, "max-clients-per-ip", errors.New("want 0 with proxy-protocol, where all connections are the proxies'"))
+	}
+	return nil
+}

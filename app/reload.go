@@ -1,0 +1,101 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/idemproxy/idemproxy/config"
+)
+
+// Reload has the proxy go on with other settings: requests from now on are
+// treated by them, those under way end as they began. An error changes nothing;
+// one of the settings that need a restart is such an error.
+func (a *App) Reload(c config.Config) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	if err := c.Validate(); err != nil {
+		return err //nolint:wrapcheck // it says where
+	}
+	if changed := a.config.Fixed(&c); len(changed) > 0 {
+		return c.At(nil, changed[0], fmt.Errorf("a change needs a restart (%s); nothing was changed", strings.Join(changed, ", ")))
+	}
+	pc, err := proxyConfig(&c, a.tokens)
+	if err != nil {
+		return err
+	}
+	if err := a.proxy.Reload(pc); err != nil {
+		return fmt.Errorf("the proxy: %w", err)
+	}
+	a.trusted.Store(&pc.TrustedProxies)
+	a.config = c
+	return nil
+}
+
+// LoadFunc reads the settings from where they came from.
+type LoadFunc func() (config.Config, error)
+
+// follow reloads on SIGHUP, and when a file changes that the settings are from,
+// until ctx ends.
+func (a *App) follow(ctx context.Context, load LoadFunc, file string, every time.Duration) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	seen := a.digest(file)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		case <-tick.C:
+			if a.digest(file) == seen {
+				continue
+			}
+		}
+		seen = a.digest(file)
+		a.reloadFrom(load)
+	}
+}
+
+func (a *App) reloadFrom(load LoadFunc) {
+	c, err := load()
+	if err == nil {
+		err = a.Reload(c)
+	}
+	if err != nil {
+		a.metrics.Reloads.WithLabelValues("failed").Inc()
+		a.log.Error().Str("event", "reload_failed").Err(err).Msg("the settings stay as they were")
+		return
+	}
+	a.metrics.Reloads.WithLabelValues("done").Inc()
+	a.log.Info().Str("event", "reloaded").Int("routes", len(c.Routes)).Int("upstreams", len(c.Upstreams)).
+		Msg("requests from now on are treated by the new settings")
+}
+
+// digest is of the contents of all files that the settings are from: the time
+// stamps of what a mounted directory links to need not change.
+func (a *App) digest(file string) (sum [sha256.Size]byte) {
+	a.reloading.Lock()
+	files := upstreamFiles(&a.config)
+	a.reloading.Unlock()
+	if file != "" {
+		files = append(files, file)
+	}
+	h := sha256.New()
+	for _, f := range files {
+		text, err := os.ReadFile(f) //nolint:gosec // the operator names it
+		if errors.Is(err, os.ErrNotExist) {
+			text = nil // being replaced, perhaps
+		}
+		_, _ = h.Write(append(text, 0))
+	}
+	return [sha256.Size]byte(h.Sum(sum[:0]))
+}

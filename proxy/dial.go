@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+)
+
+// backendConn is a connection that knows whether anything was written to it, and
+// can look whether the backend has closed it.
+type backendConn struct {
+	net.Conn
+	written int64
+	raw     syscall.RawConn
+	peek    func(fd uintptr) bool // made once, since a closure a request would be garbage
+	state   error
+	used    bool
+	tls     bool
+
+	// of the exchange under way; see bound
+	deadline                  time.Time
+	readTimeout, writeTimeout time.Duration // between two reads, or writes; 0 for none
+}
+
+var errConnClosed = errors.New("the backend has closed the connection")
+
+func newBackendConn(c net.Conn, isTLS bool) *backendConn {
+	b := &backendConn{Conn: c, tls: isTLS}
+	if sc, ok := c.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			b.raw = raw
+		}
+	}
+	b.peek = func(fd uintptr) bool {
+		var buf [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+			b.state = nil // open, and nothing to read: as it should be
+		case err == nil && n > 0 && b.tls && !b.used:
+			b.state = nil // a session ticket, which comes unasked after a handshake
+		default: // end of file (in TLS: its alert), an error, or bytes that belong to no request
+			b.state = errConnClosed
+		}
+		return true
+	}
+	return b
+}
+
+// bound has an exchange end at deadline, unless that is zero.
+func (b *backendConn) bound(deadline time.Time) error {
+	if deadline.IsZero() && b.deadline.IsZero() && b.readTimeout == 0 && b.writeTimeout == 0 {
+		return nil // nothing was ever set
+	}
+	b.deadline = deadline
+	return b.SetDeadline(deadline)
+}
+
+// next is when an operation that starts now has to have ended.
+func (b *backendConn) next(timeout time.Duration) time.Time {
+	at := time.Now().Add(timeout)
+	if !b.deadline.IsZero() && b.deadline.Before(at) {
+		return b.deadline
+	}
+	return at
+}
+
+// Read implements net.Conn.
+func (b *backendConn) Read(p []byte) (int, error) {
+	if b.readTimeout > 0 {
+		if err := b.SetReadDeadline(b.next(b.readTimeout)); err != nil {
+			return 0, err //nolint:wrapcheck // it stands in for the connection
+		}
+	}
+	return b.Conn.Read(p) //nolint:wrapcheck // as above
+}
+
+// Write implements net.Conn.
+func (b *backendConn) Write(p []byte) (int, error) {
+	if b.writeTimeout > 0 {
+		if err := b.SetWriteDeadline(b.next(b.writeTimeout)); err != nil {
+			return 0, err //nolint:wrapcheck // as above
+		}
+	}
+	n, err := b.Conn.Write(p)
+	b.written += int64(n)
+	return n, err //nolint:wrapcheck // as above
+}
+
+func unwrap(conn net.Conn) *backendConn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	b, _ := conn.(*backendConn)
+	return b
+}
+
+// isFresh: nothing was ever sent over it.
+func isFresh(conn net.Conn) bool {
+	b := unwrap(conn)
+	return b == nil || !b.used
+}
+
+func written(conn net.Conn) int64 {
+	if b := unwrap(conn); b != nil {
+		return b.written
+	}
+	return -1
+}
+
+// aliveBeforeWrite looks, without waiting, whether an idle connection was closed
+// by the backend or has bytes on it that nobody asked for.
+func aliveBeforeWrite(conn net.Conn) error {
+	b := unwrap(conn)
+	if b == nil || b.raw == nil {
+		return nil
+	}
+	if err := b.raw.Read(b.peek); err != nil {
+		return fmt.Errorf("looking at the connection: %w", err)
+	}
+	if b.state == nil {
+		b.used = true // the caller is about to write
+	}
+	return b.state
+}
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// dialer connects to a backend, TLS handshake included, so that a handshake
+// that fails is known to have sent nothing.
+type dialer struct {
+	network, addr string
+	timeout       time.Duration
+	tls           *tls.Config // nil: plain text
+	dial          dialFunc    // nil: the network's
+
+	readTimeout, writeTimeout time.Duration
+}
+
+func (d *dialer) connect(string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
+	defer cancel()
+	return d.connectIn(ctx)
+}
+
+func (d *dialer) connectIn(ctx context.Context) (net.Conn, error) {
+	dial := d.dial
+	if dial == nil {
+		dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+	}
+	c, err := dial(ctx, d.network, d.addr)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the backend: %w", err)
+	}
+	b := newBackendConn(c, d.tls != nil)
+	b.readTimeout, b.writeTimeout = d.readTimeout, d.writeTimeout
+	if d.tls == nil {
+		return b, nil
+	}
+	t := tls.Client(b, d.tls)
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("TLS handshake with the backend: %w", err)
+	}
+	return t, nil
+}

@@ -1,0 +1,153 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// tunnels are the connections that have left HTTP (RFC 9110 section 7.8):
+// WebSocket, say. Each keeps one connection of client and backend until either
+// side ends it, or the server shuts down.
+type tunnels struct {
+	mu     sync.Mutex
+	open   map[net.Conn]struct{} // guarded by mu; the clients' connections
+	closed bool                  // guarded by mu
+	moving sync.WaitGroup
+}
+
+// wantsUpgrade says whether the request asks to leave HTTP in a way that can be
+// passed on: as RFC 9110 section 7.8 has it, without a key, which needs a
+// response to keep, and without a body. h2c is not, since what came after it
+// would get around every check of this proxy.
+func (id *identity) wantsUpgrade(h *fasthttp.RequestHeader) bool {
+	if len(id.upgrade) == 0 || id.keyed || id.derived || !h.IsHTTP11() {
+		return false
+	}
+	n := h.ContentLength()
+	return (n == 0 || n == -2) && listHas(id.nominated, []byte("Upgrade")) && !listHas(id.upgrade, []byte("h2c"))
+}
+
+// addUpgrade repeats the wish to the backend.
+func (id *identity) addUpgrade(h *fasthttp.RequestHeader) {
+	if id.upgrading {
+		h.Add("Connection", "Upgrade")
+		h.AddBytesV("Upgrade", id.upgrade)
+	}
+}
+
+// tunnel answers 101 as the backend did, and then moves bytes both ways.
+func (s *Server) tunnel(ctx *fasthttp.RequestCtx, r *responseStream, protocol []byte) {
+	h := &ctx.Response.Header
+	h.Add("Connection", "Upgrade")
+	h.AddBytesV("Upgrade", protocol)
+	ctx.Response.SkipBody = true
+	backend := r.conn
+	if b := unwrap(backend.conn); b != nil {
+		b.readTimeout, b.writeTimeout = 0, 0
+		_ = b.SetDeadline(time.Time{})
+	}
+	// What came along with the 101 is the new protocol's.
+	first, _ := r.reader.Peek(r.reader.Buffered())
+	first = bytes.Clone(first)
+	ctx.Hijack(func(client net.Conn) {
+		defer backend.release(false)
+		if !s.tunnels.enter(client) {
+			return
+		}
+		defer s.tunnels.leave(client)
+		move(client, backend.conn, first)
+	})
+	r.detach()
+}
+
+// detach gives back the reader, and leaves the connection to somebody else.
+func (r *responseStream) detach() {
+	r.client.ReleaseReader(r.reader)
+	r.conn = nil
+}
+
+// move copies both ways until one side is broken, or both have ended.
+func move(client, backend net.Conn, first []byte) {
+	var moving sync.WaitGroup
+	copyOne := func(to, from net.Conn, before []byte) {
+		_, err := io.Copy(to, io.MultiReader(bytes.NewReader(before), from))
+		if half, ok := unwrapped(to).(interface{ CloseWrite() error }); ok && err == nil {
+			if half.CloseWrite() == nil {
+				return // the other direction may go on
+			}
+		}
+		_ = client.Close()
+		_ = backend.Close()
+	}
+	moving.Go(func() { copyOne(backend, client, nil) })
+	copyOne(client, backend, first)
+	moving.Wait()
+}
+
+// unwrapped is the connection that can be closed by halves.
+func unwrapped(c net.Conn) net.Conn {
+	if b, ok := c.(*backendConn); ok {
+		return b.Conn
+	}
+	if hijacked, ok := c.(interface{ UnsafeConn() net.Conn }); ok {
+		c = hijacked.UnsafeConn()
+	}
+	if ours, ok := c.(*clientConn); ok {
+		return ours.Conn
+	}
+	return c
+}
+
+func (t *tunnels) enter(client net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	if t.open == nil {
+		t.open = map[net.Conn]struct{}{}
+	}
+	t.open[client] = struct{}{}
+	t.moving.Add(1)
+	return true
+}
+
+func (t *tunnels) leave(client net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.open, client)
+	t.moving.Done()
+}
+
+// close ends all of them: a protocol that is not HTTP has no end that could be
+// waited for.
+func (t *tunnels) close() {
+	t.mu.Lock()
+	t.closed = true
+	for c := range t.open {
+		_ = c.Close()
+	}
+	t.mu.Unlock()
+	t.moving.Wait()
+}
+
+// passInterim passes an interim response on to the client (RFC 9110 section
+// 15.2), past the writer of the final one: see Config.EarlyHints for why that is
+// safe. That a client has left is noticed elsewhere.
+func passInterim(ctx *fasthttp.RequestCtx, h *fasthttp.ResponseHeader) {
+	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
+	defer parsers.Put(p)
+	p.begin(h.StatusCode(), h.StatusMessage())
+	for name, value := range h.All() {
+		if !isHopByHop(name) && !equalFold(name, "Content-Length") {
+			p.field(name, value)
+		}
+	}
+	p.text = append(p.text, "\r\n"...)
+	_, _ = ctx.Conn().Write(p.text)
+}
