@@ -28,7 +28,7 @@ func listeners(c *config.Config, trusted *atomic.Pointer[[]netip.Prefix], certs 
 		if err != nil {
 			return all, fmt.Errorf("--listen %s: %w", addr, err)
 		}
-		ln = proxy.BoundSends(ln, c.SendTimeout)
+		ln = proxy.Listen(ln, c.SendTimeout)
 		if _, local := ln.Addr().(*net.UnixAddr); !local {
 			if c.ProxyProtocol {
 				ln = &proxyproto.Listener{

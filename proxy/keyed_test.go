@@ -39,6 +39,7 @@ type rig struct {
 	backend *backendtest.Backend
 	client  *http.Client
 	addr    string
+	server  *proxy.Server
 
 	mu       sync.Mutex
 	outcomes map[proxy.Outcome]int
@@ -48,6 +49,14 @@ type rig struct {
 // newRig runs a proxy over TCP.
 func newRig(t *testing.T, respond func(backendtest.Conn, *backendtest.Request), change ...func(*proxy.Config)) *rig {
 	t.Helper()
+	return newSlowRig(t, time.Minute, respond, change...)
+}
+
+// newSlowRig is newRig for clients that may stop reading for that long.
+func newSlowRig(
+	t *testing.T, sendTimeout time.Duration, respond func(backendtest.Conn, *backendtest.Request), change ...func(*proxy.Config),
+) *rig {
+	t.Helper()
 	r := &rig{t: t, backend: backendtest.Start(t, respond)}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,7 +64,7 @@ func newRig(t *testing.T, respond func(backendtest.Conn, *backendtest.Request), 
 	}
 	transport := &http.Transport{DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	r.start(ln, transport, proxy.Config{Upstream: proxy.Upstream{Backends: []string{r.backend.URL()}}}, change)
+	r.start(proxy.Listen(ln, sendTimeout), transport, proxy.Config{Upstream: proxy.Upstream{Backends: []string{r.backend.URL()}}}, change)
 	return r
 }
 
@@ -105,6 +114,7 @@ func (r *rig) start(ln net.Listener, transport *http.Transport, c proxy.Config, 
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.server = s
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	r.t.Cleanup(func() {

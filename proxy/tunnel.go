@@ -54,13 +54,13 @@ func (s *Server) tunnel(ctx *fasthttp.RequestCtx, r *responseStream, protocol []
 	// What came along with the 101 is the new protocol's.
 	first, _ := r.reader.Peek(r.reader.Buffered())
 	first = bytes.Clone(first)
-	ctx.Hijack(func(client net.Conn) {
+	client := ctx.Conn() // which a hijacked one, whose Close does nothing, reads ahead of
+	ctx.Hijack(func(ahead net.Conn) {
 		defer backend.release(false)
-		if !s.tunnels.enter(client) {
-			return
+		if s.tunnels.enter(client) {
+			defer s.tunnels.leave(client)
+			move(client, ahead, backend.conn, first)
 		}
-		defer s.tunnels.leave(client)
-		move(client, backend.conn, first)
 	})
 	r.detach()
 }
@@ -71,36 +71,33 @@ func (r *responseStream) detach() {
 	r.conn = nil
 }
 
-// move copies both ways until one side is broken, or both have ended.
-func move(client, backend net.Conn, first []byte) {
+// move copies both ways until one side is broken, or both have ended. What comes
+// from the client is read from ahead; first is what has come from the backend.
+func move(client net.Conn, ahead io.Reader, backend net.Conn, first []byte) {
 	var moving sync.WaitGroup
-	copyOne := func(to, from net.Conn, before []byte) {
-		_, err := io.Copy(to, io.MultiReader(bytes.NewReader(before), from))
-		if half, ok := unwrapped(to).(interface{ CloseWrite() error }); ok && err == nil {
-			if half.CloseWrite() == nil {
-				return // the other direction may go on
-			}
+	copyOne := func(to net.Conn, from io.Reader) {
+		_, err := io.Copy(to, from)
+		if half, ok := halves(to); ok && err == nil && half.CloseWrite() == nil {
+			return // the other direction may go on
 		}
 		_ = client.Close()
 		_ = backend.Close()
 	}
-	moving.Go(func() { copyOne(backend, client, nil) })
-	copyOne(client, backend, first)
+	moving.Go(func() { copyOne(backend, ahead) })
+	copyOne(client, io.MultiReader(bytes.NewReader(first), backend))
 	moving.Wait()
 }
 
-// unwrapped is the connection that can be closed by halves.
-func unwrapped(c net.Conn) net.Conn {
-	if b, ok := c.(*backendConn); ok {
-		return b.Conn
+// halves is a connection of which one direction can end while the other goes on.
+func halves(c net.Conn) (interface{ CloseWrite() error }, bool) {
+	switch ours := c.(type) {
+	case *backendConn:
+		c = ours.Conn
+	case *clientConn:
+		c = ours.Conn
 	}
-	if hijacked, ok := c.(interface{ UnsafeConn() net.Conn }); ok {
-		c = hijacked.UnsafeConn()
-	}
-	if ours, ok := c.(*clientConn); ok {
-		return ours.Conn
-	}
-	return c
+	half, ok := c.(interface{ CloseWrite() error })
+	return half, ok
 }
 
 func (t *tunnels) enter(client net.Conn) bool {

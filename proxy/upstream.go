@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -82,7 +81,13 @@ type exchange struct {
 
 func (e *exchange) fail(sent idem.Sent, err error) {
 	e.sent, e.err = sent, err
-	e.timeout = e.late() || errors.Is(err, os.ErrDeadlineExceeded)
+	e.timeout = e.late() || isTimeout(err)
+}
+
+// isTimeout also knows fasthttp's own timeouts.
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
 }
 
 func (e *exchange) late() bool { return !e.deadline.IsZero() && !time.Now().Before(e.deadline) }
@@ -141,7 +146,7 @@ func (p *endpoint) do(e *exchange, req *fasthttp.Request, resp *fasthttp.Respons
 		cc, err := p.client.AcquireConn(e.want.timeout, false)
 		if err != nil {
 			p.active.Add(-1)
-			if errors.Is(err, fasthttp.ErrNoFreeConns) {
+			if errors.Is(err, fasthttp.ErrNoFreeConns) || errors.Is(err, fasthttp.ErrTimeout) { // not of dialling
 				err = errNoConn
 			}
 			e.fail(idem.NothingSent, err)
@@ -233,7 +238,7 @@ const lastWord = time.Second
 // may have answered it all the same: with 413 to a body that is too long, say
 // (RFC 9110 section 10.1.1, RFC 9112 section 9.5).
 func (p *endpoint) answersEarly(e *exchange, c *pooledConn, err error, before int64) bool {
-	if errors.Is(err, errClientBody) || errors.Is(err, os.ErrDeadlineExceeded) || written(c.conn) == before {
+	if errors.Is(err, errClientBody) || e.late() || written(c.conn) == before {
 		return false
 	}
 	deadline := time.Now().Add(lastWord)
