@@ -58,8 +58,17 @@ type process struct {
 // start runs the proxy on free ports and waits until it serves.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startOn(t, nil, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+}
+
+// startOn is start with a socket that is handed over as fd:3, if there is one.
+func startOn(t *testing.T, socket *os.File, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, done: make(chan struct{})}
-	p.cmd = exec.Command(binary, append([]string{"--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...)
+	p.cmd = exec.Command(binary, append([]string{"--admin", "127.0.0.1:0"}, args...)...)
+	if socket != nil {
+		p.cmd.ExtraFiles = []*os.File{socket}
+	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -168,6 +177,7 @@ type answer struct {
 	body     string
 	replayed bool
 	header   http.Header
+	closes   bool // the connection, after it
 }
 
 func (a answer) String() string {
@@ -189,7 +199,7 @@ func (p *process) try(path, key string) (answer, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, string(b), resp.Header.Get("Idempotent-Replayed") == "true", resp.Header}, err
+	return answer{resp.StatusCode, string(b), resp.Header.Get("Idempotent-Replayed") == "true", resp.Header, resp.Close}, err
 }
 
 func (p *process) post(path, key string) answer {
