@@ -219,9 +219,7 @@ func reachable(addr net.Addr) string {
 func (a *App) Run(ctx context.Context) error {
 	defer a.closeAll()
 	failed := make(chan error, 1+len(a.listeners))
-	a.reloading.Lock()
-	backends := a.config.Backends
-	a.reloading.Unlock()
+	c := a.settings()
 	serve := func(f func() error) { go func() { failed <- f() }() }
 	if a.demoListener != nil {
 		demo := backend.New()
@@ -237,8 +235,8 @@ func (a *App) Run(ctx context.Context) error {
 		go a.certificates.watch(ctx, lookEvery)
 	}
 	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.addresses()).
-		Str("backend", strings.Join(backends, ",")).Str("store", config.Redact(a.config.Store)).Str("admin", a.AdminURL()).
-		Bool("demo", a.config.Demo).Msg("ready for requests")
+		Str("backend", strings.Join(c.Backends, ",")).Str("store", config.Redact(c.Store)).Str("admin", a.AdminURL()).
+		Bool("demo", c.Demo).Msg("ready for requests")
 	select {
 	case err := <-failed:
 		if err != nil {
@@ -248,6 +246,13 @@ func (a *App) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	return a.drain()
+}
+
+// settings are those in force.
+func (a *App) settings() config.Config {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	return a.config
 }
 
 // addresses are those that clients connect to, with commas.
@@ -262,9 +267,8 @@ func (a *App) addresses() string {
 // drain stops without losing a request: first nobody is to be sent here any more,
 // then nobody can connect any more, then what is under way is finished.
 func (a *App) drain() error {
-	a.reloading.Lock()
-	delay, timeout := a.config.DrainDelay, a.config.DrainTimeout
-	a.reloading.Unlock()
+	c := a.settings()
+	delay, timeout := c.DrainDelay, c.DrainTimeout
 	a.log.Info().Str("event", "draining").Dur("delay", delay).Dur("at_most", timeout).
 		Msg("not ready any more; finishing the requests under way")
 	a.admin.Drain()

@@ -51,6 +51,11 @@ func runOn(t *testing.T, logger zerolog.Logger, backend string, change ...func(*
 	for _, f := range change {
 		f(&c)
 	}
+	return runConfig(t, logger, c)
+}
+
+func runConfig(t *testing.T, logger zerolog.Logger, c config.Config) *app.App {
+	t.Helper()
 	a, err := app.New(c, logger)
 	if err != nil {
 		t.Fatal(err)

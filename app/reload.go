@@ -83,9 +83,8 @@ func (a *App) reloadFrom(load LoadFunc) {
 // digest is of the contents of all files that the settings are from: the time
 // stamps of what a mounted directory links to need not change.
 func (a *App) digest(file string) (sum [sha256.Size]byte) {
-	a.reloading.Lock()
-	files := upstreamFiles(&a.config)
-	a.reloading.Unlock()
+	c := a.settings()
+	files := upstreamFiles(&c)
 	if file != "" {
 		files = append(files, file)
 	}

@@ -19,8 +19,9 @@ func Reloadable(setting string) bool {
 // Fixed lists the settings that differ in other, and cannot change while the
 // proxy runs.
 func (c *Config) Fixed(other *Config) (changed []string) {
-	flags := other.Flags()
-	c.Flags().VisitAll(func(f *pflag.Flag) {
+	mine, theirs := *c, *other // binding flags writes
+	flags := theirs.Flags()
+	mine.Flags().VisitAll(func(f *pflag.Flag) {
 		if !Reloadable(f.Name) && f.Value.String() != flags.Lookup(f.Name).Value.String() {
 			changed = append(changed, f.Name)
 		}

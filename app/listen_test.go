@@ -1,0 +1,217 @@
+package app_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pires/go-proxyproto"
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
+)
+
+// told is a backend that says who it was told the client is.
+func told(t *testing.T) *backendtest.Backend {
+	t.Helper()
+	return backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) { c.Answer(200, q.Header.Get("X-Forwarded-For")) })
+}
+
+// get sends a request after a preface, over a connection of its own.
+func get(t *testing.T, network, addr, preface string) (status int, body string, err error) {
+	t.Helper()
+	c, err := net.Dial(network, addr) //nolint:noctx // a test
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := io.WriteString(c, preface+"GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		return 0, "", err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return 0, "", err
+	}
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
+}
+
+// A unix socket beside a port; one that a dead process left is taken over, one
+// that is in use is not.
+func TestUnixListener(t *testing.T) {
+	t.Parallel()
+	b := told(t)
+	path := filepath.Join(t.TempDir(), "proxy.sock")
+	left, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // it is one
+	_ = left.Close()
+	a, _ := run(t, zerolog.Disabled, b.URL(), func(c *config.Config) { c.Listen = []string{"127.0.0.1:0", "unix:" + path} })
+	if status, body, err := get(t, "unix", path, ""); status != 200 || body != "unknown" {
+		t.Errorf("%d %s %v", status, body, err)
+	}
+	if status, _, err := get(t, "tcp", strings.TrimPrefix(a.URL(), "http://"), ""); status != 200 {
+		t.Errorf("%d %v", status, err)
+	}
+	c := config.Default()
+	c.Listen, c.Admin, c.Store = []string{"unix:" + path}, "", "embedded:"+t.TempDir()
+	if _, err := app.New(c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "--listen unix:"+path) {
+		t.Errorf("a socket in use: %v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error("the socket in use is gone")
+	}
+}
+
+// With the PROXY protocol, who is trusted says who the client is, and nobody else
+// gets in.
+func TestProxyProtocol(t *testing.T) {
+	t.Parallel()
+	v2 := func() string {
+		h := proxyproto.HeaderProxyFromAddrs(2, &net.TCPAddr{IP: net.ParseIP("2001:db8::7"), Port: 1}, &net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 2})
+		b, err := h.Format()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}()
+	for _, c := range []struct{ name, trusted, preface, want string }{
+		{"version 1", "127.0.0.1", "PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n", "203.0.113.9"},
+		{"version 2", "127.0.0.0/8", v2, "2001:db8::7"},
+		{"no header", "127.0.0.1", "", ""},
+		{"malformed", "127.0.0.1", "PROXY TCP4 nonsense\r\n", ""},
+		{"not trusted", "10.0.0.0/8", "PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n", ""},
+		{"not trusted, no header", "10.0.0.0/8", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := told(t)
+			a, _ := run(t, zerolog.Disabled, b.URL(), func(cfg *config.Config) {
+				cfg.ProxyProtocol, cfg.TrustedProxies = true, []string{c.trusted}
+			})
+			status, body, err := get(t, "tcp", strings.TrimPrefix(a.URL(), "http://"), c.preface)
+			if c.want == "" {
+				if err == nil && status == 200 {
+					t.Errorf("%d %s: want no answer", status, body)
+				}
+				return
+			}
+			if status != 200 || body != c.want {
+				t.Errorf("%d %q %v, want %s", status, body, err, c.want)
+			}
+		})
+	}
+}
+
+func TestReusePort(t *testing.T) {
+	t.Parallel()
+	b := told(t)
+	reuse := func(addr string) func(*config.Config) {
+		return func(c *config.Config) { c.Listen, c.ReusePort = []string{addr}, true }
+	}
+	first, _ := run(t, zerolog.Disabled, b.URL(), reuse("127.0.0.1:0"))
+	second, _ := run(t, zerolog.Disabled, b.URL(), reuse(strings.TrimPrefix(first.URL(), "http://")))
+	if first.URL() != second.URL() {
+		t.Errorf("%s and %s", first.URL(), second.URL())
+	}
+}
+
+func TestMaxClientsPerIP(t *testing.T) {
+	t.Parallel()
+	b := told(t)
+	a, _ := run(t, zerolog.Disabled, b.URL(), func(c *config.Config) { c.MaxClientsPerIP = 1 })
+	addr := strings.TrimPrefix(a.URL(), "http://")
+	c, err := net.Dial("tcp", addr) //nolint:noctx // a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 200 {
+		t.Fatal(err)
+	}
+	if status, _, err := get(t, "tcp", addr, ""); status != 429 {
+		t.Errorf("%d %v, want 429", status, err)
+	}
+	_ = c.Close()
+}
+
+// What goes wrong with settings of listeners and upstreams is said with its place.
+func TestSettingsThatDoNotGoTogether(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	notPEM := filepath.Join(dir, "not.pem")
+	if err := os.WriteFile(notPEM, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for yaml, want := range map[string]string{
+		"proxy_protocol: true\n": ":1: proxy_protocol: want trusted-proxies with it",
+		"trusted_proxies: 10.0.0.1\nproxy_protocol: true\nmax_clients_per_ip: 1\n": ":3: max_clients_per_ip: want 0 with proxy-protocol",
+		"backend_cert: /x\n":                                          ":1: backend_cert: want backend_key",
+		"upstreams:\n- name: a\n  backend_key: /x\n":                  ":3: backend_key: want backend_cert",
+		"upstreams:\n- name: a\n  backend_ca: /nowhere\n":             ":3: backend_ca: open /nowhere: no such file",
+		"upstreams:\n- name: a\n  backend_ca: " + notPEM + "\n":       ":3: backend_ca: there is no certificate in it",
+		"backend_cert: " + notPEM + "\nbackend_key: " + notPEM + "\n": ":1: backend_cert: the certificate for the backend",
+		"backend: http://a:99999\n":                                   ":1: backend: ",
+	} {
+		file := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if code := app.Main(t.Context(), []string{"check", "-c", file}, io.Discard, &out); code != app.ExitUsage || !strings.Contains(out.String(), file+want) {
+			t.Errorf("%q: exit code %d, %s; want %s", yaml, code, out.String(), want)
+		}
+	}
+}
+
+// Reloading takes new rules and upstreams, and refuses what needs a restart
+// whole.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	first, second := backendtest.Start(t, func(c backendtest.Conn, _ *backendtest.Request) { c.Answer(200, "first") }),
+		backendtest.Start(t, func(c backendtest.Conn, _ *backendtest.Request) { c.Answer(200, "second") })
+	c := config.Default()
+	c.Listen, c.Admin, c.Store, c.Backends = []string{"127.0.0.1:0"}, "", "embedded:"+t.TempDir(), []string{first.URL()}
+	a := runConfig(t, zerolog.Nop(), c)
+	body := func() string {
+		_, b, err := get(t, "tcp", strings.TrimPrefix(a.URL(), "http://"), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if got := body(); got != "first" {
+		t.Error(got)
+	}
+	c.Backends = []string{second.URL()}
+	if err := a.Reload(c); err != nil {
+		t.Error(err)
+	}
+	if got := body(); got != "second" {
+		t.Error(got)
+	}
+	bad := c
+	bad.Backends, bad.Namespace, bad.MaxHeader = []string{first.URL()}, "other", 32<<10
+	if err := a.Reload(bad); err == nil || !strings.Contains(err.Error(), "a change needs a restart (max-header, namespace)") {
+		t.Error(err)
+	}
+	bad = c
+	bad.Backends, bad.RequireKey, bad.KeyFormat = []string{first.URL()}, true, "("
+	if err := a.Reload(bad); err == nil {
+		t.Error("a key format that is none")
+	}
+	if got := body(); got != "second" {
+		t.Errorf("%s: a reload that failed changed something", got)
+	}
+}
