@@ -58,18 +58,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 			a.closeAll()
 		}
 	}()
-	if a.certificates, err = newCertificates(&c, log); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	if err = checkListening(&c); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	trusted, err := config.ParsePrefixes(c.TrustedProxies)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	a.trusted.Store(&trusted)
-	if err = a.listen(); err != nil {
+	if err = a.listen(c); err != nil {
 		return nil, err
 	}
 	codec, err := codecOf(&c)
@@ -114,17 +103,28 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	return a, nil
 }
 
-func (a *App) listen() (err error) {
-	if a.listeners, err = listeners(&a.config, &a.trusted, a.certificates); err != nil {
+func (a *App) listen(c config.Config) (err error) {
+	if a.certificates, err = newCertificates(&c, a.log); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	trusted, err := config.ParsePrefixes(c.TrustedProxies)
+	if err == nil {
+		err = checkListening(&c)
+	}
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	a.trusted.Store(&trusted)
+	if a.listeners, err = listeners(&c, &a.trusted, a.certificates); err != nil {
 		return err
 	}
-	if a.config.Admin != "" {
-		if a.adminListener, err = net.Listen("tcp", a.config.Admin); err != nil {
-			return fmt.Errorf("--admin %s: %w", a.config.Admin, err)
+	if c.Admin != "" {
+		if a.adminListener, err = net.Listen("tcp", c.Admin); err != nil {
+			return fmt.Errorf("--admin %s: %w", c.Admin, err)
 		}
 	}
-	if a.config.Demo {
-		b, err := proxy.ParseBackend(a.config.Backends[0])
+	if c.Demo {
+		b, err := proxy.ParseBackend(c.Backends[0])
 		if err != nil {
 			return err
 		}

@@ -53,8 +53,8 @@ func listenOn(addr string, reusePort bool) (net.Listener, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the number of the socket: %w", err)
 		}
-		f := os.NewFile(uintptr(n), addr) //nolint:gosec // validated as 3 or more
-		defer func() { _ = f.Close() }()  // the listener has a copy
+		f := os.NewFile(uintptr(n), addr)
+		defer func() { _ = f.Close() }() // the listener has a copy
 		ln, err := net.FileListener(f)
 		if err != nil {
 			return nil, fmt.Errorf("nothing that can be listened on was handed over: %w", err)
@@ -65,11 +65,14 @@ func listenOn(addr string, reusePort bool) (net.Listener, error) {
 	if reusePort {
 		lc.Control = func(_, _ string, c syscall.RawConn) (err error) {
 			if controlErr := c.Control(func(fd uintptr) {
-				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) //nolint:gosec // it is one
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 			}); controlErr != nil {
-				return controlErr
+				err = controlErr
 			}
-			return err
+			if err != nil {
+				return fmt.Errorf("SO_REUSEPORT: %w", err)
+			}
+			return nil
 		}
 	}
 	ln, err := lc.Listen(context.Background(), "tcp", addr)

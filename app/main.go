@@ -199,7 +199,7 @@ func (s *settings) again() (config.Config, error) {
 	if err == nil {
 		_, err = config.Load(&c, flags, s.file, os.Environ())
 	}
-	return c, err //nolint:wrapcheck // it says where
+	return c, err
 }
 
 // newLogger writes for people on a terminal, JSON otherwise.

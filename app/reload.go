@@ -21,7 +21,7 @@ func (a *App) Reload(c config.Config) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	if err := c.Validate(); err != nil {
-		return err //nolint:wrapcheck // it says where
+		return err
 	}
 	if changed := a.config.Fixed(&c); len(changed) > 0 {
 		return c.At(nil, changed[0], fmt.Errorf("a change needs a restart (%s); nothing was changed", strings.Join(changed, ", ")))

@@ -283,9 +283,9 @@ func textOf(n ast.Node) (string, error) {
 
 // suggest names the setting that was perhaps meant, or where it belongs.
 func suggest(flags *pflag.FlagSet, name string) string {
-	everywhere := Default()
-	if flags.Lookup(strings.ReplaceAll(name, "_", "-")) == nil && everywhere.Flags().Lookup(strings.ReplaceAll(name, "_", "-")) != nil {
-		if (&NamedUpstream{}).flags().Lookup(strings.ReplaceAll(name, "_", "-")) != nil {
+	everywhere, flag := Default(), strings.ReplaceAll(name, "_", "-")
+	if flags.Lookup(flag) == nil && everywhere.Flags().Lookup(flag) != nil {
+		if (&NamedUpstream{}).flags().Lookup(flag) != nil {
 			return " here; it is one of upstreams, or of all"
 		}
 		return " here; it is one of all, outside of any list"

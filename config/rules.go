@@ -143,7 +143,8 @@ func (r *Route) flags() *pflag.FlagSet {
 	f.SortFlags = false
 	f.StringVar(&r.Name, "name", r.Name, "what logs call the route")
 	f.StringVar(&r.Host, "host", r.Host, "host that it is for, or *.example.com")
-	f.StringVar(&r.Path, "path", r.Path, "path that it is for: exact, with any segment in a place (/users/{id}), or everything below one (/payments/*)")
+	f.StringVar(&r.Path, "path", r.Path,
+		"path that it is for: exact, with any segment in a place (/users/{id}), or everything below one (/payments/*)")
 	f.StringSliceVar(&r.Methods, "methods", r.Methods, "methods that it is for")
 	f.StringVar(&r.Upstream, "upstream", r.Upstream, "name of the upstream that its requests go to")
 	r.bind(f)

@@ -53,7 +53,8 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.BoolVar(&c.ProxyProtocol, "proxy-protocol", c.ProxyProtocol,
 		"trusted proxies begin each connection with a PROXY header (v1 or v2); others may not connect")
 	f.BoolVar(&c.ReusePort, "reuse-port", c.ReusePort, "let other processes listen on the same port (SO_REUSEPORT)")
-	f.BoolVar(&c.EarlyHints, "early-hints", c.EarlyHints, "pass interim responses (103) on to clients; costs pipelining clients a little")
+	f.BoolVar(&c.EarlyHints, "early-hints", c.EarlyHints,
+		"pass interim responses (103) on to clients; costs pipelining clients a little")
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a Redis operation, and so of failing closed")
 	f.IntVar(&c.WaitReplicas, "wait-replicas", c.WaitReplicas,

@@ -49,7 +49,7 @@ const maxEndpoints = 64
 // more about the checks than about the backends.
 func (u *upstream) pick(all []*endpoint, tried uint64) int {
 	if len(all) == 1 {
-		return -int(tried & 1) //nolint:gosec // 0 or 1
+		return -int(tried & 1)
 	}
 	start := int(u.turn.Add(1)) % len(all)
 	best, spare, least := -1, -1, int64(math.MaxInt64)

@@ -94,7 +94,7 @@ func unread(c *net.TCPConn) bool {
 	n := 0
 	err = raw.Control(func(fd uintptr) {
 		var buf [1]byte
-		n, _, _ = syscall.Recvfrom(int(fd), buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT) //nolint:gosec // it is one
+		n, _, _ = syscall.Recvfrom(int(fd), buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	})
 	return err == nil && n > 0
 }

@@ -57,7 +57,7 @@ func (b *backendConn) bound(deadline time.Time) error {
 		return nil // nothing was ever set
 	}
 	b.deadline = deadline
-	return b.SetDeadline(deadline)
+	return b.SetDeadline(deadline) //nolint:wrapcheck // it stands in for the connection
 }
 
 // next is when an operation that starts now has to have ended.

@@ -105,7 +105,7 @@ func (u *upload) Read(p []byte) (int, error) {
 		err = fmt.Errorf("%w: %w", errClientBody, err)
 		u.err = err
 	}
-	return n, err //nolint:wrapcheck // a reader passes on what it reads
+	return n, err
 }
 
 // announce has the trailers passed on that the client announced (RFC 9110
@@ -163,7 +163,7 @@ func cleanResponse(resp *fasthttp.Response, trailers bool) error {
 		if equalFold(name, "Connection") {
 			nominated = append(append(nominated, value...), ',')
 		}
-		dirty = dirty || endsHere(name) && !(trailers && equalFold(name, "Trailer"))
+		dirty = dirty || endsHere(name, trailers)
 	}
 	if !dirty {
 		return nil
@@ -172,7 +172,7 @@ func cleanResponse(resp *fasthttp.Response, trailers bool) error {
 	defer parsers.Put(p)
 	p.begin(h.StatusCode(), h.StatusMessage())
 	for name, value := range h.All() {
-		if endsHere(name) && !(trailers && equalFold(name, "Trailer")) || listHas(nominated, name) && !endToEndAlways(name) {
+		if endsHere(name, trailers) || listHas(nominated, name) && !endToEndAlways(name) {
 			continue
 		}
 		p.field(name, value)
@@ -183,7 +183,12 @@ func cleanResponse(resp *fasthttp.Response, trailers bool) error {
 }
 
 // endsHere: of a response's fields.
-func endsHere(name []byte) bool { return isHopByHop(name) || equalFold(name, headerPolicy) }
+func endsHere(name []byte, trailers bool) bool {
+	if trailers && equalFold(name, "Trailer") {
+		return false
+	}
+	return isHopByHop(name) || equalFold(name, headerPolicy)
+}
 
 // endToEndAlways: what frames or describes a message cannot be nominated away.
 func endToEndAlways(name []byte) bool {

@@ -282,7 +282,7 @@ func startProxy(t *testing.T, backend string) (addr string) {
 }
 
 // The same API behaves the same through either.
-func TestLikeNginx(t *testing.T) {
+func TestLikeNginx(t *testing.T) { //nolint:tparallel // see below
 	t.Parallel()
 	all := shapes()
 	if len(all) < 80 {
@@ -294,7 +294,7 @@ func TestLikeNginx(t *testing.T) {
 	differ := 0
 	for i := range all {
 		s := &all[i]
-		t.Run(s.name, func(t *testing.T) { //nolint:paralleltest,tparallel // they share a backend
+		t.Run(s.name, func(t *testing.T) { //nolint:paralleltest // they share a backend
 			through := func(proxy string) (client, seen string) {
 				backend.say(s.response)
 				return ask(t, proxy, s), backend.saw()
