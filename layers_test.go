@@ -51,6 +51,7 @@ func laws() map[string]room {
 		"bench":             {outside: []string{"github.com/tsenart/vegeta/v12", "github.com/google/pprof"}},
 		"test":              {},
 		"test/compose":      {},
+		"test/like":         {},
 		"test/history":      {},
 		"test/model":        {},
 		".":                 {},

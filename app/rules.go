@@ -126,7 +126,7 @@ func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *ver
 		MaxRequestBody: int(r.MaxRequestBody), MaxResponseBody: int(r.MaxResponseBody),
 		DeriveKey: r.DeriveKey, DuplicateWindow: r.DuplicateWindow, RejectDuplicates: r.RejectDuplicates,
 		Keys: keys, Resolver: resolver, Fingerprint: fingerprint, FailOpen: r.FailOpen, FailStatus: r.FailStatus,
-		Wait: r.Wait, MaxWait: r.MaxWait,
+		Wait: r.Wait, MaxWait: r.MaxWait, MaxPerCaller: r.MaxPerCaller, MaxPerKey: r.MaxPerKey,
 		RequireKey: r.RequireKey, BindHeaders: r.Bind, Scope: scope, Tokens: verifier, NotReplayed: r.NotReplayed,
 	}, nil
 }

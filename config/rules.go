@@ -64,6 +64,9 @@ type Rules struct {
 	Wait bool
 	// MaxWait bounds such waiting, by "Prefer: wait=N" too.
 	MaxWait time.Duration
+	// MaxPerCaller and MaxPerKey bound the requests of one caller, or with one key,
+	// that are under way; 0: no bound.
+	MaxPerCaller, MaxPerKey int
 	// NotReplayed names response headers that replays leave out.
 	NotReplayed []string
 }
@@ -134,6 +137,9 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 		"what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait")
 	f.DurationVar(&r.MaxWait, "max-wait", r.MaxWait,
 		"longest wait for a key in progress, also by Prefer: wait=N; 0 for none")
+	f.IntVar(&r.MaxPerCaller, "max-per-caller", r.MaxPerCaller,
+		"most requests of one caller under way, as bind knows them, else by address; further ones get 429; 0 for any")
+	f.IntVar(&r.MaxPerKey, "max-per-key", r.MaxPerKey, "most requests with one key under way; further ones get 429; 0 for any")
 	f.StringSliceVar(&r.NotReplayed, "not-replayed", r.NotReplayed, "response headers that replays leave out")
 }
 

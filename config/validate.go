@@ -116,6 +116,8 @@ func isListen(s string) bool {
 }
 
 func (r *Rules) validate(check check) {
+	check(r.MaxPerCaller >= 0 && r.MaxPerCaller <= 1<<20, "max-per-caller", r.MaxPerCaller, "from 0 (any) to 1048576")
+	check(r.MaxPerKey >= 0 && r.MaxPerKey <= 1<<20, "max-per-key", r.MaxPerKey, "from 0 (any) to 1048576")
 	check(r.BackendTimeout >= 0, "backend-timeout", r.BackendTimeout, "0 (none) or more")
 	check(between(r.LockTTL, 100*time.Millisecond, time.Hour), "lock-ttl", r.LockTTL, "from 100ms to 1h")
 	check(r.Heartbeat >= time.Millisecond && r.Heartbeat <= r.LockTTL/2, "heartbeat", r.Heartbeat,

@@ -56,8 +56,9 @@ type identity struct {
 	via            []byte
 	forwarded      []byte
 	upgrade        []byte
-	upgrading      bool   // it asks to, and may
-	trusted        bool   // who sent it is: see Config.TrustedProxies
+	upgrading      bool // it asks to, and may
+	trusted        bool // who sent it is: see Config.TrustedProxies
+	trustedProxies prefixes
 	requestID      []byte // X-Request-Id
 	ownID          [requestIDLen]byte
 	traceparent    []byte
@@ -98,7 +99,7 @@ func (id *identity) identify(h *fasthttp.RequestHeader) error {
 	if err := id.parseKeys(&found); err != nil {
 		return err
 	}
-	if found.bound && (id.keyed || id.rules.DeriveKey > 0) {
+	if found.bound && (id.keyed || id.rules.DeriveKey > 0 || id.rules.MaxPerCaller > 0) {
 		id.binding = id.rules.bindingOf(h)
 	}
 	if !id.keyed {

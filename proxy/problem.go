@@ -33,7 +33,7 @@ func problems() map[string]*problem {
 		&problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid, &problemVersion,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
-		&problemOverloaded,
+		&problemOverloaded, &problemCallerBusy, &problemKeyBusy,
 		&problemCut, &problemTimeout, &problemHeld,
 	}
 	byName := make(map[string]*problem, len(all))
@@ -142,6 +142,16 @@ var (
 	problemOverloaded = problem{
 		Overloaded, 503, "overloaded", "Overloaded",
 		"This proxy has as much under way as it may (max_in_flight, max_buffered); nothing was done. Retry with the same key.",
+		"1", false, true,
+	}
+	problemCallerBusy = problem{
+		Overloaded, 429, "too-many-of-caller", "Too many requests under way",
+		"As many requests of this caller are under way as may be (max_per_caller); nothing was done. Retry with the same key.",
+		"1", false, true,
+	}
+	problemKeyBusy = problem{
+		Overloaded, 429, "too-many-with-key", "Too many requests with this key",
+		"As many requests with this key are under way as may be (max_per_key); nothing was done. Retry with the same key.",
 		"1", false, true,
 	}
 	problemBusy = problem{

@@ -64,6 +64,10 @@ type Rules struct {
 	MaxWait time.Duration
 	// Wait has requests wait unless the client prefers otherwise.
 	Wait bool
+	// MaxPerCaller bounds the requests of one caller that are under way at a time,
+	// as known by BindHeaders or certificate, else by address; MaxPerKey those
+	// with one key. Further ones get 429. 0: no bound.
+	MaxPerCaller, MaxPerKey int
 	// NotReplayed are response headers that are not kept for replays.
 	NotReplayed []string
 

@@ -81,6 +81,7 @@ type Server struct {
 	resolving singleflight.Group
 	admission admission
 	tunnels   tunnels
+	crowd     crowd
 	leaving   atomic.Bool // see Leave
 	http      *fasthttp.Server
 }
@@ -235,7 +236,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if s.config.Trace.Done != nil {
 		r.Duration = time.Since(start)
 		r.Remote = ctx.RemoteAddr()
-		r.Client = id.client(s.live.Load().trusted)
+		r.Client = id.client(id.trustedProxies)
 		id.correlate(r)
 		s.config.Trace.Done(r)
 	}
@@ -247,19 +248,33 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 func (s *Server) route(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	l := s.live.Load()
 	id.rules, r.Route = l.routes.find(ctx, r)
-	id.trusted = l.trusted.trusts(ctx.RemoteAddr())
-	switch err := id.identify(&ctx.Request.Header); {
+	id.trusted, id.trustedProxies = l.trusted.trusts(ctx.RemoteAddr()), l.trusted
+	err := id.identify(&ctx.Request.Header)
+	switch {
 	case ctx.Request.Header.IsConnect():
 		s.fail(ctx, &problemMethod, nil, r, nil)
+		return
 	case err != nil:
 		s.refuse(ctx, keyProblem(err), err, r)
-	case id.keyed, id.derived:
-		id.bindCertificate(ctx)
-		r.Keyed, r.Key = true, id.key
-		s.keyed(ctx, id, r)
-	default:
-		s.passThrough(ctx, id, r)
+		return
 	}
+	if id.keyed || id.derived || id.rules.MaxPerCaller > 0 {
+		id.bindCertificate(ctx)
+	}
+	leave, refusal := s.crowded(ctx, id, r)
+	switch {
+	case refusal != nil:
+		s.fail(ctx, refusal, nil, r, nil)
+		return
+	case leave != nil:
+		defer leave()
+	}
+	if !id.keyed && !id.derived {
+		s.passThrough(ctx, id, r)
+		return
+	}
+	r.Keyed, r.Key = true, id.key
+	s.keyed(ctx, id, r)
 }
 
 // state is what is known of one request; it ends with the handler.

@@ -30,7 +30,7 @@ const (
 	BackendTimeout                    // 504: may have executed
 	FailedOpen                        // the store could not answer: forwarded without a lease
 	Duplicate                         // 409: the payload came under another key before
-	Overloaded                        // 503: too much under way; nothing was done
+	Overloaded                        // 503 or 429: too much under way; nothing was done
 	lastOutcome
 )
 
