@@ -1,11 +1,15 @@
 package app_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/idemproxy/idemproxy/app"
 )
 
 const routesFile = `backend: http://127.0.0.1:9000
@@ -31,6 +35,32 @@ func writeFile(t *testing.T, text string) string {
 }
 
 // The command says what the proxy does: see TestRoutes in package proxy.
+// The example of the documentation is one that works, and is what the text shows.
+func TestEdgeExample(t *testing.T) {
+	t.Parallel()
+	const file = "../docs/examples/edge.yaml"
+	var out, stderr bytes.Buffer
+	if code := app.Main(t.Context(), []string{"check", "-c", file}, &out, &stderr); code != app.ExitOK {
+		t.Fatal(stderr.String())
+	}
+	example, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../docs/edge.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(text, example) {
+		t.Error("docs/edge.md shows another file")
+	}
+	args := []string{"routes", "-c", file, "POST", "https://x/accounts/7/payments/new"}
+	if code := app.Main(t.Context(), args, &out, &stderr); code != app.ExitOK ||
+		!regexp.MustCompile(`->\s+payments .*upstream: ledger`).Match(out.Bytes()) {
+		t.Errorf("%s%s", out.String(), stderr.String())
+	}
+}
+
 func TestRoutesCommand(t *testing.T) {
 	t.Parallel()
 	file := writeFile(t, routesFile)

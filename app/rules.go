@@ -59,6 +59,9 @@ func proxyConfig(c *config.Config, tokens *verifiers) (proxy.Config, error) {
 		MaxClients: c.MaxClients, MaxClientsPerIP: c.MaxClientsPerIP,
 		IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout, BodyTimeout: c.BodyTimeout,
 	}
+	if out.Traceparent, err = proxy.ParseTraceparent(c.Traceparent); err != nil {
+		return proxy.Config{}, c.At(nil, "traceparent", err)
+	}
 	if out.Upstream, err = upstreamOf(c, nil); err != nil {
 		return proxy.Config{}, err
 	}

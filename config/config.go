@@ -47,6 +47,8 @@ type Config struct {
 	// client may be silent, send a header or a body, and take nothing of a
 	// response.
 	IdleTimeout, HeaderTimeout, BodyTimeout, SendTimeout time.Duration
+	// Traceparent is what requests without one get: see proxy.ParseTraceparent.
+	Traceparent string
 	// EarlyHints passes interim responses on.
 	EarlyHints bool
 
@@ -118,7 +120,7 @@ func Default() Config {
 			Backends: []string{"http://127.0.0.1:9000"}, ConnectTimeout: 5 * time.Second, MaxConns: 4096, MaxQueue: 4096,
 			HealthInterval: 5 * time.Second, EjectAfter: 3, ResolveInterval: 10 * time.Second,
 		},
-		MaxHeader: 16 << 10, MaxClients: 262_144, MaxInFlight: 8192,
+		MaxHeader: 16 << 10, MaxClients: 262_144, Traceparent: "pass", MaxInFlight: 8192,
 		IdleTimeout: 2 * time.Minute, HeaderTimeout: 10 * time.Second, BodyTimeout: time.Hour, SendTimeout: time.Minute,
 		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20, MaxWaiters: 10_000, MaxBuffered: 256 << 20,
 		LogLevel: "info", LogFormat: "auto",

@@ -55,6 +55,8 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.BoolVar(&c.ReusePort, "reuse-port", c.ReusePort, "let other processes listen on the same port (SO_REUSEPORT)")
 	f.BoolVar(&c.EarlyHints, "early-hints", c.EarlyHints,
 		"pass interim responses (103) on to clients; costs pipelining clients a little")
+	f.StringVar(&c.Traceparent, "traceparent", c.Traceparent,
+		"what requests without a traceparent get: pass (none), sampled or unsampled (one that says so to the backend)")
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a Redis operation, and so of failing closed")
 	f.IntVar(&c.WaitReplicas, "wait-replicas", c.WaitReplicas,

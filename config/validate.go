@@ -93,6 +93,8 @@ var errPrefix = errors.New("want an address, or a network such as 10.0.0.0/8")
 func (c *Config) validateClients(check check) {
 	_, err := ParsePrefixes(c.TrustedProxies)
 	check(err == nil, "trusted-proxies", quote(strings.Join(c.TrustedProxies, ",")), "addresses, or networks such as 10.0.0.0/8")
+	check(slices.Contains([]string{"pass", "sampled", "unsampled"}, c.Traceparent), "traceparent", quote(c.Traceparent),
+		"pass, sampled or unsampled")
 	check(c.MaxClients >= 1 && c.MaxClients <= 1<<24, "max-clients", c.MaxClients, "from 1 to 16777216")
 	check(c.MaxClientsPerIP >= 0 && c.MaxClientsPerIP <= 1<<24, "max-clients-per-ip", c.MaxClientsPerIP, "from 0 (any) to 16777216")
 	for name, d := range map[string]time.Duration{

@@ -2,7 +2,9 @@ package proxy_test
 
 import (
 	"net/http"
+	"regexp"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/idemproxy/idemproxy/proxy"
@@ -63,5 +65,29 @@ func TestCorrelation(t *testing.T) {
 			t.Errorf("%v: the backend saw %v", c, seen)
 		}
 		mu.Unlock()
+	}
+}
+
+// A trace is begun for requests without one, if the operator says how.
+func TestNewTraceparent(t *testing.T) {
+	t.Parallel()
+	for wish, flags := range map[proxy.Traceparent]string{proxy.Sampled: "01", proxy.Unsampled: "00"} {
+		var seen atomic.Value
+		r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+			seen.Store(q.Header.Get("Traceparent"))
+			backendtest.OK(c, q)
+		}, func(c *proxy.Config) { c.Traceparent = wish })
+		well, made := regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-`+flags+`$`), map[any]bool{}
+		for _, key := range []string{"a", "b", ""} {
+			r.post(key, "x")
+			if got := seen.Load(); !well.MatchString(got.(string)) || made[got] { //nolint:forcetypeassert // stored above
+				t.Errorf("%v: %q", wish, got)
+			}
+			made[seen.Load()] = true
+		}
+		const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+		if r.post("c", "x", "Traceparent: "+parent); seen.Load() != parent {
+			t.Errorf("the client's own became %q", seen.Load())
+		}
 	}
 }

@@ -67,6 +67,10 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 		id.newRequestID()
 		h.AddBytesV(headerRequestID, id.requestID)
 	}
+	if len(id.traceparent) == 0 && s.config.Traceparent != PassTraceparent {
+		id.newTraceparent(s.config.Traceparent)
+		h.AddBytesV("Traceparent", id.traceparent)
+	}
 	if id.attempt > 0 {
 		var digits [10]byte
 		h.AddBytesV(headerAttempt, strconv.AppendUint(digits[:0], uint64(id.attempt), 10))

@@ -45,6 +45,8 @@ type Config struct {
 	// response is then flushed by itself, so that an interim one cannot overtake
 	// the answer to an earlier request on the same connection.
 	EarlyHints bool
+	// Traceparent is what requests without one get.
+	Traceparent Traceparent
 	// MaxClients bounds the connections of clients; further ones get 503. Default
 	// 262144. MaxClientsPerIP bounds those from one address, which get 429. 0: no
 	// bound.
