@@ -23,6 +23,8 @@ func TestRoutes(t *testing.T) {
 			named("any-post", "", "", "POST"), named("below", "", "/pay/*"), named("deeper", "", "/pay/cards/*"),
 			named("exact", "", "/pay/cards/new"), named("exact-post", "", "/pay/cards/new", "POST"),
 			named("wild-host", "*.example.com", ""), named("host", "api.example.com", ""), named("host-path", "api.example.com", "/pay/*"),
+			named("any-user", "", "/users/{id}"), named("me", "", "/users/me"), named("orders", "", "/users/{id}/orders/*"),
+			named("my-things", "", "/users/me/{thing}"), named("users", "", "/users/*"),
 		}
 	})
 	for _, c := range []struct{ method, host, path, want string }{
@@ -43,6 +45,17 @@ func TestRoutes(t *testing.T) {
 		{"GET", "api.example.com", "/pay/cards/new", "host-path"},
 		{"POST", "b.example.com", "/pay/cards/new", "wild-host"},
 		{"GET", "example.com", "/", ""},
+		{"GET", "x", "/users/7", "any-user"},
+		{"GET", "x", "/users/%37", "any-user"},
+		{"GET", "x", "/users/me", "me"},
+		{"GET", "x", "/users/7/orders", "orders"},
+		{"GET", "x", "/users/7/orders/1/2", "orders"},
+		{"GET", "x", "/users/7/order", "users"},
+		{"GET", "x", "/users/me/orders", "my-things"},
+		{"GET", "x", "/users/me/orders/1", "orders"},
+		{"GET", "x", "/users/", "users"},
+		{"GET", "x", "/users", "users"},
+		{"GET", "x", "/users//orders", "users"},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+r.addr, nil)
 		if err != nil {
@@ -80,13 +93,17 @@ func TestRouteRules(t *testing.T) {
 func TestRoutesThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for name, m := range map[string][]proxy.Match{
-		"no slash":       {{Path: "pay"}},
-		"star inside":    {{Path: "/a/*/b"}},
-		"star in a name": {{Path: "/a*"}},
-		"query":          {{Path: "/a?b"}},
-		"host":           {{Host: "a.*.com"}},
-		"method":         {{Methods: []string{"post"}}},
-		"the same":       {{Path: "/a", Methods: []string{"GET", "POST"}}, {Path: "/a", Methods: []string{"POST"}}},
+		"no slash":          {{Path: "pay"}},
+		"star inside":       {{Path: "/a/*/b"}},
+		"star in a name":    {{Path: "/a*"}},
+		"query":             {{Path: "/a?b"}},
+		"host":              {{Host: "a.*.com"}},
+		"method":            {{Methods: []string{"post"}}},
+		"half a segment":    {{Path: "/a/x{id}"}},
+		"no name":           {{Path: "/a/{}"}},
+		"an open brace":     {{Path: "/a/{id"}},
+		"the same patterns": {{Path: "/a/{id}/*"}, {Path: "/a/{name}/*"}},
+		"the same":          {{Path: "/a", Methods: []string{"GET", "POST"}}, {Path: "/a", Methods: []string{"POST"}}},
 	} {
 		var routes []proxy.Route
 		for _, one := range m {
