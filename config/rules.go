@@ -25,6 +25,8 @@ type Rules struct {
 	// ReleaseStatuses and AmbiguousStatuses are the statuses of responses that
 	// are not kept: see idem.ParseStatuses.
 	ReleaseStatuses, AmbiguousStatuses []string
+	// KeyHeaders are the fields that carry the key.
+	KeyHeaders []string
 	// KeyFormat and KeyMinLength say which keys are taken: see
 	// idem.ParseKeyFormat.
 	KeyFormat    string
@@ -102,6 +104,7 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 		"statuses, or classes such as 5xx, that say that nothing was done: the key is freed; all others are kept")
 	f.StringSliceVar(&r.AmbiguousStatuses, "ambiguous-statuses", r.AmbiguousStatuses,
 		"statuses, or classes, after which the request may have executed: see on-ambiguous")
+	f.StringSliceVar(&r.KeyHeaders, "key-headers", r.KeyHeaders, "headers that carry the key; if several do, they must agree")
 	f.StringVar(&r.KeyFormat, "key-format", r.KeyFormat,
 		"which keys are taken: any, uuid, ulid, or a regular expression for the whole key")
 	f.IntVar(&r.KeyMinLength, "key-min-length", r.KeyMinLength, "least length of a key, from 1 to 255")

@@ -106,6 +106,13 @@ func (c *Config) validateClients(check check) {
 		"0 (any time), or 10ms to 24h")
 }
 
+// isToken: RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+	})
+}
+
 func isListen(s string) bool {
 	if file, ok := strings.CutPrefix(s, "unix:"); ok {
 		return strings.HasPrefix(file, "/")
@@ -118,6 +125,8 @@ func isListen(s string) bool {
 }
 
 func (r *Rules) validate(check check) {
+	check(len(r.KeyHeaders) > 0 && !slices.ContainsFunc(r.KeyHeaders, func(s string) bool { return !isToken(s) }), "key-headers",
+		quote(strings.Join(r.KeyHeaders, ",")), "names of headers")
 	check(r.MaxPerCaller >= 0 && r.MaxPerCaller <= 1<<20, "max-per-caller", r.MaxPerCaller, "from 0 (any) to 1048576")
 	check(r.MaxPerKey >= 0 && r.MaxPerKey <= 1<<20, "max-per-key", r.MaxPerKey, "from 0 (any) to 1048576")
 	check(r.BackendTimeout >= 0, "backend-timeout", r.BackendTimeout, "0 (none) or more")

@@ -86,7 +86,7 @@ func (id *identity) identify(h *fasthttp.RequestHeader) error {
 	var found seen
 	for name, value := range h.AllInOrder() {
 		switch {
-		case equalFold(name, headerKey), equalFold(name, headerKeyOld):
+		case id.rules.isKeyHeader(name):
 			found.addKey(value)
 		default:
 			id.collect(name, value)
@@ -175,7 +175,7 @@ func (id *identity) drops(name []byte) bool {
 		equalFold(name, "X-Forwarded-For"), equalFold(name, "X-Forwarded-Host"), equalFold(name, "X-Forwarded-Proto"),
 		equalFold(name, "Forwarded"), equalFold(name, headerAttempt): // nobody but this proxy says it
 		return true
-	case len(id.nominated) == 0, equalFold(name, headerKey), equalFold(name, headerKeyOld), equalFold(name, "Content-Type"):
+	case len(id.nominated) == 0, id.rules.isKeyHeader(name), equalFold(name, "Content-Type"):
 		return false
 	}
 	return listHas(id.nominated, name)
@@ -240,6 +240,16 @@ func unquote(value []byte) (string, error) {
 		return "", errKeyQuoting
 	}
 	return text, nil
+}
+
+// isKeyHeader says whether a field carries the key.
+func (r *Rules) isKeyHeader(name []byte) bool {
+	for _, h := range r.KeyHeaders {
+		if equalFold(name, h) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Rules) binds(name []byte) bool {

@@ -26,6 +26,9 @@ type Rules struct {
 	MaxResponseBody int
 	// RequireKey answers 400 to requests without a key.
 	RequireKey bool
+	// KeyHeaders are the fields that carry the key. Default Idempotency-Key and
+	// X-Idempotency-Key.
+	KeyHeaders []string
 	// Keys says which keys are taken; nil takes all that are well-formed.
 	Keys *idem.KeyFormat
 	// Fingerprint is what must not change between two uses of a key; nil for
@@ -88,6 +91,9 @@ func (r *Rules) check() error {
 }
 
 func (r *Rules) setDefaults() {
+	if len(r.KeyHeaders) == 0 {
+		r.KeyHeaders = []string{headerKey, headerKeyOld}
+	}
 	if r.MaxRequestBody <= 0 {
 		r.MaxRequestBody = 1 << 20
 	}

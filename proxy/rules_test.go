@@ -13,6 +13,19 @@ import (
 )
 
 // The backend is told which attempt it sees, and nobody else may say so.
+// A route may have its key in another header, and then has it in no other.
+func TestKeyHeaders(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.KeyHeaders = []string{"X-Operation"} })
+	for range 2 {
+		r.do("POST", "/", "", "x", "x-operation: op", "Connection: x-operation")
+		r.do("POST", "/", "other", "x")
+	}
+	r.outcome(proxy.Executed, 1)
+	r.outcome(proxy.ReplayedStore, 1)
+	r.outcome(proxy.Passed, 2)
+}
+
 func TestBackendIsToldTheAttempt(t *testing.T) {
 	t.Parallel()
 	seen := make(chan []string, 1)
