@@ -228,22 +228,33 @@ func DecodeHead(b []byte) (Record, error) {
 // DecodeRecord reads a whole record. The response shares b's bytes, which the
 // caller hereby gives away.
 func DecodeRecord(b []byte) (Record, error) {
-	r, err := DecodeHead(b)
+	r, rest, err := decodeNamed(b)
+	if err == nil && r.State == Completed {
+		r.Response, err = DecodeResponse(rest)
+	}
 	if err != nil {
 		return Record{}, err
+	}
+	return r, nil
+}
+
+// DecodeNamed reads a record without its response, which need not be in b.
+func DecodeNamed(b []byte) (Record, error) {
+	r, _, err := decodeNamed(b)
+	return r, err
+}
+
+func decodeNamed(b []byte) (r Record, rest []byte, err error) {
+	if r, err = DecodeHead(b); err != nil {
+		return Record{}, nil, err
 	}
 	c := cursor{b: b[HeadSize:]}
 	scopeLen, valueLen := int(c.u16()), int(c.u16())
 	r.Key = Key{scope: string(c.take(scopeLen)), value: string(c.take(valueLen))}
 	if c.failed {
-		return Record{}, fmt.Errorf("%w: its names are cut short", ErrCorrupt)
+		return Record{}, nil, fmt.Errorf("%w: its names are cut short", ErrCorrupt)
 	}
-	if r.State == Completed {
-		if r.Response, err = DecodeResponse(c.b); err != nil {
-			return Record{}, err
-		}
-	}
-	return r, nil
+	return r, c.b, nil
 }
 
 // DecodeResponse reads what AppendResponse wrote. The response shares b's bytes,

@@ -149,6 +149,11 @@ type Inspector interface {
 	// is free again. Anything else is ErrNotUnknown.
 	Resolve(ctx context.Context, k Key, retention time.Duration, r *Response) error
 
+	// List shows all records, as Get does but without their responses, to visit,
+	// until it returns false. It reads every record there is, so it is for
+	// operators only. What changes meanwhile may be there or not.
+	List(ctx context.Context, visit func(r *Record) bool) error
+
 	// Purge forgets the key, whatever its state, in every process's memory too.
 	// An execution under way then finds its lease lost. Purging what is not
 	// there is no error.

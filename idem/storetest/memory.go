@@ -169,6 +169,26 @@ func (m *Memory) Resolve(_ context.Context, k idem.Key, retention time.Duration,
 	return m.apply(idem.ResolveEvent(r), idem.Lease{Key: k, Retention: retention}, r)
 }
 
+// List implements idem.Inspector.
+func (m *Memory) List(_ context.Context, visit func(*idem.Record) bool) error {
+	err := m.enter()
+	defer m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for k := range m.records {
+		r, err := m.at(k).Inspect(m.now())
+		if err != nil {
+			continue
+		}
+		r.Response = nil
+		if !visit(&r) {
+			return nil
+		}
+	}
+	return nil
+}
+
 // Purge implements idem.Inspector.
 func (m *Memory) Purge(_ context.Context, k idem.Key) error {
 	err := m.enter()

@@ -1,0 +1,118 @@
+package rstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// listPage is how many names are asked for at a time.
+const listPage = 500
+
+// namedSize is as much of a record as holds its names, but for very long ones.
+const namedSize = idem.HeadSize + 2<<10
+
+// List implements idem.Inspector. It goes through the names in every node of a
+// Cluster.
+func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
+	client, err := s.conn()
+	if err != nil {
+		return err
+	}
+	seen := map[id]struct{}{} // a scan may show a name twice, and a replica what its primary does
+	for _, node := range client.Nodes() {
+		for cursor, first := uint64(0), true; first || cursor != 0; first = false {
+			scan := node.B().Scan().Cursor(cursor).Match(globLiteral(s.prefix) + "*").Count(listPage).Build()
+			page, err := node.Do(ctx, scan).AsScanEntry()
+			if err != nil {
+				return s.mapClosed(unavailable(err))
+			}
+			cursor = page.Cursor
+			if more, err := s.listNames(ctx, client, s.unseen(page.Elements, seen), visit); err != nil || !more {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unseen returns the names that are of records and not in seen yet.
+func (s *Store) unseen(names []string, seen map[id]struct{}) (unseen []string) {
+	for _, name := range names {
+		k, err := hex.DecodeString(strings.TrimPrefix(name, s.prefix))
+		if err != nil || len(k) != len(id{}) {
+			continue // somebody else's
+		}
+		if _, known := seen[id(k)]; !known {
+			seen[id(k)] = struct{}{}
+			unseen = append(unseen, name)
+		}
+	}
+	return unseen
+}
+
+func (s *Store) listNames(
+	ctx context.Context, client rueidis.Client, names []string, visit func(*idem.Record) bool,
+) (more bool, err error) {
+	if len(names) == 0 {
+		return true, nil
+	}
+	now, err := s.serverTime(ctx, client)
+	if err != nil {
+		return false, err
+	}
+	commands := make(rueidis.Commands, 0, len(names))
+	for _, name := range names {
+		commands = append(commands, client.B().Getrange().Key(name).Start(0).End(namedSize-1).Build())
+	}
+	for i, reply := range client.DoMulti(ctx, commands...) {
+		text, err := reply.ToString()
+		if err != nil {
+			return false, s.mapClosed(unavailable(err))
+		}
+		if text == "" {
+			continue // expired meanwhile
+		}
+		r, err := idem.DecodeNamed([]byte(text))
+		if errors.Is(err, idem.ErrCorrupt) && len(text) == namedSize { // a very long scope
+			text, _ = client.Do(ctx, client.B().Get().Key(names[i]).Build()).ToString()
+			r, err = idem.DecodeNamed([]byte(text))
+		}
+		if err != nil {
+			return false, fmt.Errorf("reading a record: %w", err)
+		}
+		if r, err = r.Inspect(now); err != nil {
+			continue // it stands for nothing
+		}
+		if !visit(&r) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// serverTime is Redis's clock, in ms.
+func (s *Store) serverTime(ctx context.Context, client rueidis.Client) (int64, error) {
+	parts, err := client.Do(ctx, client.B().Time().Build()).AsStrSlice()
+	if err != nil || len(parts) != 2 {
+		return 0, s.mapClosed(unavailable(errors.Join(errReply, err)))
+	}
+	seconds, err1 := strconv.ParseInt(parts[0], 10, 64)
+	micros, err2 := strconv.ParseInt(parts[1], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, unavailable(err)
+	}
+	return seconds*1000 + micros/1000, nil
+}
+
+// globLiteral has SCAN take a name as it is.
+func globLiteral(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
+}
