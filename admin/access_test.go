@@ -21,7 +21,7 @@ func TestAccess(t *testing.T) {
 		s := admin.New(admin.Config{
 			Token: token, Metrics: http.NotFoundHandler(),
 			Keys: &admin.Keys{
-				Store: storetest.NewMemory(), Retention: time.Hour,
+				Store: storetest.NewMemory(), Retention: func() time.Duration { return time.Hour },
 				Audit: func(string, string, idem.Key, error) {},
 			},
 		})

@@ -5,7 +5,9 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -28,6 +30,13 @@ type Config struct {
 	Checks []Check
 	// Keys is the operator's side of the store.
 	Keys *Keys
+	// Events are shown live; nil: none are.
+	Events *Events
+	// Status is what /status shows; nil: nothing.
+	Status func() (any, error)
+	// Settings are those in force, as YAML without secrets; nil: they are not
+	// shown.
+	Settings func() (string, error)
 	// Token, if set, is what keys and profiles are shown for, to anybody who has
 	// it; without one they are for this machine only. Health and metrics are for
 	// everybody.
@@ -61,6 +70,12 @@ func New(c Config) *Server {
 	if c.Keys != nil {
 		c.Keys.register(mux, s.protected)
 	}
+	if c.Events != nil {
+		mux.HandleFunc("GET /events", s.protected(c.Events.serve))
+	}
+	mux.HandleFunc("GET /status", s.protected(s.status))
+	mux.HandleFunc("GET /settings", s.protected(s.settings))
+	s.registerPage(mux)
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	return s
 }
@@ -101,6 +116,36 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		status, word = http.StatusServiceUnavailable, "draining"
 	}
 	answer(w, status, map[string]any{"status": word, "checks": checks})
+}
+
+// status shows what the proxy counts and is connected to.
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	if s.config.Status == nil {
+		refuse(w, http.StatusNotFound, errors.New("there is no status to show"))
+		return
+	}
+	status, err := s.config.Status()
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	answer(w, http.StatusOK, status)
+}
+
+// settings shows those in force.
+func (s *Server) settings(w http.ResponseWriter, _ *http.Request) {
+	if s.config.Settings == nil {
+		refuse(w, http.StatusNotFound, errors.New("there are no settings to show"))
+		return
+	}
+	text, err := s.config.Settings()
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/yaml")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = io.WriteString(w, text) // the client left, or nothing
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

@@ -1,11 +1,14 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -15,49 +18,76 @@ import (
 type Keys struct {
 	Store idem.Inspector
 	// Retention is how long a response that the operator gives is kept.
-	Retention time.Duration
+	Retention func() time.Duration
 	// Audit is told of every change that was asked for, and what came of it.
 	Audit func(remote, action string, k idem.Key, err error)
 }
 
-// Record is a key as /keys shows it.
+// Record is a key as the operator sees it. Times are by the store's clock.
 type Record struct {
 	Key     string `json:"key"`
 	Scope   string `json:"scope,omitempty"`
+	Digest  string `json:"digest"` // what logs call the key
 	State   string `json:"state"`
 	Attempt uint32 `json:"attempt"`
-	// Times are on the store's clock, in milliseconds; for Redis that is Unix
-	// time.
-	CreatedMS int64 `json:"created_ms"`
-	UpdatedMS int64 `json:"updated_ms"`
-	ExpiresMS int64 `json:"expires_ms"`
-	// LeaseUntilMS is there while the key is in progress.
-	LeaseUntilMS int64  `json:"lease_until_ms,omitempty"`
-	Owner        string `json:"owner,omitempty"`
-	Fingerprint  string `json:"fingerprint"`
-	// Status and BodyBytes are the response's, when completed; its body is not
-	// shown.
-	Status    int `json:"status,omitempty"`
-	BodyBytes int `json:"body_bytes,omitempty"`
+	// AgeMS is since the key's first request, ChangedMS since its last change,
+	// ExpiresInMS until it is forgotten.
+	AgeMS       int64 `json:"age_ms"`
+	ChangedMS   int64 `json:"changed_ms"`
+	ExpiresInMS int64 `json:"expires_in_ms"`
+	// LeaseMS is what is left of the lease, Owner whose it is, while the key is in
+	// progress.
+	LeaseMS     int64  `json:"lease_ms,omitempty"`
+	Owner       string `json:"owner,omitempty"`
+	Fingerprint string `json:"fingerprint"`
+	// Status, Header and BodyBytes are the response's, when completed. Body is
+	// there if it was asked for.
+	Status    int        `json:"status,omitempty"`
+	Header    [][]string `json:"header,omitempty"` // names and values
+	BodyBytes int        `json:"body_bytes,omitempty"`
+	Body      []byte     `json:"body,omitempty"` // base64 in JSON
 }
 
-// Resolution is the body of POST /keys/resolve.
-type Resolution struct {
-	Key   string `json:"key"`
+// Listing is what /keys/list answers.
+type Listing struct {
+	Keys []Record `json:"keys"`
+	More bool     `json:"more"` // there are more than asked for
+}
+
+// Change is the body of the calls that change a key.
+type Change struct {
+	Key   string `json:"key,omitempty"`
 	Scope string `json:"scope,omitempty"`
-	// Action is "retry": it was not executed, the key becomes free; or
-	// "complete": it was, and retries get the response given here.
-	Action string            `json:"action"`
+	// Confirm must be true: that the caller knows what the call means.
+	Confirm bool `json:"confirm"`
+	// Action is for /keys/resolve: "retry": it was not executed, the key becomes
+	// free; or "complete": it was, and retries get the response given here.
+	Action string            `json:"action,omitempty"`
 	Status int               `json:"status,omitempty"`
 	Header map[string]string `json:"header,omitempty"`
 	Body   []byte            `json:"body,omitempty"` // base64 in JSON
 }
 
-const maxResolution = 4 << 20
+// Changed is what those calls answer.
+type Changed struct {
+	Done  string `json:"done"`
+	Key   string `json:"key,omitempty"`
+	Scope string `json:"scope,omitempty"`
+	Keys  int    `json:"keys"` // how many
+}
+
+const (
+	maxChange = 4 << 20
+	// defaultListed and maxListed are how many keys are listed.
+	defaultListed, maxListed = 100, 10_000
+)
 
 func (k *Keys) register(mux *http.ServeMux, protected func(http.HandlerFunc) http.HandlerFunc) {
 	mux.HandleFunc("GET /keys", protected(k.get))
-	mux.HandleFunc("POST /keys/resolve", protected(k.resolve))
+	mux.HandleFunc("GET /keys/list", protected(k.list))
+	mux.HandleFunc("POST /keys/resolve", protected(k.change("resolve", k.resolve)))
+	mux.HandleFunc("POST /keys/release", protected(k.change("release", k.release)))
+	mux.HandleFunc("POST /keys/purge", protected(k.change("purge", k.purge)))
 }
 
 func parseKey(value, scope string) (idem.Key, error) {
@@ -69,7 +99,8 @@ func parseKey(value, scope string) (idem.Key, error) {
 }
 
 func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
-	key, err := parseKey(r.URL.Query().Get("key"), r.URL.Query().Get("scope"))
+	q := r.URL.Query()
+	key, err := parseKey(q.Get("key"), q.Get("scope"))
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
@@ -79,68 +110,194 @@ func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
 		refuse(w, statusOf(err), err)
 		return
 	}
-	answer(w, http.StatusOK, shown(key, &record))
+	record.Key = key
+	out := shown(&record)
+	if record.Response != nil && q.Get("body") == "true" {
+		out.Body = record.Response.Body
+	}
+	answer(w, http.StatusOK, out)
 }
 
-func shown(key idem.Key, r *idem.Record) Record {
-	out := Record{
-		Key: key.Value(), Scope: key.Scope(), State: r.State.String(), Attempt: r.Attempt,
-		CreatedMS: r.Created, UpdatedMS: r.Updated, ExpiresMS: r.Expires, Fingerprint: fmt.Sprintf("%x", r.Fingerprint[:8]),
-	}
-	if r.State == idem.InProgress {
-		out.LeaseUntilMS, out.Owner = r.LeaseUntil, fmt.Sprintf("%x", r.Owner[:4])
-	}
-	if r.Response != nil {
-		out.Status, out.BodyBytes = r.Response.Status, len(r.Response.Body)
-	}
-	return out
+// listable are the states that can be asked for.
+func listable() []string {
+	return []string{idem.InProgress.String(), idem.Unknown.String(), idem.Completed.String()}
 }
 
-func (k *Keys) resolve(w http.ResponseWriter, r *http.Request) {
-	// A page in the operator's browser can post anything but this type unasked.
-	if mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType != "application/json" {
-		refuse(w, http.StatusUnsupportedMediaType, errors.New("want Content-Type: application/json"))
+func (k *Keys) list(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	state, limit := q.Get("state"), defaultListed
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxListed {
+			refuse(w, http.StatusBadRequest, fmt.Errorf("limit %q: want 1 to %d", text, maxListed))
+			return
+		}
+		limit = n
+	}
+	if state != "" && !slices.Contains(listable(), state) {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("state %q: want one of %q, or none for all", state, listable()))
 		return
 	}
-	var asked Resolution
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxResolution))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&asked); err != nil {
-		refuse(w, http.StatusBadRequest, fmt.Errorf("the body: %w", err))
-		return
-	}
-	key, err := parseKey(asked.Key, asked.Scope)
-	var response *idem.Response
-	if err == nil {
-		response, err = asked.response()
-	}
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
-		return
-	}
-	err = k.Store.Resolve(r.Context(), key, k.Retention, response)
-	k.Audit(r.RemoteAddr, asked.Action, key, err)
+	out := Listing{Keys: []Record{}}
+	err := k.Store.List(r.Context(), func(record *idem.Record) bool {
+		if state != "" && record.State.String() != state || q.Has("scope") && record.Key.Scope() != q.Get("scope") {
+			return true
+		}
+		if len(out.Keys) == limit {
+			out.More = true
+			return false
+		}
+		out.Keys = append(out.Keys, shown(record))
+		return true
+	})
 	if err != nil {
 		refuse(w, statusOf(err), err)
 		return
 	}
-	answer(w, http.StatusOK, map[string]string{"key": asked.Key, "resolved": asked.Action})
+	slices.SortFunc(out.Keys, func(a, b Record) int { return int(b.AgeMS - a.AgeMS) })
+	answer(w, http.StatusOK, out)
+}
+
+func shown(r *idem.Record) Record {
+	out := Record{
+		Key: r.Key.Value(), Scope: r.Key.Scope(), Digest: r.Key.String(), State: r.State.String(), Attempt: r.Attempt,
+		AgeMS: r.ReadAt - r.Created, ChangedMS: r.ReadAt - r.Updated, ExpiresInMS: r.Expires - r.ReadAt,
+		Fingerprint: fmt.Sprintf("%x", r.Fingerprint[:8]),
+	}
+	if r.State == idem.InProgress {
+		out.LeaseMS, out.Owner = r.LeaseUntil-r.ReadAt, fmt.Sprintf("%x", r.Owner[:4])
+	}
+	if r.Response != nil {
+		out.Status, out.BodyBytes = r.Response.Status, len(r.Response.Body)
+		for _, f := range r.Response.Header {
+			out.Header = append(out.Header, []string{string(f.Name), string(f.Value)})
+		}
+	}
+	return out
+}
+
+// means says what a call will do, for who has not confirmed it.
+func means(action string, asked *Change) string {
+	switch {
+	case action == "resolve" && asked.Action == "retry":
+		return "the next request with this key will be executed, also if the first one was"
+	case action == "resolve":
+		return "retries with this key will get the response given here, also if nothing was executed"
+	case action == "release":
+		return "the next request with this key will be executed, also if the one under way goes on"
+	case asked.Key == "":
+		return "every key of this scope will be forgotten: retries with them will be executed again"
+	}
+	return "the key will be forgotten: the next request with it will be executed again"
+}
+
+// change reads what is asked for, and does it if that was confirmed.
+func (k *Keys) change(
+	action string, do func(ctx context.Context, remote string, key idem.Key, c *Change) (int, error),
+) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		// A page in the operator's browser can post anything but this type unasked.
+		if mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType != "application/json" {
+			refuse(w, http.StatusUnsupportedMediaType, errors.New("want Content-Type: application/json"))
+			return
+		}
+		var asked Change
+		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxChange))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&asked); err != nil {
+			refuse(w, http.StatusBadRequest, fmt.Errorf("the body: %w", err))
+			return
+		}
+		var key idem.Key
+		if asked.Key != "" || action != "purge" || asked.Scope == "" { // a scope can be purged whole
+			var err error
+			if key, err = parseKey(asked.Key, asked.Scope); err != nil {
+				refuse(w, http.StatusBadRequest, err)
+				return
+			}
+		}
+		if !asked.Confirm {
+			refuse(w, http.StatusPreconditionRequired, fmt.Errorf("%s; say \"confirm\": true if that is what you want", means(action, &asked)))
+			return
+		}
+		n, err := do(r.Context(), r.RemoteAddr, key, &asked)
+		if err != nil {
+			refuse(w, statusOf(err), err)
+			return
+		}
+		answer(w, http.StatusOK, Changed{Done: action, Key: asked.Key, Scope: asked.Scope, Keys: n})
+	}
+}
+
+// errAsked is a change that cannot be made as it was asked for.
+var errAsked = errors.New("asked for")
+
+func (k *Keys) resolve(ctx context.Context, remote string, key idem.Key, c *Change) (int, error) {
+	response, err := c.response()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errAsked, err)
+	}
+	err = k.Store.Resolve(ctx, key, k.Retention(), response)
+	k.Audit(remote, c.Action, key, err)
+	return 1, err //nolint:wrapcheck // told to the operator as it is
+}
+
+// errNotInProgress: there is nothing to be released.
+var errNotInProgress = errors.New("the key is not in progress; an unknown one is resolved, others are purged")
+
+// release takes the lease from whoever has it.
+func (k *Keys) release(ctx context.Context, remote string, key idem.Key, _ *Change) (int, error) {
+	record, err := k.Store.Get(ctx, key)
+	if err == nil && record.State != idem.InProgress {
+		err = errNotInProgress
+	}
+	if err == nil {
+		err = k.Store.Purge(ctx, key)
+	}
+	k.Audit(remote, "release", key, err)
+	return 1, err //nolint:wrapcheck // as above
+}
+
+func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change) (int, error) {
+	if c.Key != "" {
+		err := k.Store.Purge(ctx, key)
+		k.Audit(remote, "purge", key, err)
+		return 1, err //nolint:wrapcheck // as above
+	}
+	var all []idem.Key
+	err := k.Store.List(ctx, func(r *idem.Record) bool {
+		if r.Key.Scope() == c.Scope {
+			all = append(all, r.Key)
+		}
+		return true
+	})
+	n := 0
+	for _, one := range all {
+		if err != nil {
+			break
+		}
+		if err = k.Store.Purge(ctx, one); err == nil {
+			n++
+		}
+		k.Audit(remote, "purge", one, err)
+	}
+	return n, err //nolint:wrapcheck // as above
 }
 
 // response is what is to be stored, nil for a retry.
-func (a *Resolution) response() (*idem.Response, error) {
+func (c *Change) response() (*idem.Response, error) {
 	switch {
-	case a.Action == "retry" && (a.Status != 0 || len(a.Header) > 0 || len(a.Body) > 0):
+	case c.Action == "retry" && (c.Status != 0 || len(c.Header) > 0 || len(c.Body) > 0):
 		return nil, errors.New("action retry frees the key: it takes no status, header or body")
-	case a.Action == "retry":
+	case c.Action == "retry":
 		return nil, nil //nolint:nilnil // see Inspector.Resolve
-	case a.Action != "complete":
-		return nil, fmt.Errorf("action %q: want retry or complete", a.Action)
-	case a.Status < 200 || a.Status > 599:
-		return nil, fmt.Errorf("status %d: want 200 to 599", a.Status)
+	case c.Action != "complete":
+		return nil, fmt.Errorf("action %q: want retry or complete", c.Action)
+	case c.Status < 200 || c.Status > 599:
+		return nil, fmt.Errorf("status %d: want 200 to 599", c.Status)
 	}
-	r := &idem.Response{Status: a.Status, Body: a.Body}
-	for name, value := range a.Header {
+	r := &idem.Response{Status: c.Status, Body: c.Body}
+	for name, value := range c.Header {
 		if !isField(name, value) {
 			return nil, fmt.Errorf("header %q: want a token, and a value without control characters", name)
 		}
@@ -169,8 +326,10 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, idem.ErrNotFound):
 		return http.StatusNotFound
-	case errors.Is(err, idem.ErrNotUnknown):
+	case errors.Is(err, idem.ErrNotUnknown), errors.Is(err, errNotInProgress):
 		return http.StatusConflict
+	case errors.Is(err, errAsked):
+		return http.StatusBadRequest
 	}
 	return http.StatusServiceUnavailable
 }

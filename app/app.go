@@ -92,9 +92,12 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	a.admin = admin.New(admin.Config{
-		Token:   token,
-		Keys:    keysOf(a.store, c.Retention, o),
-		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Token:    token,
+		Keys:     a.keysOf(o),
+		Events:   o.events,
+		Status:   a.statusOf(registry, time.Now()),
+		Settings: a.settingsInForce,
+		Metrics:  promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Checks: []admin.Check{
 			{Name: "store", Ask: a.store.Ping},
 			{Name: "backend", Ask: a.proxy.Ping},
@@ -176,12 +179,12 @@ func userDataDir() (string, error) {
 }
 
 // keysOf is what the operator can do to the store's keys.
-func keysOf(store idem.Store, retention time.Duration, o *observer) *admin.Keys {
-	inspector, ok := store.(idem.Inspector)
+func (a *App) keysOf(o *observer) *admin.Keys {
+	inspector, ok := a.store.(idem.Inspector)
 	if !ok {
 		return nil
 	}
-	return &admin.Keys{Store: inspector, Retention: retention, Audit: o.audit}
+	return &admin.Keys{Store: inspector, Retention: func() time.Duration { return a.settings().Retention }, Audit: o.audit}
 }
 
 // URL is where clients reach the proxy: its first address, if that is not a unix

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +40,20 @@ func (k *keyCommand) flags(c *cobra.Command) {
 func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	resp, err := k.request(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, failure{fmt.Errorf("asking the proxy at %s: %w", k.admin, err)}
+	}
+	return answer, nil
+}
+
+// request is ask for an answer that does not end.
+func (k *keyCommand) request(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	var content io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -63,16 +78,13 @@ func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]
 	if err != nil {
 		return nil, failure{fmt.Errorf("asking the proxy at %s (is it running, with this --admin?): %w", k.admin, err)}
 	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, failure{fmt.Errorf("asking the proxy at %s: %w", k.admin, err)}
-	}
-	if resp.StatusCode == http.StatusOK {
-		return answer, nil
-	}
 	var refusal struct{ Error string }
-	if json.Unmarshal(answer, &refusal) != nil || refusal.Error == "" {
+	if err != nil || json.Unmarshal(answer, &refusal) != nil || refusal.Error == "" {
 		refusal.Error = fmt.Sprintf("%s: %s", resp.Status, bytes.TrimSpace(answer))
 	}
 	return nil, failure{errors.New(refusal.Error)}
@@ -85,8 +97,9 @@ func inspectCommand() *cobra.Command {
 		Example: "  idemproxy inspect order-42-charge",
 	}
 	k.flags(c)
+	body := c.Flags().Bool("body", false, "with the response's body")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		query := url.Values{"key": {args[0]}, "scope": {k.scope}}
+		query := url.Values{"key": {args[0]}, "scope": {k.scope}, "body": {strconv.FormatBool(*body)}}
 		text, err := k.ask(c.Context(), http.MethodGet, "/keys?"+query.Encode(), nil)
 		if err != nil {
 			return err
@@ -110,15 +123,21 @@ func printRecord(w io.Writer, r *admin.Record) error {
 	if r.Scope != "" {
 		fmt.Fprintf(&b, "scope        %s\n", r.Scope)
 	}
-	fmt.Fprintf(&b, "state        %s\nattempt      %d\nfingerprint  %s...\n", r.State, r.Attempt, r.Fingerprint)
-	fmt.Fprintf(&b, "last change  %v after its first request\n", ms(r.UpdatedMS-r.CreatedMS))
-	if r.LeaseUntilMS > 0 {
-		fmt.Fprintf(&b, "lease        %v from the last renewal, owner %s...\n", ms(r.LeaseUntilMS-r.UpdatedMS), r.Owner)
+	fmt.Fprintf(&b, "in the log   %s\nstate        %s\nattempt      %d\nfingerprint  %s...\n", r.Digest, r.State, r.Attempt, r.Fingerprint)
+	fmt.Fprintf(&b, "first seen   %v ago\nlast change  %v ago\n", ms(r.AgeMS), ms(r.ChangedMS))
+	if r.Owner != "" {
+		fmt.Fprintf(&b, "lease        %v left, owner %s...\n", ms(r.LeaseMS), r.Owner)
 	}
 	if r.Status > 0 {
 		fmt.Fprintf(&b, "response     %d, %d bytes\n", r.Status, r.BodyBytes)
 	}
-	fmt.Fprintf(&b, "kept for     %v from the last change\n", ms(r.ExpiresMS-r.UpdatedMS))
+	for _, f := range r.Header {
+		fmt.Fprintf(&b, "             %s: %s\n", f[0], f[1])
+	}
+	fmt.Fprintf(&b, "kept for     %v more\n", ms(r.ExpiresInMS))
+	if r.Body != nil {
+		fmt.Fprintf(&b, "\n%s\n", r.Body)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err //nolint:wrapcheck // nothing to add
 }
@@ -129,7 +148,7 @@ func resolveCommand() *cobra.Command {
 	var (
 		k               keyCommand
 		retry, complete bool
-		asked           admin.Resolution
+		asked           admin.Change
 		file            string
 	)
 	c := &cobra.Command{
@@ -152,7 +171,7 @@ func resolveCommand() *cobra.Command {
 		c.MarkFlagsMutuallyExclusive("retry", name)
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		asked.Key, asked.Scope, asked.Action = args[0], k.scope, "complete"
+		asked.Key, asked.Scope, asked.Action, asked.Confirm = args[0], k.scope, "complete", true
 		if retry {
 			asked.Action, asked.Status = "retry", 0
 		}

@@ -84,7 +84,7 @@ func TestOperatorResolves(t *testing.T) {
 				"--header", "X-A=1", "--body-file", file); code != 0 {
 				t.Errorf("resolve --complete: %d %s", code, out)
 			}
-			if code, out := command(t, "resolve", "not-done", "--admin", admin, "--retry", "--json"); code != 0 || !strings.Contains(out, `"retry"`) {
+			if code, out := command(t, "resolve", "not-done", "--admin", admin, "--retry", "--json"); code != 0 || !strings.Contains(out, `"done":"resolve"`) {
 				t.Errorf("resolve --retry: %d %s", code, out)
 			}
 			if status, body, replayed := send(t, a.URL(), "done"); status != 201 || body != "by hand" || replayed != "true" {
@@ -142,16 +142,18 @@ func TestResolveRequests(t *testing.T) {
 	backend := backendtest.Start(t, backendtest.OK)
 	a, _ := run(t, zerolog.InfoLevel, backend.URL())
 	for body, status := range map[string]int{
-		`{`:                            400,
-		`{"key":"","action":"retry"}`:  400,
-		`{"key":"k","action":"erase"}`: 400,
-		`{"key":"k","action":"retry","status":200}`:                                    400,
-		`{"key":"k","action":"complete","status":99}`:                                  400,
-		`{"key":"k","action":"complete","status":200,"header":{"a b":"c"}}`:            400,
-		`{"key":"k","action":"complete","status":200,"header":{"a":"b\r\nc:d"}}`:       400,
-		`{"key":"k","action":"complete","status":200,"header":{"content-length":"5"}}`: 400,
-		`{"key":"k","action":"retry","sure":true}`:                                     400,
-		`{"key":"k","action":"retry"}`:                                                 409,
+		`{`: 400,
+		`{"key":"","confirm":true,"action":"retry"}`:                                                  400,
+		`{"key":"k","confirm":true,"action":"erase"}`:                                                 400,
+		`{"key":"k","confirm":true,"action":"retry","status":200}`:                                    400,
+		`{"key":"k","confirm":true,"action":"complete","status":99}`:                                  400,
+		`{"key":"k","confirm":true,"action":"complete","status":200,"header":{"a b":"c"}}`:            400,
+		`{"key":"k","confirm":true,"action":"complete","status":200,"header":{"a":"b\r\nc:d"}}`:       400,
+		`{"key":"k","confirm":true,"action":"complete","status":200,"header":{"content-length":"5"}}`: 400,
+		`{"key":"k","confirm":true,"action":"retry","sure":true}`:                                     400,
+		`{"key":"k","confirm":true,"action":"retry"}`:                                                 409,
+		`{"key":"k","action":"retry"}`:                                                                428,
+		`{"key":"k","confirm":false,"action":"complete","status":200}`:                                428,
 	} {
 		resp, err := http.Post(a.AdminURL()+"/keys/resolve", "application/json", strings.NewReader(body)) //nolint:noctx // a test
 		if err != nil {
@@ -162,7 +164,7 @@ func TestResolveRequests(t *testing.T) {
 			t.Errorf("%s: %d, want %d", body, resp.StatusCode, status)
 		}
 	}
-	resp, err := http.Post(a.AdminURL()+"/keys/resolve", "text/plain", strings.NewReader(`{"key":"k","action":"retry"}`)) //nolint:noctx // a test
+	resp, err := http.Post(a.AdminURL()+"/keys/resolve", "text/plain", strings.NewReader(`{"key":"k","confirm":true,"action":"retry"}`)) //nolint:noctx // a test
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/metrics"
 	"github.com/idemproxy/idemproxy/proxy"
@@ -18,6 +19,7 @@ import (
 type observer struct {
 	metrics *metrics.Metrics
 	log     zerolog.Logger
+	events  *admin.Events
 
 	outcomes   []prometheus.Counter
 	causes     []prometheus.Counter
@@ -29,7 +31,7 @@ type observer struct {
 
 func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
 	o := &observer{
-		metrics: m, log: log,
+		metrics: m, log: log, events: &admin.Events{},
 		local: m.CacheHits.WithLabelValues("local"), stored: m.CacheHits.WithLabelValues("store"),
 	}
 	for _, outcome := range proxy.Outcomes() {
@@ -165,15 +167,16 @@ func (o *observer) resolved(k idem.Key, executed bool) {
 func (o *observer) audit(remote, action string, k idem.Key, err error) {
 	e := o.event(zerolog.WarnLevel, "operator", k).Str("action", action).Str("remote", remote)
 	if err != nil {
-		e.Err(err).Msg("an operator tried to resolve a key")
+		e.Err(err).Msg("an operator tried to change a key")
 		return
 	}
-	as := "completed"
-	if action == "retry" {
-		as = "released"
+	switch action {
+	case "retry":
+		o.metrics.Resolved.WithLabelValues("released").Inc()
+	case "complete":
+		o.metrics.Resolved.WithLabelValues("completed").Inc()
 	}
-	o.metrics.Resolved.WithLabelValues(as).Inc()
-	e.Msg("an operator resolved a key")
+	e.Msg("an operator changed a key")
 }
 
 // cut logs a response that broke off after its request's line was written.
@@ -193,6 +196,9 @@ func (o *observer) request(r *proxy.Request) {
 	o.metrics.RequestSeconds.Observe(r.Duration.Seconds())
 	if r.Backend > 0 {
 		o.metrics.BackendSeconds.Observe(r.Backend.Seconds())
+	}
+	if o.events.Wanted() {
+		o.events.Publish(event(r))
 	}
 	level := zerolog.InfoLevel
 	if r.Outcome == proxy.FailedOpen || r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed {

@@ -67,6 +67,7 @@ type Record struct {
 	Updated     int64
 	Expires     int64
 	Response    *Response // only when Completed
+	ReadAt      int64     // what the store's clock showed; set by an Inspector only
 }
 
 // StateAt is the record's state when the store's clock shows now.
@@ -426,7 +427,7 @@ func (r *Record) Inspect(now int64) (Record, error) {
 		return Record{}, ErrNotFound
 	}
 	current := *r
-	current.State = r.StateAt(now)
+	current.State, current.ReadAt = r.StateAt(now), now
 	if current.State == Absent || current.State == Lapsed {
 		return Record{}, ErrNotFound
 	}

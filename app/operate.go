@@ -1,0 +1,131 @@
+package app
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/idemproxy/idemproxy/admin"
+)
+
+func listCommand() *cobra.Command {
+	var k keyCommand
+	c := &cobra.Command{
+		Use: "list", Short: "List the keys of the whole store, the oldest first", Args: cobra.NoArgs,
+		Long:    "Lists keys, of all proxies that share the store. It reads every record that there is.",
+		Example: "  idemproxy list --state unknown\n  idemproxy list --state in-progress --json",
+	}
+	k.flags(c)
+	state := c.Flags().String("state", "unknown", "in-progress, unknown or completed; empty for all")
+	limit := c.Flags().Int("limit", 100, "most keys to list")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		query := url.Values{"state": {*state}, "limit": {strconv.Itoa(*limit)}}
+		if c.Flags().Changed("scope") {
+			query.Set("scope", k.scope)
+		}
+		text, err := k.ask(c.Context(), http.MethodGet, "/keys/list?"+query.Encode(), nil)
+		if err != nil {
+			return err
+		}
+		if k.asJSON {
+			_, err = c.OutOrStdout().Write(text)
+			return err //nolint:wrapcheck // nothing to add
+		}
+		var l admin.Listing
+		if err := json.Unmarshal(text, &l); err != nil {
+			return failure{fmt.Errorf("the proxy's answer: %w", err)}
+		}
+		return printListing(c.OutOrStdout(), &l)
+	}
+	return c
+}
+
+func printListing(w io.Writer, l *admin.Listing) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "KEY\tSCOPE\tSTATE\tAGE\tATTEMPT\tLEASE\tIN THE LOG")
+	for i := range l.Keys {
+		r := &l.Keys[i]
+		lease := "-"
+		if r.Owner != "" {
+			lease = ms(r.LeaseMS).String()
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%v\t%d\t%s\t%s\n",
+			r.Key, or(r.Scope, "-"), r.State, ms(r.AgeMS).Round(time.Second), r.Attempt, lease, r.Digest)
+	}
+	if l.More {
+		_, _ = fmt.Fprintln(t, "and more: see --limit")
+	}
+	return t.Flush() //nolint:wrapcheck // nothing to add
+}
+
+func releaseCommand() *cobra.Command {
+	var k keyCommand
+	c := &cobra.Command{
+		Use: "release KEY", Short: "Take the lease of a key in progress from whoever has it", Args: cobra.ExactArgs(1),
+		Long: "Frees a key that is in progress: the next request with it executes, also if the one under way goes on.\n" +
+			"That one finds its lease lost, and its response is not stored.",
+		Example: "  idemproxy release order-42-charge",
+	}
+	k.flags(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return k.change(c, "/keys/release", &admin.Change{Key: args[0], Scope: k.scope}, args[0]+" is free: the next request with it executes")
+	}
+	return c
+}
+
+func purgeCommand() *cobra.Command {
+	var k keyCommand
+	c := &cobra.Command{
+		Use: "purge [KEY]", Short: "Forget a key, or every key of a scope", Args: cobra.MaximumNArgs(1),
+		Long: "Forgets a key, whatever its state: the next request with it is executed again. Without a key, with --scope, every\n" +
+			"key of that scope, after asking for confirmation.",
+		Example: "  idemproxy purge order-42-charge\n  idemproxy purge --scope acct_7 --yes",
+	}
+	k.flags(c)
+	yes := c.Flags().Bool("yes", false, "do not ask")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		asked, done := admin.Change{Scope: k.scope}, "every key of "+k.scope+" is forgotten"
+		switch {
+		case len(args) == 1:
+			asked.Key, done = args[0], args[0]+" is forgotten: the next request with it executes again"
+		case k.scope == "":
+			return errors.New("want a key, or --scope")
+		case !*yes && !agreed(c, "Forget every key of "+k.scope+"? Retries with them will be executed again."):
+			return failure{errors.New("nothing was done")}
+		}
+		return k.change(c, "/keys/purge", &asked, done)
+	}
+	return c
+}
+
+// agreed asks a person.
+func agreed(c *cobra.Command, question string) bool {
+	_, _ = fmt.Fprint(c.ErrOrStderr(), question+" [y/N] ")
+	line, _ := bufio.NewReader(c.InOrStdin()).ReadString('\n')
+	return strings.EqualFold(strings.TrimSpace(line), "y")
+}
+
+// change asks for a change that was confirmed by typing the command.
+func (k *keyCommand) change(c *cobra.Command, path string, asked *admin.Change, done string) error {
+	asked.Confirm = true
+	text, err := k.ask(c.Context(), http.MethodPost, path, asked)
+	if err != nil {
+		return err
+	}
+	if k.asJSON {
+		_, err = c.OutOrStdout().Write(text)
+		return err //nolint:wrapcheck // nothing to add
+	}
+	_, err = fmt.Fprintln(c.OutOrStdout(), done)
+	return err //nolint:wrapcheck // nothing to add
+}

@@ -1,0 +1,193 @@
+package app_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/admin"
+	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
+)
+
+// operated is a proxy with one key in each state: "done", "held" and "running",
+// which goes on until proceed is closed; held has a scope.
+func operated(t *testing.T) (a *app.App, logged *log, proceed chan struct{}) {
+	t.Helper()
+	entered := make(chan struct{}, 1)
+	proceed = make(chan struct{})
+	b := backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
+		switch q.URL.Path {
+		case "/cut":
+			_ = c.Close()
+			return
+		case "/slow":
+			entered <- struct{}{}
+			<-proceed
+		}
+		c.Answer(201, "made", "X-Charge: 7")
+	})
+	a, logged = run(t, zerolog.InfoLevel, b.URL(), func(c *config.Config) {
+		c.OnAmbiguous, c.Scope = idem.AmbiguousHold, []string{"header:X-Account"}
+	})
+	ask := func(path, key, account string) {
+		req, err := http.NewRequest(http.MethodPost, a.URL()+path, strings.NewReader("x")) //nolint:noctx // a test
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		req.Header.Set("Idempotency-Key", key)
+		req.Header.Set("X-Account", account)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}
+	ask("/", "done", "acct")
+	ask("/cut", "held", "acct")
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		ask("/slow", "running", "other")
+	}()
+	t.Cleanup(func() { <-finished })
+	<-entered
+	return a, logged, proceed
+}
+
+// An operator lists, looks at, releases and forgets keys; each change is in the
+// log, and none is made unconfirmed.
+func TestOperate(t *testing.T) {
+	t.Parallel()
+	a, logged, proceed := operated(t)
+	defer close(proceed)
+	at := strings.TrimPrefix(a.AdminURL(), "http://")
+	do := func(wantCode int, want string, args ...string) {
+		t.Helper()
+		if code, out := command(t, append(args, "--admin", at)...); code != wantCode || !strings.Contains(out, want) {
+			t.Errorf("%v: exit code %d, %s; want %d, %s", args, code, out, wantCode, want)
+		}
+	}
+	do(0, "held", "list")
+	do(0, "running", "list", "--state", "in-progress")
+	do(0, `"state":"completed"`, "list", "--state", "", "--scope", "acct", "--json")
+	do(1, `want one of`, "list", "--state", "lost")
+	do(0, "X-Charge: 7", "inspect", "done", "--scope", "acct", "--body")
+	do(0, "\nmade\n", "inspect", "done", "--scope", "acct", "--body")
+	do(1, "no record", "inspect", "done")
+	do(1, "not in progress", "release", "done", "--scope", "acct")
+	do(0, "running is free", "release", "running", "--scope", "other")
+	do(1, "no record", "inspect", "running", "--scope", "other")
+	do(1, "nothing was done", "purge", "--scope", "acct")
+	do(2, "want a key, or --scope", "purge")
+	do(0, "every key of acct is forgotten", "purge", "--scope", "acct", "--yes")
+	do(0, `"keys":[]`, "list", "--state", "", "--json")
+	for _, want := range []string{`"action":"release"`, `"action":"purge"`, `"error":"the key is not in progress`} {
+		if !strings.Contains(logged.text(), want) {
+			t.Errorf("the log does not have %s", want)
+		}
+	}
+}
+
+// What an unconfirmed call would do is said instead of done.
+func TestUnconfirmed(t *testing.T) {
+	t.Parallel()
+	a, _, proceed := operated(t)
+	defer close(proceed)
+	for path, want := range map[string]string{
+		"/keys/release": "also if the one under way goes on", "/keys/purge": "will be executed again",
+		"/keys/resolve": "also if the first one was",
+	} {
+		resp, err := http.Post(a.AdminURL()+path, "application/json", //nolint:noctx // a test
+			strings.NewReader(`{"key":"held","scope":"acct","action":"retry"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusPreconditionRequired || !bytes.Contains(b, []byte(want)) {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, b)
+		}
+	}
+	if code, out := command(t, "inspect", "held", "--scope", "acct", "--admin", strings.TrimPrefix(a.AdminURL(), "http://")); code != 0 ||
+		!strings.Contains(out, "unknown") {
+		t.Errorf("%d %s", code, out)
+	}
+}
+
+// tail and top show what is decided while they look.
+func TestTailAndTop(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Start(t, backendtest.OK)
+	a, _ := run(t, zerolog.Disabled, b.URL())
+	at := strings.TrimPrefix(a.AdminURL(), "http://")
+	stop := make(chan struct{})
+	going := make(chan struct{})
+	go func() {
+		defer close(going)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				post(t, a.URL()+"/pay", "busy", "x")
+			}
+		}
+	}()
+	defer func() { close(stop); <-going }()
+	if code, out := command(t, "tail", "-n", "3", "--admin", at, "--outcome", "replayed-local"); code != 0 ||
+		strings.Count(out, "replayed-local") != 3 || !strings.Contains(out, "POST /pay  key:") {
+		t.Errorf("%d %s", code, out)
+	}
+	code, out := command(t, "tail", "-n", "1", "--admin", at, "--json")
+	var e admin.Event
+	if err := json.Unmarshal([]byte(strings.SplitN(out, "\n", 2)[0]), &e); code != 0 || err != nil || e.Path != "/pay" || e.Status != 200 {
+		t.Errorf("%d %v %s", code, err, out)
+	}
+	code, out = command(t, "top", "-n", "1", "--interval", "200ms", "--admin", at)
+	if code != 0 || !strings.Contains(out, "replayed-local") || !strings.Contains(out, e.Key) {
+		t.Errorf("%d %s", code, out)
+	}
+	code, out = command(t, "top", "-n", "1", "--interval", "200ms", "--admin", at, "--json")
+	var shown struct {
+		Keys   map[string]int
+		Status struct{ Requests map[string]float64 }
+	}
+	if err := json.Unmarshal([]byte(out), &shown); code != 0 || err != nil || shown.Keys[e.Key] == 0 || shown.Status.Requests["replayed-local"] == 0 {
+		t.Errorf("%d %v %s", code, err, out)
+	}
+	if code, out := command(t, "tail", "--admin", "127.0.0.1:1"); code != 1 || !strings.Contains(out, "is it running") {
+		t.Errorf("%d %s", code, out)
+	}
+}
+
+// The page's parts and the API's description come from the binary, and say
+// nothing without being asked with the token.
+func TestPageFiles(t *testing.T) {
+	t.Parallel()
+	a, _ := run(t, zerolog.Disabled, "http://127.0.0.1:1")
+	for path, kind := range map[string]string{
+		"/": "text/html", "/page.js": "text/javascript", "/page.css": "text/css", "/openapi.json": "application/json",
+		"/status": "application/json", "/settings": "application/yaml",
+	} {
+		resp, err := http.Get(a.AdminURL() + path) //nolint:noctx // a test
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) || len(b) == 0 {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, resp.Header)
+		}
+	}
+}
