@@ -52,6 +52,7 @@ func laws() map[string]room {
 		"test":              {},
 		"test/compose":      {},
 		"test/like":         {},
+		"test/page":         {},
 		"test/history":      {},
 		"test/model":        {},
 		".":                 {},

@@ -1,0 +1,2 @@
+// Package page tests the admin page in a real browser. It has tests only.
+package page

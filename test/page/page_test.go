@@ -1,0 +1,262 @@
+package page_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
+)
+
+// browser is a tab of a headless browser without a network but loopback. What
+// goes wrong in the page fails the test.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("chromium is missing: scripts/test.sh installs it")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
+		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1200, 1800),
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
+	allocated, cancelAllocated := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancelAllocated)
+	ctx, cancel := chromedp.NewContext(allocated, chromedp.WithErrorf(func(string, ...any) {})) // of events that the driver does not know
+	t.Cleanup(cancel)
+	ctx, cancelTimeout := context.WithTimeout(ctx, 2*time.Minute)
+	t.Cleanup(cancelTimeout)
+	chromedp.ListenTarget(ctx, func(event any) {
+		switch e := event.(type) {
+		case *runtime.EventExceptionThrown:
+			t.Errorf("the page throws: %s", e.ExceptionDetails.Error())
+		case *network.EventRequestWillBeSent:
+			if url := e.Request.URL; !strings.HasPrefix(url, "http://127.0.0.1:") && !strings.HasPrefix(url, "data:") {
+				t.Errorf("the page loads %s", url)
+			}
+		}
+	})
+	if err := chromedp.Run(ctx, network.Enable()); err != nil {
+		t.Fatal(err)
+	}
+	return ctx
+}
+
+// served is a proxy with a key in each state, and its page.
+func served(t *testing.T, change ...func(*config.Config)) (a *app.App, ask func(path, key, body string) int) {
+	t.Helper()
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	b := backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
+		switch q.URL.Path {
+		case "/cut":
+			_ = c.Close()
+			return
+		case "/slow":
+			entered <- struct{}{}
+			<-proceed
+		}
+		c.Answer(201, `{"charge": "<b>ch_7</b>"}`, "Content-Type: application/json")
+	})
+	c := config.Default()
+	c.Listen, c.Admin, c.Store, c.Backends = []string{"127.0.0.1:0"}, "127.0.0.1:0", "embedded:"+t.TempDir(), []string{b.URL()}
+	c.OnAmbiguous = idem.AmbiguousHold
+	for _, f := range change {
+		f(&c)
+	}
+	a, err := app.New(c, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	ask = func(path, key, body string) int {
+		req, err := http.NewRequest(http.MethodPost, a.URL()+path, strings.NewReader(body)) //nolint:noctx // a test
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		req.Header.Set("Idempotency-Key", key)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	for i := range 12 {
+		ask("/pay", fmt.Sprint("order-", i%5), "x")
+	}
+	ask("/pay", "order-1", "another payload")
+	ask("/cut", "held-1", "x")
+	ask("/cut", "held-2", "x")
+	slow := make(chan struct{})
+	go func() {
+		defer close(slow)
+		ask("/slow", "running-1", "x")
+	}()
+	<-entered
+	t.Cleanup(func() {
+		close(proceed)
+		<-slow
+		cancel()
+		http.DefaultClient.CloseIdleConnections()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return a, ask
+}
+
+// shows waits until an element's text has what is wanted.
+func shows(selector, want string) chromedp.Action {
+	return chromedp.Poll(fmt.Sprintf("document.querySelector(%q)?.textContent.includes(%q)", selector, want), nil,
+		chromedp.WithPollingTimeout(20*time.Second))
+}
+
+func lacks(selector, gone string) chromedp.Action {
+	return chromedp.Poll(fmt.Sprintf("!document.querySelector(%q)?.textContent.includes(%q)", selector, gone), nil,
+		chromedp.WithPollingTimeout(20*time.Second))
+}
+
+// write takes the place of what is in a field.
+func write(selector, text string) chromedp.Action {
+	return chromedp.Tasks{
+		chromedp.Evaluate(fmt.Sprintf("document.querySelector(%q).select()", selector), nil),
+		chromedp.SendKeys(selector, kb.Backspace),
+		chromedp.SendKeys(selector, text),
+	}
+}
+
+// picture keeps what the page looks like, for people: SCREENSHOTS names a folder.
+func picture(t *testing.T, name string) chromedp.Action {
+	t.Helper()
+	return chromedp.ActionFunc(func(ctx context.Context) error {
+		dir := os.Getenv("SCREENSHOTS")
+		if dir == "" {
+			return nil
+		}
+		var png []byte
+		if err := chromedp.FullScreenshot(&png, 100).Do(ctx); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600)
+	})
+}
+
+func run(t *testing.T, ctx context.Context, what string, actions ...chromedp.Action) { //nolint:revive // t first, as elsewhere
+	t.Helper()
+	if err := chromedp.Run(ctx, actions...); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// The page shows what happens, finds a key, and resolves one.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	a, ask := served(t)
+	ctx := browser(t)
+	run(t, ctx, "the page comes up", chromedp.Navigate(a.AdminURL()+"/"), shows("#state", "live"),
+		shows("#outcomes", "executed"), shows("#outcomes", "mismatch"), shows("#unknown", "held-1"), shows("#unknown", "held-2"),
+		shows("#running", "running-1"), shows("#backends", "up"), shows("#leases", "1"))
+
+	ask("/pay", "order-live", "x")
+	run(t, ctx, "a decision is shown live", shows("#live", "/pay"), picture(t, "light"))
+	run(t, ctx, "others are filtered out", chromedp.SendKeys("#filter", "nothing-like-it"), shows("#live", "nothing yet"),
+		write("#filter", ""), chromedp.SendKeys("#filter", "execut"), shows("#live", "/pay"))
+
+	run(t, ctx, "a key is found", chromedp.SendKeys("#lookup [name=key]", "order-1"), chromedp.Click("#lookup [name=body]"),
+		chromedp.SendKeys("#lookup [name=key]", kb.Enter), shows("#found", "completed"), shows("#found", "<b>ch_7</b>"),
+		shows("#found", "first request"))
+	run(t, ctx, "one that is not there is not", write("#lookup [name=key]", "nobody"),
+		chromedp.SendKeys("#lookup [name=key]", kb.Enter), shows("#found", "no record"))
+
+	// Thinking better of it changes nothing.
+	run(t, ctx, "cancelled", chromedp.Click(`button[aria-label="It was not executed held-1"]`), shows("#ask-text", "will be executed"),
+		picture(t, "dialog"), chromedp.SendKeys("#ask", kb.Escape), shows("#unknown", "held-1"))
+	run(t, ctx, "freed", chromedp.Click(`button[aria-label="It was not executed held-1"]`), chromedp.Click("#ask-yes"),
+		lacks("#unknown", "held-1"))
+	if status := ask("/pay", "held-1", "x"); status != 201 {
+		t.Errorf("the freed key: %d, want 201", status)
+	}
+	run(t, ctx, "completed", chromedp.Click(`button[aria-label="It was executed held-2"]`),
+		write("#ask [name=status]", "202"), chromedp.SendKeys("#ask [name=body]", "by hand, €"), chromedp.Click("#ask-yes"),
+		lacks("#unknown", "held-2"))
+	if status := ask("/cut", "held-2", "x"); status != 202 {
+		t.Errorf("the completed key: %d, want 202", status)
+	}
+	run(t, ctx, "the settings", chromedp.Click("summary"), shows("#settings", "on_ambiguous: hold"))
+	run(t, ctx, "dark", emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}),
+		picture(t, "dark"))
+	var background string
+	run(t, ctx, "dark is dark", chromedp.Evaluate("getComputedStyle(document.body).backgroundColor", &background))
+	if background != "rgb(22, 24, 26)" {
+		t.Errorf("the background is %s", background)
+	}
+}
+
+// Everything can be reached and done with the keyboard alone.
+func TestPageByKeyboard(t *testing.T) {
+	t.Parallel()
+	a, ask := served(t)
+	ctx := browser(t)
+	run(t, ctx, "the page comes up", chromedp.Navigate(a.AdminURL()+"/"), shows("#unknown", "held-1"), shows("#state", "live"))
+	focused := func() (label string) {
+		run(t, ctx, "what has the focus", chromedp.Evaluate(
+			"(document.activeElement.getAttribute('aria-label') || document.activeElement.id || document.activeElement.textContent).trim()", &label))
+		return label
+	}
+	reached := map[string]bool{}
+	for range 60 {
+		run(t, ctx, "tab", chromedp.KeyEvent(kb.Tab))
+		label := focused()
+		reached[label] = true
+		if label == "It was not executed held-1" {
+			break
+		}
+	}
+	if !reached["Skip to the content"] || !reached["It was not executed held-1"] {
+		t.Fatalf("by tab: %v", reached)
+	}
+	run(t, ctx, "the dialog", chromedp.KeyEvent(kb.Enter), shows("#ask-text", "will be executed"))
+	if label := focused(); label != "Cancel" {
+		t.Errorf("the dialog's focus is on %q, want the harmless one", label)
+	}
+	run(t, ctx, "done", chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter), lacks("#unknown", "held-1"))
+	if status := ask("/pay", "held-1", "x"); status != 201 {
+		t.Errorf("the freed key: %d, want 201", status)
+	}
+}
+
+// With a token the page asks for it, and tells when it is wrong by asking again.
+func TestPageWithToken(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("0123456789abcdef"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := served(t, func(c *config.Config) { c.AdminTokenFile = file })
+	ctx := browser(t)
+	run(t, ctx, "asked", chromedp.Navigate(a.AdminURL()+"/"), chromedp.WaitVisible("#login[open]"),
+		chromedp.SendKeys("#login [name=token]", "wrong"+kb.Enter))
+	run(t, ctx, "asked again", chromedp.WaitVisible("#login[open]"), write("#login [name=token]", ""),
+		chromedp.SendKeys("#login [name=token]", "0123456789abcdef"+kb.Enter), shows("#state", "live"), shows("#unknown", "held-1"))
+}
