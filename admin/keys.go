@@ -217,7 +217,8 @@ func (k *Keys) change(
 			}
 		}
 		if !asked.Confirm {
-			refuse(w, http.StatusPreconditionRequired, fmt.Errorf("%s; say \"confirm\": true if that is what you want", means(action, &asked)))
+			refuse(w, http.StatusPreconditionRequired,
+				fmt.Errorf("%s; say \"confirm\": true if that is what you want", means(action, &asked)))
 			return
 		}
 		n, err := do(r.Context(), r.RemoteAddr, key, &asked)
@@ -239,7 +240,7 @@ func (k *Keys) resolve(ctx context.Context, remote string, key idem.Key, c *Chan
 	}
 	err = k.Store.Resolve(ctx, key, k.Retention(), response)
 	k.Audit(remote, c.Action, key, err)
-	return 1, err //nolint:wrapcheck // told to the operator as it is
+	return 1, err
 }
 
 // errNotInProgress: there is nothing to be released.
@@ -255,14 +256,14 @@ func (k *Keys) release(ctx context.Context, remote string, key idem.Key, _ *Chan
 		err = k.Store.Purge(ctx, key)
 	}
 	k.Audit(remote, "release", key, err)
-	return 1, err //nolint:wrapcheck // as above
+	return 1, err
 }
 
 func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change) (int, error) {
 	if c.Key != "" {
 		err := k.Store.Purge(ctx, key)
 		k.Audit(remote, "purge", key, err)
-		return 1, err //nolint:wrapcheck // as above
+		return 1, err
 	}
 	var all []idem.Key
 	err := k.Store.List(ctx, func(r *idem.Record) bool {
@@ -281,7 +282,7 @@ func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change
 		}
 		k.Audit(remote, "purge", one, err)
 	}
-	return n, err //nolint:wrapcheck // as above
+	return n, err
 }
 
 // response is what is to be stored, nil for a retry.

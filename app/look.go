@@ -55,7 +55,8 @@ func tailCommand() *cobra.Command {
 // line is a decision for people.
 func line(e *admin.Event) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %-16s %3d %8.2fms  %s %s", e.At.Local().Format("15:04:05.000"), e.Outcome, e.Status, e.Millis, e.Method, e.Path)
+	fmt.Fprintf(&b, "%s %-16s %3d %8.2fms  %s %s",
+		e.At.Local().Format("15:04:05.000"), e.Outcome, e.Status, e.Millis, e.Method, e.Path)
 	if e.Key != "" {
 		fmt.Fprintf(&b, "  %s", e.Key)
 	}
@@ -223,7 +224,9 @@ func (k *keyCommand) printTop(w io.Writer, t *top) error {
 		}
 	}
 	_, _ = fmt.Fprintln(table, "\t\t\t\nKEY\tA SECOND\t\t")
-	keys := slices.SortedFunc(maps.Keys(t.Keys), func(x, y string) int { return cmp.Or(cmp.Compare(t.Keys[y], t.Keys[x]), cmp.Compare(x, y)) })
+	keys := slices.SortedFunc(maps.Keys(t.Keys), func(x, y string) int {
+		return cmp.Or(cmp.Compare(t.Keys[y], t.Keys[x]), cmp.Compare(x, y))
+	})
 	for _, key := range keys[:min(len(keys), shownKeys)] {
 		_, _ = fmt.Fprintf(table, "%s\t%.1f\t\t\n", key, float64(t.Keys[key])/t.Seconds)
 	}

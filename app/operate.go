@@ -78,7 +78,8 @@ func releaseCommand() *cobra.Command {
 	}
 	k.flags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return k.change(c, "/keys/release", &admin.Change{Key: args[0], Scope: k.scope}, args[0]+" is free: the next request with it executes")
+		return k.change(c, "/keys/release", &admin.Change{Key: args[0], Scope: k.scope},
+			args[0]+" is free: the next request with it executes")
 	}
 	return c
 }

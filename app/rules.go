@@ -130,6 +130,7 @@ func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *ver
 		DeriveKey: r.DeriveKey, DuplicateWindow: r.DuplicateWindow, RejectDuplicates: r.RejectDuplicates,
 		Keys: keys, Resolver: resolver, Fingerprint: fingerprint, FailOpen: r.FailOpen, FailStatus: r.FailStatus,
 		Wait: r.Wait, MaxWait: r.MaxWait, MaxPerCaller: r.MaxPerCaller, MaxPerKey: r.MaxPerKey,
-		RequireKey: r.RequireKey, KeyHeaders: r.KeyHeaders, BindHeaders: r.Bind, Scope: scope, Tokens: verifier, NotReplayed: r.NotReplayed,
+		RequireKey: r.RequireKey, KeyHeaders: r.KeyHeaders, BindHeaders: r.Bind, Scope: scope, Tokens: verifier,
+		NotReplayed: r.NotReplayed,
 	}, nil
 }

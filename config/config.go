@@ -113,7 +113,8 @@ func Default() Config {
 			MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20,
 			Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
 			MaxWait: 30 * time.Second, ReleaseStatuses: released, AmbiguousStatuses: ambiguous,
-			KeyHeaders: []string{"Idempotency-Key", "X-Idempotency-Key"}, KeyFormat: "any", KeyMinLength: 1, FailStatus: 500, ResolverTimeout: 5 * time.Second,
+			KeyHeaders: []string{"Idempotency-Key", "X-Idempotency-Key"}, KeyFormat: "any", KeyMinLength: 1,
+			FailStatus: 500, ResolverTimeout: 5 * time.Second,
 			Fingerprint: []string{"method", "target", "body"},
 		},
 		Upstream: Upstream{

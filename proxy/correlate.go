@@ -47,7 +47,7 @@ var ErrTraceparent = errors.New("want pass, sampled or unsampled")
 func ParseTraceparent(text string) (Traceparent, error) {
 	for i, word := range []string{"pass", "sampled", "unsampled"} {
 		if text == word {
-			return Traceparent(i), nil //nolint:gosec // 0 to 2
+			return Traceparent(i), nil
 		}
 	}
 	return 0, fmt.Errorf("%q: %w", text, ErrTraceparent)

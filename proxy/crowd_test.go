@@ -20,19 +20,27 @@ func TestCrowds(t *testing.T) {
 	}{
 		{
 			"caller", "too-many-of-caller", func(c *proxy.Config) { c.MaxPerCaller = 1 },
-			[2]string{"slow", alice}, [2]string{"else", alice}, [2]string{"else", bob},
+			[2]string{"slow", alice},
+			[2]string{"else", alice},
+			[2]string{"else", bob},
 		},
 		{
 			"caller without a key", "too-many-of-caller", func(c *proxy.Config) { c.MaxPerCaller = 1 },
-			[2]string{"", alice}, [2]string{"", alice}, [2]string{"", bob},
+			[2]string{"", alice},
+			[2]string{"", alice},
+			[2]string{"", bob},
 		},
 		{
 			"caller by address", "too-many-of-caller", func(c *proxy.Config) { c.MaxPerCaller = 1 },
-			[2]string{"slow", "X-A: 1"}, [2]string{"", "X-A: 2"}, [2]string{"", bob},
+			[2]string{"slow", "X-A: 1"},
+			[2]string{"", "X-A: 2"},
+			[2]string{"", bob},
 		},
 		{
 			"key", "too-many-with-key", func(c *proxy.Config) { c.MaxPerKey = 1 },
-			[2]string{"slow", alice}, [2]string{"slow", bob}, [2]string{"else", alice},
+			[2]string{"slow", alice},
+			[2]string{"slow", bob},
+			[2]string{"else", alice},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
