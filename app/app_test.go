@@ -125,29 +125,29 @@ func TestMetricsByValue(t *testing.T) {
 		name, path, key, body string
 		moved                 map[string]float64
 	}{
-		{"passed", "/", "", "x", map[string]float64{`requests_total{outcome="passed"}`: 1}},
+		{"passed", "/", "", "x", map[string]float64{`requests_total{outcome="passed",route="default"}`: 1}},
 		{"executed", "/", "k", "x", map[string]float64{
-			`requests_total{outcome="executed"}`: 1, "cache_misses_total": 1, "responses_stored_total": 1,
+			`requests_total{outcome="executed",route="default"}`: 1, "cache_misses_total": 1, "responses_stored_total": 1,
 			"backend_duration_seconds_count":                     1,
 			`store_duration_seconds_count{operation="acquire"}`:  1,
 			`store_duration_seconds_count{operation="complete"}`: 1,
 		}},
 		{"replayed from the store", "/", "k", "x", map[string]float64{
-			`requests_total{outcome="replayed-store"}`: 1, `cache_hits_total{source="store"}`: 1,
+			`requests_total{outcome="replayed-store",route="default"}`: 1, `cache_hits_total{source="store"}`: 1,
 			`store_duration_seconds_count{operation="acquire"}`: 1,
 		}},
 		{"replayed from memory", "/", "k", "x", map[string]float64{
-			`requests_total{outcome="replayed-local"}`: 1, `cache_hits_total{source="local"}`: 1,
+			`requests_total{outcome="replayed-local",route="default"}`: 1, `cache_hits_total{source="local"}`: 1,
 		}},
-		{"mismatch", "/", "k", "y", map[string]float64{`requests_total{outcome="mismatch"}`: 1}},
-		{"refused", "/", strings.Repeat("k", 256), "x", map[string]float64{`requests_total{outcome="refused"}`: 1}},
+		{"mismatch", "/", "k", "y", map[string]float64{`requests_total{outcome="mismatch",route="default"}`: 1}},
+		{"refused", "/", strings.Repeat("k", 256), "x", map[string]float64{`requests_total{outcome="refused",route="default"}`: 1}},
 		{"cut", "/cut", "cut", "x", map[string]float64{
-			`requests_total{outcome="backend-cut"}`: 1, "cache_misses_total": 1, `releases_total{cause="ambiguous"}`: 1,
+			`requests_total{outcome="backend-cut",route="default"}`: 1, "cache_misses_total": 1, `releases_total{cause="ambiguous"}`: 1,
 			"backend_duration_seconds_count":                    1,
 			`store_duration_seconds_count{operation="acquire"}`: 1, `store_duration_seconds_count{operation="release"}`: 1,
 		}},
 		{"try again", "/503", "later", "x", map[string]float64{
-			`requests_total{outcome="executed"}`: 1, "cache_misses_total": 1, `releases_total{cause="try-again"}`: 1,
+			`requests_total{outcome="executed",route="default"}`: 1, "cache_misses_total": 1, `releases_total{cause="try-again"}`: 1,
 			"backend_duration_seconds_count":                    1,
 			`store_duration_seconds_count{operation="acquire"}`: 1, `store_duration_seconds_count{operation="release"}`: 1,
 		}},
@@ -260,5 +260,22 @@ func TestVersionAndConfigCommands(t *testing.T) {
 		if code := app.Main(context.Background(), c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.want) {
 			t.Errorf("%v: exit code %d, want %d and %q:\n%s", c.args, code, c.code, c.want, out.String())
 		}
+	}
+}
+
+// Routes are counted apart; nothing else makes a label.
+func TestMetricsByRoute(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Start(t, backendtest.OK)
+	a, _ := run(t, zerolog.Disabled, b.URL(), func(c *config.Config) {
+		c.Routes = []config.Route{{Name: "payments", Path: "/pay/*", Rules: c.Rules}}
+	})
+	for range 3 {
+		post(t, a.URL()+"/pay/x", "", "x")
+	}
+	post(t, a.URL()+"/other", "", "x")
+	got := metrics(t, a)
+	if got[`requests_total{outcome="passed",route="payments"}`] != 3 || got[`requests_total{outcome="passed",route="default"}`] != 1 {
+		t.Errorf("%v", got)
 	}
 }

@@ -2,7 +2,10 @@ package app
 
 import (
 	"errors"
+	"maps"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +24,7 @@ type observer struct {
 	log     zerolog.Logger
 	events  *admin.Events
 
-	outcomes   []prometheus.Counter
+	outcomes   atomic.Pointer[map[string][]prometheus.Counter] // by route; replaced whole
 	causes     []prometheus.Counter
 	storeTime  []prometheus.Observer
 	storeFails []prometheus.Counter
@@ -34,9 +37,8 @@ func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
 		metrics: m, log: log, events: &admin.Events{},
 		local: m.CacheHits.WithLabelValues("local"), stored: m.CacheHits.WithLabelValues("store"),
 	}
-	for _, outcome := range proxy.Outcomes() {
-		o.outcomes = append(o.outcomes, m.Requests.WithLabelValues(outcome.String()))
-	}
+	o.outcomes.Store(&map[string][]prometheus.Counter{})
+	o.outcomesOf("")
 	for _, cause := range idem.ReleaseCauses() {
 		o.causes = append(o.causes, m.Releases.WithLabelValues(cause.String()))
 	}
@@ -192,7 +194,7 @@ func (o *observer) cut(k idem.Key, err error) {
 // request counts and logs: one line a request, at info, or at warn where the
 // proxy or the backend failed.
 func (o *observer) request(r *proxy.Request) {
-	o.outcomes[r.Outcome].Inc()
+	o.outcomesOf(r.Route)[r.Outcome].Inc()
 	o.metrics.RequestSeconds.Observe(r.Duration.Seconds())
 	if r.Backend > 0 {
 		o.metrics.BackendSeconds.Observe(r.Backend.Seconds())
@@ -237,6 +239,30 @@ func (o *observer) request(r *proxy.Request) {
 		e = e.AnErr("error", r.Err)
 	}
 	e.Send()
+}
+
+// outcomesOf are a route's counters. Routes are few, and new ones come with a
+// reload only, so the map is copied for each.
+func (o *observer) outcomesOf(route string) []prometheus.Counter {
+	for {
+		known := o.outcomes.Load()
+		if all, ok := (*known)[route]; ok {
+			return all
+		}
+		label := route
+		if label == "" {
+			label = "default"
+		}
+		var all []prometheus.Counter
+		for _, outcome := range proxy.Outcomes() {
+			all = append(all, o.metrics.Requests.WithLabelValues(outcome.String(), label))
+		}
+		next := maps.Clone(*known)
+		next[strings.Clone(route)] = all
+		if o.outcomes.CompareAndSwap(known, &next) {
+			return all
+		}
+	}
 }
 
 // maxLoggedID bounds what a client can make the log hold.

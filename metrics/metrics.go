@@ -12,7 +12,7 @@ import (
 
 // Metrics holds the collectors, unregistered.
 type Metrics struct {
-	// Requests counts requests by outcome (proxy.Outcome).
+	// Requests counts requests by outcome (proxy.Outcome) and route.
 	Requests *prometheus.CounterVec
 	// RequestSeconds is the time from a request's header to its answer.
 	RequestSeconds prometheus.Histogram
@@ -61,7 +61,7 @@ type Metrics struct {
 // New makes the collectors.
 func New() *Metrics {
 	return &Metrics{
-		Requests:       counterVec("requests_total", "Requests, by how they were dealt with.", "outcome"),
+		Requests:       counterVec("requests_total", "Requests, by how they were dealt with, and by route: default where none matched.", "outcome", "route"),
 		RequestSeconds: histogram("request_duration_seconds", "Time from a request's header to its answer."),
 		BackendSeconds: histogram("backend_duration_seconds", "Time spent forwarding a request under a lease."),
 		Contentions:    counter("lock_contentions_total", "Requests that met a running request with their key."),
@@ -118,8 +118,8 @@ func counter(n, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Name: name(n), Help: help})
 }
 
-func counterVec(n, help, label string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name(n), Help: help}, []string{label})
+func counterVec(n, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name(n), Help: help}, labels)
 }
 
 func gauge(n, help string) prometheus.Gauge {

@@ -49,7 +49,7 @@ func TestScenarioA(t *testing.T) {
 		if n := p.metric("idemproxy_lock_contentions_total"); n != 199 {
 			t.Errorf("%v contentions counted, want 199", n)
 		}
-		if n := p.metric(`idemproxy_requests_total{outcome="executed"}`); n != 2 {
+		if n := p.metric(`idemproxy_requests_total{outcome="executed",route="default"}`); n != 2 {
 			t.Errorf("%v executions counted, want 2", n)
 		}
 	})

@@ -133,7 +133,7 @@ func TestFailingOpenAndClosed(t *testing.T) {
 		}
 		o.executions("open", n)
 	}
-	if n := open.metric(`idemproxy_requests_total{outcome="failed-open"}`); n != 2 {
+	if n := open.metric(`idemproxy_requests_total{outcome="failed-open",route="default"}`); n != 2 {
 		t.Errorf("%v counted", n)
 	}
 	if a := closed.expect("/", "closed", 503, false); a.header.Get("Retry-After") == "" {
