@@ -4,7 +4,7 @@ SHELL := /bin/bash
 GO ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: help run build test torture test-only race fuzz lint docs bench loadtest up down clean
+.PHONY: package help run build test torture test-only race fuzz lint docs bench loadtest up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,5 +46,8 @@ up: ## Redis, Toxiproxy, demo backend and proxy: in Docker if an engine answers,
 down: ## End what `make up` started
 	@scripts/down.sh
 
+package: ## What is shipped, into dist/: static binary, Debian package, SBOM; and the image, if a Docker engine answers
+	scripts/package.sh
+
 clean: ## Remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -38,7 +38,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	serve.Short = "Run the proxy (what idemproxy does without a command)"
 	root.AddCommand(serve, checkCommand(&cfg), configCommand(&cfg), routesCommand(&cfg),
 		inspectCommand(), listCommand(), resolveCommand(), releaseCommand(), purgeCommand(),
-		tailCommand(), topCommand(), versionCommand())
+		tailCommand(), topCommand(), healthCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -11,6 +11,10 @@ need gcc gcc # for the race detector, and for the checker that spin writes
 need spin spin
 need nginx nginx-light # which the proxy is compared with
 need chromium chromium # which the admin page is tested in
+need promtool prometheus # for the alert rules
+need node nodejs # for a recipe of the documentation
+need python3 python3 # for another
+need curl curl
 # Modules beside the product's: they build, and their benchmarks run once.
 for module in $(find . -mindepth 2 -name go.mod -not -path './.git/*'); do
   (cd "$(dirname "$module")" && go vet ./... && go test -count=1 -run '^$' -bench . -benchtime 1x ./... >/dev/null)
