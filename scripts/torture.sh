@@ -27,8 +27,12 @@ part() {
   local begun=$SECONDS verdict=passed
   "$@" >"$logs/log" 2>&1 || { verdict=FAILED; failed=1; }
   grep -E '^(---|    ---|        ---|ok|FAIL|PASS)' "$logs/log" | tail -15
-  # What failed first, and then how it ended: thousands of log lines stand between.
-  [ $verdict = passed ] || { grep -E '_test\.go:[0-9]+: ' "$logs/log" | grep -v 'figure: ' | head -40; tail -60 "$logs/log"; }
+  if [ $verdict = FAILED ]; then # what failed, and where all of it is: thousands of log lines stand between
+    grep -E '_test\.go:[0-9]+: ' "$logs/log" | grep -v 'figure: ' | head -40
+    local kept; kept=$(mktemp "${TMPDIR:-/tmp}/idemproxy-torture-XXXXXX.log")
+    cp "$logs/log" "$kept"
+    echo "the whole log is $kept"
+  fi
   {
     printf '\n## %s\n\n`%s`: %s, in %d s.\n\n' "$name" "$*" "$verdict" $((SECONDS - begun))
     # "    file_test.go:12: figure: ..." under the name of its test
