@@ -73,9 +73,21 @@ func (s *Store) endIfBroken() {
 	}
 	var failed *fs.PathError
 	if err, ok := p.(error); ok && errors.As(err, &failed) {
-		engineLog{s.config.Logger}.Fatalf("the store's disk cannot be written: %v", err)
+		s.fail(err)
 	}
 	panic(p)
+}
+
+// errBroken: the log on the disk is not what memory says any more.
+var errBroken = errors.New("the store's disk could not be written")
+
+// fail ends the process when a write did not reach the disk. The engine has then
+// applied it to its memory all the same, and so have we: from here on, what is
+// answered from memory (that a key is yours, that it is completed) may not be
+// true after a restart. Only a restart tells what the disk holds.
+func (s *Store) fail(err error) {
+	s.broken.Store(true)
+	engineLog{s.config.Logger, s.config.exit}.Fatalf("the store's disk cannot be written: %v", err)
 }
 
 // writeSettled applies a record that is not in progress any more.
@@ -99,6 +111,7 @@ func (s *Store) writeSettled(b *pebble.Batch, k id, before, r *idem.Record) erro
 
 func (s *Store) sync(b *pebble.Batch) error {
 	if err := b.SyncWait(); err != nil {
+		s.fail(err)
 		return engineError(err)
 	}
 	return engineError(b.Close())
@@ -154,12 +167,12 @@ func openDB(c Config) (*pebble.DB, error) {
 		Cache:              blocks,
 		FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize:       memTable,
-		Logger:             engineLog{c.Logger},
+		Logger:             engineLog{c.Logger, c.exit},
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	g := &guard{fs: c.fs, dir: c.Dir, log: engineLog{c.Logger}, tables: make(map[uint64]struct{})}
+	g := &guard{fs: c.fs, dir: c.Dir, log: engineLog{c.Logger, c.exit}, tables: make(map[uint64]struct{})}
 	err := g.check(o)
 	var db *pebble.DB
 	if err == nil {
@@ -195,7 +208,10 @@ func lockHeld(dir string) bool {
 // engineLog passes on what matters. The engine calls Fatalf when it cannot
 // write its log any more; there is then nothing left to promise, and a restart
 // is the way to find out what the disk holds.
-type engineLog struct{ log zerolog.Logger }
+type engineLog struct {
+	log  zerolog.Logger
+	exit func(int)
+}
 
 func (engineLog) Infof(string, ...any) {}
 
@@ -205,7 +221,7 @@ func (l engineLog) Errorf(format string, args ...any) {
 
 func (l engineLog) Fatalf(format string, args ...any) {
 	l.log.Error().Str("event", "store_engine_failed").Msgf(format, args...)
-	os.Exit(1)
+	l.exit(1)
 }
 
 // clock is the store's clock: milliseconds that never go back, neither while

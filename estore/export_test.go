@@ -17,6 +17,12 @@ func (c Config) OnFS(fs vfs.FS) Config {
 	return c
 }
 
+// OnExit is c in a process that goes on when it would end.
+func (c Config) OnExit(exit func(int)) Config {
+	c.exit = exit
+	return c
+}
+
 // SweepNow sweeps and compacts.
 func (s *Store) SweepNow(tb testing.TB) int {
 	tb.Helper()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,8 @@ type Config struct {
 	// Logger gets what the storage engine has to say. Default: nowhere.
 	Logger zerolog.Logger
 
-	fs vfs.FS // tests crash it
+	fs   vfs.FS    // tests crash it
+	exit func(int) // tests outlive it
 }
 
 // ErrInUse says that another process has the directory open.
@@ -54,6 +56,7 @@ type Store struct {
 	closed  atomic.Bool
 	using   sync.RWMutex // held for reading by calls, for writing by Close
 	diskLow atomic.Bool
+	broken  atomic.Bool // see fail
 	stop    chan struct{}
 	stopped chan struct{}
 
@@ -127,6 +130,9 @@ func (c Config) withDefaults() Config {
 	if c.fs == nil {
 		c.fs = vfs.Default
 	}
+	if c.exit == nil {
+		c.exit = os.Exit
+	}
 	return c
 }
 
@@ -163,6 +169,10 @@ func (s *Store) enter() error {
 	if s.closed.Load() {
 		s.using.RUnlock()
 		return idem.ErrClosed
+	}
+	if s.broken.Load() {
+		s.using.RUnlock()
+		return fmt.Errorf("%w: %w", idem.ErrUnavailable, errBroken)
 	}
 	return nil
 }
@@ -422,6 +432,7 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	}
 	// Rare enough to wait for the disk under the lock.
 	if err := s.db.Apply(b, pebble.Sync); err != nil {
+		s.fail(err)
 		return engineError(err)
 	}
 	delete(sh.live, k)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -58,7 +59,10 @@ type process struct {
 // start runs the proxy on free ports and waits until it serves.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	return startOn(t, nil, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	if !slices.Contains(args, "--listen") {
+		args = append([]string{"--listen", "127.0.0.1:0"}, args...)
+	}
+	return startOn(t, nil, args...)
 }
 
 // startOn is start with a socket that is handed over as fd:3, if there is one.
