@@ -41,7 +41,7 @@ func laws() map[string]room {
 		"token":                 {outside: []string{"github.com/MicahParks/keyfunc/v3", "github.com/golang-jwt/jwt/v5", "github.com/maypok86/otter/v2", "golang.org/x/time"}},
 		"metrics":               {outside: []string{"github.com/prometheus/client_golang"}},
 		"config":                {ours: []string{"idem"}, outside: []string{"github.com/goccy/go-yaml", "github.com/spf13/pflag", "github.com/dustin/go-humanize"}},
-		"app":                   {ours: []string{"admin", "config", "estore", "idem", "internal/backend", "metrics", "proxy", "rstore", "seal", "token"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/spf13/pflag", "github.com/pires/go-proxyproto", "golang.org/x/sys"}},
+		"app":                   {ours: []string{"admin", "config", "estore", "idem", "internal/backend", "metrics", "proxy", "rstore", "seal", "token"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/spf13/pflag", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},
 		"cmd/proxy":             {ours: []string{"app"}},
 		"cmd/backend":           {ours: []string{"internal/backend"}},
 		"internal/backend":      {outside: []string{"github.com/valyala/fasthttp"}},

@@ -39,6 +39,7 @@ type App struct {
 	tokens *verifiers
 
 	metrics      *metrics.Metrics
+	tracing      tracing       // nil: no spans
 	certificates *certificates // nil: plain text
 	trusted      atomic.Pointer[[]netip.Prefix]
 	reloading    sync.Mutex // guards config once it runs
@@ -83,7 +84,13 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if pc.Secret, err = readSecret(&c, "secret-file", c.SecretFile); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	if err = a.startTracing(&c); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
 	pc.Engine, pc.Trace = a.engine, o.proxyTrace()
+	if a.tracing != nil {
+		pc.Trace.Forward, o.tracing = a.tracing.forward, a.tracing
+	}
 	if a.proxy, err = proxy.New(pc); err != nil {
 		return nil, fmt.Errorf("the proxy: %w", err)
 	}
@@ -288,6 +295,9 @@ func (a *App) drain() error {
 	settle, cancelSettle := context.WithTimeout(context.Background(), settleAtEnd)
 	defer cancelSettle()
 	a.engine.Close(settle)
+	if a.tracing != nil {
+		a.tracing.close(settle)
+	}
 	if err != nil {
 		return fmt.Errorf("stopped after --drain-timeout: %w", err)
 	}

@@ -143,6 +143,9 @@ func check(cfg *config.Config) (proxy.Config, error) {
 	if err != nil {
 		return pc, err
 	}
+	if err := checkTracing(cfg); err != nil {
+		return pc, err
+	}
 	if err := checkListening(cfg); err != nil {
 		return pc, err
 	}

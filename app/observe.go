@@ -23,6 +23,7 @@ type observer struct {
 	metrics *metrics.Metrics
 	log     zerolog.Logger
 	events  *admin.Events
+	tracing tracing // nil: no spans
 
 	outcomes   atomic.Pointer[map[string][]prometheus.Counter] // by route; replaced whole
 	causes     []prometheus.Counter
@@ -198,6 +199,9 @@ func (o *observer) request(r *proxy.Request) {
 	o.metrics.RequestSeconds.Observe(r.Duration.Seconds())
 	if r.Backend > 0 {
 		o.metrics.BackendSeconds.Observe(r.Backend.Seconds())
+	}
+	if o.tracing != nil {
+		o.tracing.done(r)
 	}
 	if o.events.Wanted() {
 		o.events.Publish(event(r))

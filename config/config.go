@@ -49,6 +49,8 @@ type Config struct {
 	IdleTimeout, HeaderTimeout, BodyTimeout, SendTimeout time.Duration
 	// Traceparent is what requests without one get: see proxy.ParseTraceparent.
 	Traceparent string
+	// OTLP is the URL that spans are sent to; empty: none are made.
+	OTLP string
 	// EarlyHints passes interim responses on.
 	EarlyHints bool
 

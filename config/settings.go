@@ -57,6 +57,9 @@ func (c *Config) Flags() *pflag.FlagSet {
 		"pass interim responses (103) on to clients; costs pipelining clients a little")
 	f.StringVar(&c.Traceparent, "traceparent", c.Traceparent,
 		"what requests without a traceparent get: pass (none), sampled or unsampled (one that says so to the backend)")
+	f.StringVar(&c.OTLP, "otlp", c.OTLP,
+		"URL that a span of each request is sent to (OpenTelemetry, OTLP over HTTP): http://host:4318/v1/traces; empty for none; "+
+			"only in binaries built with -tags otel")
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a Redis operation, and so of failing closed")
 	f.IntVar(&c.WaitReplicas, "wait-replicas", c.WaitReplicas,

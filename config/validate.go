@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,6 +96,9 @@ func (c *Config) validateClients(check check) {
 	check(err == nil, "trusted-proxies", quote(strings.Join(c.TrustedProxies, ",")), "addresses, or networks such as 10.0.0.0/8")
 	check(slices.Contains([]string{"pass", "sampled", "unsampled"}, c.Traceparent), "traceparent", quote(c.Traceparent),
 		"pass, sampled or unsampled")
+	u, err := url.Parse(c.OTLP)
+	check(c.OTLP == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "", "otlp", quote(c.OTLP),
+		"http://host:4318/v1/traces, or nothing")
 	check(c.MaxClients >= 1 && c.MaxClients <= 1<<24, "max-clients", c.MaxClients, "from 1 to 16777216")
 	check(c.MaxClientsPerIP >= 0 && c.MaxClientsPerIP <= 1<<24, "max-clients-per-ip", c.MaxClientsPerIP, "from 0 (any) to 16777216")
 	for name, d := range map[string]time.Duration{

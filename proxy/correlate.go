@@ -90,5 +90,5 @@ func traceID(traceparent []byte) []byte {
 // correlate has a request on its way to the backend carry an id, and the trace
 // be told of it.
 func (id *identity) correlate(r *Request) {
-	r.RequestID, r.TraceID = id.requestID, traceID(id.traceparent)
+	r.RequestID, r.TraceID, r.Traceparent = id.requestID, traceID(id.traceparent), id.traceparent
 }

@@ -44,7 +44,7 @@ func isHopByHop(name []byte) bool {
 // that say where it came from. The body is the client's, by reference. It is
 // made anew, since deleting a field from a fasthttp header reorders the others.
 // Release it with fasthttp.ReleaseRequest.
-func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Request {
+func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity, r *Request) *fasthttp.Request {
 	in, out := &ctx.Request, fasthttp.AcquireRequest()
 	h := &out.Header
 	h.DisableNormalizing()
@@ -55,6 +55,10 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 		h.AddBytesV("Host", host)
 	} else { // an HTTP/1.0 client need not say it; HTTP/1.1 must
 		h.Add("Host", id.rules.upstream.host())
+	}
+	if s.config.Trace.Forward != nil {
+		r.Traceparent = id.traceparent
+		id.ownTraceparent = s.config.Trace.Forward(r)
 	}
 	for name, value := range in.Header.AllInOrder() {
 		if !id.drops(name) {
@@ -67,7 +71,9 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity) *fasthttp.Requ
 		id.newRequestID()
 		h.AddBytesV(headerRequestID, id.requestID)
 	}
-	if len(id.traceparent) == 0 && s.config.Traceparent != PassTraceparent {
+	if id.ownTraceparent != "" {
+		h.Add("Traceparent", id.ownTraceparent)
+	} else if len(id.traceparent) == 0 && s.config.Traceparent != PassTraceparent {
 		id.newTraceparent(s.config.Traceparent)
 		h.AddBytesV("Traceparent", id.traceparent)
 	}

@@ -62,6 +62,7 @@ type identity struct {
 	requestID      []byte // X-Request-Id
 	ownID          [requestIDLen]byte
 	traceparent    []byte
+	ownTraceparent string // that takes its place: see Trace.Forward
 
 	attempt uint32 // under which it is forwarded
 
@@ -174,6 +175,8 @@ func (id *identity) drops(name []byte) bool {
 	case isHopByHop(name), equalFold(name, "Content-Length"), equalFold(name, "Host"), equalFold(name, "Via"),
 		equalFold(name, "X-Forwarded-For"), equalFold(name, "X-Forwarded-Host"), equalFold(name, "X-Forwarded-Proto"),
 		equalFold(name, "Forwarded"), equalFold(name, headerAttempt): // nobody but this proxy says it
+		return true
+	case id.ownTraceparent != "" && equalFold(name, "Traceparent"):
 		return true
 	case len(id.nominated) == 0, id.rules.isKeyHeader(name), equalFold(name, "Content-Type"):
 		return false

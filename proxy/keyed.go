@@ -127,7 +127,7 @@ func (s *Server) wait(
 // execute forwards under the lease, records what came of it, and answers.
 func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *identity, r *Request) {
 	id.attempt = attempt.Number()
-	out := s.outgoing(ctx, id)
+	out := s.outgoing(ctx, id, r)
 	sent := time.Now()
 	e := id.rules.upstream.do(out, &ctx.Response, want{buffer: id.rules.MaxResponseBody, timeout: id.rules.BackendTimeout})
 	fasthttp.ReleaseRequest(out)

@@ -17,7 +17,7 @@ const passBuffer = 64 << 10
 // client that wants safe retries sends a key.
 func (s *Server) passThrough(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	id.upgrading = id.wantsUpgrade(&ctx.Request.Header)
-	out := s.outgoing(ctx, id)
+	out := s.outgoing(ctx, id, r)
 	w := want{buffer: passBuffer, timeout: id.rules.BackendTimeout, upgrade: id.upgrading}
 	if s.config.EarlyHints && ctx.Request.Header.IsHTTP11() {
 		w.interim = ctx

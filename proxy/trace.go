@@ -65,9 +65,12 @@ type Request struct {
 	// RequestID is the client's X-Request-Id, or the one that the request was
 	// forwarded with. TraceID is of the client's traceparent. Either may be empty.
 	RequestID, TraceID []byte
-	Method             []byte
-	Path               []byte   // without its query, which may hold secrets
-	Remote             net.Addr // who connected
+	// Traceparent is the client's, and Span whatever Trace.Forward keeps there.
+	Traceparent []byte
+	Span        any
+	Method      []byte
+	Path        []byte   // without its query, which may hold secrets
+	Remote      net.Addr // who connected
 	// Client is where the request came from, if that was somebody else and a
 	// trusted proxy says so.
 	Client  netip.Addr
@@ -88,6 +91,9 @@ type Trace struct {
 	// Done is called when a request's outcome is settled, before its answer is
 	// written.
 	Done func(*Request)
+	// Forward is called before a request is forwarded. What it returns, if that is
+	// not empty, is the traceparent that the backend gets.
+	Forward func(*Request) string
 	// Resolved is called when a Resolver ended an unknown key: with a response,
 	// or not executed, so that it is free.
 	Resolved func(key idem.Key, executed bool)

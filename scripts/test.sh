@@ -19,4 +19,6 @@ need curl curl
 for module in $(find . -mindepth 2 -name go.mod -not -path './.git/*'); do
   (cd "$(dirname "$module")" && go vet ./... && go test -count=1 -run '^$' -bench . -benchtime 1x ./... >/dev/null)
 done
+# The binary with OpenTelemetry, which is not built otherwise.
+go vet -tags otel ./app ./cmd/... && CGO_ENABLED=1 go test -race -tags otel -count=1 -run TestSpans ./app
 CGO_ENABLED=1 go test -race -shuffle=on -count=1 -timeout 30m ./...
