@@ -84,12 +84,9 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if pc.Secret, err = readSecret(&c, "secret-file", c.SecretFile); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	if err = a.startTracing(&c); err != nil {
+	pc.Engine = a.engine
+	if pc.Trace, err = a.traceOf(&c, o); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	pc.Engine, pc.Trace = a.engine, o.proxyTrace()
-	if a.tracing != nil {
-		pc.Trace.Forward, o.tracing = a.tracing.forward, a.tracing
 	}
 	if a.proxy, err = proxy.New(pc); err != nil {
 		return nil, fmt.Errorf("the proxy: %w", err)
@@ -111,6 +108,18 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		},
 	})
 	return a, nil
+}
+
+// traceOf is what the proxy tells o, and who makes spans.
+func (a *App) traceOf(c *config.Config, o *observer) (proxy.Trace, error) {
+	t := o.proxyTrace()
+	if err := a.startTracing(c); err != nil {
+		return t, err
+	}
+	if a.tracing != nil {
+		t.Forward, o.tracing = a.tracing.forward, a.tracing
+	}
+	return t, nil
 }
 
 func (a *App) listen(c config.Config) (err error) {

@@ -39,6 +39,30 @@ func (c *Config) Flags() *pflag.FlagSet {
 		"most memory for bodies of requests with a key and their responses; while there is more, requests get 503")
 	f.Var(&c.MaxHeader, "max-header",
 		"largest request header; each client connection holds a buffer of that size; from 1KiB to 1MiB")
+	c.bindClients(f)
+	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
+	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a Redis operation, and so of failing closed")
+	f.IntVar(&c.WaitReplicas, "wait-replicas", c.WaitReplicas,
+		"how many Redis replicas must have a lock or a response before it counts; with fewer, requests are refused")
+	f.StringVar(&c.StoreCA, "store-ca", c.StoreCA, "file of CA certificates (PEM) for a rediss:// store; empty for the system's")
+	f.Var(&c.CacheSize, "cache-size", "most memory for responses that are replayed without asking the store")
+	f.Var((*sizeOrNone)(&c.CompressFrom), "compress-from", "size from which responses are compressed in the store; 0 for never")
+	f.StringVar(&c.EncryptionKeys, "encryption-keys", c.EncryptionKeys,
+		"file of AES-256 keys for responses in the store, NAME:BASE64 a line, the first for writing; empty for none")
+	f.StringVar(&c.SecretFile, "secret-file", c.SecretFile,
+		"file with a secret of 16 bytes or more that fingerprints and identities are hashed with; empty for none")
+	f.IntVar(&c.MaxWaiters, "max-waiters", c.MaxWaiters, "most requests that wait for keys in progress; further ones get 409")
+	f.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay,
+		"how long requests are still taken after the signal to stop, /readyz saying no, so that balancers go elsewhere")
+	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "most time for requests under way at shutdown; 0 waits for all")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error; keys are readable at debug only")
+	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "auto (console on a terminal, else json), console or json")
+	f.BoolVar(&c.Demo, "demo", c.Demo, "start the demo backend on the backend's address")
+	return f
+}
+
+// bindClients binds what is about clients and their requests.
+func (c *Config) bindClients(f *pflag.FlagSet) {
 	f.IntVar(&c.MaxClients, "max-clients", c.MaxClients, "most connections of clients; further ones get 503")
 	f.IntVar(&c.MaxClientsPerIP, "max-clients-per-ip", c.MaxClientsPerIP,
 		"most connections from one address; further ones get 429; 0 for any")
@@ -60,25 +84,6 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.StringVar(&c.OTLP, "otlp", c.OTLP,
 		"URL that a span of each request is sent to (OpenTelemetry, OTLP over HTTP): http://host:4318/v1/traces; empty for none; "+
 			"only in binaries built with -tags otel")
-	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
-	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a Redis operation, and so of failing closed")
-	f.IntVar(&c.WaitReplicas, "wait-replicas", c.WaitReplicas,
-		"how many Redis replicas must have a lock or a response before it counts; with fewer, requests are refused")
-	f.StringVar(&c.StoreCA, "store-ca", c.StoreCA, "file of CA certificates (PEM) for a rediss:// store; empty for the system's")
-	f.Var(&c.CacheSize, "cache-size", "most memory for responses that are replayed without asking the store")
-	f.Var((*sizeOrNone)(&c.CompressFrom), "compress-from", "size from which responses are compressed in the store; 0 for never")
-	f.StringVar(&c.EncryptionKeys, "encryption-keys", c.EncryptionKeys,
-		"file of AES-256 keys for responses in the store, NAME:BASE64 a line, the first for writing; empty for none")
-	f.StringVar(&c.SecretFile, "secret-file", c.SecretFile,
-		"file with a secret of 16 bytes or more that fingerprints and identities are hashed with; empty for none")
-	f.IntVar(&c.MaxWaiters, "max-waiters", c.MaxWaiters, "most requests that wait for keys in progress; further ones get 409")
-	f.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay,
-		"how long requests are still taken after the signal to stop, /readyz saying no, so that balancers go elsewhere")
-	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "most time for requests under way at shutdown; 0 waits for all")
-	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error; keys are readable at debug only")
-	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "auto (console on a terminal, else json), console or json")
-	f.BoolVar(&c.Demo, "demo", c.Demo, "start the demo backend on the backend's address")
-	return f
 }
 
 // Size is a number of bytes, written with a unit: 64KiB, 1MiB.

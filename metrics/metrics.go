@@ -61,7 +61,8 @@ type Metrics struct {
 // New makes the collectors.
 func New() *Metrics {
 	return &Metrics{
-		Requests:       counterVec("requests_total", "Requests, by how they were dealt with, and by route: default where none matched.", "outcome", "route"),
+		Requests: counterVec("requests_total", "Requests, by how they were dealt with, and by route: default where none matched.",
+			"outcome", "route"),
 		RequestSeconds: histogram("request_duration_seconds", "Time from a request's header to its answer."),
 		BackendSeconds: histogram("backend_duration_seconds", "Time spent forwarding a request under a lease."),
 		Contentions:    counter("lock_contentions_total", "Requests that met a running request with their key."),
