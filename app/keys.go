@@ -123,8 +123,8 @@ func printRecord(w io.Writer, r *admin.Record) error {
 	if r.Scope != "" {
 		fmt.Fprintf(&b, "scope        %s\n", r.Scope)
 	}
-	fmt.Fprintf(&b, "in the log   %s\nstate        %s\nattempt      %d\nfingerprint  %s...\n",
-		r.Digest, r.State, r.Attempt, r.Fingerprint)
+	fmt.Fprintf(&b, "state        %s\nin the log   %s\nattempt      %d\nfingerprint  %s...\n",
+		r.State, r.Digest, r.Attempt, r.Fingerprint)
 	fmt.Fprintf(&b, "first seen   %v ago\nlast change  %v ago\n", ms(r.AgeMS), ms(r.ChangedMS))
 	if r.Owner != "" {
 		fmt.Fprintf(&b, "lease        %v left, owner %s...\n", ms(r.LeaseMS), r.Owner)

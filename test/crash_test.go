@@ -282,7 +282,7 @@ func TestBadSettings(t *testing.T) {
 		{[]string{"--lock-ttl", "banana"}, "lock-ttl"},
 		{[]string{"--lock-ttl", "1ms"}, "--lock-ttl: 1ms cannot be used: want from 100ms to 1h"},
 		{[]string{"--heartbeat", "29s"}, "--heartbeat: 29s cannot be used"},
-		{[]string{"--backend", "ftp://x"}, `--backend: "ftp://x" cannot be used: want http://host:port`},
+		{[]string{"--backend", "ftp://x"}, `--backend: "ftp://x" cannot be used: want 1 to 64 of http://host:port`},
 		{[]string{"--store", "mysql://x"}, "--store"},
 		{[]string{"--on-ambiguous", "maybe"}, `"maybe" is neither "release" nor "hold"`},
 		{[]string{"--max-request-body", "lots"}, "is not a size"},
