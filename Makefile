@@ -16,7 +16,7 @@ build: ## Build bin/idemproxy and bin/backend, static
 	$(GO) build -trimpath -ldflags '-s -w' -o bin/idemproxy ./cmd/proxy
 	$(GO) build -trimpath -ldflags '-s -w' -o bin/backend ./cmd/backend
 
-test: ## Everything, with the race detector; installs redis-server if it is missing
+test: ## Everything, with the race detector; installs what it needs (redis-server, nginx, chromium, ...)
 	@scripts/test.sh
 
 test-only: ## The quick tests: no 45 s jobs, redis-server must be there
