@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -189,5 +190,53 @@ func TestPageFiles(t *testing.T) {
 		if resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) || len(b) == 0 {
 			t.Errorf("%s: %d %s", path, resp.StatusCode, resp.Header)
 		}
+	}
+}
+
+// The description of the API names what there is, and nothing else.
+func TestOpenAPI(t *testing.T) {
+	t.Parallel()
+	a, _ := run(t, zerolog.Disabled, "http://127.0.0.1:1")
+	resp, err := http.Get(a.AdminURL() + "/openapi.json") //nolint:noctx // a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var api struct{ Paths map[string]map[string]any }
+	if err := json.NewDecoder(resp.Body).Decode(&api); err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for path, methods := range api.Paths {
+		for method := range methods {
+			named[strings.ToUpper(method)+" "+path] = true
+		}
+	}
+	for _, there := range []string{
+		"GET /healthz", "GET /readyz", "GET /metrics", "GET /status", "GET /settings", "GET /events", "GET /keys", "GET /keys/list",
+		"POST /keys/resolve", "POST /keys/release", "POST /keys/purge",
+	} {
+		if !named[there] {
+			t.Errorf("%s is not described", there)
+		}
+		delete(named, there)
+		method, path, _ := strings.Cut(there, " ")
+		ctx, cancel := context.WithCancel(t.Context())
+		req, err := http.NewRequestWithContext(ctx, method, a.AdminURL()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		cancel() // events have no end
+		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
+			t.Errorf("%s: %d", there, resp.StatusCode)
+		}
+	}
+	if len(named) > 0 {
+		t.Errorf("described, but not known here: %v", named)
 	}
 }
