@@ -40,6 +40,9 @@ func (id *identity) addUpgrade(h *fasthttp.RequestHeader) {
 	}
 }
 
+// handOver bounds the time from the end of the handler to the tunnel's start.
+const handOver = time.Minute
+
 // tunnel answers 101 as the backend did, and then moves bytes both ways.
 func (s *Server) tunnel(ctx *fasthttp.RequestCtx, r *responseStream, protocol []byte) {
 	h := &ctx.Response.Header
@@ -54,10 +57,13 @@ func (s *Server) tunnel(ctx *fasthttp.RequestCtx, r *responseStream, protocol []
 	// What came along with the 101 is the new protocol's.
 	first, _ := r.reader.Peek(r.reader.Buffered())
 	first = bytes.Clone(first)
+	// A client that has left by now is never handed over.
+	release := sync.OnceFunc(func() { backend.release(false) })
+	abandoned := time.AfterFunc(handOver, release)
 	client := ctx.Conn() // which a hijacked one, whose Close does nothing, reads ahead of
 	ctx.Hijack(func(ahead net.Conn) {
-		defer backend.release(false)
-		if s.tunnels.enter(client) {
+		defer release()
+		if abandoned.Stop() && s.tunnels.enter(client) {
 			defer s.tunnels.leave(client)
 			move(client, ahead, backend.conn, first)
 		}
