@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"github.com/idemproxy/idemproxy/admin"
@@ -38,8 +39,9 @@ func (k *keyCommand) flags(c *cobra.Command) {
 
 // ask returns what the admin listener answers, or its error.
 func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askedFor)
 	defer cancel()
+	defer k.showProgress()()
 	resp, err := k.request(ctx, method, path, body)
 	if err != nil {
 		return nil, err
@@ -50,6 +52,40 @@ func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]
 		return nil, failure{fmt.Errorf("asking the proxy at %s: %w", k.admin, err)}
 	}
 	return answer, nil
+}
+
+// askedFor bounds a question: one that reads the whole store may take long.
+const askedFor = 10 * time.Minute
+
+// showProgress tells a person at a terminal, and nobody else, that an answer takes
+// its time.
+func (k *keyCommand) showProgress() (done func()) {
+	if k.asJSON || !isatty.IsTerminal(os.Stderr.Fd()) {
+		return func() {}
+	}
+	stop, stopped, begun := make(chan struct{}), make(chan struct{}), time.Now()
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		shown := false
+		for {
+			select {
+			case <-stop:
+				if shown {
+					_, _ = fmt.Fprint(os.Stderr, "\r\x1b[K")
+				}
+				return
+			case <-tick.C:
+				shown = true
+				_, _ = fmt.Fprintf(os.Stderr, "\rasking %s ... %v", k.admin, time.Since(begun).Round(time.Second))
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+	}
 }
 
 // request is ask for an answer that does not end.
