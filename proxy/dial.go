@@ -130,6 +130,12 @@ func aliveBeforeWrite(conn net.Conn) error {
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
+// network is how backends are reached; tests have their own.
+type network struct {
+	dial   dialFunc                                                 // nil: the system's
+	lookup func(ctx context.Context, host string) ([]string, error) // nil: the system's
+}
+
 // dialer connects to a backend, TLS handshake included, so that a handshake
 // that fails is known to have sent nothing.
 type dialer struct {

@@ -37,7 +37,7 @@ func newLive(c *Config, old *live) (*live, error) {
 			l.upstreams[one.Name] = was
 			continue
 		}
-		u, err := newUpstream(&one, c.Dial, &c.Trace)
+		u, err := newUpstream(&one, &network{c.Dial, c.Lookup}, &c.Trace)
 		if err != nil {
 			return nil, fmt.Errorf("%w %q: %w", ErrUpstream, one.Name, err)
 		}
@@ -80,7 +80,7 @@ func (s *Server) Reload(c Config) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	c = c.withDefaults()
-	c.Engine, c.Trace, c.Dial = s.config.Engine, s.config.Trace, s.config.Dial
+	c.Engine, c.Trace, c.Dial, c.Lookup = s.config.Engine, s.config.Trace, s.config.Dial, s.config.Lookup
 	old := s.live.Load()
 	now, err := newLive(&c, old)
 	if err != nil {

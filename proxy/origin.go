@@ -153,13 +153,13 @@ func (u *Upstream) tlsConfig(host string) (*tls.Config, error) {
 
 // Check says what is wrong with it.
 func (u *Upstream) Check() error {
-	_, err := newUpstream(u, nil, &Trace{})
+	_, err := newUpstream(u, &network{}, &Trace{})
 	return err
 }
 
 // newUpstream connects to nothing yet; see watch.
-func newUpstream(c *Upstream, dial dialFunc, trace *Trace) (*upstream, error) {
-	u := &upstream{config: *c, dial: dial, trace: trace}
+func newUpstream(c *Upstream, n *network, trace *Trace) (*upstream, error) {
+	u := &upstream{config: *c, network: *n, trace: trace}
 	u.config.setDefaults()
 	if len(c.Backends) == 0 {
 		return nil, ErrBackend

@@ -71,6 +71,8 @@ type Config struct {
 	Trace Trace
 	// Dial replaces how backends are connected to (tests).
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Lookup replaces how backends' names are resolved (tests).
+	Lookup func(ctx context.Context, host string) ([]string, error)
 }
 
 // Server is the HTTP side. Make it with New.

@@ -18,8 +18,8 @@ import (
 // alive, and a record of whether a byte was written. Another backend is tried
 // only if the first got nothing.
 type upstream struct {
-	config    Upstream
-	dial      dialFunc
+	config Upstream
+	network
 	trace     *Trace
 	endpoints atomic.Pointer[[]*endpoint]
 	turn      atomic.Uint32

@@ -421,3 +421,69 @@ func TestNamesAreResolved(t *testing.T) {
 		}
 	}
 }
+
+// Requests follow a name to where it points; one that cannot be looked up stays
+// where it was.
+func TestNamesAreFollowed(t *testing.T) {
+	t.Parallel()
+	// Both listen on the same port, of two addresses of this machine.
+	a := named(t, "a")
+	_, port, _ := net.SplitHostPort(a.Addr)
+	ln, err := net.Listen("tcp", "127.0.0.2:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backendtest.Serve(t, ln, func(c backendtest.Conn, _ *backendtest.Request) { c.Answer(200, "b") })
+	var points atomic.Pointer[[]string]
+	points.Store(&[]string{"127.0.0.1"})
+	looked, gone := make(chan struct{}), make(chan string, 8)
+	r := newRig(t, backendtest.OK, func(cfg *proxy.Config) {
+		cfg.Upstream = proxy.Upstream{Backends: []string{"http://api.internal:" + port}, ResolveInterval: 20 * time.Millisecond}
+		cfg.Lookup = func(_ context.Context, host string) ([]string, error) {
+			select {
+			case looked <- struct{}{}:
+			default:
+			}
+			if all := *points.Load(); host == "api.internal" && len(all) > 0 {
+				return all, nil
+			}
+			return nil, &net.DNSError{Err: "no such host", Name: host}
+		}
+		cfg.Trace.BackendGone = func(_, backend string) { gone <- backend }
+	})
+	again := func() { // until it has been looked up, and what was found counts
+		for range 3 {
+			<-looked
+		}
+	}
+	ask := func() map[string]int {
+		count := map[string]int{}
+		for range 10 {
+			count[r.do(http.MethodGet, "/", "", "").body]++
+		}
+		return count
+	}
+	again()
+	if got := ask(); got["a"] != 10 {
+		t.Errorf("%v", got)
+	}
+	points.Store(&[]string{"127.0.0.2", "127.0.0.1"})
+	again()
+	if got := ask(); got["a"] == 0 || got["b"] == 0 {
+		t.Errorf("%v, want both", got)
+	}
+	points.Store(&[]string{"127.0.0.2"})
+	again()
+	if got := ask(); got["b"] != 10 {
+		t.Errorf("%v", got)
+	}
+	points.Store(&[]string{})
+	again()
+	if got := ask(); got["b"] != 10 {
+		t.Errorf("%v, want the address to stay", got)
+	}
+	<-gone // the name itself, before it was first looked up
+	if got, want := <-gone, "http://api.internal:"+port+" (127.0.0.1:"+port+")"; got != want {
+		t.Errorf("%s is gone, want %s", got, want)
+	}
+}

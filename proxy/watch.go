@@ -176,7 +176,11 @@ func (u *upstream) resolveOne(ctx context.Context, origin string, old []*endpoin
 		return now
 	}
 	host, port, _ := net.SplitHostPort(b.Addr) // as ParseBackend joined it
-	found, err := net.DefaultResolver.LookupHost(ctx, host)
+	lookup := u.lookup
+	if lookup == nil {
+		lookup = net.DefaultResolver.LookupHost
+	}
+	found, err := lookup(ctx, host)
 	if err != nil || len(found) == 0 {
 		if !errors.Is(ctx.Err(), context.Canceled) && u.trace.ResolveFailed != nil {
 			u.trace.ResolveFailed(u.config.Name, origin, err)

@@ -16,6 +16,8 @@ IdemProxy listens on :8080, with a demo backend on :9000. In another terminal:
   curl -s 'localhost:9000/executions?key=order-1'                        # executed once
   curl -s localhost:8081/metrics | grep idemproxy_requests_total
 
+What it does is at http://localhost:8081/, too.
+
 Ctrl-C ends it.
 
 TEXT
