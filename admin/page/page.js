@@ -133,7 +133,15 @@ async function poll() {
 
 // ---- keys
 
-function confirmed(title, text, yes, withResponse) {
+// confirmed asks one question after the other: a dialog tells that it was closed a
+// moment later, which the next question must not take for its own answer.
+let asked = Promise.resolve();
+function confirmed(...question) {
+  asked = asked.then(() => askOnce(...question));
+  return asked;
+}
+
+function askOnce(title, text, yes, withResponse) {
   const dialog = $("ask");
   $("ask-title").textContent = title;
   $("ask-text").textContent = text;
