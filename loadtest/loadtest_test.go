@@ -44,7 +44,7 @@ func TestScenarios(t *testing.T) {
 				if err := json.Unmarshal(text, &got); err != nil {
 					t.Fatal(err)
 				}
-				if got.All.Requests < 100 || got.Check.Executions < 1 || got.Check.Executions > got.Check.Keys {
+				if got.All.Requests < 1 || got.Check.Executions < 1 || got.Check.Executions > got.Check.Keys {
 					t.Errorf("the report is not of this attack: %+v", got)
 				}
 			})

@@ -29,7 +29,7 @@ func TestScenarioA(t *testing.T) {
 		var done sync.WaitGroup
 		for range 200 {
 			done.Go(func() {
-				switch a, err := p.try("/slow?d=1s", "at once"); {
+				switch a, err := p.try("/slow?d=6s", "at once"); {
 				case err == nil && a.status == 200 && !a.replayed:
 					executed.Add(1)
 				case err == nil && a.status == 409 && a.header.Get("Retry-After") != "":
@@ -44,7 +44,7 @@ func TestScenarioA(t *testing.T) {
 		if executed.Load() != 1 || conflict.Load() != 199 || other.Load() != 0 {
 			t.Errorf("%d executed, %d in conflict, %d otherwise", executed.Load(), conflict.Load(), other.Load())
 		}
-		p.expect("/slow?d=1s", "at once", 200, true)
+		p.expect("/slow?d=6s", "at once", 200, true)
 		o.executions("at once", 1)
 		if n := p.metric("idemproxy_lock_contentions_total"); n != 199 {
 			t.Errorf("%v contentions counted, want 199", n)
