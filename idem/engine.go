@@ -59,7 +59,13 @@ type Request struct {
 	Key         Key
 	Fingerprint Fingerprint
 	Binding     Binding
-	Policy      *Policy
+	// Recipe is how Fingerprint and Binding were made.
+	Recipe Recipe
+	// Under makes both by another recipe, for comparing with a record that was made
+	// by it; false if it cannot. Nil: it never can. It is called before Begin or
+	// Wait returns, if at all.
+	Under  func(Recipe) (Fingerprint, Binding, bool)
+	Policy *Policy
 }
 
 // Begin acquires the key. The attempt is nil unless the outcome is Acquired (or
@@ -71,14 +77,27 @@ type Request struct {
 // back in the background.
 func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error) {
 	claim := Claim{
-		Key: r.Key, Owner: NewOwner(), Fingerprint: r.Fingerprint, Binding: r.Binding,
-		TTL: r.Policy.TTL, Retention: r.Policy.Retention,
+		Key: r.Key, Owner: NewOwner(), Fingerprint: r.Fingerprint, Binding: r.Binding, Recipe: r.Recipe,
+		TTL: r.Policy.TTL, Retention: r.Policy.Retention, Remember: r.Policy.Remember,
 		HoldOnLapse: r.Policy.OnAmbiguous == AmbiguousHold,
 	}
 	sent := time.Now()
 	out, err := e.acquire(ctx, claim)
 	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil && time.Since(sent) < askAgainWithin {
 		// Safe to ask again: the store recognises the owner token.
+		sent = time.Now()
+		out, err = e.acquire(ctx, claim)
+	}
+	for try := 0; err == nil && out.Kind == VerdictOtherRecipe; try++ {
+		// What stands was made by other settings: it is compared by those.
+		var known bool
+		if r.Under != nil && try < 3 { // it may end, and another one begin, in between
+			claim.Fingerprint, claim.Binding, known = r.Under(out.Recipe)
+		}
+		if !known {
+			return Outcome{}, nil, ErrRecipe
+		}
+		claim.Recipe = out.Recipe
 		sent = time.Now()
 		out, err = e.acquire(ctx, claim)
 	}
@@ -183,12 +202,33 @@ func (a *Attempt) Confirm(ctx context.Context) error {
 var ErrNoOperator = errors.New("the store cannot be inspected")
 
 // Resolve ends an unknown key, as [Inspector] has it.
-func (e *Engine) Resolve(ctx context.Context, k Key, retention time.Duration, r *Response) error {
+func (e *Engine) Resolve(ctx context.Context, k Key, r *Response) error {
 	i, ok := e.store.(Inspector)
 	if !ok {
 		return ErrNoOperator
 	}
-	return i.Resolve(ctx, k, retention, r)
+	return i.Resolve(ctx, k, r)
+}
+
+// Get reads a record, as [Inspector] has it.
+func (e *Engine) Get(ctx context.Context, k Key) (Record, error) {
+	i, ok := e.store.(Inspector)
+	if !ok {
+		return Record{}, ErrNoOperator
+	}
+	return i.Get(ctx, k)
+}
+
+// ReleaseFrom takes the lease of k away from owner, who was looked up with Get:
+// the next request executes, also if the one under way goes on. It is one atomic
+// step; if the record has changed since it was looked at, it is ErrLeaseLost and
+// nothing has happened. The count of attempts goes on.
+func (e *Engine) ReleaseFrom(ctx context.Context, k Key, owner Owner) error {
+	err := e.store.Release(ctx, Lease{Key: k, Owner: owner})
+	if err == nil {
+		e.waiters.notify(k.ID())
+	}
+	return err
 }
 
 // Ending is what became of an attempt.

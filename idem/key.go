@@ -88,10 +88,20 @@ func NewOwner() Owner {
 	return o
 }
 
-// Fingerprint is the SHA-256 of what must not change between two uses of a key
-// (method, target and body by default).
-type Fingerprint [sha256.Size]byte
+// Fingerprint is the first half of a SHA-256 over what must not change between
+// two uses of a key (method, target and body by default). Half of it is enough:
+// to meet a given fingerprint takes 2^128 tries, and who makes two payloads of
+// his own meet has mixed up nobody's key but his own.
+type Fingerprint [16]byte
 
-// Binding is the SHA-256 of who sent the request (its credentials). The zero
-// value stands for "no identity".
-type Binding [sha256.Size]byte
+// Binding is the first half of a SHA-256 over who sent the request (its
+// credentials). The zero value stands for "no identity".
+type Binding [16]byte
+
+// Recipe names how the fingerprint and the binding of a record were made: what
+// went into them, in which form. Hashes made by two recipes say nothing about
+// each other, so a record is only ever compared by its own.
+type Recipe uint32
+
+// LegacyRecipe is that of records of layout 1, which do not name one.
+const LegacyRecipe Recipe = 0

@@ -47,8 +47,11 @@ type Policy struct {
 	TTL time.Duration
 	// Heartbeat is how often leases in flight are renewed; below TTL.
 	Heartbeat time.Duration
-	// Retention is how long a response is kept, from completion.
+	// Retention is how long a response can be replayed, from completion.
 	Retention time.Duration
+	// Remember is how long a completed key is known after that: nobody gets its
+	// response any more, and nobody executes it.
+	Remember time.Duration
 	// OnAmbiguous is what becomes of a key that may have executed.
 	OnAmbiguous Ambiguity
 	// Statuses says what becomes of a response; nil for the default.
@@ -59,6 +62,6 @@ type Policy struct {
 func DefaultPolicy() Policy {
 	return Policy{
 		TTL: 30 * time.Second, Heartbeat: 10 * time.Second,
-		Retention: 24 * time.Hour, OnAmbiguous: AmbiguousRelease,
+		Retention: 24 * time.Hour, Remember: 24 * time.Hour, OnAmbiguous: AmbiguousRelease,
 	}
 }

@@ -27,14 +27,27 @@ type Response struct {
 	// BodyOmitted says that the body was larger than the store takes. The
 	// operation is completed all the same; it cannot be replayed.
 	BodyOmitted bool
+	// Redirect is where a kept 307 or 308 leads, nil for none.
+	Redirect *Redirect
 	// Sealed says that a [Codec] made it: Body is the codec's envelope, which
 	// holds header and body, and Header is empty.
 	Sealed bool
 }
 
+// Redirect says that an operation continues elsewhere (RFC 9110 sections 15.4.8
+// and 15.4.9): a request with the same key that is alike but for its target is
+// that continuation, an operation of its own.
+type Redirect struct {
+	// From and To are targets, host included, in the form that fingerprints have.
+	From, To []byte
+}
+
 // Size is about how many bytes the response takes in memory.
 func (r *Response) Size() int {
 	n := len(r.Body) + 64
+	if r.Redirect != nil {
+		n += len(r.Redirect.From) + len(r.Redirect.To) + 48
+	}
 	for _, f := range r.Header {
 		n += len(f.Name) + len(f.Value) + 48
 	}
@@ -45,6 +58,9 @@ func (r *Response) Size() int {
 func (r *Response) Clone() *Response {
 	clone := *r
 	clone.Body = slices.Clone(r.Body)
+	if r.Redirect != nil {
+		clone.Redirect = &Redirect{From: slices.Clone(r.Redirect.From), To: slices.Clone(r.Redirect.To)}
+	}
 	clone.Header = make([]Field, len(r.Header))
 	for i, f := range r.Header {
 		clone.Header[i] = Field{Name: slices.Clone(f.Name), Value: slices.Clone(f.Value)}
@@ -59,20 +75,26 @@ type Record struct {
 	State       State
 	HoldOnLapse bool // a lapsed lease makes the key unknown, not free
 	Attempt     uint32
-	LeaseUntil  int64
 	Owner       Owner
 	Fingerprint Fingerprint
 	Binding     Binding
+	Recipe      Recipe
+	LeaseUntil  int64 // only when InProgress
+	ReplayUntil int64 // only when Completed
 	Created     int64
 	Updated     int64
-	Expires     int64
-	Response    *Response // only when Completed
-	ReadAt      int64     // what the store's clock showed; set by an Inspector only
+	Expires     int64 // when the record ends; 0: never
+	// Retention and Remember are the claim's, in ms.
+	Retention, Remember int64
+	Response            *Response // only when Completed
+	ReadAt              int64     // what the store's clock showed; set by an Inspector only
 }
 
 // StateAt is the record's state when the store's clock shows now.
 func (r *Record) StateAt(now int64) State {
 	switch {
+	case r.State == Completed && now >= r.ReplayUntil:
+		return Expired
 	case r.State != InProgress || now < r.LeaseUntil:
 		return r.State
 	case r.HoldOnLapse:
@@ -81,38 +103,57 @@ func (r *Record) StateAt(now int64) State {
 	return Lapsed
 }
 
-// Record layout, version 1; integers are big-endian. Everything that decides an
+// Ended says that the record is to be forgotten.
+func (r *Record) Ended(now int64) bool { return r.Expires != 0 && now >= r.Expires }
+
+// Record layout, version 2; integers are big-endian. Everything that decides an
 // acquire is in a head of fixed size, so that a store can read it (Redis:
-// GETRANGE) and patch it (SETRANGE) without touching the body. The Lua scripts
-// of rstore know these offsets.
+// GETRANGE) without touching the body. It is below 100 bytes, since that much is
+// kept of a key whose response is not. The Lua scripts of rstore know these
+// offsets.
 //
-//	  0  u8   layout version
-//	  1  u8   state
-//	  2  u8   flags: bit 0 = hold on lapse
-//	  3  u8   0
-//	  4  u32  attempt
-//	  8  u64  lease until, ms
-//	 16  16B  owner
-//	 32  32B  fingerprint
-//	 64  32B  binding
-//	 96  u64  created, ms
-//	104  u64  updated, ms
-//	112  u64  expires, ms
-//	120  u16  scope length, u16 value length, scope, value
-//	 ..  response, when completed:
-//	     u16 status, u8 flags (bit 0 = body omitted, bit 1 = sealed; others: a
-//	     later layout), u16 fields,
-//	     each u16 name length, u32 value length, name, value;
-//	     u32 body length, body
+//	 0  u8   layout version
+//	 1  u8   state
+//	 2  u8   flags: bit 0 = hold on lapse; bit 1 = completed, and the response is
+//	         not in here
+//	 3  u8   0
+//	 4  u32  attempt
+//	 8  16B  owner
+//	24  16B  fingerprint
+//	40  16B  binding
+//	56  u32  recipe
+//	60  u48  in progress: lease until, ms; completed: replay until, ms; else 0
+//	66  u48  created, ms
+//	72  u48  updated, ms
+//	78  u48  expires, ms; 0 for never
+//	84  u48  retention, ms
+//	90  u48  remember, ms
+//	96  u16  scope length, u16 value length, scope, value
+//	..  response, when completed, without bit 1:
+//	    u16 status, u8 flags (bit 0 = body omitted, bit 1 = sealed, bit 2 =
+//	    redirect; others: a later layout), u16 fields,
+//	    each u16 name length, u32 value length, name, value;
+//	    u32 body length, body;
+//	    with bit 2: u32 from length, from, u32 to length, to
+//
+// Layout 1, which is read and not written any more, has a head of 120 bytes: up
+// to the attempt alike, then u64 lease until, 16B owner, 32B fingerprint, 32B
+// binding, u64 created, updated and expires. Of its hashes the first halves are
+// those of layout 2.
 const (
 	// LayoutVersion is the first byte of every record this build writes.
-	LayoutVersion = 1
+	LayoutVersion = 2
 	// HeadSize is the size of the part of fixed size.
-	HeadSize = 120
+	HeadSize = 96
+
+	layout1   = 1
+	headSize1 = 120
 
 	flagHoldOnLapse = 1 << 0
+	flagNoResponse  = 1 << 1
 	flagBodyOmitted = 1 << 0
 	flagSealed      = 1 << 1
+	flagRedirect    = 1 << 2
 )
 
 // ErrCorrupt is a record that breaks its own layout.
@@ -128,15 +169,27 @@ func (r *Record) AppendHead(dst []byte) []byte {
 	if r.HoldOnLapse {
 		flags |= flagHoldOnLapse
 	}
+	until := int64(0)
+	switch r.State {
+	case InProgress:
+		until = r.LeaseUntil
+	case Completed:
+		until = r.ReplayUntil
+	case Absent, Unknown, Lapsed, Expired:
+	}
+	if r.State == Completed && r.Response == nil {
+		flags |= flagNoResponse
+	}
 	dst = append(dst, LayoutVersion, byte(r.State), flags, 0)
 	dst = binary.BigEndian.AppendUint32(dst, r.Attempt)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(r.LeaseUntil)) //nolint:gosec // ms since 1970
 	dst = append(dst, r.Owner[:]...)
 	dst = append(dst, r.Fingerprint[:]...)
 	dst = append(dst, r.Binding[:]...)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(r.Created))  //nolint:gosec // ms since 1970
-	dst = binary.BigEndian.AppendUint64(dst, uint64(r.Updated))  //nolint:gosec // ms since 1970
-	return binary.BigEndian.AppendUint64(dst, uint64(r.Expires)) //nolint:gosec // ms since 1970
+	dst = binary.BigEndian.AppendUint32(dst, uint32(r.Recipe))
+	for _, n := range [...]int64{until, r.Created, r.Updated, r.Expires, r.Retention, r.Remember} {
+		dst = append(dst, byte(n>>40), byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	}
+	return dst
 }
 
 // AppendTail appends what follows the head: the key's names and, if response is
@@ -152,7 +205,8 @@ func AppendTail(dst []byte, key Key, response *Response) []byte {
 	return dst
 }
 
-// Append appends the whole record.
+// Append appends the whole record: of a completed one without a Response (it has
+// expired, or is kept elsewhere), what is left.
 func (r *Record) Append(dst []byte) []byte {
 	response := r.Response
 	if r.State != Completed {
@@ -183,6 +237,9 @@ func AppendResponse(dst []byte, r *Response) []byte {
 	if r.Sealed {
 		flags |= flagSealed
 	}
+	if r.Redirect != nil {
+		flags |= flagRedirect
+	}
 	dst = binary.BigEndian.AppendUint16(dst, uint16(r.Status)) //nolint:gosec // 100 to 999
 	dst = append(dst, flags)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(r.Header))) //nolint:gosec // see CheckResponse
@@ -192,45 +249,104 @@ func AppendResponse(dst []byte, r *Response) []byte {
 		dst = append(dst, f.Name...)
 		dst = append(dst, f.Value...)
 	}
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(r.Body))) //nolint:gosec // see CheckResponse
-	return append(dst, r.Body...)
+	dst = appendLong(dst, r.Body)
+	if r.Redirect != nil {
+		dst = appendLong(appendLong(dst, r.Redirect.From), r.Redirect.To)
+	}
+	return dst
+}
+
+func appendLong(dst, b []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(b))) //nolint:gosec // see CheckResponse
+	return append(dst, b...)
 }
 
 // DecodeHead reads the part of fixed size; Key and Response stay empty. A
-// version other than ours is ErrVersion, anything else amiss ErrCorrupt.
+// version that is neither ours nor the one before is ErrVersion, anything else
+// amiss ErrCorrupt.
 func DecodeHead(b []byte) (Record, error) {
-	if len(b) == 0 {
-		return Record{}, fmt.Errorf("%w: empty", ErrCorrupt)
-	}
-	if b[0] != LayoutVersion {
-		return Record{}, fmt.Errorf("%w: layout %d, this build reads %d", ErrVersion, b[0], LayoutVersion)
-	}
-	if len(b) < HeadSize {
-		return Record{}, fmt.Errorf("%w: %d bytes, the head alone has %d", ErrCorrupt, len(b), HeadSize)
-	}
-	r := Record{
-		State:       State(b[1]),
-		HoldOnLapse: b[2]&flagHoldOnLapse != 0,
-		Attempt:     binary.BigEndian.Uint32(b[4:]),
-		LeaseUntil:  int64(binary.BigEndian.Uint64(b[8:])), //nolint:gosec // round trip
-		Owner:       Owner(b[16:32]),
-		Fingerprint: Fingerprint(b[32:64]),
-		Binding:     Binding(b[64:96]),
-		Created:     int64(binary.BigEndian.Uint64(b[96:])),  //nolint:gosec // round trip
-		Updated:     int64(binary.BigEndian.Uint64(b[104:])), //nolint:gosec // round trip
-		Expires:     int64(binary.BigEndian.Uint64(b[112:])), //nolint:gosec // round trip
-	}
-	if r.State > Unknown {
-		return Record{}, fmt.Errorf("%w: state %d", ErrCorrupt, b[1])
-	}
-	return r, nil
+	r, _, err := decodeHead(b)
+	return r, err
 }
 
-// DecodeRecord reads a whole record. The response shares b's bytes, which the
-// caller hereby gives away.
+func decodeHead(b []byte) (r Record, rest []byte, err error) {
+	if len(b) == 0 {
+		return Record{}, nil, fmt.Errorf("%w: empty", ErrCorrupt)
+	}
+	size, decode := HeadSize, decodeHead2
+	switch b[0] {
+	case LayoutVersion:
+	case layout1:
+		size, decode = headSize1, decodeHead1
+	default:
+		return Record{}, nil, fmt.Errorf("%w: layout %d, this build reads up to %d", ErrVersion, b[0], LayoutVersion)
+	}
+	if len(b) < size {
+		return Record{}, nil, fmt.Errorf("%w: %d bytes, the head alone has %d", ErrCorrupt, len(b), size)
+	}
+	if r = decode(b); r.State > Unknown {
+		return Record{}, nil, fmt.Errorf("%w: state %d", ErrCorrupt, b[1])
+	}
+	return r, b[size:], nil
+}
+
+func decodeHead2(b []byte) Record {
+	var n [6]int64
+	for i := range n {
+		at := b[60+6*i:]
+		n[i] = int64(at[0])<<40 | int64(at[1])<<32 | int64(binary.BigEndian.Uint32(at[2:]))
+	}
+	r := Record{
+		State: State(b[1]), HoldOnLapse: b[2]&flagHoldOnLapse != 0, Attempt: binary.BigEndian.Uint32(b[4:]),
+		Owner: Owner(b[8:24]), Fingerprint: Fingerprint(b[24:40]), Binding: Binding(b[40:56]),
+		Recipe: Recipe(binary.BigEndian.Uint32(b[56:])), Created: n[1], Updated: n[2], Expires: n[3], Retention: n[4], Remember: n[5],
+	}
+	return r.until(n[0])
+}
+
+// until puts a time where the state has it.
+func (r Record) until(t int64) Record {
+	switch r.State {
+	case InProgress:
+		r.LeaseUntil = t
+	case Completed:
+		r.ReplayUntil = t
+	case Absent, Unknown, Lapsed, Expired:
+	}
+	return r
+}
+
+// decodeHead1 reads layout 1, where all that is kept ends together, and a
+// record's retention is known from its times.
+func decodeHead1(b []byte) Record {
+	r := Record{
+		State: State(b[1]), HoldOnLapse: b[2]&flagHoldOnLapse != 0, Attempt: binary.BigEndian.Uint32(b[4:]),
+		Owner: Owner(b[16:32]), Fingerprint: Fingerprint(b[32:48]), Binding: Binding(b[64:80]), Recipe: LegacyRecipe,
+		Created: int64(binary.BigEndian.Uint64(b[96:])),  //nolint:gosec // ms since 1970
+		Updated: int64(binary.BigEndian.Uint64(b[104:])), //nolint:gosec // ms since 1970
+		Expires: int64(binary.BigEndian.Uint64(b[112:])), //nolint:gosec // ms since 1970
+	}
+	r.Retention = r.Expires - r.Updated
+	switch r.State {
+	case InProgress:
+		r.LeaseUntil = int64(binary.BigEndian.Uint64(b[8:])) //nolint:gosec // ms since 1970
+		if r.Retention = r.Expires - r.LeaseUntil; r.HoldOnLapse {
+			r.Expires = 0
+		}
+	case Completed:
+		r.ReplayUntil = r.Expires
+	case Unknown:
+		r.Expires = 0
+	case Absent, Lapsed, Expired:
+	}
+	return r
+}
+
+// DecodeRecord reads a whole record. A completed one may have no response: see
+// Append. The response shares b's bytes, which the caller hereby gives away.
 func DecodeRecord(b []byte) (Record, error) {
 	r, rest, err := decodeNamed(b)
-	if err == nil && r.State == Completed {
+	if err == nil && r.State == Completed && b[2]&flagNoResponse == 0 {
 		r.Response, err = DecodeResponse(rest)
 	}
 	if err != nil {
@@ -246,10 +362,10 @@ func DecodeNamed(b []byte) (Record, error) {
 }
 
 func decodeNamed(b []byte) (r Record, rest []byte, err error) {
-	if r, err = DecodeHead(b); err != nil {
+	if r, rest, err = decodeHead(b); err != nil {
 		return Record{}, nil, err
 	}
-	c := cursor{b: b[HeadSize:]}
+	c := cursor{b: rest}
 	scopeLen, valueLen := int(c.u16()), int(c.u16())
 	r.Key = Key{scope: string(c.take(scopeLen)), value: string(c.take(valueLen))}
 	if c.failed {
@@ -264,7 +380,7 @@ func DecodeResponse(b []byte) (*Response, error) {
 	c := cursor{b: b}
 	r := &Response{Status: int(c.u16())}
 	flags := c.u8()
-	if flags&^(flagBodyOmitted|flagSealed) != 0 {
+	if flags&^(flagBodyOmitted|flagSealed|flagRedirect) != 0 {
 		return nil, fmt.Errorf("%w: response flags %#x", ErrVersion, flags)
 	}
 	r.BodyOmitted, r.Sealed = flags&flagBodyOmitted != 0, flags&flagSealed != 0
@@ -278,6 +394,9 @@ func DecodeResponse(b []byte) (*Response, error) {
 		c.failed = true
 	}
 	r.Body = c.take(int(c.u32()))
+	if flags&flagRedirect != 0 {
+		r.Redirect = &Redirect{From: c.take(int(c.u32())), To: c.take(int(c.u32()))}
+	}
 	if c.failed || len(c.b) != 0 {
 		return nil, fmt.Errorf("%w: its response does not add up", ErrCorrupt)
 	}
@@ -334,7 +453,10 @@ func (r *Record) Acquire(c Claim, now int64) (*Record, Outcome) {
 		who = Holder
 	}
 	part := current.differs(&c)
-	if part == PartNone {
+	switch {
+	case current.Recipe != c.Recipe:
+		same = OtherRecipe
+	case part == PartNone:
 		same = SamePayload
 	}
 	_, verdict := Next(current.StateAt(now), EventAcquire, who, same)
@@ -347,7 +469,7 @@ func (r *Record) Acquire(c Claim, now int64) (*Record, Outcome) {
 		next := *current
 		next.LeaseUntil, next.HoldOnLapse = now+c.TTL.Milliseconds(), c.HoldOnLapse
 		next.Updated = now
-		next.Expires = next.LeaseUntil + c.Retention.Milliseconds()
+		next.keep(c.Retention, c.Remember)
 		return &next, out
 	case VerdictInProgress:
 		out.Remaining = time.Duration(current.LeaseUntil-now) * time.Millisecond
@@ -355,7 +477,9 @@ func (r *Record) Acquire(c Claim, now int64) (*Record, Outcome) {
 		out.Response = current.Response
 	case VerdictMismatch:
 		out.Part = part
-	case VerdictUnknown, VerdictOK, VerdictLost, VerdictNotUnknown:
+	case VerdictOtherRecipe:
+		out.Recipe = current.Recipe
+	case VerdictUnknown, VerdictOK, VerdictLost, VerdictNotUnknown, VerdictExpired:
 	}
 	return nil, out
 }
@@ -364,12 +488,34 @@ func (r *Record) Acquire(c Claim, now int64) (*Record, Outcome) {
 var noRecord Record //nolint:gochecknoglobals // constant
 
 func newInProgress(before *Record, c Claim, now int64) *Record {
-	lease := now + c.TTL.Milliseconds()
-	return &Record{
+	r := &Record{
 		Key: c.Key.Clone(), State: InProgress, HoldOnLapse: c.HoldOnLapse,
-		Attempt: before.Attempt + 1, LeaseUntil: lease, Owner: c.Owner,
-		Fingerprint: c.Fingerprint, Binding: c.Binding,
-		Created: now, Updated: now, Expires: lease + c.Retention.Milliseconds(),
+		Attempt: before.Attempt + 1, LeaseUntil: now + c.TTL.Milliseconds(), Owner: c.Owner,
+		Fingerprint: c.Fingerprint, Binding: c.Binding, Recipe: c.Recipe,
+		Created: now, Updated: now,
+	}
+	r.keep(c.Retention, c.Remember)
+	return r
+}
+
+// keep sets when the record ends, counted from its last change: what may have
+// executed never does.
+func (r *Record) keep(retention, remember time.Duration) {
+	if retention > 0 {
+		r.Retention, r.Remember = retention.Milliseconds(), remember.Milliseconds()
+	}
+	r.Expires, r.ReplayUntil = r.Updated+r.Retention, 0
+	switch r.State {
+	case InProgress:
+		if r.Expires = r.LeaseUntil + r.Retention; r.HoldOnLapse {
+			r.Expires = 0
+		}
+	case Completed:
+		r.ReplayUntil = r.Updated + r.Retention
+		r.Expires = r.ReplayUntil + r.Remember
+	case Unknown:
+		r.Expires = 0
+	case Absent, Lapsed, Expired:
 	}
 }
 
@@ -408,15 +554,14 @@ func (r *Record) Apply(e Event, l Lease, response *Response, now int64) (*Record
 	case from == to && e != EventRenew: // done before by the same owner
 		return nil, nil //nolint:nilnil // nothing to write, and nothing amiss
 	}
-	current.Key, current.State, current.Updated = l.Key, to, now
-	current.Expires = now + l.Retention.Milliseconds()
+	current.Key, current.State, current.Updated, current.LeaseUntil = l.Key, to, now, 0
 	if to == InProgress {
 		current.LeaseUntil = now + l.TTL.Milliseconds()
-		current.Expires = current.LeaseUntil + l.Retention.Milliseconds()
 	}
 	if to == Completed {
 		current.Response = response
 	}
+	current.keep(l.Retention, l.Remember)
 	return &current, nil
 }
 
@@ -428,8 +573,12 @@ func (r *Record) Inspect(now int64) (Record, error) {
 	}
 	current := *r
 	current.State, current.ReadAt = r.StateAt(now), now
-	if current.State == Absent || current.State == Lapsed {
+	switch current.State {
+	case Absent, Lapsed:
 		return Record{}, ErrNotFound
+	case Expired:
+		current.Response = nil
+	case InProgress, Completed, Unknown:
 	}
 	return current, nil
 }

@@ -4,15 +4,18 @@ package idem
 // not reorder.
 type State uint8
 
-// The states of a key. Lapsed is never written: it is what an in-progress
-// record is once the store's clock has passed its lease, where lapsing releases
-// the key; where lapsing holds it, such a record is Unknown.
+// The states of a key. Lapsed and Expired are never written: the store's clock
+// makes them. Lapsed is what an in-progress record is after its lease, where
+// lapsing releases the key; where lapsing holds it, such a record is Unknown.
+// Expired is what a completed record is after its retention: the response is
+// gone, the key is still remembered.
 const (
 	Absent State = iota
 	InProgress
 	Completed
 	Unknown
 	Lapsed
+	Expired
 )
 
 // String is the state's name in logs, metrics and documents.
@@ -28,6 +31,8 @@ func (s State) String() string {
 		return "unknown"
 	case Lapsed:
 		return "lapsed"
+	case Expired:
+		return "expired"
 	}
 	return "invalid"
 }
@@ -35,7 +40,7 @@ func (s State) String() string {
 // Event is something that a store is asked to do to a key.
 type Event uint8
 
-// The events of a key; the passing of time is not among them, see [Lapsed].
+// The events of a key; the passing of time is not among them, see [Lapsed] and [Expired].
 const (
 	EventAcquire Event = iota
 	EventRenew
@@ -80,34 +85,40 @@ const (
 // Same tells whether payload and identity are those of the record.
 type Same uint8
 
-// Whose payload it is.
+// Whose payload it is. Under OtherRecipe it cannot be told: the record's hashes
+// were made by another [Recipe] than the claim's.
 const (
 	AnyPayload Same = iota
 	SamePayload
 	OtherPayload
+	OtherRecipe
 )
 
-// Verdict is a store's answer to an event.
+// Verdict is a store's answer to an event. The numbers are known to the Lua
+// scripts: do not reorder.
 type Verdict uint8
 
-// The verdicts. The first six are an acquire's, and so an [Outcome]'s Kind.
+// The verdicts. The first six and the last two are an acquire's, and so an
+// [Outcome]'s Kind.
 const (
-	VerdictAcquired   Verdict = iota // the lease is now the asker's
-	VerdictYours                     // it already was; its lease starts anew
-	VerdictInProgress                // somebody else has it
-	VerdictCompleted                 // there is a response
-	VerdictMismatch                  // same key, another payload or caller
-	VerdictUnknown                   // it may have executed; held until resolved
-	VerdictOK                        // done, or done before by the same owner
-	VerdictLost                      // the token is not the record's: ErrLeaseLost
-	VerdictNotUnknown                // only what is unknown can be resolved: ErrNotUnknown
+	VerdictAcquired    Verdict = iota // the lease is now the asker's
+	VerdictYours                      // it already was; its lease starts anew
+	VerdictInProgress                 // somebody else has it
+	VerdictCompleted                  // there is a response
+	VerdictMismatch                   // same key, another payload or caller
+	VerdictUnknown                    // it may have executed; held until resolved
+	VerdictOK                         // done, or done before by the same owner
+	VerdictLost                       // the token is not the record's: ErrLeaseLost
+	VerdictNotUnknown                 // only what is unknown can be resolved: ErrNotUnknown
+	VerdictOtherRecipe                // ask again, with hashes made by the record's recipe
+	VerdictExpired                    // it was completed; its response is not kept any more
 )
 
 // String is the verdict's name in logs, metrics and documents.
 func (v Verdict) String() string {
 	names := [...]string{
 		"acquired", "yours", "in-progress", "completed", "mismatch",
-		"unknown", "ok", "lost", "not-unknown",
+		"unknown", "ok", "lost", "not-unknown", "other-recipe", "expired",
 	}
 	if int(v) < len(names) {
 		return names[v]
@@ -141,6 +152,7 @@ func Transitions() []Transition {
 		{Absent, EventResolveComplete, Anyone, AnyPayload, Absent, VerdictNotUnknown},
 		{Absent, EventResolveRetry, Anyone, AnyPayload, Absent, VerdictNotUnknown},
 
+		{InProgress, EventAcquire, Anyone, OtherRecipe, InProgress, VerdictOtherRecipe},
 		{InProgress, EventAcquire, Anyone, OtherPayload, InProgress, VerdictMismatch},
 		{InProgress, EventAcquire, Holder, SamePayload, InProgress, VerdictYours}, // an acquire whose reply was lost
 		{InProgress, EventAcquire, Stranger, SamePayload, InProgress, VerdictInProgress},
@@ -170,6 +182,7 @@ func Transitions() []Transition {
 		{Lapsed, EventResolveComplete, Anyone, AnyPayload, Lapsed, VerdictNotUnknown},
 		{Lapsed, EventResolveRetry, Anyone, AnyPayload, Lapsed, VerdictNotUnknown},
 
+		{Completed, EventAcquire, Anyone, OtherRecipe, Completed, VerdictOtherRecipe},
 		{Completed, EventAcquire, Anyone, OtherPayload, Completed, VerdictMismatch},
 		{Completed, EventAcquire, Anyone, SamePayload, Completed, VerdictCompleted},
 		{Completed, EventComplete, Holder, AnyPayload, Completed, VerdictOK}, // a complete whose reply was lost
@@ -180,8 +193,21 @@ func Transitions() []Transition {
 		{Completed, EventResolveComplete, Anyone, AnyPayload, Completed, VerdictNotUnknown},
 		{Completed, EventResolveRetry, Anyone, AnyPayload, Completed, VerdictNotUnknown},
 
+		// Its response is gone, but not that it was executed: nobody may run it.
+		{Expired, EventAcquire, Anyone, OtherRecipe, Expired, VerdictOtherRecipe},
+		{Expired, EventAcquire, Anyone, OtherPayload, Expired, VerdictMismatch},
+		{Expired, EventAcquire, Anyone, SamePayload, Expired, VerdictExpired},
+		{Expired, EventComplete, Holder, AnyPayload, Expired, VerdictOK}, // a complete whose reply was lost, long ago
+		{Expired, EventComplete, Stranger, AnyPayload, Expired, VerdictLost},
+		{Expired, EventRenew, Anyone, AnyPayload, Expired, VerdictLost},
+		{Expired, EventRelease, Anyone, AnyPayload, Expired, VerdictLost},
+		{Expired, EventHold, Anyone, AnyPayload, Expired, VerdictLost},
+		{Expired, EventResolveComplete, Anyone, AnyPayload, Expired, VerdictNotUnknown},
+		{Expired, EventResolveRetry, Anyone, AnyPayload, Expired, VerdictNotUnknown},
+
 		// The owner of an unknown key may still say what happened; nobody may
 		// run it again, its owner included.
+		{Unknown, EventAcquire, Anyone, OtherRecipe, Unknown, VerdictOtherRecipe},
 		{Unknown, EventAcquire, Anyone, OtherPayload, Unknown, VerdictMismatch},
 		{Unknown, EventAcquire, Anyone, SamePayload, Unknown, VerdictUnknown},
 		{Unknown, EventComplete, Holder, AnyPayload, Completed, VerdictOK},
@@ -210,7 +236,7 @@ func indexTransitions() map[cellKey]Transition {
 	index := make(map[cellKey]Transition)
 	for _, t := range Transitions() {
 		for _, who := range []Who{Holder, Stranger} {
-			for _, same := range []Same{SamePayload, OtherPayload} {
+			for _, same := range []Same{SamePayload, OtherPayload, OtherRecipe} {
 				fits := (t.Who == Anyone || t.Who == who) && (t.Same == AnyPayload || t.Same == same)
 				key := cellKey{t.From, t.Event, who, same}
 				if _, taken := index[key]; fits && !taken {
@@ -223,7 +249,7 @@ func indexTransitions() map[cellKey]Transition {
 }
 
 // Next looks the transition up. who is Holder or Stranger and same is
-// SamePayload or OtherPayload; an event that carries no payload is SamePayload.
+// SamePayload, OtherPayload or OtherRecipe; an event that carries no payload is SamePayload.
 // What the table does not have changes nothing and is Lost, which no caller
 // can take for a permission.
 func Next(from State, event Event, who Who, same Same) (State, Verdict) {

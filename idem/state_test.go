@@ -10,10 +10,10 @@ import (
 // The table answers for every combination, so that no store meets a gap.
 func TestTransitionsAreTotal(t *testing.T) {
 	t.Parallel()
-	for state := idem.Absent; state <= idem.Lapsed; state++ {
+	for state := idem.Absent; state <= idem.Expired; state++ {
 		for event := idem.EventAcquire; event <= idem.EventResolveRetry; event++ {
 			for _, who := range []idem.Who{idem.Holder, idem.Stranger} {
-				for _, same := range []idem.Same{idem.SamePayload, idem.OtherPayload} {
+				for _, same := range []idem.Same{idem.SamePayload, idem.OtherPayload, idem.OtherRecipe} {
 					if !covered(state, event, who, same) {
 						t.Errorf("no cell for %v, %v, who %d, same %d", state, event, who, same)
 					}
@@ -44,6 +44,10 @@ func TestTransitionsKeepThePromises(t *testing.T) {
 			t.Errorf("P1: somebody else ends a running attempt: %+v", c)
 		case c.From == idem.Completed && c.To != idem.Completed:
 			t.Errorf("P2: a stored response is lost: %+v", c)
+		case c.From == idem.Expired && c.To != idem.Expired:
+			t.Errorf("P2: a remembered key is forgotten: %+v", c)
+		case c.Same == idem.OtherRecipe && c.Verdict != idem.VerdictOtherRecipe:
+			t.Errorf("P3: hashes of two recipes are compared: %+v", c)
 		case c.Same == idem.OtherPayload && c.Verdict != idem.VerdictMismatch:
 			t.Errorf("P3: another payload gets %v: %+v", c.Verdict, c)
 		case c.From == idem.Unknown && c.To != idem.Unknown && stranger && !operator:
@@ -54,12 +58,12 @@ func TestTransitionsKeepThePromises(t *testing.T) {
 
 func TestEveryNameIsSpelled(t *testing.T) {
 	t.Parallel()
-	for v := idem.VerdictAcquired; v <= idem.VerdictNotUnknown; v++ {
+	for v := idem.VerdictAcquired; v <= idem.VerdictExpired; v++ {
 		if v.String() == "invalid" {
 			t.Errorf("verdict %d has no name", v)
 		}
 	}
-	for s := idem.Absent; s <= idem.Lapsed; s++ {
+	for s := idem.Absent; s <= idem.Expired; s++ {
 		if s.String() == "invalid" {
 			t.Errorf("state %d has no name", s)
 		}
@@ -75,7 +79,8 @@ func TestStatuses(t *testing.T) {
 	t.Parallel()
 	want := map[int]idem.Disposition{
 		200: idem.Keep, 201: idem.Keep, 204: idem.Keep, 301: idem.Keep, 304: idem.Keep,
-		400: idem.Keep, 404: idem.Keep, 409: idem.Keep, 422: idem.Keep, 500: idem.Keep, 501: idem.Keep,
+		401: idem.TryAgain, 407: idem.TryAgain, 421: idem.TryAgain, 511: idem.TryAgain,
+		400: idem.Keep, 403: idem.Keep, 404: idem.Keep, 409: idem.Keep, 422: idem.Keep, 500: idem.Keep, 501: idem.Keep,
 		408: idem.TryAgain, 425: idem.TryAgain, 429: idem.TryAgain, 503: idem.TryAgain,
 		502: idem.Ambiguous, 504: idem.Ambiguous,
 	}

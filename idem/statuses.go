@@ -25,19 +25,20 @@ type Statuses struct {
 const firstStatus, lastStatus = 100, 999
 
 // DefaultStatuses are, in ParseStatuses' notation: released are those that say
-// "not processed, try again" (408 RFC 9110 15.5.9, 425 RFC 8470 5.2, 429 RFC 6585
-// 4, 503 RFC 9110 15.6.4); ambiguous are those that a gateway makes up for a
+// "not processed" (401 RFC 9110 15.5.2, 407 15.5.8, 408 15.5.9, 421 15.5.20, 425
+// RFC 8470 5.2, 429 RFC 6585 4, 503 RFC 9110 15.6.4, 511 RFC 6585 6): the same
+// request, with a new token or a moment later, is to be executed; ambiguous are those that a gateway makes up for a
 // failed hop (502, 504; RFC 9110 15.6.3, 15.6.5). All others are kept, a 500
 // included.
 func DefaultStatuses() (released, ambiguous []string) {
-	return []string{"408", "425", "429", "503"}, []string{"502", "504"}
+	return []string{"401", "407", "408", "421", "425", "429", "503", "511"}, []string{"502", "504"}
 }
 
 // Of is what becomes of a response with that status.
 func (s *Statuses) Of(status int) Disposition {
 	if s == nil {
 		switch status {
-		case 408, 425, 429, 503:
+		case 401, 407, 408, 421, 425, 429, 503, 511:
 			return TryAgain
 		case 502, 504:
 			return Ambiguous

@@ -25,6 +25,9 @@ var (
 	ErrVersion = errors.New("record has an unknown layout")
 	// ErrNotFound: no record of that key.
 	ErrNotFound = errors.New("no record")
+	// ErrRecipe: the record was made by a recipe that this process does not know,
+	// so that nobody can tell whether the request is the same. Fail closed.
+	ErrRecipe = errors.New("the record was made by settings that are not known any more")
 	// ErrNotUnknown: only a key whose outcome is unknown can be resolved.
 	ErrNotUnknown = errors.New("the key's outcome is not unknown")
 )
@@ -35,25 +38,35 @@ type Claim struct {
 	Owner       Owner
 	Fingerprint Fingerprint
 	Binding     Binding
+	// Recipe is how Fingerprint and Binding were made.
+	Recipe Recipe
 	// TTL is how long the lease lasts unless renewed.
 	TTL time.Duration
-	// Retention is how long a record outlives its last change.
-	Retention time.Duration
+	// Retention is how long a response can be replayed, and how long a record
+	// outlives its last change otherwise. Remember is how long the key of a
+	// completed record is known after that.
+	Retention, Remember time.Duration
 	// HoldOnLapse makes the key unknown, not free, if the lease lapses.
 	HoldOnLapse bool
+	// Within, if not zero, is how long after Acquire was called the store may
+	// still grant the claim. A command that was stuck on its way and arrives later
+	// than that has no effect: its sender gave up and has given the key back.
+	Within time.Duration
 }
 
 // Lease names an attempt at a key: what renew, complete, release and hold need.
 type Lease struct {
-	Key       Key
-	Owner     Owner
-	TTL       time.Duration
-	Retention time.Duration
+	Key   Key
+	Owner Owner
+	TTL   time.Duration
+	// Retention and Remember are as in Claim; a zero Retention stands for what the
+	// record says of both.
+	Retention, Remember time.Duration
 }
 
 // Lease is the lease that the claim asks for.
 func (c Claim) Lease() Lease {
-	return Lease{Key: c.Key, Owner: c.Owner, TTL: c.TTL, Retention: c.Retention}
+	return Lease{Key: c.Key, Owner: c.Owner, TTL: c.TTL, Retention: c.Retention, Remember: c.Remember}
 }
 
 // Part names what differs from the first use of a key.
@@ -82,7 +95,8 @@ func (p Part) String() string {
 // Outcome is what stands after an acquire.
 type Outcome struct {
 	// Kind is VerdictAcquired, VerdictYours, VerdictInProgress,
-	// VerdictCompleted, VerdictMismatch or VerdictUnknown.
+	// VerdictCompleted, VerdictMismatch, VerdictUnknown, VerdictOtherRecipe or
+	// VerdictExpired.
 	Kind Verdict
 	// Attempt counts the executions started under this key, the current one
 	// included, from 1.
@@ -92,6 +106,8 @@ type Outcome struct {
 	Remaining time.Duration
 	// Part is what differs (Mismatch).
 	Part Part
+	// Recipe is the record's (OtherRecipe).
+	Recipe Recipe
 	// Response is shared and read-only (Completed).
 	Response *Response
 	// Local says that this process's memory answered, without a round trip.
@@ -110,6 +126,9 @@ type Store interface {
 	//  4. There is a response for the same payload: Completed, with it.
 	//  5. Another payload or caller: Mismatch. No response is fetched.
 	//  6. It may have executed and is held: Unknown.
+	//  7. It was completed, and its response is not kept any more: Expired.
+	//  8. What stands was made by another recipe: OtherRecipe, with which. Nothing
+	//     was compared and nothing changed; ask again with hashes made by it.
 	//
 	// On ErrUnavailable the key may or may not have been acquired: ask again
 	// with the same owner, or Release it.
@@ -127,7 +146,8 @@ type Store interface {
 	// Release frees the key for the next claimant. It may be repeated.
 	Release(ctx context.Context, l Lease) error
 
-	// Hold makes the key unknown until it is resolved. It may be repeated.
+	// Hold makes the key unknown until it is resolved, however long that takes: an
+	// unknown record has no end. It may be repeated.
 	Hold(ctx context.Context, l Lease) error
 
 	// Ping asks whether an Acquire could succeed now.
@@ -145,17 +165,39 @@ type Inspector interface {
 	// one that says only how often the key was tried: ErrNotFound.
 	Get(ctx context.Context, k Key) (Record, error)
 
-	// Resolve ends an unknown key: with a response it is completed, with nil it
-	// is free again. Anything else is ErrNotUnknown.
-	Resolve(ctx context.Context, k Key, retention time.Duration, r *Response) error
+	// Resolve ends an unknown key: with a response it is completed, and kept as
+	// long as the record's claim said; with nil it is free again. Anything else is
+	// ErrNotUnknown.
+	Resolve(ctx context.Context, k Key, r *Response) error
 
 	// List shows all records, as Get does but without their responses, to visit,
 	// until it returns false. It reads every record there is, so it is for
 	// operators only. What changes meanwhile may be there or not.
 	List(ctx context.Context, visit func(r *Record) bool) error
 
-	// Purge forgets the key, whatever its state, in every process's memory too.
-	// An execution under way then finds its lease lost. Purging what is not
-	// there is no error.
+	// Purge forgets the key, whatever its state, in every process's memory too: in
+	// this one's also when the answer is an error. An execution under way then finds
+	// its lease lost. Nothing there: ErrNotFound.
 	Purge(ctx context.Context, k Key) error
+}
+
+// Entry is something that is written down in a store beside its records.
+type Entry struct {
+	Name, Text string
+	// Ended says that it has outlived what it was to be kept for.
+	Ended bool
+}
+
+// Registry is the part of a store that remembers how its records were named and
+// compared, for as long as there may be such records. It is small and seldom
+// asked. Every process of the same data sees the same entries.
+type Registry interface {
+	// Entries are all that are there, those that have ended included.
+	Entries(ctx context.Context) ([]Entry, error)
+	// Enter writes an entry, or overwrites that of its name. It ends when keep has
+	// passed on the store's clock, and never sooner than was once said for its
+	// name; a keep of 0 has it never end.
+	Enter(ctx context.Context, name, text string, keep time.Duration) error
+	// Strike removes an entry; none is no error.
+	Strike(ctx context.Context, name string) error
 }

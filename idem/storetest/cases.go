@@ -30,7 +30,15 @@ func Cases() []Case {
 		{"StaleOwner", "P1", "a stale owner overwrites nothing", 0, staleOwner},
 		{"Attempts", "P7", "attempts of a key count up through release and lapse", 0, attempts},
 		{"Retention", "P2", "a response is kept for its retention, then forgotten", 0, retentionEnds},
+		{"Horizons", "P2", "after its retention a key is remembered, and not executed", 0, horizons},
+		{"HeldForever", "P7", "what may have executed is held until somebody says what happened", 0, heldForever},
+		{"Recipes", "P3", "a record is compared by the recipe that it was made by", 0, recipes},
 		{"Resolve", "P7", "an operator ends an unknown key either way", 0, resolve},
+		{"ResolveRetention", "P2", "a resolved key is kept as long as its claim said", 0, resolveRetention},
+		{"ReleaseFrom", "P1", "an operator's release needs the owner that was looked at, and the count goes on", 0, releaseFrom},
+		{"Registry", "P3", "what is entered beside the records is there until it has ended", 0, registry},
+		{"RegistryShared", "P3", "clients of the same data see the same entries", needSecond, registryShared},
+		{"RegistryKept", "P3", "entries survive a crash", needReopen, registryKept},
 		{"List", "P7", "an operator sees every key that there is, as it stands", 0, list},
 		{"Purge", "P2", "a purged key is free, in every client", needSecond, purge},
 		{"Ownership", "P2", "the store keeps no byte of the caller's", 0, ownership},
@@ -293,7 +301,7 @@ func attempts(e *env) error {
 
 func retentionEnds(e *env) error {
 	short, long := e.fresh(), e.fresh()
-	short.Retention = 2 * e.h.Tick
+	short.Retention, short.Remember = 2*e.h.Tick, 0
 	if err := steps(
 		e.mustAcquire(short, idem.VerdictAcquired), e.mustAcquire(long, idem.VerdictAcquired),
 		// Retention counts from completion, not from acquisition.
@@ -315,8 +323,8 @@ func resolve(e *env) error {
 		return err
 	}
 	return steps(
-		func() error { return e.s.Resolve(e.ctx, done.Key, retention, want) },
-		func() error { return e.s.Resolve(e.ctx, retry.Key, retention, nil) },
+		func() error { return e.s.Resolve(e.ctx, done.Key, want) },
+		func() error { return e.s.Resolve(e.ctx, retry.Key, nil) },
 		e.replays(rival(done), want),
 		e.mustAcquire(rival(retry), idem.VerdictAcquired))
 }
@@ -328,7 +336,7 @@ func purge(e *env) error {
 		e.mustAcquire(c, idem.VerdictAcquired), e.completes(c, want),
 		second.replays(rival(c), want), second.replays(rival(c), want), second.replays(rival(c), want),
 		func() error { return e.s.Purge(e.ctx, c.Key) },
-		func() error { return e.s.Purge(e.ctx, c.Key) }, // no error
+		fails(func() error { return e.s.Purge(e.ctx, c.Key) }, idem.ErrNotFound),
 	); err != nil {
 		return err
 	}
@@ -430,6 +438,6 @@ func closed(e *env) error {
 		fails(e.holds(c), idem.ErrClosed),
 		fails(func() error { return e.s.Ping(e.ctx) }, idem.ErrClosed),
 		fails(func() error { _, err := e.s.Get(e.ctx, c.Key); return err }, idem.ErrClosed),
-		fails(func() error { return e.s.Resolve(e.ctx, c.Key, retention, nil) }, idem.ErrClosed),
+		fails(func() error { return e.s.Resolve(e.ctx, c.Key, nil) }, idem.ErrClosed),
 		fails(func() error { return e.s.Purge(e.ctx, c.Key) }, idem.ErrClosed))
 }

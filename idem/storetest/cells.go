@@ -42,7 +42,7 @@ func whose(w idem.Who) []idem.Who {
 
 func payloads(s idem.Same) []idem.Same {
 	if s == idem.AnyPayload {
-		return []idem.Same{idem.SamePayload, idem.OtherPayload}
+		return []idem.Same{idem.SamePayload, idem.OtherPayload, idem.OtherRecipe}
 	}
 	return []idem.Same{s}
 }
@@ -57,8 +57,12 @@ func (e *env) checkCell(cell idem.Transition, who idem.Who, same idem.Same) erro
 		if who == idem.Stranger {
 			asker = rival(asker)
 		}
-		if same == idem.OtherPayload {
+		switch same {
+		case idem.OtherPayload:
 			asker.Fingerprint = idem.Fingerprint{99}
+		case idem.OtherRecipe:
+			asker.Recipe++
+		case idem.SamePayload, idem.AnyPayload:
 		}
 		if err := e.applyCell(cell, asker); err != nil {
 			return err
@@ -104,6 +108,13 @@ func (e *env) ways(s idem.State, who idem.Who) []func(*idem.Claim) error {
 		return []func(*idem.Claim) error{after(func(c idem.Claim) func() error {
 			return e.completes(c, response("done"))
 		})}
+	case idem.Expired:
+		return []func(*idem.Claim) error{func(c *idem.Claim) error {
+			c.Retention = e.h.Tick
+			err := steps(e.mustAcquire(*c, idem.VerdictAcquired), e.completes(*c, response("done")), e.passes(2*e.h.Tick))
+			c.Retention = retention
+			return err
+		}}
 	}
 	return nil
 }
@@ -123,9 +134,9 @@ func (e *env) applyCell(cell idem.Transition, c idem.Claim) error {
 	case idem.EventHold:
 		err = e.holds(c)()
 	case idem.EventResolveComplete:
-		err = e.s.Resolve(e.ctx, c.Key, retention, response("resolved"))
+		err = e.s.Resolve(e.ctx, c.Key, response("resolved"))
 	case idem.EventResolveRetry:
-		err = e.s.Resolve(e.ctx, c.Key, retention, nil)
+		err = e.s.Resolve(e.ctx, c.Key, nil)
 	}
 	var want error
 	switch cell.Verdict {

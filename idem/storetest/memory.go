@@ -19,17 +19,19 @@ type Memory struct {
 	closed  bool                      // guarded by mu
 	severed bool                      // guarded by mu
 	told    []func(id [16]byte)       // guarded by mu
+	entries map[string]entry          // guarded by mu
 }
 
 var (
 	_ idem.Store     = (*Memory)(nil)
 	_ idem.Inspector = (*Memory)(nil)
 	_ idem.Notifier  = (*Memory)(nil)
+	_ idem.Registry  = (*Memory)(nil)
 )
 
 // NewMemory is an empty reference store.
 func NewMemory() *Memory {
-	return &Memory{records: make(map[idem.Key]*idem.Record), start: time.Now()}
+	return &Memory{records: make(map[idem.Key]*idem.Record), entries: make(map[string]entry), start: time.Now()}
 }
 
 // Sever makes every call ErrUnavailable until mend is called.
@@ -75,7 +77,7 @@ func (m *Memory) enter() error {
 // at is the record as it stands: what is past its retention is not there.
 func (m *Memory) at(k idem.Key) *idem.Record {
 	r := m.records[k]
-	if r != nil && r.Expires <= m.now() {
+	if r != nil && r.Ended(m.now()) {
 		delete(m.records, k)
 		return nil
 	}
@@ -165,8 +167,8 @@ func (m *Memory) Get(_ context.Context, k idem.Key) (idem.Record, error) {
 }
 
 // Resolve implements idem.Inspector.
-func (m *Memory) Resolve(_ context.Context, k idem.Key, retention time.Duration, r *idem.Response) error {
-	return m.apply(idem.ResolveEvent(r), idem.Lease{Key: k, Retention: retention}, r)
+func (m *Memory) Resolve(_ context.Context, k idem.Key, r *idem.Response) error {
+	return m.apply(idem.ResolveEvent(r), idem.Lease{Key: k}, r)
 }
 
 // List implements idem.Inspector.
@@ -193,9 +195,58 @@ func (m *Memory) List(_ context.Context, visit func(*idem.Record) bool) error {
 func (m *Memory) Purge(_ context.Context, k idem.Key) error {
 	err := m.enter()
 	defer m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if m.at(k) == nil {
+		return idem.ErrNotFound
+	}
+	delete(m.records, k)
+	m.tell(k)
+	return nil
+}
+
+// Entries implements idem.Registry.
+func (m *Memory) Entries(context.Context) ([]idem.Entry, error) {
+	err := m.enter()
+	defer m.mu.Unlock()
+	var all []idem.Entry
+	for name, e := range m.entries {
+		all = append(all, idem.Entry{Name: name, Text: e.text, Ended: e.until != 0 && e.until <= m.now()})
+	}
+	return all, err
+}
+
+// Enter implements idem.Registry.
+func (m *Memory) Enter(_ context.Context, name, text string, keep time.Duration) error {
+	err := m.enter()
+	defer m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	until := m.now() + keep.Milliseconds()
+	if before, ok := m.entries[name]; ok && before.until > until {
+		until = before.until
+	}
+	if before, ok := m.entries[name]; keep == 0 || ok && before.until == 0 {
+		until = 0
+	}
+	m.entries[name] = entry{text, until}
+	return nil
+}
+
+// Strike implements idem.Registry.
+func (m *Memory) Strike(_ context.Context, name string) error {
+	err := m.enter()
+	defer m.mu.Unlock()
 	if err == nil {
-		delete(m.records, k)
-		m.tell(k)
+		delete(m.entries, name)
 	}
 	return err
+}
+
+// entry is an idem.Entry; until is 0 for never.
+type entry struct {
+	text  string
+	until int64
 }

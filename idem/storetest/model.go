@@ -18,12 +18,13 @@ type op struct {
 	key   int
 	owner int
 	other bool // another payload
+	made  bool // by another recipe
 	hold  bool // hold on lapse
 	lapse bool // an acquire whose lease is let lapse at once
 }
 
 func (o op) String() string {
-	return fmt.Sprintf("%v key=%d owner=%d other=%v hold=%v lapse=%v", o.event, o.key, o.owner, o.other, o.hold, o.lapse)
+	return fmt.Sprintf("%v key=%d owner=%d other=%v made=%v hold=%v lapse=%v", o.event, o.key, o.owner, o.other, o.made, o.hold, o.lapse)
 }
 
 const (
@@ -37,7 +38,7 @@ func randomOps(r *rand.Rand, n int) []op {
 		ops[i] = op{
 			event: idem.Event(r.IntN(int(idem.EventResolveRetry) + 1)),
 			key:   r.IntN(modelKeys), owner: r.IntN(modelOwners),
-			other: r.IntN(8) == 0, hold: r.IntN(3) == 0, lapse: r.IntN(30) == 0,
+			other: r.IntN(8) == 0, made: r.IntN(8) == 0, hold: r.IntN(3) == 0, lapse: r.IntN(30) == 0,
 		}
 		if r.IntN(3) == 0 {
 			ops[i].event = idem.EventAcquire
@@ -89,6 +90,9 @@ func (e *env) compare(ops []op, name string) error {
 		if o.other {
 			c.Fingerprint = idem.Fingerprint{77}
 		}
+		if o.made {
+			c.Recipe = 77
+		}
 		got, want := e.step(o, c), ref.step(o, c)
 		if got != want {
 			return fmt.Errorf("step %d (%v): %s, the reference says %s", i, o, got, want)
@@ -119,17 +123,17 @@ func (e *env) step(o op, c idem.Claim) string {
 	case idem.EventHold:
 		err = e.holds(c)()
 	case idem.EventResolveComplete:
-		err = e.s.Resolve(e.ctx, c.Key, retention, response("resolved"))
+		err = e.s.Resolve(e.ctx, c.Key, response("resolved"))
 	case idem.EventResolveRetry:
-		err = e.s.Resolve(e.ctx, c.Key, retention, nil)
+		err = e.s.Resolve(e.ctx, c.Key, nil)
 	}
 	body := "-"
 	if out.Response != nil {
 		body = string(out.Response.Body)
 	}
 	r, getErr := e.s.Get(e.ctx, c.Key)
-	return fmt.Sprintf("%v attempt=%d part=%v body=%s err=%v; then %v attempt=%d err=%v",
-		out.Kind, out.Attempt, out.Part, body, kind(err), r.State, r.Attempt, kind(getErr))
+	return fmt.Sprintf("%v attempt=%d part=%v recipe=%d body=%s err=%v; then %v attempt=%d recipe=%d ends=%v err=%v",
+		out.Kind, out.Attempt, out.Part, out.Recipe, body, kind(err), r.State, r.Attempt, r.Recipe, r.Expires != 0, kind(getErr))
 }
 
 // kind is the sentinel behind an error: stores word theirs as they like.

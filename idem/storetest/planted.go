@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"time"
+
 	"github.com/idemproxy/idemproxy/idem"
 )
 
@@ -21,6 +23,10 @@ const (
 	BugUnknownRunsAgain        // a held key is given out
 	BugReleaseForgetsCount     // attempts start again from 1
 	BugCompleteUnretained      // a completed record has no retention
+	BugHeldEnds                // what is held is forgotten after the retention
+	BugIgnoresRecipe           // hashes of two recipes are compared
+	BugForgetsExpired          // nothing is remembered after the retention
+	BugResolveUnretained       // a resolved key is kept for another time than its claim said
 	lastBug
 )
 
@@ -52,6 +58,8 @@ func (b Bug) claim(c idem.Claim, current *idem.Record) idem.Claim {
 		c.Fingerprint = current.Fingerprint
 	case BugIgnoresIdentity:
 		c.Binding = current.Binding
+	case BugIgnoresRecipe:
+		c.Recipe = current.Recipe
 	case BugForgetsOwner:
 		c.Owner = idem.NewOwner()
 	case BugUnknownRunsAgain:
@@ -67,6 +75,9 @@ func (b Bug) lease(l idem.Lease, e idem.Event, current *idem.Record) idem.Lease 
 	if current == nil {
 		return l
 	}
+	if b == BugResolveUnretained && e == idem.EventResolveComplete {
+		l.Retention = time.Hour
+	}
 	if b == BugCompleteByAnyone && e == idem.EventComplete ||
 		b == BugReleaseByAnyone && e == idem.EventRelease {
 		l.Owner = current.Owner
@@ -80,6 +91,10 @@ func (b Bug) record(r *idem.Record, e idem.Event) *idem.Record {
 		r.Attempt = 0
 	case b == BugCompleteUnretained && e == idem.EventComplete:
 		r.Expires = r.Updated
+	case b == BugHeldEnds && r.Expires == 0:
+		r.Expires = r.Updated + r.Retention
+	case b == BugForgetsExpired && r.State == idem.Completed:
+		r.Expires = r.ReplayUntil
 	}
 	return r
 }

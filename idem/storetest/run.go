@@ -11,10 +11,11 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 )
 
-// Store is what the suite needs of a store: both faces of it.
+// Store is what the suite needs of a store: all faces of it.
 type Store interface {
 	idem.Store
 	idem.Inspector
+	idem.Registry
 }
 
 // Harness tells the suite how to make and handle one kind of store. What is nil
@@ -114,8 +115,8 @@ func claim(name string) idem.Claim {
 	}
 	return idem.Claim{
 		Key: key, Owner: idem.NewOwner(),
-		Fingerprint: idem.Fingerprint{1}, Binding: idem.Binding{2},
-		TTL: longTTL, Retention: retention,
+		Fingerprint: idem.Fingerprint{1}, Binding: idem.Binding{2}, Recipe: 3,
+		TTL: longTTL, Retention: retention, Remember: retention,
 	}
 }
 
@@ -220,6 +221,9 @@ func sameResponse(got, want *idem.Response) error {
 	}
 	if string(got.Body) != string(want.Body) {
 		return fmt.Errorf("body of %d bytes differs from the %d stored", len(got.Body), len(want.Body))
+	}
+	if got, want := fmt.Sprint(got.Redirect), fmt.Sprint(want.Redirect); got != want {
+		return fmt.Errorf("redirect %s, want %s", got, want)
 	}
 	if len(got.Header) != len(want.Header) {
 		return fmt.Errorf("%d header fields, want %d", len(got.Header), len(want.Header))
