@@ -27,11 +27,13 @@ import (
 //	                          with its count of attempts
 //	'x' + expires, ms + id    when to look whether 'r' + id has expired; may be
 //	                          stale, since records are rewritten
+//	'e' + name                an entry of the registry
 //	'm'                       the clock's latest saved reading, ms
 const (
 	liveSpace    = 'l'
 	settledSpace = 'r'
 	expirySpace  = 'x'
+	entrySpace   = 'e'
 	clockSpace   = 'm'
 )
 
@@ -97,16 +99,33 @@ func (s *Store) writeSettled(b *pebble.Batch, k id, before, r *idem.Record) erro
 		size += r.Response.Size()
 	}
 	err := b.Set(settledKey(k), r.Append(make([]byte, 0, size)), nil)
-	err = errors.Join(err, b.Set(expiryKey(r.Expires, k), nil, nil))
 	if before.State == idem.InProgress {
 		err = errors.Join(err, b.Delete(liveKey(k), nil))
 	} else {
-		err = errors.Join(err, b.Delete(expiryKey(before.Expires, k), nil))
+		for _, at := range endings(before) {
+			err = errors.Join(err, b.Delete(expiryKey(at, k), nil))
+		}
+	}
+	for _, at := range endings(r) {
+		err = errors.Join(err, b.Set(expiryKey(at, k), nil, nil))
 	}
 	if err != nil {
 		return engineError(err)
 	}
 	return s.commit(b)
+}
+
+// endings are the times at which something of a settled record is to be removed:
+// the response, then the record.
+func endings(r *idem.Record) []int64 {
+	var times []int64
+	if r.State == idem.Completed && r.ReplayUntil != r.Expires && r.Response != nil {
+		times = append(times, r.ReplayUntil)
+	}
+	if r.Expires != 0 {
+		times = append(times, r.Expires)
+	}
+	return times
 }
 
 func (s *Store) sync(b *pebble.Batch) error {

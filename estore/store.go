@@ -62,13 +62,15 @@ type Store struct {
 
 	onChange atomic.Pointer[func(id)]
 
-	shards [256]shard
+	shards  [256]shard
+	entries sync.Mutex // held by what changes the registry
 }
 
 var (
 	_ idem.Store     = (*Store)(nil)
 	_ idem.Inspector = (*Store)(nil)
 	_ idem.Notifier  = (*Store)(nil)
+	_ idem.Registry  = (*Store)(nil)
 )
 
 type id = [16]byte
@@ -152,9 +154,10 @@ func (s *Store) load() error {
 		if err != nil {
 			return errors.Join(fmt.Errorf("reading a lease in %s: %w", s.config.Dir, err), it.Close())
 		}
-		retention := r.Expires - r.LeaseUntil
 		r.LeaseUntil = now + (r.LeaseUntil - r.Updated)
-		r.Expires = r.LeaseUntil + retention
+		if r.Expires != 0 {
+			r.Expires = r.LeaseUntil + r.Retention
+		}
 		k := r.Key.ID()
 		s.shard(k).live[k] = &entry{record: r}
 	}
@@ -235,19 +238,21 @@ func (s *Store) current(sh *shard, k id) (r *idem.Record, cached bool, err error
 		return &e.record, false, nil
 	}
 	now := s.clock.now()
-	if r, ok := s.cache.GetIfPresent(k); ok && r.Expires > now {
+	if r, ok := s.cache.GetIfPresent(k); ok && now < r.ReplayUntil {
 		return r, true, nil
 	}
 	r, err = s.readSettled(k)
-	if err != nil || r == nil || r.Expires <= now {
+	if err != nil || r == nil || r.Ended(now) {
 		return nil, false, err
+	}
+	if r.StateAt(now) != idem.Completed {
+		r.Response = nil
+		return r, false, nil
 	}
 	if r.Response, err = idem.OpenResponse(s.config.Codec, r.Key, r.Response); err != nil {
 		return nil, false, fmt.Errorf("reading a record: %w", err)
 	}
-	if r.State == idem.Completed {
-		s.cache.Set(k, r)
-	}
+	s.cache.Set(k, r)
 	return r, false, nil
 }
 
@@ -399,8 +404,8 @@ func (s *Store) Get(_ context.Context, key idem.Key) (idem.Record, error) {
 }
 
 // Resolve implements idem.Inspector.
-func (s *Store) Resolve(ctx context.Context, key idem.Key, retention time.Duration, r *idem.Response) error {
-	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key, Retention: retention}, r)
+func (s *Store) Resolve(ctx context.Context, key idem.Key, r *idem.Response) error {
+	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key}, r)
 	s.changed(key.ID())
 	return err
 }
@@ -426,6 +431,15 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 		return err
 	}
 	defer sh.mu.Unlock()
+	defer s.changed(k)
+	current, _, err := s.current(sh, k)
+	s.cache.Invalidate(k)
+	if err == nil && current == nil {
+		err = idem.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
 	b := s.db.NewBatch()
 	if err := errors.Join(b.Delete(liveKey(k), nil), b.Delete(settledKey(k), nil)); err != nil {
 		return engineError(err)
@@ -436,7 +450,5 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 		return engineError(err)
 	}
 	delete(sh.live, k)
-	s.cache.Invalidate(k)
-	s.changed(k)
 	return engineError(b.Close())
 }

@@ -86,7 +86,7 @@ func (s *Store) sweepLive(now int64) (n int, err error) {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for k, e := range sh.live {
-			if e.settling == nil && e.record.Expires <= now {
+			if e.settling == nil && e.record.Ended(now) {
 				err = errors.Join(err, s.db.Delete(liveKey(k), pebble.NoSync))
 				delete(sh.live, k)
 				n++
@@ -104,30 +104,26 @@ func (s *Store) sweepSettled(entry []byte, now int64) (removed int, err error) {
 	sh := s.shard(k)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	expired, err := s.expired(k, now)
-	if err != nil {
-		return 0, err
+	value, closer, err := s.db.Get(settledKey(k))
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return 0, engineError(err)
 	}
-	if expired {
-		removed = 1
-		s.cache.Invalidate(k)
-		err = s.db.Delete(settledKey(k), pebble.NoSync)
+	if err == nil {
+		// A record that cannot be read is left alone.
+		r, decodeErr := idem.DecodeNamed(value)
+		switch {
+		case decodeErr != nil:
+		case r.Ended(now):
+			removed = 1
+			s.cache.Invalidate(k)
+			err = s.db.Delete(settledKey(k), pebble.NoSync)
+		case r.StateAt(now) == idem.Expired:
+			s.cache.Invalidate(k)
+			err = s.db.Set(settledKey(k), r.Append(nil), pebble.NoSync)
+		}
+		err = errors.Join(err, closer.Close())
 	}
 	return removed, engineError(errors.Join(err, s.db.Delete(entry, pebble.NoSync)))
-}
-
-// expired reads the head only; a record that cannot be read is left alone.
-func (s *Store) expired(k id, now int64) (bool, error) {
-	value, closer, err := s.db.Get(settledKey(k))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, engineError(err)
-	}
-	head, err := idem.DecodeHead(value)
-	expired := err == nil && head.Expires <= now
-	return expired, engineError(closer.Close())
 }
 
 // compact gives the space of deleted records back.
