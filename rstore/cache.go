@@ -2,6 +2,7 @@ package rstore
 
 import (
 	"encoding/hex"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,7 +96,11 @@ func (c *cache) onPush(names []rueidis.RedisMessage) {
 	}
 }
 
+// forgetName takes a record's name, or its response's (see Store.names).
 func (c *cache) forgetName(name string) {
+	if inner, ok := strings.CutPrefix(name, c.prefix+"r{"); ok {
+		name = strings.TrimSuffix(inner, "}")
+	}
 	if len(name) != len(c.prefix)+2*len(id{}) || name[:len(c.prefix)] != c.prefix {
 		return
 	}

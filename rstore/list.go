@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -26,16 +25,17 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 	if err != nil {
 		return err
 	}
-	seen := map[id]struct{}{} // a scan may show a name twice, and a replica what its primary does
+	seen := map[id]struct{}{}                                         // a scan may show a name twice, and a replica what its primary does
+	match := globLiteral(s.prefix) + strings.Repeat("?", 2*len(id{})) // not the responses, nor the registry
 	for _, node := range client.Nodes() {
 		for cursor, first := uint64(0), true; first || cursor != 0; first = false {
-			scan := node.B().Scan().Cursor(cursor).Match(globLiteral(s.prefix) + "*").Count(listPage).Build()
+			scan := node.B().Scan().Cursor(cursor).Match(match).Count(listPage).Build()
 			page, err := node.Do(ctx, scan).AsScanEntry()
 			if err != nil {
 				return s.mapClosed(unavailable(err))
 			}
 			cursor = page.Cursor
-			if more, err := s.listNames(ctx, client, s.unseen(page.Elements, seen), visit); err != nil || !more {
+			if more, err := s.listNames(ctx, client, node, s.unseen(page.Elements, seen), visit); err != nil || !more {
 				return err
 			}
 		}
@@ -59,14 +59,14 @@ func (s *Store) unseen(names []string, seen map[id]struct{}) (unseen []string) {
 }
 
 func (s *Store) listNames(
-	ctx context.Context, client rueidis.Client, names []string, visit func(*idem.Record) bool,
+	ctx context.Context, client, node rueidis.Client, names []string, visit func(*idem.Record) bool,
 ) (more bool, err error) {
 	if len(names) == 0 {
 		return true, nil
 	}
-	now, err := s.serverTime(ctx, client)
+	now, err := serverTime(node.Do(ctx, node.B().Time().Build()))
 	if err != nil {
-		return false, err
+		return false, s.mapClosed(err)
 	}
 	commands := make(rueidis.Commands, 0, len(names))
 	for _, name := range names {
@@ -96,20 +96,6 @@ func (s *Store) listNames(
 		}
 	}
 	return true, nil
-}
-
-// serverTime is Redis's clock, in ms.
-func (s *Store) serverTime(ctx context.Context, client rueidis.Client) (int64, error) {
-	parts, err := client.Do(ctx, client.B().Time().Build()).AsStrSlice()
-	if err != nil || len(parts) != 2 {
-		return 0, s.mapClosed(unavailable(errors.Join(errReply, err)))
-	}
-	seconds, err1 := strconv.ParseInt(parts[0], 10, 64)
-	micros, err2 := strconv.ParseInt(parts[1], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, unavailable(err)
-	}
-	return seconds*1000 + micros/1000, nil
 }
 
 // globLiteral has SCAN take a name as it is.

@@ -4,16 +4,21 @@ import (
 	"context"
 	"crypto/sha1" //nolint:gosec // it is how Redis names scripts
 	_ "embed"     // the scripts
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
+
+//go:embed layout1.lua
+var layout1Lua string
 
 //go:embed acquire.lua
 var acquireLua string
@@ -24,56 +29,169 @@ var settleLua string
 //go:embed inspect.lua
 var inspectLua string
 
-// verdictVersion is what the scripts return for a layout that they do not know.
-const verdictVersion = -1
+//go:embed registry.lua
+var registryLua string
+
+// allowOOM starts a script that may run when Redis is full (noeviction): what it
+// writes ends something, or is small. The others may not: Redis would refuse them
+// as a whole with another first line, and with none it refuses their writes.
+const allowOOM = "#!lua flags=allow-oom\n"
+
+const (
+	// verdictVersion is what the scripts return for a layout that they do not know.
+	verdictVersion = -1
+	// verdictLate is acquire.lua's for a claim that is past its deadline.
+	verdictLate = -2
+)
 
 // maxTail is what settle.lua reads of a record's names.
 const maxTail = 1024
 
-// errReply is an answer that no script of ours gives.
-var errReply = errors.New("unexpected reply")
+var (
+	// errReply is an answer that no script of ours gives.
+	errReply = errors.New("unexpected reply")
+	// errLate: the claim met the server after its deadline, or a server whose
+	// clock was not known.
+	errLate = errors.New("the claim arrived too late")
+)
+
+// script is called by its SHA.
+type script struct {
+	text, sha string
+	readOnly  bool
+}
+
+func newScript(text string) *script {
+	sum := sha1.Sum([]byte(text)) //nolint:gosec // it is how Redis names scripts
+	return &script{text: text, sha: hex.EncodeToString(sum[:])}
+}
+
+// command calls the script by its SHA.
+func (sc *script) command(c rueidis.Client, keys, args []string) rueidis.Completed {
+	n := int64(len(keys))
+	if sc.readOnly {
+		return c.B().EvalshaRo().Sha1(sc.sha).Numkeys(n).Key(keys...).Arg(args...).Build()
+	}
+	return c.B().Evalsha().Sha1(sc.sha).Numkeys(n).Key(keys...).Arg(args...).Build()
+}
+
+// whole calls it by its text, which also loads it.
+func (sc *script) whole(c rueidis.Client, keys, args []string) rueidis.Completed {
+	n := int64(len(keys))
+	if sc.readOnly {
+		return c.B().EvalRo().Script(sc.text).Numkeys(n).Key(keys...).Arg(args...).Build()
+	}
+	return c.B().Eval().Script(sc.text).Numkeys(n).Key(keys...).Arg(args...).Build()
+}
+
+// run calls the script, and repeats that only after answers which prove that it
+// did not run.
+//
+// TRYAGAIN is a Cluster's while it moves a slot: it serves no command there that
+// names two keys of which one is not there, which is the rule for a record and
+// its response. So the record alone is named then, and what the script can do
+// with it alone, it does. Otherwise no key of the slot could be taken or
+// completed until all of them have moved.
+func (sc *script) run(ctx context.Context, c rueidis.Client, keys, args []string) rueidis.RedisResult {
+	r := c.Do(ctx, sc.command(c, keys, args))
+	if isTryAgain(r.Error()) && len(keys) > 1 {
+		keys = keys[:1]
+		r = c.Do(ctx, sc.command(c, keys, args))
+	}
+	if isNoScript(r.Error()) {
+		r = c.Do(ctx, sc.whole(c, keys, args))
+	}
+	return r
+}
+
+// burst calls the script once for each of keys and args, in one pipeline. If a
+// server does not have it, it is loaded once, and what did not run is sent again
+// in a second pipeline.
+func (sc *script) burst(ctx context.Context, c rueidis.Client, keys, args [][]string) []rueidis.RedisResult {
+	commands := make(rueidis.Commands, len(keys))
+	for i := range keys {
+		commands[i] = sc.command(c, keys[i], args[i])
+	}
+	results := c.DoMulti(ctx, commands...)
+	var again []int
+	for i := range results {
+		if isNoScript(results[i].Error()) {
+			again = append(again, i)
+		}
+	}
+	if len(again) == 0 {
+		return results
+	}
+	for _, node := range c.Nodes() {
+		// What it answers is seen below: NOSCRIPT once more.
+		_ = node.Do(ctx, node.B().ScriptLoad().Script(sc.text).Build()).Error()
+	}
+	commands = make(rueidis.Commands, len(again))
+	for n, i := range again {
+		commands[n] = sc.command(c, keys[i], args[i])
+	}
+	for n, result := range c.DoMulti(ctx, commands...) {
+		results[again[n]] = result
+	}
+	return results
+}
 
 type scripts struct {
-	acquire, settle, inspect *rueidis.Lua
-	settleSHA                string // for bursts, which the library would load anew each time
+	acquire, settle, inspect, registry *script
 }
 
 func newScripts() scripts {
-	sum := sha1.Sum([]byte(settleLua)) //nolint:gosec // it is how Redis names scripts
-	return scripts{
-		// Not the Retryable kind: these change state.
-		acquire: rueidis.NewLuaScript(acquireLua), settle: rueidis.NewLuaScript(settleLua),
-		inspect:   rueidis.NewLuaScriptReadOnly(inspectLua),
-		settleSHA: hex.EncodeToString(sum[:]),
+	sc := scripts{
+		acquire: newScript(layout1Lua + acquireLua), settle: newScript(allowOOM + layout1Lua + settleLua),
+		inspect: newScript(inspectLua), registry: newScript(allowOOM + registryLua),
 	}
+	sc.inspect.readOnly = true
+	return sc
 }
 
 // acquired is acquire.lua's answer.
 type acquired struct {
 	outcome idem.Outcome
+	now     int64         // the server's clock, ms; 0 if it was not told
 	record  *idem.Record  // completed
-	life    time.Duration // how long the record stays, completed
+	life    time.Duration // how long there is a response, completed
 }
 
-func (sc scripts) runAcquire(ctx context.Context, c rueidis.Client, name string, claim *idem.Claim) (acquired, error) {
+// runAcquire sends a claim; deadline is as in acquire.lua.
+func (sc scripts) runAcquire(
+	ctx context.Context, c rueidis.Client, keys []string, claim *idem.Claim, deadline string,
+) (acquired, error) {
 	flags := "\x00"
 	if claim.HoldOnLapse {
 		flags = "\x01"
 	}
-	var space [4 + 2*idem.MaxKeyLen]byte
-	tail := idem.AppendTail(space[:0], claim.Key, nil)
-	if len(tail) > maxTail {
+	const made = len(claim.Fingerprint) + len(claim.Binding) + 4
+	b := make([]byte, 0, made+keepSize+64)
+	b = append(append(b, claim.Fingerprint[:]...), claim.Binding[:]...)
+	b = appendKeep(binary.BigEndian.AppendUint32(b, uint32(claim.Recipe)), claim.Retention, claim.Remember)
+	b = idem.AppendTail(b, claim.Key, nil)
+	if n := len(b) - made - keepSize; n > maxTail {
 		return acquired{}, fmt.Errorf("the key's scope has %d bytes: more than a record takes", len(claim.Key.Scope()))
 	}
-	reply, err := sc.acquire.Exec(ctx, c, []string{name}, []string{
-		rueidis.BinaryString(claim.Owner[:]), rueidis.BinaryString(claim.Fingerprint[:]),
-		rueidis.BinaryString(claim.Binding[:]), ms(claim.TTL), ms(claim.TTL + claim.Retention), flags,
-		rueidis.BinaryString(tail),
+	reply, err := sc.acquire.run(ctx, c, keys, []string{
+		rueidis.BinaryString(claim.Owner[:]), rueidis.BinaryString(b[:made]), ms(claim.TTL), ms(claim.TTL + claim.Retention),
+		rueidis.BinaryString(b[made : made+keepSize]), flags, rueidis.BinaryString(b[made+keepSize:]), deadline,
 	}).ToArray()
 	if err != nil {
 		return acquired{}, unavailable(err)
 	}
 	return parseAcquired(reply)
+}
+
+// keepSize is how much of a record says how long it is kept.
+const keepSize = 12
+
+func appendKeep(b []byte, retention, remember time.Duration) []byte {
+	for _, d := range [...]time.Duration{retention, remember} {
+		n := uint64(max(0, d.Milliseconds())) //nolint:gosec // not negative
+		b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(b, uint16(n>>32)), uint32(n))
+	}
+	return b
 }
 
 func parseAcquired(reply []rueidis.RedisMessage) (acquired, error) {
@@ -84,50 +202,81 @@ func parseAcquired(reply []rueidis.RedisMessage) (acquired, error) {
 			return acquired{}, unavailable(err)
 		}
 	}
-	if len(reply) > 0 && n[0] == verdictVersion {
+	switch {
+	case len(reply) > 0 && n[0] == verdictVersion:
 		return acquired{}, idem.ErrVersion
-	}
-	if len(reply) < 2 || n[0] < 0 || n[0] > int64(idem.VerdictUnknown) {
+	case len(reply) > 1 && n[0] == verdictLate:
+		return acquired{now: n[1]}, errLate
+	case len(reply) < 2 || n[0] < 0 || n[0] > int64(idem.VerdictExpired):
 		return acquired{}, unavailable(errReply)
 	}
 	a := acquired{outcome: idem.Outcome{Kind: idem.Verdict(n[0]), Attempt: uint32(n[1])}} //nolint:gosec // a u32 in the record
 	switch a.outcome.Kind {
+	case idem.VerdictAcquired, idem.VerdictYours:
+		a.now = n[2]
 	case idem.VerdictInProgress:
 		a.outcome.Remaining = time.Duration(n[2]) * time.Millisecond
 	case idem.VerdictMismatch:
 		a.outcome.Part = idem.Part(n[2]) //nolint:gosec // 1 or 2
+	case idem.VerdictOtherRecipe:
+		a.outcome.Recipe = idem.Recipe(n[2]) //nolint:gosec // a u32 in the record
 	case idem.VerdictCompleted:
 		if len(reply) < 4 {
 			return acquired{}, unavailable(errReply)
 		}
-		return a.withRecord(reply[3], n[2])
+		return a.withRecord(reply[3:], n[2])
 	default:
 	}
 	return a, nil
 }
 
-func (a acquired) withRecord(m rueidis.RedisMessage, pttl int64) (acquired, error) {
-	raw, err := m.ToString()
+func (a acquired) withRecord(m []rueidis.RedisMessage, left int64) (acquired, error) {
+	record, err := decode(m[0], m[1:])
 	if err != nil {
-		return acquired{}, unavailable(err)
-	}
-	record, err := idem.DecodeRecord([]byte(raw))
-	if err != nil {
-		return acquired{}, fmt.Errorf("reading a record: %w", err)
+		return acquired{}, err
 	}
 	a.record, a.outcome.Response = &record, record.Response
-	a.life = time.Duration(pttl) * time.Millisecond
+	a.life = time.Duration(left) * time.Millisecond
 	return a, nil
+}
+
+// decode reads a record, whose response may come apart from it; then the head is
+// enough.
+func decode(record rueidis.RedisMessage, response []rueidis.RedisMessage) (idem.Record, error) {
+	raw, err := record.ToString()
+	if err != nil {
+		return idem.Record{}, unavailable(err)
+	}
+	var r idem.Record
+	if len(response) == 0 {
+		r, err = idem.DecodeRecord([]byte(raw))
+	} else if r, err = decodeApart(raw); err == nil {
+		if raw, err = response[0].ToString(); err != nil {
+			return idem.Record{}, unavailable(err)
+		}
+		r.Response, err = idem.DecodeResponse([]byte(raw))
+	}
+	if err != nil {
+		return idem.Record{}, fmt.Errorf("reading a record: %w", err)
+	}
+	return r, nil
+}
+
+func decodeApart(raw string) (idem.Record, error) {
+	if len(raw) == idem.HeadSize {
+		return idem.DecodeHead([]byte(raw))
+	}
+	return idem.DecodeNamed([]byte(raw))
 }
 
 // settleArgs are settle.lua's. The lease's bytes are referred to, not copied.
 func settleArgs(e idem.Event, l *idem.Lease, response []byte) []string {
-	life := l.Retention
-	if e == idem.EventRenew {
-		life += l.TTL
+	var keep []byte
+	if l.Retention > 0 {
+		keep = appendKeep(make([]byte, 0, keepSize), l.Retention, l.Remember)
 	}
 	return []string{
-		strconv.Itoa(int(e)), rueidis.BinaryString(l.Owner[:]), ms(l.TTL), ms(life),
+		strconv.Itoa(int(e)), rueidis.BinaryString(l.Owner[:]), ms(l.TTL), rueidis.BinaryString(keep),
 		rueidis.BinaryString(response),
 	}
 }
@@ -154,9 +303,14 @@ func settled(r rueidis.RedisResult) error {
 	}
 }
 
-func isNoScript(err error) bool {
+func isNoScript(err error) bool { return answered(err, "NOSCRIPT") }
+
+func isTryAgain(err error) bool { return answered(err, "TRYAGAIN") }
+
+// answered says whether Redis itself answered with an error of that code.
+func answered(err error, code string) bool {
 	redisErr, ok := rueidis.IsRedisErr(err)
-	return ok && redisErr.IsNoScript()
+	return ok && strings.HasPrefix(redisErr.Error(), code)
 }
 
 // unavailable: whatever Redis or the network reports, nothing is known.

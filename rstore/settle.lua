@@ -1,13 +1,17 @@
 -- Settle: renew, complete, release and hold for the owner, resolve for an
 -- operator. One script, since they differ in a row of a table, and that table
 -- is idem.Transitions; the contract suite walks its every cell through here.
+-- It runs when Redis is full, too: what was granted must come to its end.
 --
 -- KEYS[1]  the record (layout: idem/record.go; offsets here are 1-based)
+-- KEYS[2]  where a response goes that the record is to outlive. Without it (see
+--          script.run) the response stays in the record
 -- ARGV[1]  event, as in idem/state.go: 1 renew, 2 complete, 3 release, 4 hold,
 --          5 resolve as completed, 6 resolve as free
 -- ARGV[2]  owner token, 16 bytes (not looked at for 5 and 6)
 -- ARGV[3]  lease, ms
--- ARGV[4]  life: retention, and before it the lease of a renewal, ms
+-- ARGV[4]  retention and remember, 12 bytes as in the record; or nothing, which
+--          stands for those of the record
 -- ARGV[5]  the response, encoded, for 2 and 5
 --
 -- Returns 6 (done, or done before), 7 (lost), 8 (not unknown), or -1 for a
@@ -24,13 +28,17 @@ local head = redis.call('GETRANGE', KEYS[1], '0', '1143')
 if head == '' then
   return refused
 end
-if string.byte(head, 1) ~= 1 then
+local version = string.byte(head, 1)
+if version == 1 then
+  head = layout2(head)
+elseif version ~= 2 then
   return VERSION
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local state = string.byte(head, 2)
-if state == IN_PROGRESS and string.byte(head, 3) % 2 == 1 and now >= struct.unpack('>I8', head, 9) then
+local state, flags = string.byte(head, 2, 3)
+local holds = flags % 2
+if state == IN_PROGRESS and holds == 1 and now >= struct.unpack('>I6', head, 61) then
   state = UNKNOWN
 end
 
@@ -41,7 +49,7 @@ if refused == NOT_UNKNOWN then
   end
   to = event == RESOLVE_COMPLETE and COMPLETED or ABSENT
 else
-  if string.sub(head, 17, 32) ~= ARGV[2] then
+  if string.sub(head, 9, 24) ~= ARGV[2] then
     return LOST
   end
   if (event == RELEASE and state == ABSENT) or (event == COMPLETE and state == COMPLETED)
@@ -54,13 +62,31 @@ else
   to = ({[RENEW] = IN_PROGRESS, [COMPLETE] = COMPLETED, [RELEASE] = ABSENT, [HOLD] = UNKNOWN})[event]
 end
 
-local lease = string.sub(head, 9, 16)
+local keep = ARGV[4] ~= '' and ARGV[4] or string.sub(head, 85, 96)
+local retention, remember = struct.unpack('>I6I6', keep)
+local till, expires, response = 0, now + retention, ''
 if to == IN_PROGRESS then
-  lease = struct.pack('>I8', now + ARGV[3])
+  till = now + ARGV[3]
+  expires = holds == 1 and 0 or till + retention
+elseif to == UNKNOWN then
+  expires = 0 -- held until somebody says what happened
+elseif to == COMPLETED then
+  till, expires = now + retention, now + retention + remember
+  if remember > 0 and KEYS[2] then
+    -- It goes to a key of its own, so that it can end alone. Its end is that
+    -- of the record's time to replay, to the millisecond.
+    redis.call('SET', KEYS[2], ARGV[5], 'PXAT', till)
+    flags = holds + 2
+  else
+    flags, response = holds, ARGV[5]
+  end
 end
-local names = string.sub(head, 121)
-redis.call('SET', KEYS[1],
-  '\1' .. string.char(to) .. string.sub(head, 3, 8) .. lease .. string.sub(head, 17, 104) ..
-  struct.pack('>I8I8', now, now + ARGV[4]) .. names .. (to == COMPLETED and ARGV[5] or ''),
-  'PX', ARGV[4])
+local record = '\2' .. string.char(to, flags) .. string.sub(head, 4, 60) ..
+  struct.pack('>I6', till) .. string.sub(head, 67, 72) .. struct.pack('>I6I6', now, expires) .. keep ..
+  string.sub(head, 97) .. response
+if expires == 0 then
+  redis.call('SET', KEYS[1], record)
+else
+  redis.call('SET', KEYS[1], record, 'PXAT', expires)
+end
 return OK

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,7 @@ type Store struct {
 
 	scripts scripts
 	cache   *cache
+	clocks  *clocks
 
 	client  atomic.Pointer[rueidis.Client] // nil until first connected
 	closed  atomic.Bool
@@ -75,6 +77,9 @@ var (
 // calls are idem.ErrUnavailable until it can, which is tried in the background.
 // An error means that the configuration is wrong.
 func New(c Config) (*Store, error) {
+	if strings.ContainsAny(c.Namespace, "{}") {
+		return nil, fmt.Errorf("the namespace %q has a brace: a Cluster would read it as what decides a record's slot", c.Namespace)
+	}
 	option, err := c.option()
 	if err != nil {
 		return nil, err
@@ -84,8 +89,8 @@ func New(c Config) (*Store, error) {
 		s.prefix = "idem:"
 	}
 	s.waitReplicas, s.waitTimeout = c.WaitReplicas, c.Timeout/2
-	s.cache = newCache(s.prefix, c.CacheBytes)
-	s.option.OnInvalidations = s.cache.onPush
+	s.cache, s.clocks = newCache(s.prefix, c.CacheBytes), newClocks()
+	s.option.OnInvalidations = s.onPush
 	s.closing, s.close = context.WithCancel(context.Background())
 	if !s.connect() {
 		s.dialing.Go(s.connectLater)
@@ -170,11 +175,29 @@ func (s *Store) conn() (rueidis.Client, error) {
 	return *client, nil
 }
 
-// name is the record's name in Redis: a digest, so that no client can choose
-// where its key lives or what it collides with.
+// onPush hears what the servers say of keys, and when a connection is lost (nil).
+func (s *Store) onPush(names []rueidis.RedisMessage) {
+	if names == nil {
+		s.clocks.forget()
+	}
+	s.cache.onPush(names)
+}
+
+// names are those of a record in Redis and of the response that it may outlive:
+// a digest, so that no client can choose where its key lives or what it collides
+// with. Both are in one slot of a Cluster, since what stands in braces decides
+// that, and both start with the namespace, which a user's rights may be bound to.
+func (s *Store) names(k id) (record, response string) {
+	var space [128]byte
+	b := append(append(append(space[:0], s.prefix...), "r{"...), s.prefix...)
+	response = string(append(hex.AppendEncode(b, k[:]), '}'))
+	return response[len(s.prefix)+len("r{") : len(response)-1], response
+}
+
+// name is the record's.
 func (s *Store) name(k id) string {
-	var buf [96]byte
-	return string(hex.AppendEncode(append(buf[:0], s.prefix...), k[:]))
+	record, _ := s.names(k)
+	return record
 }
 
 // Acquire implements idem.Store: no round trip for a record in this process's
@@ -190,9 +213,9 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 		out.Local = true
 		return out, nil
 	}
-	ticket, sent := s.cache.ticket(k), time.Now()
-	name := s.name(k)
-	a, err := s.scripts.runAcquire(ctx, client, name, &c)
+	ticket := s.cache.ticket(k)
+	name, response := s.names(k)
+	a, sent, err := s.claim(ctx, client, []string{name, response}, &c)
 	if err == nil && (a.outcome.Kind == idem.VerdictAcquired || a.outcome.Kind == idem.VerdictYours) {
 		err = s.replicated(ctx, client, name)
 	}
@@ -207,6 +230,32 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 		s.cache.put(k, ticket, a.record, sent.Add(a.life))
 	}
 	return a.outcome, nil
+}
+
+// claim sends a claim, and once more if the server found it late: it may not have
+// been this server's clock that the deadline was made by. sent is when the claim
+// was sent that was answered.
+func (s *Store) claim(ctx context.Context, c rueidis.Client, keys []string, claim *idem.Claim) (a acquired, sent time.Time, err error) {
+	var slot uint16
+	if claim.Within > 0 && c.Mode() == rueidis.ClientModeCluster {
+		slot = slotOf(keys[0])
+	}
+	sent = time.Now()
+	called := sent
+	for try := 0; ; try++ {
+		a, err = s.scripts.runAcquire(ctx, c, keys, claim, s.clocks.deadline(slot, called, claim.Within))
+		received := time.Now()
+		if claim.Within > 0 && a.now != 0 {
+			s.clocks.learn(slot, a.now, sent, received)
+		}
+		if !errors.Is(err, errLate) {
+			return a, sent, err
+		}
+		if try > 0 || received.Sub(called) >= claim.Within {
+			return a, sent, unavailable(err)
+		}
+		sent = received
+	}
 }
 
 // mapClosed: a call that was under way during Close failed because of it.
@@ -227,22 +276,14 @@ func (s *Store) Renew(ctx context.Context, leases []idem.Lease) []error {
 		}
 		return errs
 	}
-	cmds := make(rueidis.Commands, len(leases))
+	keys, args := make([][]string, len(leases)), make([][]string, len(leases))
 	for i := range leases {
-		cmds[i] = client.B().Evalsha().Sha1(s.scripts.settleSHA).Numkeys(1).Key(s.name(leases[i].Key.ID())).
-			Arg(settleArgs(idem.EventRenew, &leases[i], nil)...).Build()
+		keys[i], args[i] = []string{s.name(leases[i].Key.ID())}, settleArgs(idem.EventRenew, &leases[i], nil)
 	}
-	for i, result := range client.DoMulti(ctx, cmds...) {
-		if isNoScript(result.Error()) { // it did not run: load it and run it
-			result = s.settle(ctx, client, idem.EventRenew, &leases[i], nil)
-		}
+	for i, result := range s.scripts.settle.burst(ctx, client, keys, args) {
 		errs[i] = s.mapClosed(settled(result))
 	}
 	return errs
-}
-
-func (s *Store) settle(ctx context.Context, c rueidis.Client, e idem.Event, l *idem.Lease, r []byte) rueidis.RedisResult {
-	return s.scripts.settle.Exec(ctx, c, []string{s.name(l.Key.ID())}, settleArgs(e, l, r))
 }
 
 func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.Response) error {
@@ -260,9 +301,14 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.R
 		}
 		encoded = idem.AppendResponse(make([]byte, 0, r.Size()), r)
 	}
-	err = settled(s.settle(ctx, client, e, &l, encoded))
+	name, response := s.names(l.Key.ID())
+	keys := []string{name, response}
+	if r == nil {
+		keys = keys[:1]
+	}
+	err = settled(s.scripts.settle.run(ctx, client, keys, settleArgs(e, &l, encoded)))
 	if err == nil && e != idem.EventRelease {
-		err = s.replicated(ctx, client, s.name(l.Key.ID()))
+		err = s.replicated(ctx, client, name)
 	}
 	return s.mapClosed(err)
 }
@@ -314,35 +360,50 @@ func (s *Store) Get(ctx context.Context, key idem.Key) (idem.Record, error) {
 	if err != nil {
 		return idem.Record{}, err
 	}
-	reply, err := s.scripts.inspect.Exec(ctx, client, []string{s.name(key.ID())}, nil).ToArray()
-	if err != nil || len(reply) != 3 {
+	name, response := s.names(key.ID())
+	reply, err := s.scripts.inspect.run(ctx, client, []string{name, response}, nil).ToArray()
+	if err != nil || len(reply) != 4 {
 		return idem.Record{}, s.mapClosed(unavailable(errors.Join(errReply, err)))
 	}
-	raw, err := reply[2].ToString()
-	if rueidis.IsRedisNil(err) {
+	if reply[2].IsNil() {
 		return idem.Record{}, idem.ErrNotFound
 	}
+	r, err := inspected(reply)
 	if err != nil {
-		return idem.Record{}, unavailable(err)
+		return idem.Record{}, err
 	}
-	r, err := idem.DecodeRecord([]byte(raw))
-	if err != nil {
-		return idem.Record{}, fmt.Errorf("reading a record: %w", err)
+	if r.Response != nil {
+		if r.Response, err = idem.OpenResponse(s.codec, key, r.Response); err != nil {
+			return idem.Record{}, fmt.Errorf("reading a record: %w", err)
+		}
 	}
+	return r, nil
+}
+
+// inspected reads inspect.lua's answer.
+func inspected(reply []rueidis.RedisMessage) (idem.Record, error) {
 	seconds, err1 := reply[0].AsInt64()
 	micros, err2 := reply[1].AsInt64()
 	if err := errors.Join(err1, err2); err != nil {
 		return idem.Record{}, unavailable(err)
 	}
-	if r.Response, err = idem.OpenResponse(s.codec, key, r.Response); err != nil {
-		return idem.Record{}, fmt.Errorf("reading a record: %w", err)
+	response := reply[3:]
+	if reply[3].IsNil() {
+		response = nil
 	}
-	return r.Inspect(seconds*1000 + micros/1000)
+	r, err := decode(reply[2], response)
+	if err != nil {
+		return idem.Record{}, err
+	}
+	if r, err = r.Inspect(seconds*1000 + micros/1000); err == nil && r.State == idem.Completed && r.Response == nil {
+		r.State = idem.Expired // as acquire.lua has it
+	}
+	return r, err
 }
 
 // Resolve implements idem.Inspector.
-func (s *Store) Resolve(ctx context.Context, key idem.Key, retention time.Duration, r *idem.Response) error {
-	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key, Retention: retention}, r)
+func (s *Store) Resolve(ctx context.Context, key idem.Key, r *idem.Response) error {
+	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key}, r)
 	s.cache.changed(key.ID()) // NOLOOP: our own changes are not pushed back
 	return err
 }
@@ -353,14 +414,27 @@ func (s *Store) OnChange(f func(id [16]byte)) { s.cache.onChange.Store(&f) }
 
 // Purge implements idem.Inspector. Other processes hear of it by push.
 func (s *Store) Purge(ctx context.Context, key idem.Key) error {
+	k := key.ID()
+	// NOLOOP: our own deletions are not pushed back. It may have been one also
+	// when no answer came; and what is sent from now on follows it.
+	defer s.cache.forget(k)
 	client, err := s.conn()
 	if err != nil {
 		return err
 	}
-	k := key.ID()
-	if err := client.Do(ctx, client.B().Del().Key(s.name(k)).Build()).Error(); err != nil {
+	record, response := s.names(k)
+	n, err := client.Do(ctx, client.B().Del().Key(record, response).Build()).AsInt64()
+	if isTryAgain(err) { // see script.run; the record first, since nothing reads a response without one
+		n, err = client.Do(ctx, client.B().Del().Key(record).Build()).AsInt64()
+		if err == nil {
+			_, err = client.Do(ctx, client.B().Del().Key(response).Build()).AsInt64()
+		}
+	}
+	if err != nil {
 		return s.mapClosed(unavailable(err))
 	}
-	s.cache.forget(k) // NOLOOP: our own deletions are not pushed back
+	if n == 0 {
+		return idem.ErrNotFound
+	}
 	return nil
 }
