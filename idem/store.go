@@ -16,6 +16,9 @@ var (
 	// arrive. Nothing is known, what was asked may have happened: fail closed,
 	// and ask again with the same owner token.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrRefused is wrapped together with ErrUnavailable where the store certainly
+	// did not do what was asked: nothing of it was sent, or the server refused it.
+	ErrRefused = errors.New("certainly not done")
 	// errPendingFull: see [Config.PendingBytes].
 	errPendingFull = errors.New("too many responses are waiting for the store")
 	// ErrClosed: the store was closed by this process.

@@ -6,10 +6,9 @@ import (
 	_ "embed"     // the scripts
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -47,23 +46,15 @@ const (
 // maxTail is what settle.lua reads of a record's names.
 const maxTail = 1024
 
-var (
-	// errReply is an answer that no script of ours gives.
-	errReply = errors.New("unexpected reply")
-	// errLate: the claim met the server after its deadline, or a server whose
-	// clock was not known.
-	errLate = errors.New("the claim arrived too late")
-)
-
 // script is called by its SHA.
 type script struct {
-	text, sha string
+	source, sha string
 	readOnly  bool
 }
 
-func newScript(text string) *script {
-	sum := sha1.Sum([]byte(text)) //nolint:gosec // it is how Redis names scripts
-	return &script{text: text, sha: hex.EncodeToString(sum[:])}
+func newScript(source string) *script {
+	sum := sha1.Sum([]byte(source)) //nolint:gosec // it is how Redis names scripts
+	return &script{source: source, sha: hex.EncodeToString(sum[:])}
 }
 
 // command calls the script by its SHA.
@@ -79,9 +70,9 @@ func (sc *script) command(c rueidis.Client, keys, args []string) rueidis.Complet
 func (sc *script) whole(c rueidis.Client, keys, args []string) rueidis.Completed {
 	n := int64(len(keys))
 	if sc.readOnly {
-		return c.B().EvalRo().Script(sc.text).Numkeys(n).Key(keys...).Arg(args...).Build()
+		return c.B().EvalRo().Script(sc.source).Numkeys(n).Key(keys...).Arg(args...).Build()
 	}
-	return c.B().Eval().Script(sc.text).Numkeys(n).Key(keys...).Arg(args...).Build()
+	return c.B().Eval().Script(sc.source).Numkeys(n).Key(keys...).Arg(args...).Build()
 }
 
 // run calls the script, and repeats that only after answers which prove that it
@@ -93,6 +84,9 @@ func (sc *script) whole(c rueidis.Client, keys, args []string) rueidis.Completed
 // with it alone, it does. Otherwise no key of the slot could be taken or
 // completed until all of them have moved.
 func (sc *script) run(ctx context.Context, c rueidis.Client, keys, args []string) rueidis.RedisResult {
+	if ctx.Err() != nil {
+		return notSent(ctx)
+	}
 	r := c.Do(ctx, sc.command(c, keys, args))
 	if isTryAgain(r.Error()) && len(keys) > 1 {
 		keys = keys[:1]
@@ -108,6 +102,9 @@ func (sc *script) run(ctx context.Context, c rueidis.Client, keys, args []string
 // server does not have it, it is loaded once, and what did not run is sent again
 // in a second pipeline.
 func (sc *script) burst(ctx context.Context, c rueidis.Client, keys, args [][]string) []rueidis.RedisResult {
+	if ctx.Err() != nil {
+		return slices.Repeat([]rueidis.RedisResult{notSent(ctx)}, len(keys))
+	}
 	commands := make(rueidis.Commands, len(keys))
 	for i := range keys {
 		commands[i] = sc.command(c, keys[i], args[i])
@@ -124,7 +121,7 @@ func (sc *script) burst(ctx context.Context, c rueidis.Client, keys, args [][]st
 	}
 	for _, node := range c.Nodes() {
 		// What it answers is seen below: NOSCRIPT once more.
-		_ = node.Do(ctx, node.B().ScriptLoad().Script(sc.text).Build()).Error()
+		_ = node.Do(ctx, node.B().ScriptLoad().Script(sc.source).Build()).Error()
 	}
 	commands = make(rueidis.Commands, len(again))
 	for n, i := range again {
@@ -161,6 +158,19 @@ type acquired struct {
 func (sc scripts) runAcquire(
 	ctx context.Context, c rueidis.Client, keys []string, claim *idem.Claim, deadline string,
 ) (acquired, error) {
+	args, err := acquireArgs(claim, deadline)
+	if err != nil {
+		return acquired{}, err
+	}
+	reply, err := sc.acquire.run(ctx, c, keys, args).ToArray()
+	if err != nil {
+		return acquired{}, unavailable(err)
+	}
+	return parseAcquired(reply)
+}
+
+// acquireArgs are acquire.lua's. The claim's owner is referred to, not copied.
+func acquireArgs(claim *idem.Claim, deadline string) ([]string, error) {
 	flags := "\x00"
 	if claim.HoldOnLapse {
 		flags = "\x01"
@@ -171,16 +181,12 @@ func (sc scripts) runAcquire(
 	b = appendKeep(binary.BigEndian.AppendUint32(b, uint32(claim.Recipe)), claim.Retention, claim.Remember)
 	b = idem.AppendTail(b, claim.Key, nil)
 	if n := len(b) - made - keepSize; n > maxTail {
-		return acquired{}, fmt.Errorf("the key's scope has %d bytes: more than a record takes", len(claim.Key.Scope()))
+		return nil, fmt.Errorf("the key's scope has %d bytes: more than a record takes", len(claim.Key.Scope()))
 	}
-	reply, err := sc.acquire.run(ctx, c, keys, []string{
+	return []string{
 		rueidis.BinaryString(claim.Owner[:]), rueidis.BinaryString(b[:made]), ms(claim.TTL), ms(claim.TTL + claim.Retention),
 		rueidis.BinaryString(b[made : made+keepSize]), flags, rueidis.BinaryString(b[made+keepSize:]), deadline,
-	}).ToArray()
-	if err != nil {
-		return acquired{}, unavailable(err)
-	}
-	return parseAcquired(reply)
+	}, nil
 }
 
 // keepSize is how much of a record says how long it is kept.
@@ -301,24 +307,6 @@ func settled(r rueidis.RedisResult) error {
 	default:
 		return unavailable(errReply)
 	}
-}
-
-func isNoScript(err error) bool { return answered(err, "NOSCRIPT") }
-
-func isTryAgain(err error) bool { return answered(err, "TRYAGAIN") }
-
-// answered says whether Redis itself answered with an error of that code.
-func answered(err error, code string) bool {
-	redisErr, ok := rueidis.IsRedisErr(err)
-	return ok && strings.HasPrefix(redisErr.Error(), code)
-}
-
-// unavailable: whatever Redis or the network reports, nothing is known.
-func unavailable(err error) error {
-	if errors.Is(err, rueidis.ErrClosing) {
-		err = errors.New("not connected")
-	}
-	return fmt.Errorf("%w: redis: %w", idem.ErrUnavailable, err)
 }
 
 func ms(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

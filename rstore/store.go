@@ -170,7 +170,7 @@ func (s *Store) conn() (rueidis.Client, error) {
 	}
 	client := s.client.Load()
 	if client == nil {
-		return nil, unavailable(errors.New("not connected yet"))
+		return nil, unavailable(fmt.Errorf("%w: not connected yet", errNotSent))
 	}
 	return *client, nil
 }
