@@ -1,6 +1,10 @@
 package rstore
 
-import "github.com/idemproxy/idemproxy/idem"
+import (
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
 
 // Name is the record's name in Redis.
 func (s *Store) Name(k idem.Key) string { return s.name(k.ID()) }
@@ -13,3 +17,9 @@ func (s *Store) ResponseName(k idem.Key) string {
 
 // SlotOf is a name's slot in a Cluster.
 func SlotOf(name string) uint16 { return slotOf(name) }
+
+// ShiftClock has the store believe that a single server's clock is ahead by d.
+func (s *Store) ShiftClock(d time.Duration) { s.clocks.ahead[0].Add(int64(d)) }
+
+// ClockAhead is how far ahead it believes that to be.
+func (s *Store) ClockAhead() time.Duration { return time.Duration(s.clocks.ahead[0].Load()) }

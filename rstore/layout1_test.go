@@ -87,9 +87,11 @@ func TestP3RecordsOfTheReleaseBeforeAreCompared(t *testing.T) {
 		prepare func(c idem.Claim)
 		same    idem.Verdict
 	}{
-		"running":   {func(idem.Claim) {}, idem.VerdictInProgress},
-		"completed": {func(c idem.Claim) { old.settle(idem.EventComplete, c, &idem.Response{Status: 201, Body: []byte("old")}) }, idem.VerdictCompleted},
-		"held":      {func(c idem.Claim) { old.settle(idem.EventHold, c, nil) }, idem.VerdictUnknown},
+		"running": {func(idem.Claim) {}, idem.VerdictInProgress},
+		"completed": {func(c idem.Claim) {
+			old.settle(idem.EventComplete, c, &idem.Response{Status: 201, Body: []byte("old")})
+		}, idem.VerdictCompleted},
+		"held": {func(c idem.Claim) { old.settle(idem.EventHold, c, nil) }, idem.VerdictUnknown},
 	} {
 		c := legacy(name)
 		old.acquire(c)

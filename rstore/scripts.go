@@ -49,7 +49,7 @@ const maxTail = 1024
 // script is called by its SHA.
 type script struct {
 	source, sha string
-	readOnly  bool
+	readOnly    bool
 }
 
 func newScript(source string) *script {

@@ -1,0 +1,85 @@
+package rstore_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/rstore"
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// Each record is listed once, in however many keys it is, and nothing else is:
+// not what is entered beside them, nor what other namespaces have.
+func TestListShowsRecordsOnce(t *testing.T) {
+	t.Parallel()
+	cluster, _ := redistest.Cluster(t, 3)
+	server := redistest.Start(t)
+	for name, url := range map[string]string{"one server": server.URL(), "a Cluster": cluster} {
+		s := open(t, rstore.Config{URL: url, Namespace: "a"})
+		near := open(t, rstore.Config{URL: url, Namespace: "a:b"})
+		done(t, near, remembered("of a neighbour", time.Hour), &idem.Response{Status: 200})
+		if err := s.Enter(t.Context(), strings.Repeat("0", 32), "text", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		both, one, over, long := remembered("both", time.Hour), claim("one"), remembered("over", time.Millisecond), claim("long")
+		long.Key = long.Key.InScope(strings.Repeat("s", 1000))
+		want := map[idem.Key]idem.State{
+			both.Key: idem.Completed, one.Key: idem.Completed, over.Key: idem.Expired, long.Key: idem.Completed,
+		}
+		for _, c := range []idem.Claim{both, one, over, long} {
+			done(t, s, c, &idem.Response{Status: 200, Body: make([]byte, 4096)})
+		}
+		<-time.After(5 * time.Millisecond) // over's retention
+		seen := map[idem.Key]int{}
+		err := s.List(t.Context(), func(r *idem.Record) bool {
+			if seen[r.Key]++; r.State != want[r.Key] || seen[r.Key] != 1 || r.Response != nil {
+				t.Errorf("%s: %v is listed as %v, for the %d. time", name, r.Key, r.State, seen[r.Key])
+			}
+			return true
+		})
+		if err != nil || len(seen) != len(want) {
+			t.Errorf("%s: %d of %d records are listed, %v", name, len(seen), len(want), err)
+		}
+	}
+}
+
+// A burst that meets servers without the script loads it once and sends what did
+// not run once more, all together.
+func TestRenewalsLoadTheirScriptOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	cluster, nodes := redistest.Cluster(t, 3)
+	for name, c := range map[string]struct {
+		url     string
+		servers []*redistest.Server
+	}{"one server": {server.URL(), []*redistest.Server{server}}, "a Cluster": {cluster, nodes}} {
+		s := open(t, rstore.Config{URL: c.url})
+		leases := make([]idem.Lease, 100)
+		for i := range leases {
+			one := claim(strings.Repeat("k", i+1))
+			if _, err := s.Acquire(t.Context(), one); err != nil {
+				t.Fatal(err)
+			}
+			leases[i] = one.Lease()
+		}
+		stranger := leases[7]
+		stranger.Owner = idem.NewOwner()
+		leases = append(leases, stranger)
+		for _, one := range c.servers {
+			one.Do("SCRIPT", "FLUSH")
+			one.Do("CONFIG", "RESETSTAT")
+		}
+		for i, err := range s.Renew(t.Context(), leases) {
+			if lost := i == 100; (err != nil) != lost {
+				t.Errorf("%s: renewal %d: %v", name, i, err)
+			}
+		}
+		for _, one := range c.servers {
+			if calls := one.Calls(); calls["script|load"] != 1 || calls["eval"] != 0 {
+				t.Errorf("%s: %d loads and %d evaluations, want 1 and none", name, calls["script|load"], calls["eval"])
+			}
+		}
+	}
+}
