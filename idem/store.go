@@ -21,7 +21,7 @@ var (
 	ErrRefused = errors.New("certainly not done")
 	// errPendingFull: see [Config.PendingBytes].
 	errPendingFull = errors.New("too many responses are waiting for the store")
-	// ErrClosed: the store was closed by this process.
+	// ErrClosed: the store was closed by this process. Nothing was written.
 	ErrClosed = errors.New("store closed")
 	// ErrVersion: the record was written by a build whose layout this one does
 	// not know. Fail closed.
@@ -133,8 +133,10 @@ type Store interface {
 	//  8. What stands was made by another recipe: OtherRecipe, with which. Nothing
 	//     was compared and nothing changed; ask again with hashes made by it.
 	//
-	// On ErrUnavailable the key may or may not have been acquired: ask again
-	// with the same owner, or Release it.
+	// On ErrUnavailable the key may or may not have been acquired, and may still
+	// be as long as the claim's Within lasts: ask again with the same owner, or
+	// Release it until that has passed. With ErrRefused beside it, it was not and
+	// will not be: there is nothing to release.
 	Acquire(ctx context.Context, c Claim) (Outcome, error)
 
 	// Renew starts each lease's TTL anew, all in one burst, and answers for
