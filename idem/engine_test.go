@@ -46,11 +46,15 @@ func bubble(t *testing.T, f func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{T: t, store: storetest.NewMemory(), counts: &counts{}, policy: idem.DefaultPolicy()}
 		r.engine = idem.NewEngine(idem.Config{Store: r.store, Trace: r.counts.trace()})
+		defer closeWithin(r.engine, time.Second)
 		f(r)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		r.engine.Close(ctx)
 	})
+}
+
+func closeWithin(e *idem.Engine, d time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	e.Close(ctx)
 }
 
 func (r *rig) begin(name string) (idem.Outcome, *idem.Attempt, error) {
@@ -219,9 +223,7 @@ func TestP6PendingIsBounded(t *testing.T) {
 		if deferred == 0 || dropped == 0 || deferred+dropped != 10 {
 			t.Errorf("%d kept, %d dropped of 10", deferred, dropped)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		engine.Close(ctx)
+		closeWithin(engine, time.Second)
 		if c.dropped.Load() != 10 {
 			t.Errorf("%d reported as dropped at the end, want all 10", c.dropped.Load())
 		}
@@ -364,9 +366,7 @@ func TestP6RefusedRequestsDoNotPushResponsesOut(t *testing.T) {
 		// What comes after the close is reported, not swallowed.
 		late := r.mustBegin("late")
 		store.Sever()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		engine.Close(ctx)
+		closeWithin(engine, time.Second)
 		late.Finish(idem.Answered, ok())
 		if c.dropped.Load() != 1 {
 			t.Errorf("%d dropped, want the one that came too late", c.dropped.Load())

@@ -3,6 +3,7 @@ package idem
 import (
 	"container/list"
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,29 +20,37 @@ type Notifier interface {
 }
 
 // waiters are the requests that wait for a key in progress instead of being
-// refused. Those with one key, payload and caller form a group, in which one
-// leads: it alone asks the store, when it is told that the record has changed
-// or when the lease must have lapsed. What it learns it shares; should the key
-// be free, it takes it and another one leads. So a group costs the store the
-// same whether it has two members or ten thousand.
+// refused. Those with one key, payload and caller form a group, in which the
+// first leads: it alone asks the store, when it is told that the record has
+// changed or when the lease must have lapsed. What it learns it shares; should
+// the key be free, it takes it and the next one leads. So a group costs the store
+// the same whether it has two members or ten thousand.
 type waiters struct {
 	mu     sync.Mutex
-	groups map[[16]byte][]*waitGroup // guarded by mu
-	count  int                       // guarded by mu
-	some   atomic.Bool               // count > 0: spares those who notify the mutex
+	groups map[[16]byte][]*waitGroup // guarded by mu; none is empty
+	count  int                       // guarded by mu; the members of all groups
+	some   atomic.Bool               // there are groups: spares those who notify the mutex
 	most   int
 	closed chan struct{}
 	once   sync.Once
 }
 
 type waitGroup struct {
-	id        [16]byte
-	print     Fingerprint
-	binding   Binding
-	wake      chan struct{} // holds one: for whoever leads
-	until     time.Time     // when the lease lapses, as the last leader learnt; guarded by waiters.mu
-	led       bool          // guarded by waiters.mu
-	followers list.List     // of chan shared; guarded by waiters.mu
+	id      [16]byte
+	print   Fingerprint
+	binding Binding
+	recipe  Recipe
+	wake    chan struct{} // holds one: for whoever leads
+	until   time.Time     // when the lease lapses, as the last leader learnt; guarded by waiters.mu
+	members list.List     // of *waiter; the first leads; guarded by waiters.mu
+}
+
+// waiter is a member of a group until it is taken out, by itself or by the leader
+// that tells it what became of the key.
+type waiter struct {
+	group *waitGroup
+	place *list.Element // nil once it is taken out; guarded by waiters.mu
+	told  chan shared   // holds one: a follower is told once
 }
 
 // shared is what a follower is told: to lead, or what the leader got.
@@ -83,112 +92,117 @@ func wakeAll(groups []*waitGroup) {
 	}
 }
 
-// join enters r's group. turn is nil for who leads it; ok is false if there are
-// too many waiters already.
-func (w *waiters) join(r *Request, remaining time.Duration) (g *waitGroup, turn *list.Element, ok bool) {
-	id := r.Key.ID()
+// join enters r's group; nil if there are too many waiters already. leads says
+// that there was nobody in it.
+func (w *waiters) join(r *Request, remaining time.Duration) (m *waiter, leads bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
 	case <-w.closed:
-		return nil, nil, false
+		return nil, false
 	default:
 	}
 	if w.count >= w.most {
-		return nil, nil, false
+		return nil, false
 	}
-	w.add(1)
-	for _, g = range w.groups[id] {
-		if g.print == r.Fingerprint && g.binding == r.Binding {
-			if !g.led {
-				g.led = true
-				return g, nil, true
-			}
-			return g, g.followers.PushBack(make(chan shared, 1)), true
+	g := w.groupOf(r, remaining)
+	m = &waiter{group: g, told: make(chan shared, 1)}
+	leads = g.members.Len() == 0
+	m.place = g.members.PushBack(m)
+	w.count++
+	return m, leads
+}
+
+// groupOf is r's group, a new one if need be. mu is held.
+func (w *waiters) groupOf(r *Request, remaining time.Duration) *waitGroup {
+	id := r.Key.ID()
+	for _, g := range w.groups[id] {
+		if g.print == r.Fingerprint && g.binding == r.Binding && g.recipe == r.Recipe {
+			return g
 		}
 	}
-	g = &waitGroup{
-		id: id, print: r.Fingerprint, binding: r.Binding, wake: make(chan struct{}, 1),
-		until: time.Now().Add(remaining), led: true,
+	g := &waitGroup{
+		id: id, print: r.Fingerprint, binding: r.Binding, recipe: r.Recipe, wake: make(chan struct{}, 1),
+		until: time.Now().Add(remaining),
 	}
 	w.groups[id] = append(w.groups[id], g)
+	w.some.Store(true)
 	// The record may have changed between being read and the group's being
 	// there to be told: ask once more.
 	g.wake <- struct{}{}
-	return g, nil, true
+	return g
 }
 
 // follow waits to be told; ok is false if ctx ended first, and the follower has
 // left.
-func (w *waiters) follow(ctx context.Context, g *waitGroup, turn *list.Element) (s shared, ok bool) {
-	told := turn.Value.(chan shared) //nolint:forcetypeassert // see join
+func (w *waiters) follow(ctx context.Context, m *waiter) (s shared, ok bool) {
 	select {
-	case s = <-told:
+	case s = <-m.told:
 		return s, true
 	case <-ctx.Done():
 	case <-w.closed:
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.add(-1)
-	select {
-	case s = <-told: // just so
-		if s.lead {
-			w.passOn(g)
-		}
-	default:
-		g.followers.Remove(turn)
+	if w.takeOut(m) {
+		return shared{}, false
 	}
-	return shared{}, false
+	return <-m.told, true // just so
 }
 
-// add counts waiters. mu is held.
-func (w *waiters) add(n int) {
-	w.count += n
-	w.some.Store(w.count > 0)
+// takeOut has m wait no more, and says whether it still did: the only place where
+// a group loses a member. If m led, the next one leads; the last one takes the
+// group with it. mu is held.
+func (w *waiters) takeOut(m *waiter) bool {
+	if m.place == nil {
+		return false
+	}
+	g := m.group
+	led := g.members.Front() == m.place
+	g.members.Remove(m.place)
+	m.place = nil
+	w.count--
+	next := g.members.Front()
+	switch {
+	case next == nil:
+		w.drop(g)
+	case led:
+		next.Value.(*waiter).told <- shared{lead: true} //nolint:forcetypeassert // see join
+	}
+	return true
 }
 
-// passOn makes the next follower lead; without one the group ends. mu is held.
-func (w *waiters) passOn(g *waitGroup) {
-	if next := g.followers.Front(); next != nil {
-		g.followers.Remove(next).(chan shared) <- shared{lead: true} //nolint:forcetypeassert // see join
-		return
-	}
-	g.led = false
-	rest := w.groups[g.id]
-	for i := range rest {
-		if rest[i] == g {
-			rest[i] = rest[len(rest)-1]
-			rest = rest[:len(rest)-1]
-			break
-		}
-	}
-	if len(rest) == 0 {
+// drop forgets a group. mu is held.
+func (w *waiters) drop(g *waitGroup) {
+	rest := slices.DeleteFunc(w.groups[g.id], func(other *waitGroup) bool { return other == g })
+	if w.groups[g.id] = rest; len(rest) == 0 {
 		delete(w.groups, g.id)
-		return
 	}
-	w.groups[g.id] = rest
+	w.some.Store(len(w.groups) > 0)
 }
 
 // leave ends a leader's part. What it took (until then in progress again) or
 // was refused for lack of time is not for the others, who go on; anything else
 // is, and ends the group.
-func (w *waiters) leave(g *waitGroup, until time.Time) {
+func (w *waiters) leave(m *waiter, until time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.add(-1)
-	g.until = until
-	w.passOn(g)
+	m.group.until = until
+	w.takeOut(m)
 }
 
-func (w *waiters) share(g *waitGroup, s shared) {
+// share tells all followers of m, who leads, and ends the group: from the back,
+// so that nobody is told to lead it.
+func (w *waiters) share(m *waiter, s shared) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.add(-1 - g.followers.Len())
-	for next := g.followers.Front(); next != nil; next = g.followers.Front() {
-		g.followers.Remove(next).(chan shared) <- s //nolint:forcetypeassert // see join
+	for m.place != nil {
+		last := m.group.members.Back().Value.(*waiter) //nolint:forcetypeassert // see join
+		w.takeOut(last)
+		if last != m {
+			last.told <- s
+		}
 	}
-	w.passOn(g)
 }
 
 func (w *waiters) lapse(g *waitGroup) time.Time {
@@ -209,14 +223,14 @@ const lapseSlack = 5 * time.Millisecond
 // becomes free, exactly one waiter gets the attempt. If ctx ends first, if there
 // are too many waiters or after StopWaiting, the key is still in progress.
 func (e *Engine) Wait(ctx context.Context, r Request, standing Outcome) (Outcome, *Attempt, error) {
-	g, turn, ok := e.waiters.join(&r, standing.Remaining)
-	if !ok {
+	m, leads := e.waiters.join(&r, standing.Remaining)
+	if m == nil {
 		return standing, nil, nil
 	}
 	e.trace.waiting(1)
 	defer e.trace.waiting(-1)
-	if turn != nil {
-		s, ok := e.waiters.follow(ctx, g, turn)
+	if !leads {
+		s, ok := e.waiters.follow(ctx, m)
 		if !ok {
 			return standing, nil, nil
 		}
@@ -225,25 +239,25 @@ func (e *Engine) Wait(ctx context.Context, r Request, standing Outcome) (Outcome
 			return s.out, nil, s.err
 		}
 	}
-	return e.lead(ctx, g, r, standing)
+	return e.lead(ctx, m, r, standing)
 }
 
 // lead waits on behalf of a group.
-func (e *Engine) lead(ctx context.Context, g *waitGroup, r Request, standing Outcome) (Outcome, *Attempt, error) {
+func (e *Engine) lead(ctx context.Context, m *waiter, r Request, standing Outcome) (Outcome, *Attempt, error) {
 	w := e.waiters
-	until := w.lapse(g)
+	until := w.lapse(m.group)
 	for {
 		timer := time.NewTimer(time.Until(until) + lapseSlack)
 		select {
-		case <-g.wake:
+		case <-m.group.wake:
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			w.leave(g, until)
+			w.leave(m, until)
 			return standing, nil, nil
 		case <-w.closed:
 			timer.Stop()
-			w.leave(g, until)
+			w.leave(m, until)
 			return standing, nil, nil
 		}
 		timer.Stop()
@@ -251,13 +265,13 @@ func (e *Engine) lead(ctx context.Context, g *waitGroup, r Request, standing Out
 		out, attempt, err := e.Begin(context.WithoutCancel(ctx), r)
 		switch {
 		case err != nil:
-			w.share(g, shared{err: err})
+			w.share(m, shared{err: err})
 			return out, nil, err
 		case attempt != nil:
-			w.leave(g, time.Now().Add(r.Policy.TTL))
+			w.leave(m, time.Now().Add(r.Policy.TTL))
 			return out, attempt, nil
 		case out.Kind != VerdictInProgress:
-			w.share(g, shared{out: out})
+			w.share(m, shared{out: out})
 			return out, nil, nil
 		}
 		standing, until = out, time.Now().Add(out.Remaining)

@@ -318,6 +318,39 @@ func TestStopWaiting(t *testing.T) {
 	})
 }
 
+// Waiters whose patience ends in the moment in which the key does are counted
+// out once: nobody is left over, and those who come later are told at once.
+func TestPatienceEndsWithTheJob(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(r *rig) {
+		for range 200 {
+			a := r.mustBegin("k")
+			got := r.waiting(r.engine, 200, time.Second)
+			time.Sleep(time.Second) // and so does their patience
+			a.Finish(idem.Answered, ok())
+			for range 200 {
+				if w := <-got; w.err != nil || w.attempt != nil {
+					t.Fatalf("a waiter got %v, %v", w.out.Kind, w.err)
+				}
+			}
+			synctest.Wait()
+			if n := r.engine.WaitersLeft(); n != 0 {
+				t.Fatalf("%d wait, and nobody does", n)
+			}
+			if err := r.store.Purge(context.Background(), a.Key()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a := r.mustBegin("k")
+		got := r.waiting(r.engine, 1, time.Hour)
+		begun := time.Now()
+		a.Finish(idem.Answered, ok())
+		if w := <-got; w.out.Kind != idem.VerdictCompleted || time.Since(begun) != 0 {
+			t.Errorf("the next waiter got %v after %v", w.out.Kind, time.Since(begun))
+		}
+	})
+}
+
 // Requests come, wait for a while, and fail or succeed at random: nobody is
 // forgotten, and no two run at a time.
 func TestWaitersAtRandom(t *testing.T) {
