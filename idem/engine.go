@@ -3,6 +3,7 @@ package idem
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,9 +12,10 @@ import (
 type Engine struct {
 	store    Store
 	trace    Trace
+	within   time.Duration
 	watchdog *watchdog
-	settler  *settler
 	waiters  *waiters
+	drops    atomic.Int64
 }
 
 // Config is what an engine needs.
@@ -27,10 +29,12 @@ type Config struct {
 	PendingBytes int64
 	// MaxWaiters bounds the requests in Wait (10,000 if zero).
 	MaxWaiters int
+	// AcquireWithin is how long after it was asked the store may still grant a
+	// lease (5 s if zero); not below the store's own timeout.
+	AcquireWithin time.Duration
 }
 
-// NewEngine starts an engine and its two background goroutines, the watchdog
-// and the settler. Close it.
+// NewEngine starts an engine and its watchdog. Close it.
 func NewEngine(c Config) *Engine {
 	if c.PendingBytes == 0 {
 		c.PendingBytes = 64 << 20
@@ -38,20 +42,26 @@ func NewEngine(c Config) *Engine {
 	if c.MaxWaiters == 0 {
 		c.MaxWaiters = 10_000
 	}
-	e := &Engine{store: c.Store, trace: c.Trace, waiters: newWaiters(c.MaxWaiters)}
+	if c.AcquireWithin == 0 {
+		c.AcquireWithin = 5 * time.Second
+	}
+	e := &Engine{store: c.Store, trace: c.Trace, within: c.AcquireWithin, waiters: newWaiters(c.MaxWaiters)}
 	if n, ok := c.Store.(Notifier); ok {
 		n.OnChange(e.waiters.notify)
 	}
-	e.watchdog = newWatchdog(e.store, &e.trace)
-	e.settler = newSettler(e, c.PendingBytes)
+	e.watchdog = newWatchdog(e, c.PendingBytes)
 	return e
 }
 
-// Close stops renewing, offers what the store has not taken yet until ctx ends,
-// and reports as dropped what is left. Call it when no attempt is under way.
-func (e *Engine) Close(ctx context.Context) {
-	e.settler.close(ctx)
-	e.watchdog.close()
+// Close offers what the store has not taken yet until ctx ends, drops what is
+// left, and stops renewing. It returns how many endings were dropped meanwhile,
+// each of which was reported. It never takes longer than ctx, whatever the store
+// does. Call it when no attempt is under way: one that ends later is still
+// stored, if the store takes it at once. It may be repeated.
+func (e *Engine) Close(ctx context.Context) (dropped int) {
+	before := e.drops.Load()
+	e.watchdog.close(ctx)
+	return int(e.drops.Load() - before)
 }
 
 // Request is what the engine must know of a request.
@@ -73,53 +83,58 @@ type Request struct {
 // guard and must be ended by exactly one Finish.
 //
 // An error means that the store could not answer, and that nothing may be
-// executed. Should the store have granted the lease all the same, it is given
-// back in the background.
+// executed. Should the store have granted the lease all the same, or grant it
+// late, it is given back in the background.
 func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error) {
 	claim := Claim{
 		Key: r.Key, Owner: NewOwner(), Fingerprint: r.Fingerprint, Binding: r.Binding, Recipe: r.Recipe,
 		TTL: r.Policy.TTL, Retention: r.Policy.Retention, Remember: r.Policy.Remember,
-		HoldOnLapse: r.Policy.OnAmbiguous == AmbiguousHold,
+		HoldOnLapse: r.Policy.OnAmbiguous == AmbiguousHold, Within: e.within,
 	}
-	sent := time.Now()
-	out, err := e.acquire(ctx, claim)
-	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil && time.Since(sent) < askAgainWithin {
-		// Safe to ask again: the store recognises the owner token.
-		sent = time.Now()
-		out, err = e.acquire(ctx, claim)
-	}
-	for try := 0; err == nil && out.Kind == VerdictOtherRecipe; try++ {
-		// What stands was made by other settings: it is compared by those.
-		var known bool
-		if r.Under != nil && try < 3 { // it may end, and another one begin, in between
-			claim.Fingerprint, claim.Binding, known = r.Under(out.Recipe)
-		}
-		if !known {
-			return Outcome{}, nil, ErrRecipe
-		}
-		claim.Recipe = out.Recipe
-		sent = time.Now()
-		out, err = e.acquire(ctx, claim)
-	}
+	var d doubt
+	out, sent, err := e.claim(ctx, &r, &claim, &d)
 	if err != nil {
-		if errors.Is(err, ErrUnavailable) {
-			a := e.attempt(&claim, r.Policy, sent)
-			a.lost = true // it never was ours for sure: losing it is no news
-			e.settler.offer(&ending{attempt: a, event: EventRelease, cause: CauseNothingSent, orphan: true})
-		}
+		e.giveBack(&claim, r.Policy, d)
 		return Outcome{}, nil, err
 	}
 	if e.trace.Acquired != nil {
 		e.trace.Acquired(r.Key, out)
 	}
 	if out.Kind != VerdictAcquired && out.Kind != VerdictYours {
+		e.giveBack(&claim, r.Policy, d)
 		return out, nil, nil
 	}
 	a := e.attempt(&claim, r.Policy, sent)
 	a.number = out.Attempt
+	if a.doubt = d; out.Kind == VerdictYours && d.acquires > 0 {
+		a.doubt.acquires-- // the one that was granted is not on its way any more
+	}
 	e.watchdog.add(a)
 	e.trace.leaseStarted()
 	return out, a, nil
+}
+
+// claim asks until there is an answer that was compared by the right recipe, and
+// says when what was answered was sent.
+func (e *Engine) claim(ctx context.Context, r *Request, c *Claim, d *doubt) (out Outcome, sent time.Time, err error) {
+	out, sent, err = e.acquire(ctx, c, d)
+	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil && time.Since(sent) < askAgainWithin {
+		// Safe to ask again: the store recognises the owner token.
+		out, sent, err = e.acquire(ctx, c, d)
+	}
+	for try := 0; err == nil && out.Kind == VerdictOtherRecipe; try++ {
+		// What stands was made by other settings: it is compared by those.
+		var known bool
+		if r.Under != nil && try < 3 { // it may end, and another one begin, in between
+			c.Fingerprint, c.Binding, known = r.Under(out.Recipe)
+		}
+		if !known {
+			return Outcome{}, sent, ErrRecipe
+		}
+		c.Recipe = out.Recipe
+		out, sent, err = e.acquire(ctx, c, d)
+	}
+	return out, sent, err
 }
 
 func (e *Engine) attempt(c *Claim, p *Policy, sent time.Time) *Attempt {
@@ -133,23 +148,74 @@ func (e *Engine) attempt(c *Claim, p *Policy, sent time.Time) *Attempt {
 // that let the time-out pass would let another one pass.
 const askAgainWithin = 100 * time.Millisecond
 
-func (e *Engine) acquire(ctx context.Context, c Claim) (Outcome, error) {
+func (e *Engine) acquire(ctx context.Context, c *Claim, d *doubt) (Outcome, time.Time, error) {
 	sent := time.Now()
-	out, err := e.store.Acquire(ctx, c)
+	out, err := e.store.Acquire(ctx, *c)
 	if !out.Local {
 		e.trace.storeCall(EventAcquire, sent, err)
 	}
-	return out, err
+	if errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrRefused) {
+		d.acquires++
+		d.until = sent.Add(e.within + lateMargin)
+	}
+	return out, sent, err
+}
+
+// doubt is what a Begin does not know of its acquires: how many were not
+// answered, and until when they may still arrive and be granted.
+type doubt struct {
+	acquires int
+	until    time.Time
+}
+
+// lateMargin is how much longer than a claim's Within it is taken to be on its
+// way: the store's clock may be that much off.
+const lateMargin = time.Second
+
+// settledBy says whether nothing can be granted any more, given that a release
+// sent then was answered so: it found what was granted, and no other is on its
+// way, or all of them have had their time.
+func (d doubt) settledBy(sent time.Time, err error) bool {
+	return !sent.Before(d.until) || err == nil && d.acquires == 1
+}
+
+// giveBack releases what the store may have granted without saying so, if
+// anything.
+func (e *Engine) giveBack(c *Claim, p *Policy, d doubt) {
+	if d.acquires > 0 {
+		e.watchdog.offer(e.attempt(c, p, time.Time{}).orphan(d), time.Time{})
+	}
+}
+
+// releaseLate gives back what may still be granted under a's owner after a was
+// released.
+func (e *Engine) releaseLate(a *Attempt) {
+	if a.doubt.acquires == 0 {
+		return
+	}
+	late := &Attempt{engine: e, lease: a.lease, policy: a.policy, pending: pending{until: a.doubt.until}}
+	e.watchdog.offer(late.orphan(doubt{acquires: a.doubt.acquires + 1, until: a.doubt.until}), time.Time{})
+}
+
+// orphan makes a the release of a lease that was perhaps never granted.
+func (a *Attempt) orphan(d doubt) *Attempt {
+	a.doubt, a.lost = d, true // it never was ours for sure: losing it is no news
+	a.end = ending{event: EventRelease, cause: CauseNothingSent, orphan: true}
+	return a
 }
 
 // Attempt is one lease in flight: the right to execute a key's operation once.
 type Attempt struct {
 	engine *Engine
-	lease  Lease
+	lease  Lease // the claim's; renewals copy it, so it is not written to
 	policy Policy
 	number uint32
-	// noStore: see DoNotStore.
-	noStore bool
+	doubt  doubt // acquires besides the one that was granted
+
+	// Until Finish, these are the request's own.
+	noStore   bool          // see DoNotStore
+	retention time.Duration // see Retain
+	end       ending        // what is asked in the end, written before anybody else sees it
 
 	// The rest is guarded by the watchdog's mu.
 	proved     time.Time // when the last granted acquire or renewal was sent
@@ -158,6 +224,7 @@ type Attempt struct {
 	prev, next *Attempt
 	ended      bool // finished: late renewals do not matter
 	lost       bool // reported as lost
+	pending    pending
 }
 
 // Number counts the executions started under the key, from 1.
@@ -166,9 +233,9 @@ func (a *Attempt) Number() uint32 { return a.number }
 // Key is the key that is held.
 func (a *Attempt) Key() Key { return a.lease.Key }
 
-// Retain keeps the response for d instead of the policy's retention. Before
-// Finish only.
-func (a *Attempt) Retain(d time.Duration) { a.lease.Retention = d }
+// Retain keeps the response for d (above 0) instead of the policy's retention.
+// Before Finish only.
+func (a *Attempt) Retain(d time.Duration) { a.retention = d }
 
 // DoNotStore has a response that would be kept release the key instead, so that
 // the next request with it executes again. Before Finish only.
@@ -230,183 +297,3 @@ func (e *Engine) ReleaseFrom(ctx context.Context, k Key, owner Owner) error {
 	}
 	return err
 }
-
-// Ending is what became of an attempt.
-type Ending uint8
-
-// The endings. Open is the zero value: the attempt has not ended. After Lost,
-// the store refused: somebody else's record stands, or none; after Deferred, it
-// has not answered yet and is asked again in the background.
-const (
-	Open Ending = iota
-	Stored
-	Released
-	Held
-	Lost
-	Deferred
-)
-
-// String is the ending's name in logs and metrics.
-func (e Ending) String() string {
-	switch e {
-	case Open:
-		return "open"
-	case Stored:
-		return "stored"
-	case Released:
-		return "released"
-	case Held:
-		return "held"
-	case Lost:
-		return "lost"
-	case Deferred:
-		return "deferred"
-	}
-	return "invalid"
-}
-
-// Finish ends the attempt with what the forward proved and, if it was Answered,
-// the response, which the caller must not change until Finish returns. The lease
-// is off the watchdog when Finish begins to talk to the store. Finish takes no
-// context: an ending must reach the store even if the client has left.
-func (a *Attempt) Finish(sent Sent, r *Response) Ending {
-	a.engine.watchdog.remove(a)
-	a.engine.trace.leaseEnded()
-	end := a.ending(sent, r)
-	err := a.engine.settle(end)
-	switch {
-	case err == nil:
-		return end.result()
-	case errors.Is(err, ErrUnavailable):
-		a.engine.settler.offer(end.keep())
-		return Deferred
-	}
-	a.engine.dropped(end, err)
-	return Lost
-}
-
-// ending is what is asked of the store at the end of an attempt.
-type ending struct {
-	attempt  *Attempt
-	event    Event
-	cause    ReleaseCause // of EventRelease
-	response *Response    // of EventComplete
-	// orphan: the release of a lease that was perhaps never granted. What
-	// becomes of it is nobody's news.
-	orphan bool
-}
-
-// ending decides: the one place where what happened becomes what is recorded.
-func (a *Attempt) ending(sent Sent, r *Response) *ending {
-	end := a.policy.ending(sent, r)
-	if end.event == EventComplete && a.noStore {
-		end = &ending{event: EventRelease, cause: CauseNotKept}
-	}
-	end.attempt = a
-	return end
-}
-
-func (p *Policy) ending(sent Sent, r *Response) *ending {
-	switch sent {
-	case NothingSent:
-		return &ending{event: EventRelease, cause: CauseNothingSent}
-	case MayHaveExecuted:
-		return p.ambiguous()
-	case Answered:
-	}
-	switch p.Statuses.Of(r.Status) {
-	case TryAgain:
-		return &ending{event: EventRelease, cause: CauseTryAgain}
-	case Ambiguous:
-		return p.ambiguous()
-	case Keep:
-	}
-	return &ending{event: EventComplete, response: r}
-}
-
-func (p *Policy) ambiguous() *ending {
-	if p.OnAmbiguous == AmbiguousHold {
-		return &ending{event: EventHold}
-	}
-	return &ending{event: EventRelease, cause: CauseAmbiguous}
-}
-
-func (e *ending) result() Ending {
-	switch e.event {
-	case EventComplete:
-		return Stored
-	case EventHold:
-		return Held
-	default:
-		return Released
-	}
-}
-
-// keep is the ending with bytes of its own, fit to outlive the request.
-func (e *ending) keep() *ending {
-	if e.response != nil {
-		e.response = e.response.Clone()
-	}
-	return e
-}
-
-func (e *ending) size() int64 {
-	const overhead = 512
-	if e.response == nil {
-		return overhead
-	}
-	return overhead + int64(e.response.Size())
-}
-
-// settle asks the store once and reports what became of it, unless it could not
-// be asked.
-func (e *Engine) settle(end *ending) error {
-	a, ctx, sent := end.attempt, context.Background(), time.Now()
-	var err error
-	switch end.event {
-	case EventComplete:
-		err = e.store.Complete(ctx, a.lease, end.response)
-	case EventHold:
-		err = e.store.Hold(ctx, a.lease)
-	default:
-		err = e.store.Release(ctx, a.lease)
-	}
-	e.trace.storeCall(end.event, sent, err)
-	switch {
-	case err == nil:
-		e.waiters.notify(a.lease.Key.ID())
-		e.ended(end)
-	case isLost(err) && e.watchdog.giveUpEnded(a):
-		e.trace.leaseLost(a, end.event)
-	}
-	return err
-}
-
-func (e *Engine) ended(end *ending) {
-	if end.orphan {
-		return
-	}
-	key := end.attempt.lease.Key
-	switch end.event {
-	case EventComplete:
-		if e.trace.Stored != nil {
-			e.trace.Stored(key, end.response.Size())
-		}
-	case EventHold:
-		if e.trace.Held != nil {
-			e.trace.Held(key)
-		}
-	default:
-		if e.trace.Released != nil {
-			e.trace.Released(key, end.cause)
-		}
-	}
-}
-
-func (e *Engine) dropped(end *ending, err error) {
-	if e.trace.Dropped != nil && !end.orphan {
-		e.trace.Dropped(end.attempt.lease.Key, end.event, err)
-	}
-}
-
-func isLost(err error) bool { return errors.Is(err, ErrLeaseLost) }

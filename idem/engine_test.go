@@ -51,10 +51,10 @@ func bubble(t *testing.T, f func(r *rig)) {
 	})
 }
 
-func closeWithin(e *idem.Engine, d time.Duration) {
+func closeWithin(e *idem.Engine, d time.Duration) (dropped int) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
-	e.Close(ctx)
+	return e.Close(ctx)
 }
 
 func (r *rig) begin(name string) (idem.Outcome, *idem.Attempt, error) {
@@ -192,7 +192,7 @@ func TestP6CompletionAfterTakeoverIsReportedLost(t *testing.T) {
 		a := r.mustBegin("k")
 		mend := r.store.Sever()
 		a.Finish(idem.Answered, ok())
-		time.Sleep(time.Minute) // the lease lapses
+		time.Sleep(65 * time.Second) // the lease lapses, and no renewal is due
 		mend()
 		successor := r.mustBegin("k")
 		time.Sleep(5 * time.Second)
@@ -268,7 +268,7 @@ func TestP1ConfirmAsksAfterAPause(t *testing.T) {
 		// The whole process stands still, its watchdog too: only Confirm is left.
 		paused := r.mustBegin("paused")
 		mend := r.store.Sever()
-		time.Sleep(time.Minute)
+		time.Sleep(65 * time.Second)
 		mend()
 		successor := r.mustBegin("paused")
 		if err := paused.Confirm(context.Background()); !errors.Is(err, idem.ErrLeaseLost) {

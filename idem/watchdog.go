@@ -3,6 +3,7 @@ package idem
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,12 +11,19 @@ import (
 // unbounded pipeline.
 const renewBatch = 1024
 
-// watchdog renews every lease in flight, from one goroutine.
+// burstsAtOnce bounds how many bursts of renewals are under way: a part of the
+// store that does not answer keeps those that hold one of its leases waiting, and
+// the others must not wait for them.
+const burstsAtOnce = 8
+
+// watchdog guards every lease from its grant until the store has taken its
+// ending: it renews it, and offers the ending again if the store could not take
+// it (see backlog.go).
 //
 // Leases of one heartbeat become due in the order in which they were last
 // proved, so a queue per heartbeat needs neither heap nor timer wheel: new and
 // renewed leases go to the back, the due ones are at the front, and each step is
-// O(1). The goroutine sleeps until the first of the queues is due, but never
+// O(1). One goroutine sleeps until the first of the queues is due, but never
 // longer than the shortest heartbeat: a lease added meanwhile cannot be due
 // earlier than that, so adding one never has to wake it.
 //
@@ -23,14 +31,19 @@ const renewBatch = 1024
 // second and send one command each); a ticker that walks all leases (touches
 // 50,000 to find the 500 that are due).
 type watchdog struct {
-	store Store
-	trace *Trace
-	stop  chan struct{}
-	done  chan struct{}
-	kick  chan struct{} // a heartbeat shorter than all before
+	engine *Engine
+	ctx    context.Context //nolint:containedctx // of what is asked in the background: ends with close
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	kick   chan struct{} // a heartbeat shorter than all before
+	bursts chan struct{} // holds one for each burst of renewals under way
 
-	mu     sync.Mutex
-	queues []*leaseQueue // guarded by mu; one a heartbeat, a handful
+	begun time.Time
+	taken atomic.Int64 // see took
+
+	mu      sync.Mutex
+	queues  []*leaseQueue // guarded by mu; one a heartbeat, a handful
+	backlog backlog       // guarded by mu
 }
 
 // leaseQueue is an intrusive doubly linked list, oldest proof first.
@@ -39,18 +52,14 @@ type leaseQueue struct {
 	front, back *Attempt
 }
 
-func newWatchdog(store Store, trace *Trace) *watchdog {
+func newWatchdog(e *Engine, pendingBytes int64) *watchdog {
+	ctx, cancel := context.WithCancel(context.Background())
 	w := &watchdog{
-		store: store, trace: trace,
-		stop: make(chan struct{}), done: make(chan struct{}), kick: make(chan struct{}, 1),
+		engine: e, ctx: ctx, cancel: cancel, begun: time.Now(),
+		kick: make(chan struct{}, 1), bursts: make(chan struct{}, burstsAtOnce), backlog: newBacklog(pendingBytes),
 	}
-	go w.run()
+	w.work.Go(w.run)
 	return w
-}
-
-func (w *watchdog) close() {
-	close(w.stop)
-	<-w.done
 }
 
 // add puts a lease that was just proved under guard.
@@ -61,15 +70,33 @@ func (w *watchdog) add(a *Attempt) {
 	w.mu.Unlock()
 }
 
-// remove takes it off; from here on nothing renews it.
-func (w *watchdog) remove(a *Attempt) {
+// finishing says that a's ending is on its way: what a renewal finds from here on
+// is no news.
+func (w *watchdog) finishing(a *Attempt) {
 	w.mu.Lock()
-	if a.queue != nil {
-		a.queue.unlink(a)
-	}
 	a.ended = true
 	w.mu.Unlock()
 }
+
+// remove takes a lease off; from here on nothing renews it.
+func (w *watchdog) remove(a *Attempt) {
+	w.mu.Lock()
+	a.unguard()
+	w.mu.Unlock()
+}
+
+// unguard is remove with mu held.
+func (a *Attempt) unguard() {
+	if a.queue != nil {
+		a.queue.unlink(a)
+	}
+}
+
+// took notes that the store did what was asked of it at sent.
+func (w *watchdog) took(sent time.Time) { w.taken.Store(int64(sent.Sub(w.begun))) }
+
+// tookSince says whether the store did anything that was asked of it after t.
+func (w *watchdog) tookSince(t time.Time) bool { return w.taken.Load() > int64(t.Sub(w.begun)) }
 
 func (w *watchdog) queueFor(heartbeat time.Duration) *leaseQueue {
 	for _, q := range w.queues {
@@ -87,20 +114,27 @@ func (w *watchdog) queueFor(heartbeat time.Duration) *leaseQueue {
 }
 
 func (w *watchdog) run() {
-	defer close(w.done)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		timer.Reset(w.untilDue(time.Now()))
 		select {
-		case <-w.stop:
+		case <-w.ctx.Done():
 			return
 		case <-w.kick:
 			continue
 		case <-timer.C:
 		}
 		for batch := w.takeDue(time.Now()); len(batch) > 0; batch = w.takeDue(time.Now()) {
-			w.renew(batch)
+			select {
+			case <-w.ctx.Done():
+				return
+			case w.bursts <- struct{}{}:
+			}
+			w.work.Go(func() {
+				w.renew(batch)
+				<-w.bursts
+			})
 		}
 	}
 }
@@ -145,8 +179,8 @@ func (w *watchdog) renew(batch []*Attempt) {
 		leases[i] = a.lease
 	}
 	sent := time.Now()
-	errs := w.store.Renew(context.Background(), leases)
-	w.trace.storeCall(EventRenew, sent, firstError(errs))
+	errs := w.engine.store.Renew(w.ctx, leases)
+	w.engine.trace.storeCall(EventRenew, sent, firstError(errs))
 
 	renewed := 0
 	for i, a := range batch {
@@ -155,31 +189,36 @@ func (w *watchdog) renew(batch []*Attempt) {
 			renewed++
 			w.prove(a, sent)
 		case isLost(errs[i]) && w.giveUp(a):
-			w.trace.leaseLost(a, EventRenew)
+			w.engine.trace.leaseLost(a, EventRenew)
 		}
 	}
-	w.trace.renewed(renewed)
+	if renewed > 0 {
+		w.took(sent)
+	}
+	w.engine.trace.renewed(renewed)
 }
 
-// prove notes when the granted renewal was sent; the lease runs from there.
+// prove notes when the granted renewal was sent; the lease runs from there. Of
+// two that were under way at a time, the later counts.
 func (w *watchdog) prove(a *Attempt, sent time.Time) {
 	w.mu.Lock()
-	a.proved = sent
+	if sent.After(a.proved) {
+		a.proved = sent
+	}
 	w.mu.Unlock()
 }
 
-// giveUp stops renewing a lost lease and reports whether that is news: an
-// attempt that ended while its renewal was on the way has nothing to lose.
+// giveUp stops renewing a lost lease and reports whether that is news: of an
+// attempt that has ended, the ending says what became of it. It is asked all the
+// same, since the owner of an unknown key may still say what happened.
 func (w *watchdog) giveUp(a *Attempt) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	a.unguard()
 	if a.ended || a.lost {
 		return false
 	}
 	a.lost = true
-	if a.queue != nil {
-		a.queue.unlink(a)
-	}
 	return true
 }
 
