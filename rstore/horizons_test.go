@@ -120,6 +120,32 @@ func TestP2AResponseThatIsGoneIsNotExecutedAgain(t *testing.T) {
 	}
 }
 
+// A response that had to stay in its record (a slot was moving) ends with its
+// time all the same, though Redis keeps the record.
+func TestP2AResponseInItsRecordEnds(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := open(t, rstore.Config{URL: server.URL()})
+	for name, c := range map[string]struct {
+		left time.Duration
+		want idem.Verdict
+	}{"in time": {time.Hour, idem.VerdictCompleted}, "over": {0, idem.VerdictExpired}} {
+		m := server.Do("TIME")
+		parts, err := m.AsIntSlice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, one := parts[0]*1000, remembered(name, time.Hour)
+		r := idem.Record{
+			Key: one.Key, State: idem.Completed, Attempt: 1, Owner: one.Owner, Created: now, Updated: now,
+			ReplayUntil: now + c.left.Milliseconds(), Expires: now + 2*time.Hour.Milliseconds(),
+			Retention: time.Hour.Milliseconds(), Remember: time.Hour.Milliseconds(), Response: &idem.Response{Status: 200},
+		}
+		server.Do("SET", s.Name(one.Key), string(r.Append(nil)))
+		acquire(t, s, one, c.want)
+	}
+}
+
 // What is in memory is replayed until its retention ends, not until the key does;
 // no server tells of that.
 func TestP2CacheEndsWithTheResponse(t *testing.T) {

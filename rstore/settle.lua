@@ -36,8 +36,7 @@ elseif version ~= 2 then
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local state, flags = string.byte(head, 2, 3)
-local holds = flags % 2
+local state, holds = string.byte(head, 2), string.byte(head, 3) % 2
 if state == IN_PROGRESS and holds == 1 and now >= struct.unpack('>I6', head, 61) then
   state = UNKNOWN
 end
@@ -64,7 +63,7 @@ end
 
 local keep = ARGV[4] ~= '' and ARGV[4] or string.sub(head, 85, 96)
 local retention, remember = struct.unpack('>I6I6', keep)
-local till, expires, response = 0, now + retention, ''
+local till, expires, flags, response = 0, now + retention, holds, ''
 if to == IN_PROGRESS then
   till = now + ARGV[3]
   expires = holds == 1 and 0 or till + retention
@@ -78,7 +77,7 @@ elseif to == COMPLETED then
     redis.call('SET', KEYS[2], ARGV[5], 'PXAT', till)
     flags = holds + 2
   else
-    flags, response = holds, ARGV[5]
+    response = ARGV[5]
   end
 end
 local record = '\2' .. string.char(to, flags) .. string.sub(head, 4, 60) ..
