@@ -226,8 +226,10 @@ func (w *watchdog) burst() {
 
 func (w *watchdog) try(a *Attempt) {
 	sent, err := w.engine.settle(w.ctx, a)
-	if done := w.tried(a, sent, err); done && err != nil && !(isLost(err) && a.end.event == EventRelease) {
-		w.engine.dropped(a, err) // what is not ours needs no release
+	done := w.tried(a, sent, err)
+	needless := isLost(err) && a.end.event == EventRelease // what is not ours needs no release
+	if done && err != nil && !needless {
+		w.engine.dropped(a, err)
 	}
 }
 

@@ -158,6 +158,47 @@ func TestP6OutageUnderLoad(t *testing.T) {
 	})
 }
 
+// After an outage responses come first, then what is held, then what is released.
+func TestP6ResponsesComeFirst(t *testing.T) {
+	t.Parallel()
+	var away atomic.Bool
+	var mu sync.Mutex
+	var order []idem.Event
+	before := func(_ context.Context, e idem.Event, _ idem.Key) error {
+		if away.Load() {
+			return idem.ErrUnavailable
+		}
+		mu.Lock()
+		order = append(order, e)
+		mu.Unlock()
+		return nil
+	}
+	bubbleOver(t, before, func(r *rig) {
+		r.policy.OnAmbiguous = idem.AmbiguousHold
+		var attempts []*idem.Attempt
+		for i := range 300 {
+			attempts = append(attempts, r.mustBegin(fmt.Sprint(i)))
+		}
+		away.Store(true)
+		for i, a := range attempts {
+			a.Finish([]idem.Sent{idem.NothingSent, idem.MayHaveExecuted, idem.Answered}[i%3], ok())
+			time.Sleep(7 * time.Millisecond)
+		}
+		mu.Lock()
+		order = nil
+		mu.Unlock()
+		away.Store(false)
+		time.Sleep(5 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		for i, e := range order {
+			if want := []idem.Event{idem.EventComplete, idem.EventHold, idem.EventRelease}[i/100%3]; e != want || len(order) != 300 {
+				t.Fatalf("of %d calls, the %d. is to %v, want %v", len(order), i+1, e, want)
+			}
+		}
+	})
+}
+
 // The store goes on taking renewals but not the response (it is too full, say):
 // the lease is kept for as long as that takes.
 func TestP1PendingEndingKeepsItsLease(t *testing.T) {

@@ -138,7 +138,7 @@ func TestLateAcquireAfterSomebodyElse(t *testing.T) {
 func TestGivenBackAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store := &lateStore{Memory: storetest.NewMemory(), t: t, arrivals: []time.Duration{0, lost}}
+		store := &lateStore{Memory: storetest.NewMemory(), t: t, arrivals: []time.Duration{4 * time.Second, lost}}
 		r := &rig{T: t, store: store.Memory, counts: &counts{}, policy: idem.DefaultPolicy()}
 		r.policy.OnAmbiguous = idem.AmbiguousHold
 		r.engine = idem.NewEngine(idem.Config{Store: store, Trace: r.counts.trace()})
@@ -146,6 +146,7 @@ func TestGivenBackAfterAnOutage(t *testing.T) {
 		if _, _, err := r.begin("k"); !errors.Is(err, idem.ErrUnavailable) {
 			t.Fatal(err)
 		}
+		time.Sleep(5 * time.Second) // it has arrived, after the first release
 		mend := r.store.Sever()
 		time.Sleep(2 * time.Minute)
 		mend()
