@@ -76,7 +76,9 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	}
 	m.Build.WithLabelValues(Version(), goVersion()).Set(1)
 	o := newObserver(m, log)
-	a.engine = idem.NewEngine(idem.Config{Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters})
+	a.engine = idem.NewEngine(idem.Config{
+		Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters, AcquireWithin: c.StoreTimeout,
+	})
 	pc, err := proxyConfig(&c, a.tokens)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
@@ -303,14 +305,29 @@ func (a *App) drain() error {
 	// What the store has not taken yet gets a last chance.
 	settle, cancelSettle := context.WithTimeout(context.Background(), settleAtEnd)
 	defer cancelSettle()
-	a.engine.Close(settle)
+	dropped := a.engine.Close(settle)
 	if a.tracing != nil {
 		a.tracing.close(settle)
 	}
-	if err != nil {
-		return fmt.Errorf("stopped after --drain-timeout: %w", err)
+	return stopped(a.log, err, dropped)
+}
+
+// stopped is the last line of the log, and an error unless every request was
+// finished in time and the store has taken what became of it.
+func stopped(log zerolog.Logger, late error, dropped int) error {
+	if late != nil {
+		late = fmt.Errorf("stopped after --drain-timeout: %w", late)
 	}
-	a.log.Info().Str("event", "stopped").Msg("every request was finished")
+	switch {
+	case dropped > 0:
+		log.Error().Str("event", "stopped").Int("dropped", dropped).AnErr("late", late).
+			Msg("the store did not take what became of some requests: retries with their keys may execute again")
+		return errors.Join(late, fmt.Errorf("stopped while the store had not taken what became of %d requests", dropped))
+	case late != nil:
+		log.Error().Str("event", "stopped").Int("dropped", 0).AnErr("late", late).Msg("some requests were not finished")
+		return late
+	}
+	log.Info().Str("event", "stopped").Int("dropped", 0).Msg("every request was finished")
 	return nil
 }
 

@@ -100,6 +100,9 @@ func (b *backlog) put(a *Attempt) bool {
 	}
 	*bytes += a.end.size()
 	b.all[a] = struct{}{}
+	if a.pending == nil {
+		a.pending = &pending{}
+	}
 	a.pending.resting, a.pending.rank = true, a.end.rank()
 	b.ofRank[a.pending.rank]++
 	return true
@@ -185,7 +188,7 @@ func (w *watchdog) offer(a *Attempt, failed time.Time) {
 // failedAgain counts a try that was sent then. Its trouble is its own if the store
 // took anything since the try before. mu is held.
 func (w *watchdog) failedAgain(a *Attempt, sent time.Time) {
-	p := &a.pending
+	p := a.pending
 	since, r := p.failed, a.end.rank()
 	if p.failures == 0 {
 		since = sent
@@ -200,7 +203,7 @@ func (w *watchdog) failedAgain(a *Attempt, sent time.Time) {
 
 // rest has a tried again later. mu is held.
 func (w *watchdog) rest(a *Attempt) {
-	p := &a.pending
+	p := a.pending
 	p.resting = true
 	d := restMost
 	if p.failures < 5 {

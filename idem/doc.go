@@ -28,7 +28,8 @@
 // # Whose clock
 //
 // Leases are measured by the store's clock alone. The engine's own clock is
-// monotonic and decides one thing: whether a lease may still be trusted without
+// monotonic and decides two things: whether a lease may still be trusted without
 // asking, which is so only while less than its TTL has passed since the acquire
-// or renewal that granted it was sent.
+// or renewal that granted it was sent; and how long an acquire that was not
+// answered is looked for, which is longer than the store may still grant it.
 package idem

@@ -65,9 +65,9 @@ func (a *Attempt) Finish(sent Sent, r *Response) Ending {
 
 // ending is what is asked of the store at the end of an attempt.
 type ending struct {
+	response *Response // of EventComplete
 	event    Event
 	cause    ReleaseCause // of EventRelease
-	response *Response    // of EventComplete
 	// orphan: the release of a lease that was perhaps never granted. What
 	// becomes of it is nobody's news.
 	orphan bool

@@ -106,9 +106,10 @@ func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error
 	}
 	a := e.attempt(&claim, r.Policy, sent)
 	a.number = out.Attempt
-	if a.doubt = d; out.Kind == VerdictYours && d.acquires > 0 {
-		a.doubt.acquires-- // the one that was granted is not on its way any more
+	if out.Kind == VerdictYours {
+		d.acquires-- // the one that was granted is not on its way any more
 	}
+	a.mayComeLate(d)
 	e.watchdog.add(a)
 	e.trace.leaseStarted()
 	return out, a, nil
@@ -190,16 +191,24 @@ func (e *Engine) giveBack(c *Claim, p *Policy, d doubt) {
 // releaseLate gives back what may still be granted under a's owner after a was
 // released.
 func (e *Engine) releaseLate(a *Attempt) {
-	if a.doubt.acquires == 0 {
+	if a.doubt == nil {
 		return
 	}
-	late := &Attempt{engine: e, lease: a.lease, policy: a.policy, pending: pending{until: a.doubt.until}}
+	late := &Attempt{engine: e, lease: a.lease, policy: a.policy, pending: &pending{until: a.doubt.until}}
 	e.watchdog.offer(late.orphan(doubt{acquires: a.doubt.acquires + 1, until: a.doubt.until}), time.Time{})
+}
+
+// mayComeLate has the attempt know of acquires that may still be granted. In its
+// own place, so that nothing is allocated where there are none.
+func (a *Attempt) mayComeLate(d doubt) {
+	if d.acquires > 0 {
+		a.doubt = &d
+	}
 }
 
 // orphan makes a the release of a lease that was perhaps never granted.
 func (a *Attempt) orphan(d doubt) *Attempt {
-	a.doubt, a.lost = d, true // it never was ours for sure: losing it is no news
+	a.doubt, a.lost = &d, true // it never was ours for sure: losing it is no news
 	a.end = ending{event: EventRelease, cause: CauseNothingSent, orphan: true}
 	return a
 }
@@ -209,8 +218,8 @@ type Attempt struct {
 	engine *Engine
 	lease  Lease // the claim's; renewals copy it, so it is not written to
 	policy Policy
+	doubt  *doubt // acquires besides the one that was granted, if any
 	number uint32
-	doubt  doubt // acquires besides the one that was granted
 
 	// Until Finish, these are the request's own.
 	noStore   bool          // see DoNotStore
@@ -224,7 +233,7 @@ type Attempt struct {
 	prev, next *Attempt
 	ended      bool // finished: late renewals do not matter
 	lost       bool // reported as lost
-	pending    pending
+	pending    *pending
 }
 
 // Number counts the executions started under the key, from 1.

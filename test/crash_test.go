@@ -166,6 +166,28 @@ func TestKillRedisMidFlight(t *testing.T) {
 	}
 }
 
+// A drain in which the store does not take what became of a request ends with
+// exit code 1, and the last line of the log says of how many.
+func TestDrainWithoutTheStore(t *testing.T) {
+	t.Parallel()
+	redis, o := redistest.Start(t), newOrigin(t)
+	p := start(t, "--store", redis.URL(), "--backend", o.url(), "--store-timeout", "500ms")
+	answers := make(chan answer, 1)
+	go func() { answers <- p.post("/slow?d=2s", "k") }()
+	o.started("k")
+	redis.Kill()
+	if a := <-answers; a.status != 200 {
+		t.Fatalf("got %v", a)
+	}
+	if code := p.stop(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	last := p.text()[strings.LastIndex(p.text(), `"event":"stopped"`):]
+	if !strings.Contains(last, `"dropped":1`) || strings.Contains(last, "every request was finished") {
+		t.Errorf("it says %s", last)
+	}
+}
+
 // A proxy that stood still for longer than its lease finds it taken: its late
 // completion is refused and counted, and overwrites nothing.
 func TestStoppedProxyDoesNotOverwrite(t *testing.T) {

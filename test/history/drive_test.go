@@ -175,7 +175,7 @@ func (c *actor) step() {
 		end.kind = complete
 	}
 	end.serial = int(c.r.serials.Add(1))
-	for try := 0; c.end(end).failed && try < 3; try++ { // as the settler does
+	for try := 0; c.end(end).failed && try < 3; try++ { // as the watchdog does
 	}
 }
 
