@@ -93,7 +93,7 @@ local record = '\2\1' .. ARGV[6] .. '\0' .. struct.pack('>I4', attempt) .. ARGV[
 if held then
   redis.call('SET', KEYS[1], record)
 else
-  -- Numbers that are only passed on stay strings: Redis would print them anew,
+  -- A number that is only passed on stays a string: Redis would print it anew,
   -- which costs as much as a look-up.
   redis.call('SET', KEYS[1], record, 'PX', ARGV[4])
 end

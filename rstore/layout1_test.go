@@ -166,7 +166,7 @@ func TestP6RecordsOfTheReleaseBeforeAreEnded(t *testing.T) {
 			t.Errorf("%s: layout %d", name, n)
 		}
 		left := number(t, server, "PTTL", s.Name(c.Key))
-		if kept := left > (time.Hour).Milliseconds(); kept == (step.then == idem.VerdictUnknown) {
+		if kept := left > time.Hour.Milliseconds(); kept == (step.then == idem.VerdictUnknown) {
 			t.Errorf("%s: PTTL %d", name, left)
 		}
 		out := acquire(t, s, c, step.then)

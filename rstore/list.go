@@ -25,7 +25,8 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 	if err != nil {
 		return err
 	}
-	seen := map[id]struct{}{}                                         // a scan may show a name twice, and a replica what its primary does
+	// A scan may show a name twice, and a replica what its primary does.
+	seen := map[id]struct{}{}
 	match := globLiteral(s.prefix) + strings.Repeat("?", 2*len(id{})) // not the responses, nor the registry
 	for _, node := range client.Nodes() {
 		for cursor, first := uint64(0), true; first || cursor != 0; first = false {

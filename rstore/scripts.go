@@ -194,8 +194,9 @@ const keepSize = 12
 
 func appendKeep(b []byte, retention, remember time.Duration) []byte {
 	for _, d := range [...]time.Duration{retention, remember} {
-		n := uint64(max(0, d.Milliseconds())) //nolint:gosec // not negative
-		b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(b, uint16(n>>32)), uint32(n))
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(max(0, d.Milliseconds())))
+		b = append(b, n[2:]...)
 	}
 	return b
 }
@@ -278,12 +279,25 @@ func decodeApart(raw string) (idem.Record, error) {
 // settleArgs are settle.lua's. The lease's bytes are referred to, not copied.
 func settleArgs(e idem.Event, l *idem.Lease, response []byte) []string {
 	var keep []byte
+	life := ""
 	if l.Retention > 0 {
-		keep = appendKeep(make([]byte, 0, keepSize), l.Retention, l.Remember)
+		keep, life = appendKeep(make([]byte, 0, keepSize), l.Retention, l.Remember), ms(stays(e, l))
 	}
 	return []string{
-		strconv.Itoa(int(e)), rueidis.BinaryString(l.Owner[:]), ms(l.TTL), rueidis.BinaryString(keep),
+		strconv.Itoa(int(e)), rueidis.BinaryString(l.Owner[:]), ms(l.TTL), rueidis.BinaryString(keep), life,
 		rueidis.BinaryString(response),
+	}
+}
+
+// stays is how long a record that ends stays after an event.
+func stays(e idem.Event, l *idem.Lease) time.Duration {
+	switch e {
+	case idem.EventRenew:
+		return l.TTL + l.Retention
+	case idem.EventComplete, idem.EventResolveComplete:
+		return l.Retention + l.Remember
+	default:
+		return l.Retention
 	}
 }
 

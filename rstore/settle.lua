@@ -12,7 +12,10 @@
 -- ARGV[3]  lease, ms
 -- ARGV[4]  retention and remember, 12 bytes as in the record; or nothing, which
 --          stands for those of the record
--- ARGV[5]  the response, encoded, for 2 and 5
+-- ARGV[5]  for how long that makes the record stay, ms, if it ends: a number that
+--          is only passed on stays a string, since Redis would print it anew, which
+--          costs as much as a look-up. Nothing if ARGV[4] is
+-- ARGV[6]  the response, encoded, for 2 and 5
 --
 -- Returns 6 (done, or done before), 7 (lost), 8 (not unknown), or -1 for a
 -- layout that this build does not know. Time is the server's.
@@ -74,10 +77,10 @@ elseif to == COMPLETED then
   if remember > 0 and KEYS[2] then
     -- It goes to a key of its own, so that it can end alone. Its end is that
     -- of the record's time to replay, to the millisecond.
-    redis.call('SET', KEYS[2], ARGV[5], 'PXAT', till)
+    redis.call('SET', KEYS[2], ARGV[6], 'PXAT', till)
     flags = holds + 2
   else
-    response = ARGV[5]
+    response = ARGV[6]
   end
 end
 local record = '\2' .. string.char(to, flags) .. string.sub(head, 4, 60) ..
@@ -86,6 +89,6 @@ local record = '\2' .. string.char(to, flags) .. string.sub(head, 4, 60) ..
 if expires == 0 then
   redis.call('SET', KEYS[1], record)
 else
-  redis.call('SET', KEYS[1], record, 'PXAT', expires)
+  redis.call('SET', KEYS[1], record, 'PX', ARGV[5] ~= '' and ARGV[5] or expires - now)
 end
 return OK

@@ -235,7 +235,9 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 // claim sends a claim, and once more if the server found it late: it may not have
 // been this server's clock that the deadline was made by. sent is when the claim
 // was sent that was answered.
-func (s *Store) claim(ctx context.Context, c rueidis.Client, keys []string, claim *idem.Claim) (a acquired, sent time.Time, err error) {
+func (s *Store) claim(
+	ctx context.Context, c rueidis.Client, keys []string, claim *idem.Claim,
+) (a acquired, sent time.Time, err error) {
 	var slot uint16
 	if claim.Within > 0 && c.Mode() == rueidis.ClientModeCluster {
 		slot = slotOf(keys[0])
