@@ -1,6 +1,7 @@
 package estore
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -26,12 +27,12 @@ func (c Config) OnExit(exit func(int)) Config {
 // SweepNow sweeps and compacts.
 func (s *Store) SweepNow(tb testing.TB) int {
 	tb.Helper()
-	n, err := s.sweep()
-	if err != nil {
+	done, err := s.sweep()
+	if err = errors.Join(err, s.settled(tb.Context())); err != nil {
 		tb.Fatal(err)
 	}
 	s.compact()
-	return n
+	return done.removed
 }
 
 // Flush moves what is in the engine's memory to its tables.
@@ -54,6 +55,6 @@ func (s *Store) Settling(k idem.Key) bool {
 	sh := s.shard(k.ID())
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := sh.live[k.ID()]
-	return e != nil && e.settling != nil
+	e := sh.entry(k.ID())
+	return e != nil && e.leaving
 }

@@ -1,7 +1,6 @@
 package estore
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,11 +17,16 @@ import (
 func entryKey(name string) []byte { return append([]byte{entrySpace}, name...) }
 
 // Entries implements idem.Registry.
-func (s *Store) Entries(context.Context) ([]idem.Entry, error) {
+func (s *Store) Entries(ctx context.Context) ([]idem.Entry, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
 	defer s.leave()
+	s.entries.Lock()
+	defer s.entries.Unlock()
+	if err := s.settled(ctx); err != nil {
+		return nil, err
+	}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{entrySpace}, UpperBound: []byte{entrySpace + 1}})
 	if err != nil {
 		return nil, engineError(err)
@@ -47,56 +51,76 @@ func parseEntry(b []byte) (until int64, text []byte, ok bool) {
 }
 
 // Enter implements idem.Registry; it waits for the disk.
-func (s *Store) Enter(_ context.Context, name, text string, keep time.Duration) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.leave()
-	s.entries.Lock()
-	defer s.entries.Unlock()
-	until := int64(0)
-	if keep != 0 {
-		until = s.clock.now() + keep.Milliseconds()
-	}
-	before, closer, err := s.db.Get(entryKey(name))
-	switch {
-	case err == nil:
-		if was, _, ok := parseEntry(before); ok && (was == 0 || until != 0 && was > until) {
-			until = was
+func (s *Store) Enter(ctx context.Context, name, text string, keep time.Duration) error {
+	return s.enlist(ctx, func() (func(*pebble.Batch) error, error) {
+		until := int64(0)
+		if keep != 0 {
+			until = s.clock.now() + keep.Milliseconds()
 		}
-		if err := closer.Close(); err != nil {
-			return engineError(err)
+		before, err := s.entryUntil(name)
+		if err != nil {
+			return nil, err
 		}
-	case !errors.Is(err, pebble.ErrNotFound):
-		return engineError(err)
+		if before == 0 || until != 0 && until < before {
+			until = before
+		}
+		value := append(binary.BigEndian.AppendUint64(nil, uint64(until)), text...) //nolint:gosec // ms since 1970
+		return func(b *pebble.Batch) error { return b.Set(entryKey(name), value, nil) }, nil
+	})
+}
+
+// entryUntil is when the entry of that name ends, 0 for never; 1, which is long
+// ago, if there is none.
+func (s *Store) entryUntil(name string) (int64, error) {
+	value, closer, err := s.db.Get(entryKey(name))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return 1, nil
 	}
-	value := append(binary.BigEndian.AppendUint64(nil, uint64(until)), text...) //nolint:gosec // ms since 1970
-	b := s.db.NewBatch()
-	if err := b.Set(entryKey(name), bytes.Clone(value), nil); err != nil {
-		return engineError(err)
+	if err != nil {
+		return 0, engineError(err)
 	}
-	return s.write(b)
+	until, _, ok := parseEntry(value)
+	if !ok {
+		err = idem.ErrCorrupt
+	}
+	return until, errors.Join(err, engineError(closer.Close()))
 }
 
 // Strike implements idem.Registry; it waits for the disk.
-func (s *Store) Strike(_ context.Context, name string) error {
+func (s *Store) Strike(ctx context.Context, name string) error {
+	return s.enlist(ctx, func() (func(*pebble.Batch) error, error) {
+		return func(b *pebble.Batch) error { return b.Delete(entryKey(name), nil) }, nil
+	})
+}
+
+// enlist makes one change of the registry at a time, prepared when those before
+// it are on the disk.
+func (s *Store) enlist(ctx context.Context, prepare func() (func(*pebble.Batch) error, error)) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.leave()
 	s.entries.Lock()
 	defer s.entries.Unlock()
-	b := s.db.NewBatch()
-	if err := b.Delete(entryKey(name), nil); err != nil {
-		return engineError(err)
-	}
-	return s.write(b)
-}
-
-// write commits a batch and waits for the disk.
-func (s *Store) write(b *pebble.Batch) error {
-	if err := s.commit(b); err != nil {
+	if err := s.settled(ctx); err != nil {
 		return err
 	}
-	return s.sync(b)
+	change, err := prepare()
+	if err != nil {
+		return err
+	}
+	g, err := s.write(change)
+	if err != nil {
+		return err
+	}
+	return g.wait(ctx)
+}
+
+// settled waits until all that was written is on the disk.
+func (s *Store) settled(ctx context.Context) error {
+	g, err := s.write(func(*pebble.Batch) error { return nil })
+	if err != nil {
+		return err
+	}
+	return g.wait(ctx)
 }

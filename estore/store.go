@@ -32,11 +32,17 @@ type Config struct {
 	MinFreeBytes uint64
 	// Codec, if set, is applied to responses at rest.
 	Codec idem.Codec
+	// Timeout bounds how long a call waits for the disk. Default 2 s. What has not
+	// been written by then is in doubt ([idem.ErrUnavailable]); as long as it is
+	// not, whatever needs the disk is refused at once.
+	Timeout time.Duration
 	// Logger gets what the storage engine has to say. Default: nowhere.
 	Logger zerolog.Logger
 
-	fs   vfs.FS    // tests crash it
-	exit func(int) // tests outlive it
+	fs     vfs.FS           // tests crash it
+	exit   func(int)        // tests outlive it
+	wall   func() time.Time // tests set it wrong
+	doubts time.Duration    // see clock
 }
 
 // ErrInUse says that another process has the directory open.
@@ -46,10 +52,11 @@ var ErrInUse = errors.New("another process is using this directory")
 // together with idem.ErrUnavailable.
 var ErrDiskLow = errors.New("too little space left on the disk")
 
-// Store implements idem.Store and idem.Inspector. Make it with New.
+// Store implements idem.Store, idem.Inspector and idem.Registry. Make it with New.
 type Store struct {
 	config Config
 	db     *pebble.DB
+	writes *writes
 	cache  *otter.Cache[id, *idem.Record] // completed and durable only
 	clock  clock
 
@@ -57,7 +64,8 @@ type Store struct {
 	using   sync.RWMutex // held for reading by calls, for writing by Close
 	diskLow atomic.Bool
 	broken  atomic.Bool // see fail
-	stop    chan struct{}
+	running context.Context
+	stop    context.CancelFunc
 	stopped chan struct{}
 
 	onChange atomic.Pointer[func(id)]
@@ -73,24 +81,6 @@ var (
 	_ idem.Registry  = (*Store)(nil)
 )
 
-type id = [16]byte
-
-// shard serialises what happens to the keys that hash to it. What is only read
-// or applied to the engine's memory happens under mu; waiting for the disk does
-// not.
-type shard struct {
-	mu   sync.Mutex
-	live map[id]*entry // guarded by mu; every record in progress or on its way to disk
-}
-
-// entry is a record that is not (only) on disk.
-type entry struct {
-	record idem.Record
-	// settling is closed when the record has left progress durably; until then
-	// others see it as in progress. Nil while it is in progress.
-	settling chan struct{}
-}
-
 // New opens the store in c.Dir, or makes it. Close it.
 func New(c Config) (*Store, error) {
 	c = c.withDefaults()
@@ -98,7 +88,8 @@ func New(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, db: db, stop: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Store{config: c, db: db, stopped: make(chan struct{})}
+	s.running, s.stop = context.WithCancel(context.Background())
 	for i := range s.shards {
 		s.shards[i].live = make(map[id]*entry)
 	}
@@ -112,6 +103,7 @@ func New(c Config) (*Store, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	s.checkSpace()
+	s.writes = newWrites(db, c.Timeout, s.fail)
 	go s.sweepLoop()
 	return s, nil
 }
@@ -129,6 +121,15 @@ func (c Config) withDefaults() Config {
 	if c.MinFreeBytes == 0 {
 		c.MinFreeBytes = 128 << 20
 	}
+	if c.Timeout <= 0 {
+		c.Timeout = 2 * time.Second
+	}
+	if c.wall == nil {
+		c.wall = time.Now
+	}
+	if c.doubts == 0 {
+		c.doubts = defaultDoubt
+	}
 	if c.fs == nil {
 		c.fs = vfs.Default
 	}
@@ -141,8 +142,15 @@ func (c Config) withDefaults() Config {
 // load reads the clock and the leases that were running. Those start anew: the
 // process that held them is gone, what it asked of the backend may not be.
 func (s *Store) load() error {
-	if err := s.clock.start(s.db); err != nil {
-		return err
+	left, err := s.clock.start(s.db, s.config.wall(), s.config.doubts)
+	if err != nil {
+		return fmt.Errorf("reading the store's clock: %w", err)
+	}
+	if left != 0 {
+		s.config.Logger.Warn().Str("event", "clock_jump").Time("saved", time.UnixMilli(left)).Time("wall", s.config.wall()).
+			Dur("advance", maxAbsence).Dur("doubted_for", s.config.doubts).
+			Msg("the wall clock is far ahead of the store's last reading: records will be kept for longer. " +
+				"If the wall clock is wrong, correct it and start again while the advance is doubted")
 	}
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{liveSpace}, UpperBound: []byte{liveSpace + 1}})
 	if err != nil {
@@ -164,198 +172,31 @@ func (s *Store) load() error {
 	return engineError(it.Close())
 }
 
-func (s *Store) shard(k id) *shard { return &s.shards[k[0]] }
-
 // enter makes sure that Close waits for the call; leave when it is nil.
 func (s *Store) enter() error {
-	s.using.RLock()
-	if s.closed.Load() {
-		s.using.RUnlock()
+	if !s.using.TryRLock() { // only Close holds it for writing, or waits to
 		return idem.ErrClosed
 	}
-	if s.broken.Load() {
+	switch {
+	case s.closed.Load():
 		s.using.RUnlock()
-		return fmt.Errorf("%w: %w", idem.ErrUnavailable, errBroken)
+		return idem.ErrClosed
+	case s.broken.Load():
+		s.using.RUnlock()
+		return refused(errBroken)
 	}
 	return nil
 }
 
 func (s *Store) leave() { s.using.RUnlock() }
 
-// Acquire implements idem.Store. A new lease costs one shared fsync, everything
-// else no wait for the disk.
-func (s *Store) Acquire(_ context.Context, c idem.Claim) (idem.Outcome, error) {
-	if err := s.enter(); err != nil {
-		return idem.Outcome{}, err
-	}
-	defer s.leave()
-	k := c.Key.ID()
-	sh := s.shard(k)
-	sh.mu.Lock()
-	current, cached, err := s.current(sh, k)
-	if err != nil {
-		sh.mu.Unlock()
-		return idem.Outcome{}, err
-	}
-	if e := sh.live[k]; e != nil && e.settling != nil {
-		// What is still on its way to the disk may not be replayed, and its
-		// lease may not lapse under it.
-		unsettled := *current
-		unsettled.LeaseUntil = s.clock.now() + settlingLease.Milliseconds()
-		current = &unsettled
-	}
-	next, out := current.Acquire(c, s.clock.now())
-	out.Local = cached
-	if next == nil || out.Kind == idem.VerdictYours {
-		if next != nil {
-			sh.live[k].record = *next
-		}
-		sh.mu.Unlock()
-		return out, nil
-	}
-	if s.diskLow.Load() {
-		sh.mu.Unlock()
-		return idem.Outcome{}, fmt.Errorf("%w: %w", idem.ErrUnavailable, ErrDiskLow)
-	}
-	b := s.db.NewBatch()
-	if err := s.writeLive(b, k, next); err != nil {
-		sh.mu.Unlock()
-		return idem.Outcome{}, err
-	}
-	sh.live[k] = &entry{record: *next}
-	sh.mu.Unlock()
-	return out, s.sync(b)
-}
-
-// settlingLease is what an asker is told to wait while a record is on its way to
-// the disk.
-const settlingLease = time.Second
-
-// current is the record of k as it stands, nil if there is none. The caller
-// holds the shard.
-func (s *Store) current(sh *shard, k id) (r *idem.Record, cached bool, err error) {
-	if e := sh.live[k]; e != nil {
-		return &e.record, false, nil
-	}
-	now := s.clock.now()
-	if r, ok := s.cache.GetIfPresent(k); ok && now < r.ReplayUntil {
-		return r, true, nil
-	}
-	r, err = s.readSettled(k)
-	if err != nil || r == nil || r.Ended(now) {
-		return nil, false, err
-	}
-	if r.StateAt(now) != idem.Completed {
-		r.Response = nil
-		return r, false, nil
-	}
-	if r.Response, err = idem.OpenResponse(s.config.Codec, r.Key, r.Response); err != nil {
-		return nil, false, fmt.Errorf("reading a record: %w", err)
-	}
-	s.cache.Set(k, r)
-	return r, false, nil
-}
-
-// Renew implements idem.Store; it never waits.
-func (s *Store) Renew(ctx context.Context, leases []idem.Lease) []error {
-	errs := make([]error, len(leases))
-	for i, l := range leases {
-		errs[i] = s.apply(ctx, idem.EventRenew, l, nil)
-	}
-	return errs
-}
-
-// Complete implements idem.Store; it waits for one shared fsync.
-func (s *Store) Complete(ctx context.Context, l idem.Lease, r *idem.Response) error {
-	if err := idem.CheckResponse(r); err != nil {
-		return err
-	}
-	return s.apply(ctx, idem.EventComplete, l, r)
-}
-
-// Release implements idem.Store; it waits for one shared fsync.
-func (s *Store) Release(ctx context.Context, l idem.Lease) error {
-	return s.apply(ctx, idem.EventRelease, l, nil)
-}
-
-// Hold implements idem.Store; it waits for one shared fsync.
-func (s *Store) Hold(ctx context.Context, l idem.Lease) error {
-	return s.apply(ctx, idem.EventHold, l, nil)
-}
-
-// apply takes a record through an event.
-func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, response *idem.Response) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.leave()
-	response, err := idem.SealResponse(s.config.Codec, l.Key, response)
-	if err != nil {
-		return fmt.Errorf("sealing a response: %w", err)
-	}
-	k := l.Key.ID()
-	sh := s.shard(k)
-	if err := sh.lockSettled(ctx, k); err != nil {
-		return err
-	}
-	current, _, err := s.current(sh, k)
-	if err != nil {
-		sh.mu.Unlock()
-		return err
-	}
-	next, err := current.Apply(e, l, response, s.clock.now())
-	if err != nil || next == nil {
-		sh.mu.Unlock()
-		return err
-	}
-	if next.State == idem.InProgress { // only a live record is renewed
-		sh.live[k].record = *next
-		sh.mu.Unlock()
-		return nil
-	}
-	return s.settle(sh, k, current, next)
-}
-
-// lockSettled locks the shard when nothing of k is on its way to the disk.
-func (sh *shard) lockSettled(ctx context.Context, k id) error {
-	for {
-		sh.mu.Lock()
-		e := sh.live[k]
-		if e == nil || e.settling == nil {
-			return nil
-		}
-		settling := e.settling
-		sh.mu.Unlock()
-		select {
-		case <-settling:
-		case <-ctx.Done():
-			return fmt.Errorf("%w: waiting for the disk: %w", idem.ErrUnavailable, ctx.Err())
-		}
-	}
-}
-
-// settle moves a record out of progress and waits for the disk. Until then
-// others see the record as it was. The caller holds the shard; settle unlocks.
-func (s *Store) settle(sh *shard, k id, current, next *idem.Record) error {
-	b := s.db.NewBatch()
-	if err := s.writeSettled(b, k, current, next); err != nil {
-		sh.mu.Unlock()
-		return err
-	}
-	was := *current
-	was.State, was.Response = idem.InProgress, nil
-	e := &entry{record: was, settling: make(chan struct{})}
-	sh.live[k] = e
-	s.cache.Invalidate(k)
-	sh.mu.Unlock()
-
-	err := s.sync(b)
-
-	sh.mu.Lock()
-	delete(sh.live, k)
-	sh.mu.Unlock()
-	close(e.settling)
-	return err
+// fail ends the process when a write did not reach the disk. The engine has then
+// applied it to its memory all the same, and so have we: from here on, what is
+// answered from memory (that a key is yours, that it is completed) may not be
+// true after a restart. Only a restart tells what the disk holds.
+func (s *Store) fail(err error) {
+	s.broken.Store(true)
+	engineLog{s.config.Logger, s.config.exit}.Fatalf("the store's disk cannot be written: %v", err)
 }
 
 // Ping implements idem.Store.
@@ -365,90 +206,61 @@ func (s *Store) Ping(context.Context) error {
 	}
 	defer s.leave()
 	if s.diskLow.Load() {
-		return fmt.Errorf("%w: %w", idem.ErrUnavailable, ErrDiskLow)
+		return refused(ErrDiskLow)
 	}
-	return nil
+	return s.writes.refusal()
 }
 
-// Close implements idem.Store. It waits for the calls under way.
+// closeWithin bounds Close where the disk answers: a compaction under way is
+// ended first.
+const closeWithin = 30 * time.Second
+
+// Close implements idem.Store. It waits for the calls under way. If the disk does
+// not answer, it gives up after Config.Timeout: what was acknowledged is on the
+// disk, and the directory stays in use until the process ends.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	close(s.stop)
+	s.stop()
+	shut := make(chan error, 1)
+	go func() { shut <- s.shut() }()
+	patience := time.NewTicker(s.config.Timeout)
+	defer patience.Stop()
+	end := time.After(closeWithin)
+	for {
+		var err error
+		select {
+		case err = <-shut:
+			if err == nil {
+				return nil
+			}
+		case <-patience.C:
+			if err = s.writes.refusal(); err == nil {
+				continue
+			}
+		case <-end:
+			err = refused(errSlow)
+		}
+		return fmt.Errorf("closing %s: %w", s.config.Dir, err)
+	}
+}
+
+func (s *Store) shut() error {
 	<-s.stopped
 	s.using.Lock()
 	defer s.using.Unlock()
-	err := s.clock.save(s.db)
-	if err := errors.Join(err, s.db.Close()); err != nil {
-		return fmt.Errorf("closing %s: %w", s.config.Dir, err)
-	}
-	return nil
+	_, err := s.write(s.clock.save)
+	s.writes.close()
+	return errors.Join(err, s.db.Close())
 }
 
-// Get implements idem.Inspector.
-func (s *Store) Get(_ context.Context, key idem.Key) (idem.Record, error) {
-	if err := s.enter(); err != nil {
-		return idem.Record{}, err
-	}
-	defer s.leave()
-	k := key.ID()
-	sh := s.shard(k)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	current, _, err := s.current(sh, k)
+// write has changes written, and does not wait for the disk.
+func (s *Store) write(changes func(*pebble.Batch) error) (*group, error) {
+	g, err := s.writes.join()
 	if err != nil {
-		return idem.Record{}, err
+		return nil, err
 	}
-	return current.Inspect(s.clock.now())
-}
-
-// Resolve implements idem.Inspector.
-func (s *Store) Resolve(ctx context.Context, key idem.Key, r *idem.Response) error {
-	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key}, r)
-	s.changed(key.ID())
-	return err
-}
-
-// OnChange implements idem.Notifier: nobody else writes here but the operator.
-func (s *Store) OnChange(f func(id [16]byte)) { s.onChange.Store(&f) }
-
-func (s *Store) changed(k id) {
-	if f := s.onChange.Load(); f != nil {
-		(*f)(k)
-	}
-}
-
-// Purge implements idem.Inspector.
-func (s *Store) Purge(ctx context.Context, key idem.Key) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.leave()
-	k := key.ID()
-	sh := s.shard(k)
-	if err := sh.lockSettled(ctx, k); err != nil {
-		return err
-	}
-	defer sh.mu.Unlock()
-	defer s.changed(k)
-	current, _, err := s.current(sh, k)
-	s.cache.Invalidate(k)
-	if err == nil && current == nil {
-		err = idem.ErrNotFound
-	}
-	if err != nil {
-		return err
-	}
-	b := s.db.NewBatch()
-	if err := errors.Join(b.Delete(liveKey(k), nil), b.Delete(settledKey(k), nil)); err != nil {
-		return engineError(err)
-	}
-	// Rare enough to wait for the disk under the lock.
-	if err := s.db.Apply(b, pebble.Sync); err != nil {
-		s.fail(err)
-		return engineError(err)
-	}
-	delete(sh.live, k)
-	return engineError(b.Close())
+	defer s.writes.leave()
+	return g, engineError(changes(g.batch))
 }

@@ -1,7 +1,6 @@
 package estore
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -21,23 +20,29 @@ func (s *Store) sweepLoop() {
 	defer t.Stop()
 	space := time.NewTicker(time.Second) // a disk fills faster than records expire
 	defer space.Stop()
-	removed := 0
+	freed := 0
 	for {
 		select {
-		case <-s.stop:
+		case <-s.running.Done():
 			return
 		case <-space.C:
 			s.checkSpace()
 			continue
 		case <-t.C:
 		}
-		n, err := s.sweep()
-		if err = errors.Join(err, s.clock.save(s.db)); err != nil {
+		done, err := s.sweep()
+		if err == nil {
+			_, err = s.write(s.clock.save)
+		}
+		if s.running.Err() != nil {
+			return
+		}
+		if err != nil {
 			s.config.Logger.Error().Str("event", "sweep_failed").Err(err).Msg("expired records were not removed")
 			continue
 		}
-		if removed += n; removed >= compactAfter {
-			removed = 0
+		if freed += done.removed + done.shrunk; freed >= compactAfter {
+			freed = 0
 			s.compact()
 		}
 	}
@@ -56,83 +61,124 @@ func (s *Store) checkSpace() {
 	}
 }
 
-// sweep removes what has expired and returns how many records that were.
-func (s *Store) sweep() (int, error) {
-	defer s.endIfBroken()
-	now := s.clock.now()
-	n, err := s.sweepLive(now)
-	if err != nil {
-		return n, err
+// swept counts records: removed, and left without the response.
+type swept struct{ removed, shrunk int }
+
+// sweepTogether is how many records are swept before the disk is waited for.
+const sweepTogether = 1000
+
+// sweep removes what has ended: records, and the responses of those that are
+// remembered for longer. Its changes go the way of all others, so a disk that
+// hangs ends it with an error.
+func (s *Store) sweep() (done swept, err error) {
+	now := s.clock.sure()
+	if done.removed, err = s.sweepLive(now); err != nil {
+		return done, err
 	}
 	it, err := s.db.NewIter(&pebble.IterOptions{
 		LowerBound: []byte{expirySpace}, UpperBound: expiryKey(now+1, id{}),
 	})
 	if err != nil {
-		return n, engineError(err)
+		return done, engineError(err)
 	}
-	for it.First(); it.Valid() && !s.closed.Load(); it.Next() {
-		removed, err := s.sweepSettled(it.Key(), now)
-		if err != nil {
-			return n, errors.Join(err, it.Close())
+	n := 0
+	for it.First(); it.Valid() && err == nil && s.running.Err() == nil; it.Next() {
+		if err = s.sweepSettled(it.Key(), now, &done); err == nil && n%sweepTogether == sweepTogether-1 {
+			err = s.settled(s.running)
 		}
-		n += removed
+		n++
 	}
-	return n, engineError(it.Close())
+	return done, errors.Join(err, engineError(it.Close()))
 }
 
 // sweepLive removes leases that nobody took up again within their retention.
 func (s *Store) sweepLive(now int64) (n int, err error) {
 	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.mu.Lock()
-		for k, e := range sh.live {
-			if e.settling == nil && e.record.Ended(now) {
-				err = errors.Join(err, s.db.Delete(liveKey(k), pebble.NoSync))
-				delete(sh.live, k)
-				n++
-			}
+		removed, err := s.sweepShard(&s.shards[i], now)
+		n += removed
+		if err != nil {
+			return n, err
 		}
-		sh.mu.Unlock()
 	}
-	return n, engineError(err)
+	return n, nil
 }
 
-// sweepSettled looks at the record that an expiry entry points to; the entry
-// goes in any case.
-func (s *Store) sweepSettled(entry []byte, now int64) (removed int, err error) {
+func (s *Store) sweepShard(sh *shard, now int64) (n int, err error) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for k := range sh.live {
+		e := sh.entry(k)
+		if e == nil || e.pending != nil || !e.record.Ended(now) {
+			continue
+		}
+		if _, err := s.write(func(b *pebble.Batch) error { return b.Delete(liveKey(k), nil) }); err != nil {
+			return n, err
+		}
+		delete(sh.live, k)
+		n++
+	}
+	return n, nil
+}
+
+// sweepSettled looks at the record that an expiry entry points to. The entry goes,
+// unless the record cannot be read or is on its way to the disk.
+func (s *Store) sweepSettled(entry []byte, now int64, done *swept) error {
 	_, k := parseExpiryKey(entry)
 	sh := s.shard(k)
 	sh.mu.Lock()
+	sh.entry(k)
+	left := sh.left
+	sh.mu.Unlock()
+	r, err := s.readNamed(k)
+	if errors.Is(err, idem.ErrUnavailable) {
+		return err
+	}
+	if err != nil {
+		return nil //nolint:nilerr // left alone: a later layout, perhaps
+	}
+	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	value, closer, err := s.db.Get(settledKey(k))
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		return 0, engineError(err)
+	if e := sh.entry(k); sh.left != left || e != nil && e.leaving {
+		return nil
 	}
-	if err == nil {
-		// A record that cannot be read is left alone.
-		r, decodeErr := idem.DecodeNamed(value)
+	_, err = s.write(func(b *pebble.Batch) error {
+		err := b.Delete(entry, nil)
 		switch {
-		case decodeErr != nil:
+		case r == nil:
 		case r.Ended(now):
-			removed = 1
+			done.removed++
 			s.cache.Invalidate(k)
-			err = s.db.Delete(settledKey(k), pebble.NoSync)
+			err = errors.Join(err, b.Delete(settledKey(k), nil))
 		case r.StateAt(now) == idem.Expired:
+			done.shrunk++
 			s.cache.Invalidate(k)
-			err = s.db.Set(settledKey(k), r.Append(nil), pebble.NoSync)
+			err = errors.Join(err, b.Set(settledKey(k), settledValue(r), nil))
 		}
-		err = errors.Join(err, closer.Close())
+		return err
+	})
+	return err
+}
+
+// readNamed reads 'r' + k without its response, nil if there is none.
+func (s *Store) readNamed(k id) (*idem.Record, error) {
+	value, closer, err := s.db.Get(settledKey(k))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil //nolint:nilnil // "none" is an answer
 	}
-	return removed, engineError(errors.Join(err, s.db.Delete(entry, pebble.NoSync)))
+	if err != nil {
+		return nil, engineError(err)
+	}
+	r, err := idem.DecodeNamed(value)
+	return &r, errors.Join(err, engineError(closer.Close()))
 }
 
 // compact gives the space of deleted records back.
 func (s *Store) compact() {
 	for _, space := range []byte{expirySpace, settledSpace, liveSpace} {
-		if s.closed.Load() {
+		if s.running.Err() != nil {
 			return
 		}
-		if err := s.db.Compact(context.Background(), []byte{space}, []byte{space + 1}, true); err != nil {
+		if err := s.db.Compact(s.running, []byte{space}, []byte{space + 1}, true); err != nil && s.running.Err() == nil {
 			s.config.Logger.Error().Str("event", "compaction_failed").Err(err).Msg("space was not given back")
 		}
 	}

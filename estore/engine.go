@@ -1,0 +1,100 @@
+package estore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// engineError: whatever the engine reports, the state of the key is not known.
+func engineError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: storage engine: %w", idem.ErrUnavailable, err)
+}
+
+const (
+	blockCache = 64 << 20
+	memTable   = 16 << 20
+)
+
+func openDB(c Config) (*pebble.DB, error) {
+	if err := c.fs.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the store's directory: %w", err)
+	}
+	// Room for the filters and indexes of a million records, so that a new key
+	// is known to be new without reading the disk. The engine takes its two
+	// memory tables out of the same budget.
+	blocks := pebble.NewCache(blockCache + 2*memTable)
+	defer blocks.Unref()
+	o := &pebble.Options{
+		FS:                 c.fs,
+		Cache:              blocks,
+		FormatMajorVersion: pebble.FormatNewest,
+		MemTableSize:       memTable,
+		Logger:             engineLog{c.Logger, c.exit},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	g := &guard{fs: c.fs, dir: c.Dir, log: engineLog{c.Logger, c.exit}, tables: make(map[uint64]struct{})}
+	err := g.check(o)
+	var db *pebble.DB
+	if err == nil {
+		o.EventListener = g.listener()
+		db, err = pebble.Open(c.Dir, o)
+	}
+	if err == nil {
+		if err = g.start(db); err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}
+	switch {
+	case err == nil:
+		return db, nil
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && lockHeld(c.Dir),
+		strings.Contains(err.Error(), "lock held by current process"):
+		return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, ErrInUse)
+	}
+	return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, err)
+}
+
+// lockHeld: some systems answer EACCES where others answer EAGAIN; a directory
+// that cannot be written to answers it too, but has no lock file to open.
+func lockHeld(dir string) bool {
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR, 0) //nolint:gosec // the operator names it
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	return true
+}
+
+// engineLog passes on what matters. The engine calls Fatalf when it cannot
+// write its log any more; there is then nothing left to promise, and a restart
+// is the way to find out what the disk holds.
+type engineLog struct {
+	log  zerolog.Logger
+	exit func(int)
+}
+
+func (engineLog) Infof(string, ...any) {}
+
+func (l engineLog) Errorf(format string, args ...any) {
+	l.log.Error().Str("event", "store_engine_error").Msgf(format, args...)
+}
+
+func (l engineLog) Fatalf(format string, args ...any) {
+	l.log.Error().Str("event", "store_engine_failed").Msgf(format, args...)
+	l.exit(1)
+}

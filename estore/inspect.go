@@ -1,0 +1,146 @@
+package estore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// Get implements idem.Inspector.
+func (s *Store) Get(_ context.Context, key idem.Key) (idem.Record, error) {
+	if err := s.enter(); err != nil {
+		return idem.Record{}, err
+	}
+	defer s.leave()
+	k := key.ID()
+	sh := s.shard(k)
+	v, err := s.look(sh, k)
+	if err != nil {
+		return idem.Record{}, err
+	}
+	defer sh.mu.Unlock()
+	return v.record.Inspect(v.now) //nolint:wrapcheck // the contract's own
+}
+
+// Resolve implements idem.Inspector.
+func (s *Store) Resolve(ctx context.Context, key idem.Key, r *idem.Response) error {
+	if r != nil {
+		if err := idem.CheckResponse(r); err != nil {
+			return err //nolint:wrapcheck // the contract's own
+		}
+	}
+	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key}, r)
+	s.changed(key.ID())
+	return err
+}
+
+// OnChange implements idem.Notifier: nobody else writes here but the operator.
+func (s *Store) OnChange(f func(id [16]byte)) { s.onChange.Store(&f) }
+
+func (s *Store) changed(k id) {
+	if f := s.onChange.Load(); f != nil {
+		(*f)(k)
+	}
+}
+
+// Purge implements idem.Inspector. It works on what cannot be read, too.
+func (s *Store) Purge(ctx context.Context, key idem.Key) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	k := key.ID()
+	defer s.changed(k)
+	sh := s.shard(k)
+	v, err := s.lookAlone(ctx, sh, k)
+	s.cache.Invalidate(k) // nobody puts it there again: depart's entry comes first
+	e := &entry{}
+	switch {
+	case errors.Is(err, idem.ErrUnavailable):
+		return err
+	case err != nil:
+		e.unreadable = err
+		sh.mu.Lock()
+	case v.record == nil:
+		sh.mu.Unlock()
+		return idem.ErrNotFound
+	default:
+		e.record = *v.record
+	}
+	return s.depart(ctx, sh, k, e, func(b *pebble.Batch) error {
+		return errors.Join(b.Delete(liveKey(k), nil), b.Delete(settledKey(k), nil))
+	})
+}
+
+// List implements idem.Inspector.
+func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	for _, space := range []byte{liveSpace, settledSpace} {
+		if more, err := s.listSpace(ctx, space, visit); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// listSpace looks the record of each key up where it is now: a live one is
+// renewed in memory only.
+func (s *Store) listSpace(ctx context.Context, space byte, visit func(*idem.Record) bool) (more bool, err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: []byte{space + 1}})
+	if err != nil {
+		return false, engineError(err)
+	}
+	defer func() { err = errors.Join(err, engineError(it.Close())) }()
+	for it.First(); it.Valid(); it.Next() {
+		if ctx.Err() != nil {
+			return false, ctx.Err() //nolint:wrapcheck // the caller's own
+		}
+		if err := s.writes.refusal(); err != nil {
+			return false, err
+		}
+		r, err := s.listed(space, it.Value())
+		switch {
+		case errors.Is(err, idem.ErrNotFound):
+		case err != nil:
+			return false, fmt.Errorf("reading a record: %w", err)
+		case !visit(&r):
+			return false, nil
+		}
+	}
+	return true, engineError(it.Error())
+}
+
+// listed is a record as it stands now, without its response.
+func (s *Store) listed(space byte, value []byte) (idem.Record, error) {
+	r, err := idem.DecodeNamed(value)
+	if err != nil {
+		return idem.Record{}, err //nolint:wrapcheck // listSpace does
+	}
+	if space == settledSpace {
+		now := s.clock.now()
+		if r.Ended(now) {
+			return idem.Record{}, idem.ErrNotFound
+		}
+		return r.Inspect(now) //nolint:wrapcheck // the contract's own
+	}
+	k := r.Key.ID()
+	sh := s.shard(k)
+	v, err := s.look(sh, k)
+	if err != nil {
+		return idem.Record{}, err
+	}
+	defer sh.mu.Unlock()
+	if v.record == nil {
+		return idem.Record{}, idem.ErrNotFound
+	}
+	head := *v.record
+	head.Response = nil
+	return head.Inspect(v.now) //nolint:wrapcheck // the contract's own
+}

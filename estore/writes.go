@@ -1,0 +1,227 @@
+package estore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// writes brings changes to the disk, all that come together with one fsync.
+// Nobody but its two goroutines waits for the storage engine, which knows no
+// timeout: while one group of changes is being synced, a second is handed to the
+// engine, and the next one fills up. Who waits for a group waits for a channel,
+// so a disk that hangs costs these two goroutines, whatever is asked meanwhile.
+type writes struct {
+	db      *pebble.DB
+	timeout time.Duration
+	fail    func(error) // see Store.fail
+
+	mu      sync.Mutex
+	waiting []*group // guarded by mu; the last may be joined
+	closed  bool     // guarded by mu
+
+	late    atomic.Int32 // how many groups should have been on the disk by now
+	wake    chan struct{}
+	syncing chan *group
+	ended   chan struct{}
+}
+
+// group is a set of changes that reach the disk together, or not at all.
+type group struct {
+	batch *pebble.Batch
+	timer *time.Timer
+	// over is closed when the group is on the disk, and also when it should have
+	// been by now.
+	over    chan struct{}
+	overdue bool        // guarded by writes.mu
+	done    atomic.Bool // it is on the disk, or err says why it is not
+	err     error       // written before done is set
+}
+
+// maxGroup is how large a group grows, in bytes: the engine gives what is larger
+// than half its memory table a table of its own.
+const maxGroup = 4 << 20
+
+var (
+	errSlow = errors.New("the disk does not answer")
+	// errBroken: the log on the disk is not what memory says any more.
+	errBroken = errors.New("the store's disk could not be written")
+)
+
+func newWrites(db *pebble.DB, timeout time.Duration, fail func(error)) *writes {
+	w := &writes{
+		db: db, timeout: timeout, fail: fail,
+		wake: make(chan struct{}, 1), syncing: make(chan *group), ended: make(chan struct{}),
+	}
+	go w.applyLoop()
+	go w.syncLoop()
+	return w
+}
+
+// refusal is not nil while something that should be on the disk is not. What is
+// asked then is refused at once, before anything was done.
+func (w *writes) refusal() error {
+	if w.late.Load() == 0 {
+		return nil
+	}
+	return refused(errSlow)
+}
+
+// refused: nothing was done.
+func refused(why error) error {
+	return fmt.Errorf("%w: %w: %w", idem.ErrUnavailable, idem.ErrRefused, why)
+}
+
+// join returns the group to add changes to, with the lock held; leave it.
+func (w *writes) join() (*group, error) {
+	if err := w.refusal(); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return nil, idem.ErrClosed
+	}
+	if n := len(w.waiting); n > 0 && w.waiting[n-1].batch.Len() < maxGroup {
+		return w.waiting[n-1], nil
+	}
+	g := &group{batch: w.db.NewBatch(), over: make(chan struct{})}
+	g.timer = time.AfterFunc(w.timeout, func() { w.expire(g) })
+	w.waiting = append(w.waiting, g)
+	return g, nil
+}
+
+// leave gives up the lock; the changes go their way.
+func (w *writes) leave() {
+	select {
+	case w.wake <- struct{}{}:
+	default: // it is awake
+	}
+	w.mu.Unlock()
+}
+
+func (w *writes) expire(g *group) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !g.done.Load() {
+		g.overdue = true
+		w.late.Add(1)
+		close(g.over)
+	}
+}
+
+func (w *writes) finish(g *group, err error) {
+	g.timer.Stop()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g.err = err
+	g.done.Store(true)
+	if g.overdue {
+		w.late.Add(-1)
+	} else {
+		close(g.over)
+	}
+}
+
+// durable says that the group is on the disk.
+func (g *group) durable() bool { return g.done.Load() && g.err == nil }
+
+// wait waits until the group is on the disk, but not for longer than the store's
+// timeout and ctx allow: it is then in doubt.
+func (g *group) wait(ctx context.Context) error {
+	select {
+	case <-g.over:
+	case <-ctx.Done():
+	}
+	switch {
+	case g.done.Load():
+		return g.err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: waiting for the disk: %w", idem.ErrUnavailable, ctx.Err())
+	}
+	return fmt.Errorf("%w: %w", idem.ErrUnavailable, errSlow)
+}
+
+func (w *writes) next() *group {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.waiting) == 0 {
+		return nil
+	}
+	g := w.waiting[0]
+	w.waiting[0] = nil
+	if w.waiting = w.waiting[1:]; len(w.waiting) == 0 {
+		w.waiting = nil
+	}
+	return g
+}
+
+// applyLoop hands groups to the engine's log and memory, in their order.
+func (w *writes) applyLoop() {
+	defer close(w.syncing)
+	broken := false
+	for range w.wake {
+		for g := w.next(); g != nil; g = w.next() {
+			if !broken {
+				g.err = w.apply(g)
+				broken = g.err != nil
+			} else {
+				g.err = errBroken
+			}
+			w.syncing <- g
+		}
+	}
+}
+
+// apply reports what went wrong also when the engine panics because a write
+// failed; other panics go on.
+func (w *writes) apply(g *group) (err error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		var failed *fs.PathError
+		cause, ok := p.(error)
+		if !ok || !errors.As(cause, &failed) {
+			panic(p)
+		}
+		err = cause
+	}()
+	return w.db.ApplyNoSyncWait(g.batch, pebble.Sync) //nolint:wrapcheck // syncLoop does
+}
+
+// syncLoop waits for the disk.
+func (w *writes) syncLoop() {
+	defer close(w.ended)
+	for g := range w.syncing {
+		err := g.err
+		if err == nil {
+			err = g.batch.SyncWait()
+		}
+		if err == nil {
+			err = g.batch.Close()
+		}
+		if err != nil {
+			w.fail(err)
+		}
+		w.finish(g, engineError(err))
+	}
+}
+
+// close waits for what was joined, without a bound.
+func (w *writes) close() {
+	w.mu.Lock()
+	w.closed = true
+	close(w.wake)
+	w.mu.Unlock()
+	<-w.ended
+}
