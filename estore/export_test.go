@@ -1,8 +1,10 @@
 package estore
 
 import (
+	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -57,4 +59,50 @@ func (s *Store) Settling(k idem.Key) bool {
 	defer sh.mu.Unlock()
 	e := sh.entry(k.ID())
 	return e != nil && e.leaving
+}
+
+// OnWall is c at another time of day; the clock's advance is doubted for so long.
+func (c Config) OnWall(wall time.Time, doubts time.Duration) Config {
+	c.wall = func() time.Time { return wall }
+	c.doubts = doubts
+	return c
+}
+
+// Pending says that something of the key is on its way to the disk.
+func (s *Store) Pending(k idem.Key) bool {
+	sh := s.shard(k.ID())
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := sh.entry(k.ID())
+	return e != nil && e.pending != nil
+}
+
+// Kept is what the disk has of a key that is not in progress, and at how many
+// times it is to be looked at.
+func (s *Store) Kept(tb testing.TB, k idem.Key) (value []byte, endings int) {
+	tb.Helper()
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	id := k.ID()
+	for it.First(); it.Valid(); it.Next() {
+		switch key := it.Key(); {
+		case key[0] == settledSpace && bytes.Equal(key[1:], id[:]):
+			value = bytes.Clone(it.Value())
+		case key[0] == expirySpace && bytes.Equal(key[9:], id[:]):
+			endings++
+		}
+	}
+	if err := it.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return value, endings
+}
+
+// Patience sets Config.Timeout for what is written from now on.
+func (s *Store) Patience(d time.Duration) {
+	s.writes.mu.Lock()
+	defer s.writes.mu.Unlock()
+	s.writes.timeout = d
 }

@@ -20,13 +20,13 @@ import (
 // engine, and the next one fills up. Who waits for a group waits for a channel,
 // so a disk that hangs costs these two goroutines, whatever is asked meanwhile.
 type writes struct {
-	db      *pebble.DB
-	timeout time.Duration
-	fail    func(error) // see Store.fail
+	db   *pebble.DB
+	fail func(error) // see Store.fail
 
 	mu      sync.Mutex
-	waiting []*group // guarded by mu; the last may be joined
-	closed  bool     // guarded by mu
+	timeout time.Duration // guarded by mu, for tests' sake
+	waiting []*group      // guarded by mu; the last may be joined
+	closed  bool          // guarded by mu
 
 	late    atomic.Int32 // how many groups should have been on the disk by now
 	wake    chan struct{}
