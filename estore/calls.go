@@ -112,7 +112,7 @@ func (s *Store) renew(l *idem.Lease) error {
 	next, err := e.seen(now).Apply(idem.EventRenew, *l, nil, now)
 	switch {
 	case err != nil:
-		return err //nolint:wrapcheck // the contract's own
+		return err
 	case e.record.Ended(now) && e.pending == nil:
 		return idem.ErrLeaseLost
 	case e.pending != nil && !e.leaving:
@@ -126,7 +126,7 @@ func (s *Store) renew(l *idem.Lease) error {
 // Complete implements idem.Store; it waits for one shared fsync.
 func (s *Store) Complete(ctx context.Context, l idem.Lease, r *idem.Response) error {
 	if err := idem.CheckResponse(r); err != nil {
-		return err //nolint:wrapcheck // the contract's own
+		return err
 	}
 	return s.apply(ctx, idem.EventComplete, l, r)
 }
@@ -160,7 +160,7 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, response 
 	next, err := v.record.Apply(e, l, response, v.now)
 	if err != nil || next == nil {
 		sh.mu.Unlock()
-		return err //nolint:wrapcheck // the contract's own
+		return err
 	}
 	value := settledValue(next)
 	return s.depart(ctx, sh, k, &entry{record: *v.record}, func(b *pebble.Batch) error {

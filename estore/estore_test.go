@@ -143,7 +143,7 @@ func TestDiskLowFailsClosed(t *testing.T) {
 	t.Parallel()
 	s := open(t, estore.Config{Dir: t.TempDir(), MinFreeBytes: 1 << 62})
 	_, err := s.Acquire(context.Background(), claim("k"))
-	if !errors.Is(err, idem.ErrUnavailable) || !errors.Is(err, estore.ErrDiskLow) {
+	if !errors.Is(err, idem.ErrUnavailable) || !errors.Is(err, idem.ErrRefused) || !errors.Is(err, estore.ErrDiskLow) {
 		t.Errorf("acquire: %v", err)
 	}
 	if err := s.Ping(context.Background()); !errors.Is(err, estore.ErrDiskLow) {

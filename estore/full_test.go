@@ -76,6 +76,9 @@ func TestP1NothingIsAnsweredFromMemoryOnly(t *testing.T) {
 			t.Errorf("complete %d: %v, want it to be unavailable", try, err)
 		}
 	}
+	if _, err := s.Acquire(ctx, claim("next")); !errors.Is(err, idem.ErrRefused) {
+		t.Errorf("what is asked afterwards: %v, want it to be refused", err)
+	}
 	if _, err := s.Get(ctx, lost.Key); !errors.Is(err, idem.ErrUnavailable) {
 		t.Errorf("get: %v", err)
 	}

@@ -121,7 +121,7 @@ func (s *Store) listSpace(ctx context.Context, space byte, visit func(*idem.Reco
 func (s *Store) listed(space byte, value []byte) (idem.Record, error) {
 	r, err := idem.DecodeNamed(value)
 	if err != nil {
-		return idem.Record{}, err //nolint:wrapcheck // listSpace does
+		return idem.Record{}, err
 	}
 	if space == settledSpace {
 		now := s.clock.now()

@@ -64,7 +64,7 @@ func (s *Store) Enter(ctx context.Context, name, text string, keep time.Duration
 		if before == 0 || until != 0 && until < before {
 			until = before
 		}
-		value := append(binary.BigEndian.AppendUint64(nil, uint64(until)), text...) //nolint:gosec // ms since 1970
+		value := append(binary.BigEndian.AppendUint64(nil, uint64(until)), text...)
 		return func(b *pebble.Batch) error { return b.Set(entryKey(name), value, nil) }, nil
 	})
 }

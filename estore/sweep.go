@@ -123,7 +123,7 @@ func (s *Store) sweepShard(sh *shard, now int64) (n int, err error) {
 // sweepSettled looks at the record that an expiry entry points to. The entry goes,
 // unless the record cannot be read or is on its way to the disk.
 func (s *Store) sweepSettled(entry []byte, now int64, done *swept) error {
-	_, k := parseExpiryKey(entry)
+	at, k := parseExpiryKey(entry)
 	sh := s.shard(k)
 	sh.mu.Lock()
 	sh.entry(k)
@@ -146,7 +146,9 @@ func (s *Store) sweepSettled(entry []byte, now int64, done *swept) error {
 		switch {
 		case r == nil:
 		case r.Ended(now):
-			done.removed++
+			if at == r.Expires { // its response has an entry of its own, before
+				done.removed++
+			}
 			s.cache.Invalidate(k)
 			err = errors.Join(err, b.Delete(settledKey(k), nil))
 		case r.StateAt(now) == idem.Expired:
