@@ -1,12 +1,14 @@
-// Package rstore is the store on Redis 7.0 and above or a Redis Cluster: many
+// Package rstore is the store on Redis 7.0.5 and above or a Redis Cluster: many
 // proxies, one truth. It uses nothing that Valkey has not, too, but has not been
 // tried on it.
 //
-// Each operation is one atomic Lua script on one key, called by its SHA. The
+// Each operation is one atomic Lua script on one record, called by its SHA. The
 // scripts are acquire.lua and settle.lua; the record that they read and write is
-// laid out in package idem. Nothing is ever sent twice by itself: retries are
-// off in the client library, and the one repetition, after NOSCRIPT, follows an
-// answer that proves that nothing ran.
+// laid out in package idem. A response that its record is to outlive is in a key
+// of its own in the same slot, so that Redis can end it alone. Nothing is ever
+// sent twice by itself: retries are off in the client library, and each
+// repetition, after NOSCRIPT, TRYAGAIN or "too late", follows an answer that
+// proves that nothing was done.
 //
 // # The local cache
 //

@@ -3,6 +3,7 @@ package rstore_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,7 +57,7 @@ func gone(tb testing.TB, server *redistest.Server, name string) {
 // names, in one key of Redis. The figures of docs/redis.md are printed here.
 func TestWhatAKeyCosts(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := redistest.Start(t, "--appendonly", "no")
 	s := open(t, rstore.Config{URL: server.URL()})
 	// A UUID, and a response with 300 bytes of body.
 	c := remembered("7f8bb2a2-67a6-4a52-9e2c-3c1a3e1d5b10", 100*time.Millisecond)
@@ -87,6 +88,41 @@ func TestWhatAKeyCosts(t *testing.T) {
 	acquire(t, s, c, idem.VerdictExpired)
 	if left := number(t, server, "PTTL", record); left <= 0 || left > time.Hour.Milliseconds() {
 		t.Errorf("it is remembered for %d ms more, want about an hour", left)
+	}
+}
+
+// What a thousand keys cost in all that Redis has to keep of them, printed for
+// docs/redis.md: MEMORY USAGE leaves out the table of when keys end.
+func TestWhatManyKeysCost(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "no")
+	s := open(t, rstore.Config{URL: server.URL()})
+	completed(t, s, "warm-up")
+	used := func() int64 {
+		m := server.Do("INFO", "memory")
+		text, _ := m.ToString()
+		_, rest, _ := strings.Cut(text, "used_memory:")
+		rest, _, _ = strings.Cut(rest, "\r")
+		n, err := strconv.ParseInt(rest, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const keys = 2000
+	before := used()
+	for i := range keys {
+		done(t, s, remembered(fmt.Sprintf("7f8bb2a2-67a6-4a52-9e2c-%012d", i), time.Millisecond), &idem.Response{Status: 200})
+	}
+	for deadline := time.Now().Add(20 * time.Second); number(t, server, "DBSIZE") > keys+1; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the responses do not end")
+		}
+	}
+	each := (used() - before) / keys
+	t.Logf("remembered, of %d: %d bytes each", keys, each)
+	if each > 500 {
+		t.Errorf("%d bytes a key", each)
 	}
 }
 
