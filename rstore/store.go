@@ -213,9 +213,10 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 		out.Local = true
 		return out, nil
 	}
+	called := time.Now() // Within counts from here: before anything that may wait
 	ticket := s.cache.ticket(k)
 	name, response := s.names(k)
-	a, sent, err := s.claim(ctx, client, []string{name, response}, &c)
+	a, sent, err := s.claim(ctx, client, []string{name, response}, &c, called)
 	if err == nil && (a.outcome.Kind == idem.VerdictAcquired || a.outcome.Kind == idem.VerdictYours) {
 		err = s.replicated(ctx, client, name)
 	}
@@ -236,14 +237,13 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 // been this server's clock that the deadline was made by. sent is when the claim
 // was sent that was answered.
 func (s *Store) claim(
-	ctx context.Context, c rueidis.Client, keys []string, claim *idem.Claim,
+	ctx context.Context, c rueidis.Client, keys []string, claim *idem.Claim, called time.Time,
 ) (a acquired, sent time.Time, err error) {
 	var slot uint16
 	if claim.Within > 0 && c.Mode() == rueidis.ClientModeCluster {
 		slot = slotOf(keys[0])
 	}
-	sent = time.Now()
-	called := sent
+	sent = called
 	for try := 0; ; try++ {
 		a, err = s.scripts.runAcquire(ctx, c, keys, claim, s.clocks.deadline(slot, called, claim.Within))
 		received := time.Now()
