@@ -327,3 +327,27 @@ func TestP1ASlotThatMoves(t *testing.T) {
 		t.Errorf("the side that the slot leaves says %v, want ASK", n)
 	}
 }
+
+// Two keys and a deadline cost no round trip: a new key is two script calls, a
+// replay that was not met before is one, and any other none.
+func TestRoundTripsOfTwoKeys(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s, other := open(t, rstore.Config{URL: server.URL()}), open(t, rstore.Config{URL: server.URL()})
+	r := &idem.Response{Status: 200, Body: []byte("x")}
+	c := remembered("warm-up", time.Hour)
+	c.Within = time.Minute
+	done(t, s, c, r) // loads the scripts, and tells the server's clock
+	calls := func(want int, what string, f func()) {
+		t.Helper()
+		server.Do("CONFIG", "RESETSTAT")
+		f()
+		if calls := server.Calls(); calls["evalsha"] != want || calls["eval"] != 0 {
+			t.Errorf("%s: %d calls by SHA and %d whole ones, want %d and none", what, calls["evalsha"], calls["eval"], want)
+		}
+	}
+	c.Key = claim("k").Key
+	calls(2, "a new key", func() { done(t, s, c, r) })
+	calls(1, "its first replay elsewhere", func() { acquire(t, other, c, idem.VerdictCompleted) })
+	calls(0, "its next", func() { acquire(t, other, c, idem.VerdictCompleted) })
+}
