@@ -177,7 +177,9 @@ func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (idem.Sto
 			return nil, fmt.Errorf("--store embedded: has no directory to use: %w", err)
 		}
 	}
-	store, err := estore.New(estore.Config{Dir: dir, CacheBytes: int64(c.CacheSize), Logger: log, Codec: codec})
+	store, err := estore.New(estore.Config{
+		Dir: dir, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log, Codec: codec,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("--store %s: %w", c.Store, err)
 	}

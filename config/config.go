@@ -56,7 +56,7 @@ type Config struct {
 
 	// Namespace starts the name of every record in Redis.
 	Namespace string
-	// StoreTimeout bounds an operation of the Redis store.
+	// StoreTimeout bounds an operation of the store.
 	StoreTimeout time.Duration
 	// CacheSize bounds the responses kept in memory for replays.
 	CacheSize Size

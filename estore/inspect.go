@@ -23,14 +23,14 @@ func (s *Store) Get(_ context.Context, key idem.Key) (idem.Record, error) {
 		return idem.Record{}, err
 	}
 	defer sh.mu.Unlock()
-	return v.record.Inspect(v.now) //nolint:wrapcheck // the contract's own
+	return v.record.Inspect(v.now)
 }
 
 // Resolve implements idem.Inspector.
 func (s *Store) Resolve(ctx context.Context, key idem.Key, r *idem.Response) error {
 	if r != nil {
 		if err := idem.CheckResponse(r); err != nil {
-			return err //nolint:wrapcheck // the contract's own
+			return err
 		}
 	}
 	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key}, r)
@@ -128,7 +128,7 @@ func (s *Store) listed(space byte, value []byte) (idem.Record, error) {
 		if r.Ended(now) {
 			return idem.Record{}, idem.ErrNotFound
 		}
-		return r.Inspect(now) //nolint:wrapcheck // the contract's own
+		return r.Inspect(now)
 	}
 	k := r.Key.ID()
 	sh := s.shard(k)
@@ -142,5 +142,5 @@ func (s *Store) listed(space byte, value []byte) (idem.Record, error) {
 	}
 	head := *v.record
 	head.Response = nil
-	return head.Inspect(v.now) //nolint:wrapcheck // the contract's own
+	return head.Inspect(v.now)
 }
