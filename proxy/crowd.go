@@ -2,16 +2,14 @@ package proxy
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
+	"net/netip"
 	"sync"
 
 	"github.com/valyala/fasthttp"
-
-	"github.com/idemproxy/idemproxy/idem"
 )
 
 // crowd bounds how many requests of one kind are under way at a time: of one
-// caller, or with one key. It knows only those that are.
+// caller, from one address, or with one key. It knows only those that are.
 type crowd struct {
 	mu      sync.Mutex
 	present map[member]int // guarded by mu
@@ -19,29 +17,54 @@ type crowd struct {
 
 // member is what requests have in common, within a route.
 type member struct {
+	kind       memberKind
 	route, key string
-	caller     [sha256.Size]byte
+	caller     digest
+	network    netip.Addr
 }
 
-// enter says whether one more may come in; if so, leave is due.
-func (c *crowd) enter(m member, most int) bool {
+type memberKind uint8
+
+const (
+	byCredential memberKind = iota
+	byCertificate
+	byAddress
+	byKey
+)
+
+// bounded is a member of which there may be so many at a time.
+type bounded struct {
+	member
+	most    int
+	refusal *problem
+}
+
+// enter lets all of them in, or none: then it says why not.
+func (c *crowd) enter(all []bounded) (refusal *problem) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.present[m] >= most {
-		return false
+	for i := range all {
+		if c.present[all[i].member] >= all[i].most {
+			return all[i].refusal
+		}
 	}
 	if c.present == nil {
 		c.present = map[member]int{}
 	}
-	c.present[m]++
-	return true
+	for i := range all {
+		c.present[all[i].member]++
+	}
+	return nil
 }
 
-func (c *crowd) leave(m member) {
+func (c *crowd) leave(all []bounded) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.present[m]--; c.present[m] == 0 {
-		delete(c.present, m)
+	for i := range all {
+		m := all[i].member
+		if c.present[m]--; c.present[m] == 0 {
+			delete(c.present, m)
+		}
 	}
 }
 
@@ -49,42 +72,57 @@ func (c *crowd) leave(m member) {
 // the request has been answered; nil for nothing.
 func (s *Server) crowded(ctx *fasthttp.RequestCtx, id *identity, r *Request) (leave func(), refusal *problem) {
 	rules := id.rules
-	if rules.MaxPerCaller == 0 && rules.MaxPerKey == 0 {
+	if rules.MaxPerCaller == 0 && rules.MaxPerAddress == 0 && rules.MaxPerKey == 0 {
 		return nil, nil
 	}
-	caller, key := member{route: r.Route, caller: id.callerOf(ctx)}, member{route: r.Route}
-	if rules.MaxPerCaller > 0 && !s.crowd.enter(caller, rules.MaxPerCaller) {
-		return nil, &problemCallerBusy
-	}
+	all := id.callers(ctx)
 	if rules.MaxPerKey > 0 && id.keyed {
 		k := id.key.Clone()
-		key.key = k.Scope() + "\x00" + k.Value()
-		if !s.crowd.enter(key, rules.MaxPerKey) {
-			if rules.MaxPerCaller > 0 {
-				s.crowd.leave(caller)
-			}
-			return nil, &problemKeyBusy
-		}
+		all = append(all, bounded{member{kind: byKey, key: k.Scope() + "\x00" + k.Value()}, rules.MaxPerKey, &problemKeyBusy})
 	}
-	return func() {
-		if rules.MaxPerCaller > 0 {
-			s.crowd.leave(caller)
-		}
-		if key.key != "" {
-			s.crowd.leave(key)
-		}
-	}, nil
+	for i := range all {
+		all[i].route = r.Route
+	}
+	if refusal = s.crowd.enter(all); refusal != nil {
+		return nil, refusal
+	}
+	return func() { s.crowd.leave(all) }, nil
 }
 
-// callerOf tells callers apart: by who they say they are, else by their address.
-func (id *identity) callerOf(ctx *fasthttp.RequestCtx) [sha256.Size]byte {
-	if id.binding != (idem.Binding{}) {
-		return id.binding
+// callers are who a request counts for. A certificate was checked, and counts
+// alone. What a client says of itself it can invent, anew for each request, so its
+// address counts as well.
+func (id *identity) callers(ctx *fasthttp.RequestCtx) (all []bounded) {
+	rules := id.rules
+	if c := id.asked.certificate; c != nil {
+		if rules.MaxPerCaller > 0 {
+			who := digest(sha256.Sum256(appendCertificate(nil, c)))
+			all = append(all, bounded{member{kind: byCertificate, caller: who}, rules.MaxPerCaller, &problemCallerBusy})
+		}
+		return all
 	}
+	if rules.MaxPerCaller > 0 && id.known() {
+		all = append(all, bounded{member{kind: byCredential, caller: id.caller}, rules.MaxPerCaller, &problemCallerBusy})
+	}
+	network := id.network(ctx)
+	if rules.MaxPerAddress > 0 && (network.IsValid() || !id.known()) {
+		all = append(all, bounded{member{kind: byAddress, network: network}, rules.MaxPerAddress, &problemAddressBusy})
+	}
+	return all
+}
+
+// network is where the request came from: an IPv4 address, or the /64 that an
+// IPv6 address is in, which is what one customer has, and can choose from. It is
+// invalid for who connects over a socket of this machine.
+func (id *identity) network(ctx *fasthttp.RequestCtx) netip.Addr {
 	ip := id.client(id.trustedProxies)
 	if !ip.IsValid() {
 		ip, _ = ipOf(ctx.RemoteAddr())
 	}
-	text, _ := ip.MarshalBinary()                                                // which never fails
-	return sha256.Sum256(binary.BigEndian.AppendUint32(text, uint32(len(text)))) //nolint:gosec // 16 at most
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
 }

@@ -16,145 +16,285 @@ import (
 
 	"github.com/gowebpki/jcs"
 	"github.com/valyala/fasthttp"
-
-	"github.com/idemproxy/idemproxy/idem"
 )
 
 //nolint:gochecknoglobals // a pool is made to be shared
-var hashers = sync.Pool{New: func() any { return &hasher{Hash: sha256.New()} }}
+var hashers = sync.Pool{New: func() any { return &hasher{Hash: sha256.New(), head: make([]byte, 0, 1<<10)} }}
 
-// hasher keeps the sum beside the state, where both are reused.
+// hasher keeps what is hashed before the body, and the sum, beside the state: all
+// of them are reused.
 type hasher struct {
 	hash.Hash
-	sum idem.Fingerprint
+	head []byte
+	sum  digest
 }
-
-// fingerprint is the SHA-256 of method, target and body. A method holds no
-// space and a target no line feed (RFC 9112 section 3), so no two requests are
-// written to the hash alike.
-func fingerprint(method, target, body []byte) idem.Fingerprint {
-	h := hashers.Get().(*hasher) //nolint:forcetypeassert // see New
-	defer hashers.Put(h)
-	h.Reset()
-	_, _ = h.Write(method)
-	_, _ = h.Write(space)
-	_, _ = h.Write(target)
-	_, _ = h.Write(newline)
-	_, _ = h.Write(body)
-	h.Sum(h.sum[:0])
-	return h.sum
-}
-
-//nolint:gochecknoglobals // constants, of a kind that Go has no word for
-var space, newline = []byte{' '}, []byte{'\n'}
 
 // Fingerprint says what must not change between two uses of a key. The nil
 // Fingerprint is method, target and body.
 type Fingerprint struct {
-	parts []string
+	parts   []string // sorted, in lower case
+	spelled []string // as given, sorted; any-host left out: see legacy.go
+
+	method, target, path, anyHost bool
+	body, json, multipart         bool
+	headers                       []string // sorted, in lower case
+}
+
+// defaultFingerprint is what nil stands for.
+//
+//nolint:gochecknoglobals // a constant, of a kind that Go has no word for
+var defaultFingerprint = Fingerprint{
+	parts: []string{"body", "method", "target"}, spelled: []string{"body", "method", "target"},
+	method: true, target: true, body: true,
 }
 
 // FingerprintParts are the parts that ParseFingerprint knows, besides
 // header:NAME.
 func FingerprintParts() []string {
-	return []string{"method", "target", "path", "body", "json", "multipart"}
+	return []string{"method", "target", "path", "any-host", "body", "json", "multipart"}
 }
 
 // ParseFingerprint reads a list of parts:
 //
 //   - method;
-//   - target: path and query as sent; or path: without the query;
+//   - target: host, path and query as sent; or path: without the query. Either has
+//     the host in one spelling (small letters, no default port), and for safe
+//     methods the fields that say which part of it is asked for, and when: Range
+//     and the conditions of RFC 9110 section 13.1;
+//   - any-host: the host does not matter, for those who retry through another
+//     name of the same service;
 //   - body: its bytes; or json: those of a JSON body in the canonical form of
 //     RFC 8785, so that white space and the order of members do not matter, of
 //     any other its bytes; or multipart: the parts of a multipart body without
 //     the boundary that each try makes anew, of any other its bytes. Both may
-//     be given. Without any of the three the body does not matter;
+//     be given. Each has what says how the body is to be read: media type, charset
+//     and Content-Encoding. Without any of the three the body does not matter;
 //   - header:NAME: the values of that field.
 func ParseFingerprint(parts []string) (*Fingerprint, error) {
 	f := &Fingerprint{}
 	for _, part := range parts {
-		name, isHeader := strings.CutPrefix(part, "header:")
-		switch {
-		case isHeader && name == "", !isHeader && !slices.Contains(FingerprintParts(), part):
-			return nil, fmt.Errorf("%q is none of %s or header:NAME", part, strings.Join(FingerprintParts(), ", "))
-		case slices.Contains(f.parts, part):
-			return nil, fmt.Errorf("%q is there twice", part)
+		if err := f.add(part); err != nil {
+			return nil, err
 		}
-		f.parts = append(f.parts, part)
 	}
-	slices.Sort(f.parts) // so that their order in the configuration does not matter
+	for _, list := range [][]string{f.parts, f.spelled, f.headers} {
+		slices.Sort(list) // so that their order in the configuration does not matter
+	}
 	switch {
-	case f.has("target") && f.has("path"):
+	case f.target && f.path:
 		return nil, errors.New("target has the path already")
-	case f.has("body") && (f.has("json") || f.has("multipart")):
+	case f.anyHost && !f.target && !f.path:
+		return nil, errors.New("any-host says something of target or path, and neither is there")
+	case f.body && (f.json || f.multipart):
 		return nil, errors.New("body is all of the body already: leave it out, or json and multipart")
 	case len(f.parts) == 0:
 		return nil, errors.New("nothing to tell two requests apart by")
-	case slices.Equal(f.parts, []string{"body", "method", "target"}):
-		return nil, nil //nolint:nilnil // the default, which has a way of its own
+	case slices.Equal(f.parts, defaultFingerprint.parts):
+		return nil, nil //nolint:nilnil // the default
 	}
 	return f, nil
 }
 
-func (f *Fingerprint) has(part string) bool { return slices.Contains(f.parts, part) }
-
-// of is the request's fingerprint.
-func (f *Fingerprint) of(req *fasthttp.Request, body []byte) idem.Fingerprint {
-	h := &req.Header
-	if f == nil {
-		return fingerprint(h.Method(), h.RequestURI(), body)
+// add takes one part in.
+func (f *Fingerprint) add(part string) error {
+	name, isHeader := strings.CutPrefix(part, "header:")
+	lower := part
+	if isHeader {
+		name = strings.ToLower(name)
+		lower = "header:" + name
 	}
-	sum := sha256.New()
-	for _, part := range f.parts {
-		switch part {
-		case "method":
-			writePart(sum, part, h.Method())
-		case "target":
-			writePart(sum, part, h.RequestURI())
-		case "path":
-			path, _, _ := bytes.Cut(h.RequestURI(), []byte{'?'})
-			writePart(sum, part, path)
-		case "body", "json", "multipart": // below, once
-		default:
-			name := strings.TrimPrefix(part, "header:")
-			for key, value := range h.AllInOrder() {
-				if equalFold(key, name) {
-					writePart(sum, strings.ToLower(part), value)
-				}
+	to := map[string]*bool{
+		"method": &f.method, "target": &f.target, "path": &f.path, "any-host": &f.anyHost,
+		"body": &f.body, "json": &f.json, "multipart": &f.multipart,
+	}[part]
+	switch {
+	case isHeader && name == "", !isHeader && to == nil:
+		return fmt.Errorf("%q is none of %s or header:NAME", part, strings.Join(FingerprintParts(), ", "))
+	case slices.Contains(f.parts, lower):
+		return fmt.Errorf("%q is there twice", part)
+	case isHeader:
+		f.headers = append(f.headers, name)
+	default:
+		*to = true
+	}
+	f.parts = append(f.parts, lower)
+	if part != "any-host" {
+		f.spelled = append(f.spelled, part)
+	}
+	return nil
+}
+
+// readsBody says whether the body matters.
+func (f *Fingerprint) readsBody() bool { return f.body || f.json || f.multipart }
+
+// of is the request's fingerprint: the SHA-256 of its parts, each with its name
+// and length, so that no two requests are written to the hash alike. It does not
+// allocate unless the body is to be read as JSON or multipart.
+func (f *Fingerprint) of(q *asked) digest {
+	if f == nil {
+		f = &defaultFingerprint
+	}
+	h := hashers.Get().(*hasher) //nolint:forcetypeassert // see New
+	defer hashers.Put(h)
+	h.Reset()
+	b := f.appendTarget(h.head[:0], q)
+	for _, want := range f.headers {
+		for name, value := range q.header.AllInOrder() {
+			if equalFold(name, want) {
+				b = appendPartName(b, "header:", want, len(value))
+				b = append(b, value...)
 			}
 		}
 	}
-	f.writeBody(sum, string(h.ContentType()), body)
-	return idem.Fingerprint(sum.Sum(nil))
+	var body []byte
+	if f.readsBody() {
+		b, body = f.appendBody(b, q)
+	}
+	_, _ = h.Write(b)
+	_, _ = h.Write(body)
+	h.head = b[:0]
+	h.Sum(h.sum[:0])
+	return h.sum
 }
 
-// writePart writes what a part is, its length and it, so that no two lists of
-// parts are written alike.
-func writePart(w io.Writer, part string, value []byte) {
-	var b [4]byte
-	_, _ = io.WriteString(w, part)
-	binary.BigEndian.PutUint32(b[:], uint32(len(value))) //nolint:gosec // bounded by the request's limits
-	_, _ = w.Write(append([]byte{0}, b[:]...))
-	_, _ = w.Write(value)
+// appendTarget appends method and target.
+func (f *Fingerprint) appendTarget(b []byte, q *asked) []byte {
+	if f.method {
+		b = appendPart(b, "method", q.header.Method())
+	}
+	if !f.target && !f.path {
+		return b
+	}
+	if !f.anyHost {
+		b = appendPart(b, "host", q.host)
+	}
+	if f.target {
+		b = appendPart(b, "target", q.target)
+	} else {
+		path, _, _ := bytes.Cut(q.target, []byte{'?'})
+		b = appendPart(b, "path", path)
+	}
+	if isSafe(q.header.Method()) {
+		b = appendSelection(b, q.header)
+	}
+	return b
 }
 
-func (f *Fingerprint) writeBody(w io.Writer, contentType string, body []byte) {
+// isSafe: RFC 9110 section 9.2.1, and QUERY.
+func isSafe(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "QUERY":
+		return true
+	}
+	return false
+}
+
+// appendSelection appends the fields by which a safe request asks for a part of
+// the target, or for it under a condition (RFC 9110 sections 13.1 and 14.2), in
+// an order of their own, so that the client's does not matter.
+func appendSelection(b []byte, h *fasthttp.RequestHeader) []byte {
+	for _, want := range [...]string{
+		"range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
+	} {
+		for name, value := range h.AllInOrder() {
+			if equalFold(name, want) {
+				b = appendPart(b, want, value)
+			}
+		}
+	}
+	return b
+}
+
+// appendBody appends how the body is to be read, and returns it, or its canonical
+// form, with its name and length appended already.
+func (f *Fingerprint) appendBody(b []byte, q *asked) (head, body []byte) {
+	for name, value := range q.header.AllInOrder() {
+		if equalFold(name, "Content-Type") {
+			b = appendMediaType(b, value)
+		}
+	}
+	for name, value := range q.header.AllInOrder() {
+		if equalFold(name, "Content-Encoding") {
+			b = appendCodings(b, value)
+		}
+	}
+	name, body := "body", q.body
+	if f.json || f.multipart {
+		name, body = f.canonical(string(q.header.ContentType()), body)
+	}
+	return appendPartName(b, name, "", len(body)), body
+}
+
+// canonical is the form of a body that the parts json and multipart ask for.
+func (f *Fingerprint) canonical(contentType string, body []byte) (name string, form []byte) {
 	mediaType, params, err := mime.ParseMediaType(contentType)
 	switch {
-	case err == nil && f.has("json") && (mediaType == "application/json" || strings.HasSuffix(mediaType, "+json")):
+	case err == nil && f.json && isJSON(mediaType):
 		if canonical, ok := canonicalJSON(body); ok {
-			writePart(w, "json", canonical)
-			return
+			return "json", canonical
 		}
-	case err == nil && f.has("multipart") && strings.HasPrefix(mediaType, "multipart/"):
+	case err == nil && f.multipart && strings.HasPrefix(mediaType, "multipart/"):
 		if parts, ok := multipartHash(body, params["boundary"]); ok {
-			writePart(w, "multipart", append([]byte(mediaType+"\x00"), parts...))
-			return
+			return "multipart", parts
 		}
-	case !f.has("body") && !f.has("json") && !f.has("multipart"):
-		return
 	}
-	writePart(w, "body", body)
+	return "body", body
+}
+
+func isJSON(mediaType string) bool {
+	return mediaType == "application/json" || strings.HasSuffix(mediaType, "+json")
+}
+
+// appendMediaType appends type and charset in small letters. Other parameters are
+// left out: a boundary is made anew by each try, and stands in the body anyway.
+func appendMediaType(b, contentType []byte) []byte {
+	mediaType, params := cutUnquoted(contentType, ';')
+	mediaType = bytes.TrimSpace(mediaType)
+	b = appendLower(appendPartName(b, "type", "", len(mediaType)), mediaType)
+	for len(params) > 0 {
+		var one []byte
+		one, params = cutUnquoted(params, ';')
+		name, value, _ := bytes.Cut(one, []byte{'='})
+		if equalFold(bytes.TrimSpace(name), "charset") {
+			value = bare(value)
+			b = appendLower(appendPartName(b, "charset", "", len(value)), value)
+		}
+	}
+	return b
+}
+
+// bare is a parameter's value without white space around it, and quotes.
+func bare(value []byte) []byte {
+	value = bytes.TrimSpace(value)
+	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
+		value = value[1 : n-1]
+	}
+	return value
+}
+
+// appendCodings appends content codings in small letters. Identity is none (RFC
+// 9110 section 8.4).
+func appendCodings(b, codings []byte) []byte {
+	for len(codings) > 0 {
+		var one []byte
+		one, codings, _ = bytes.Cut(codings, []byte{','})
+		if one = bytes.TrimSpace(one); len(one) > 0 && !equalFold(one, "identity") {
+			b = appendLower(appendPartName(b, "coding", "", len(one)), one)
+		}
+	}
+	return b
+}
+
+// appendPart appends what a part is, its length and it, so that no two lists of
+// parts are written alike.
+func appendPart(b []byte, name string, value []byte) []byte {
+	return append(appendPartName(b, name, "", len(value)), value...)
+}
+
+// appendPartName appends all but the value, which has n bytes.
+func appendPartName(b []byte, kind, name string, n int) []byte {
+	b = append(append(append(b, kind...), name...), 0)
+	return binary.BigEndian.AppendUint32(b, uint32(n)) //nolint:gosec // bounded by the request's limits
 }
 
 // canonicalJSON is body in RFC 8785's form. That form has IEEE doubles for
@@ -210,13 +350,13 @@ func multipartHash(body []byte, boundary string) ([]byte, bool) {
 		slices.Sort(names)
 		for _, name := range names {
 			for _, value := range part.Header[name] {
-				writePart(sum, name, []byte(value))
+				_, _ = sum.Write(appendPart(nil, name, []byte(value)))
 			}
 		}
 		content, err := io.ReadAll(part)
 		if err != nil {
 			return nil, false
 		}
-		writePart(sum, "", content)
+		_, _ = sum.Write(appendPart(nil, "", content))
 	}
 }

@@ -38,6 +38,30 @@ func TestFingerprints(t *testing.T) {
 		"numbers beyond doubles":   {"method,target,json", js(`{"n":9007199254740993}`), js(`{"n":9007199254740992}`), false},
 		"fractions beyond doubles": {"method,target,json", js(`[0.10000000000000001]`), js(`[0.1]`), false},
 		"long digits in strings":   {"method,target,json", js(`{"pan":"4242424242424242"}`), js(`{ "pan":"4242424242424242"}`), true},
+		"a form, not JSON":         {"method,target,body", request{"/p", "a=1", "Content-Type: application/x-www-form-urlencoded"}, request{"/p", "a=1", "Content-Type: application/json"}, false},
+		"a type, or none":          {"method,target,body", request{"/p", "a=1", "Content-Type: application/json"}, request{"/p", "a=1", ""}, false},
+		"a type spelled anew":      {"method,target,body", request{"/p", "a", `Content-Type: Text/Plain; a=b; charset="UTF-8"`}, request{"/p", "a", "Content-Type: text/plain;charset=utf-8"}, true},
+		"another charset":          {"method,target,body", request{"/p", "a", "Content-Type: text/plain; charset=utf-8"}, request{"/p", "a", "Content-Type: text/plain; charset=latin1"}, false},
+		"a charset in a charset":   {"method,target,body", request{"/p", "a", "Content-Type: a/b; charset=x; charset=y"}, request{"/p", "a", `Content-Type: a/b; charset="x; charset=y"`}, false},
+		"the type of no body":      {"method,target", request{"/p", "a", "Content-Type: a/b"}, request{"/p", "a", "Content-Type: a/c"}, true},
+		"a coding":                 {"method,target,body", request{"/p", "a", "Content-Encoding: gzip"}, request{"/p", "a", ""}, false},
+		"a coding spelled anew":    {"method,target,body", request{"/p", "a", "Content-Encoding: GZIP, identity"}, request{"/p", "a", "content-encoding: gzip"}, true},
+		"codings in another order": {"method,target,body", request{"/p", "a", "Content-Encoding: gzip, br"}, request{"/p", "a", "Content-Encoding: br, gzip"}, false},
+		"identity":                 {"method,target,body", request{"/p", "a", "Content-Encoding: identity"}, request{"/p", "a", ""}, true},
+		"header order":             {"method,target,body", request{"/p", "a", "Content-Encoding: br\nContent-Type: a/b"}, request{"/p", "a", "Content-Type: a/b\nContent-Encoding: br"}, true},
+		"JSON in another charset":  {"method,target,json", js(`{"a":1}`), request{"/p", `{"a":1}`, "Content-Type: application/json; charset=utf-16"}, false},
+		"GET of a range":           {"method,target,body", request{"/p", "", "Range: bytes=0-1"}, request{"/p", "", "Range: bytes=2-3"}, false},
+		"GET of all":               {"method,path,body", request{"/p", "", "Range: bytes=0-1"}, request{"/p", "", ""}, false},
+		"GET on a condition":       {"method,target,body", request{"/p", "", "If-None-Match: a"}, request{"/p", "", "If-None-Match: b"}, false},
+		"GET on another condition": {"method,target,body", request{"/p", "", "If-None-Match: a"}, request{"/p", "", "If-Match: a"}, false},
+		"GET without a target":     {"method,body", request{"/p", "", "If-None-Match: a"}, request{"/p", "", "If-None-Match: b"}, true},
+		"POST of a range":          {"method,target,body", request{"/p", "", "Range: bytes=0-1"}, request{"/p", "", ""}, true},
+		"another host":             {"method,target,body", request{"/p", "a", "Host: a.example"}, request{"/p", "a", "Host: b.example"}, false},
+		"another host, path only":  {"method,path,body", request{"/p", "a", "Host: a.example"}, request{"/p?q", "a", "Host: b.example"}, false},
+		"another port":             {"method,target,body", request{"/p", "a", "Host: a.example"}, request{"/p", "a", "Host: a.example:8080"}, false},
+		"a host spelled anew":      {"method,target,body", request{"/p", "a", "Host: a.example"}, request{"/p", "a", "Host: A.Example.:443"}, true},
+		"any host":                 {"method,target,any-host,body", request{"/p", "a", "Host: a.example"}, request{"/p", "a", "Host: b.example"}, true},
+		"any host, another path":   {"method,path,any-host,body", request{"/p", "a", "Host: a.example"}, request{"/q", "a", "Host: b.example"}, false},
 		"boundary":                 {"method,target,multipart", form("x", "1"), form("yyy", "1"), true},
 		"boundary, as bytes":       {"method,target,body", form("x", "1"), form("yyy", "1"), false},
 		"another part":             {"method,target,multipart", form("x", "1"), form("yyy", "2"), false},
@@ -58,7 +82,11 @@ func TestFingerprints(t *testing.T) {
 				if q.header == "" {
 					q.header = "X-None: 1"
 				}
-				return r.do("POST", q.target, "k", q.body, q.header)
+				method := "POST"
+				if strings.HasPrefix(name, "GET") {
+					method = "GET"
+				}
+				return r.do(method, q.target, "k", q.body, strings.Split(q.header, "\n")...)
 			}
 			send(c.a)
 			if b := send(c.b); c.same != (b.StatusCode == 200) {
@@ -74,7 +102,7 @@ func TestFingerprints(t *testing.T) {
 
 func TestFingerprintsThatCannotBe(t *testing.T) {
 	t.Parallel()
-	for _, parts := range []string{"", "method,verb", "header:", "target,path", "body,json", "multipart,body", "method,method"} {
+	for _, parts := range []string{"", "method,verb", "header:", "target,path", "body,json", "multipart,body", "method,method", "any-host,method", "method,header:a,header:A"} {
 		if _, err := proxy.ParseFingerprint(strings.FieldsFunc(parts, func(r rune) bool { return r == ',' })); err == nil {
 			t.Errorf("%q was taken", parts)
 		}

@@ -72,6 +72,23 @@ func (id *identity) addForwarded(ctx *fasthttp.RequestCtx, h *fasthttp.RequestHe
 	}
 }
 
+// scheme is what the client used, as far as those who are trusted say.
+func (id *identity) scheme(ctx *fasthttp.RequestCtx) []byte {
+	if id.trusted {
+		first, _, _ := bytes.Cut(id.forwardedProto, []byte{','})
+		switch first = bytes.TrimSpace(first); {
+		case equalFold(first, "https"):
+			return schemeHTTPS
+		case equalFold(first, "http"):
+			return schemeHTTP
+		}
+	}
+	if ctx.IsTLS() {
+		return schemeHTTPS
+	}
+	return schemeHTTP
+}
+
 // appendList starts a list with what was there.
 func appendList(dst, before []byte) []byte {
 	if len(before) == 0 {

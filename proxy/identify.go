@@ -2,11 +2,8 @@ package proxy
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 	"unsafe"
 
@@ -41,12 +38,16 @@ var (
 // identity is which operation a request asks for, who asks, and what else one
 // look at the header tells. Its byte slices belong to the request.
 type identity struct {
-	rules *Rules // of its route
+	rules   *Rules // of its route
+	live    *live
+	buffers buffers
 
 	keyed   bool
 	derived bool // the key is to be derived from the payload
 	key     idem.Key
-	binding idem.Binding
+	earlier []idem.Key // what the key was called by earlier settings
+	asked   asked
+	caller  digest // zero: not known
 
 	nominated      []byte // by Connection, as a list
 	forwardedFor   []byte
@@ -71,56 +72,66 @@ type identity struct {
 	buffered int64 // bytes that it holds: see admission
 }
 
+// buffers are kept from request to request.
+type buffers struct {
+	host, scope []byte
+	under       func(idem.Recipe) (idem.Fingerprint, idem.Binding, bool) // the identity's own method
+}
+
 // seen is what identify collects on its way through the header.
 type seen struct {
-	scopes     [maxScopes][]byte
-	scopeTwice bool
-	values     [2][]byte // keys
-	more       [][]byte  // further keys
-	n          int       // how many keys
-	bound      bool
+	values [2][]byte // keys
+	more   [][]byte  // further keys
+	n      int       // how many keys
+	bound  bool      // a field that says who asks was there
 }
 
 // identify reads the header once. Names are compared without case, values are
 // taken as they are.
-func (id *identity) identify(h *fasthttp.RequestHeader) error {
+func (id *identity) identify(ctx *fasthttp.RequestCtx) error {
+	h := &ctx.Request.Header
+	id.asked.header, id.asked.target = h, h.RequestURI()
+	id.buffers.host = canonicalHost(id.buffers.host[:0], h.Host())
+	id.asked.host = id.buffers.host
 	var found seen
 	for name, value := range h.AllInOrder() {
-		switch {
-		case id.rules.isKeyHeader(name):
+		if id.rules.isKeyHeader(name) {
 			found.addKey(value)
-		default:
+		} else {
 			id.collect(name, value)
-		}
-		if len(id.rules.Scope) > 0 {
-			found.collectScope(id.rules.Scope, name, value)
 		}
 		found.bound = found.bound || id.rules.binds(name)
 	}
 	if err := id.parseKeys(&found); err != nil {
 		return err
 	}
-	if found.bound && (id.keyed || id.rules.DeriveKey > 0 || id.rules.MaxPerCaller > 0) {
-		id.binding = id.rules.bindingOf(h)
-	}
-	if !id.keyed {
-		if id.rules.RequireKey {
-			return errKeyMissing
+	id.asked.scheme = id.scheme(ctx)
+	id.whoAsks(ctx, found.bound)
+	switch {
+	case id.keyed:
+		if err := id.rules.Keys.Check(id.key); err != nil {
+			return err
 		}
-		if id.derived = id.derives(h); !id.derived {
-			return nil
-		}
-	}
-	if err := id.rules.Keys.Check(id.key); err != nil && !id.derived {
-		return err
-	}
-	if err := id.wishes(); err != nil {
-		return err
-	}
-	if len(id.rules.Scope) == 0 {
+	case id.rules.RequireKey:
+		return errKeyMissing
+	case !id.derives(h):
+		return nil
+	case id.known():
+		id.derived = true
+	case !id.rules.RequireBind:
 		return nil
 	}
-	return id.scoped(h, &found)
+	if id.rules.RequireBind && !id.known() {
+		return errCallerUnknown
+	}
+	id.wishes()
+	if err := id.scoped(h); err != nil {
+		return err
+	}
+	if id.keyed && len(id.rules.EarlierScopes) > 0 {
+		id.earlier = id.earlierKeys(h)
+	}
+	return nil
 }
 
 func (f *seen) addKey(value []byte) {
@@ -211,7 +222,7 @@ func (id *identity) parseKeys(found *seen) error {
 }
 
 func (id *identity) parseKey(value []byte) error {
-	text, err := unquote(value)
+	text, err := keyText(value)
 	if err != nil {
 		return err
 	}
@@ -224,6 +235,37 @@ func (id *identity) parseKey(value []byte) error {
 	}
 	id.key, id.keyed = key, true
 	return nil
+}
+
+// keyText is the key in a field's value. An intermediary may have joined two lines
+// of the field into one, which means the same (RFC 9110 section 5.3): a list of
+// one and the same key is that key. A list of several quoted ones is an error, as
+// two lines are. A bare value with commas in it that is no such list is one key,
+// since a bare key may have commas, and nobody can tell.
+func keyText(value []byte) (string, error) {
+	if bytes.IndexByte(value, ',') < 0 {
+		return unquote(value)
+	}
+	quoted := value[0] == '"'
+	var first string
+	for n, rest := 0, value; len(rest) > 0; n++ {
+		var one []byte
+		one, rest = cutUnquoted(rest, ',')
+		text, err := unquote(bytes.TrimSpace(one))
+		switch {
+		case err != nil && quoted:
+			return "", err
+		case err != nil, n > 0 && text != first && !quoted, text == "":
+			return unquote(value)
+		case n > 0 && text != first:
+			return "", errKeysDiffer
+		}
+		first = text
+	}
+	if value[len(value)-1] == ',' { // an empty one is at its end
+		return unquote(value)
+	}
+	return first, nil
 }
 
 // unquote reads an RFC 9651 string (parameters are ignored, as section 3.1.2
@@ -262,49 +304,6 @@ func (r *Rules) binds(name []byte) bool {
 		}
 	}
 	return false
-}
-
-// bindingOf hashes the headers that say who asks, names and lengths included, so
-// that no two sets of them collide.
-func (r *Rules) bindingOf(h *fasthttp.RequestHeader) idem.Binding {
-	var buf [512]byte
-	b := buf[:0]
-	for _, want := range r.BindHeaders {
-		for name, value := range h.AllInOrder() {
-			if equalFold(name, want) {
-				b = binary.BigEndian.AppendUint32(b, uint32(len(want))) //nolint:gosec // bounded by the header's size
-				b = append(b, want...)
-				b = binary.BigEndian.AppendUint32(b, uint32(len(value))) //nolint:gosec // bounded by the header's size
-				b = append(b, value...)
-			}
-		}
-	}
-	return sha256.Sum256(b)
-}
-
-// bindCertificate adds a client's certificate to who asks: whom it names and who
-// says so, but not its serial number or key, which change when it is renewed.
-func (id *identity) bindCertificate(ctx *fasthttp.RequestCtx) {
-	state := ctx.TLSConnectionState()
-	if state == nil || len(state.PeerCertificates) == 0 {
-		return
-	}
-	c := state.PeerCertificates[0]
-	sum := sha256.New()
-	part := func(b []byte) {
-		_, _ = sum.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b)))) //nolint:gosec // bounded by the handshake's size
-		_, _ = sum.Write(b)
-	}
-	part(id.binding[:])
-	part(c.RawIssuer)
-	part(c.RawSubject)
-	for _, name := range slices.Concat(c.DNSNames, c.EmailAddresses) {
-		part([]byte(name))
-	}
-	for _, uri := range c.URIs {
-		part([]byte(uri.String()))
-	}
-	id.binding = idem.Binding(sum.Sum(nil))
 }
 
 // equalFold compares ASCII without case and without allocating.

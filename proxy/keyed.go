@@ -24,32 +24,32 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		return
 	}
 	s.holds(id, body.Len()-int(id.buffered))
-	request := idem.Request{
-		Key: id.key, Binding: s.secret.binding(id.binding), Policy: &id.rules.Policy,
-		Fingerprint: s.secret.fingerprint(id.rules.Fingerprint.of(&ctx.Request, body.B)),
-	}
+	id.asked.body = body.B
+	request := idem.Request{Key: id.key, Policy: &id.rules.Policy, Recipe: id.rules.recipe.id, Under: id.buffers.under}
+	request.Fingerprint, request.Binding = id.hashes()
 	if id.derived {
 		id.derive(&request)
 		r.Key = id.key
 		defer ctx.Response.Header.Set(headerDerived, "true")
 	}
-	out, attempt, err := s.begin(request, id, r)
-	r.Attempt = out.Attempt
+	was, held, err := s.begin(request, id, r)
+	r.Attempt = was.Attempt
 	switch {
 	case err != nil && id.rules.FailOpen && errors.Is(err, idem.ErrUnavailable):
 		s.failOpen(ctx, id, r, err)
 		return
 	case err != nil:
-		s.fail(ctx, id.rules.storeProblem(), &id.key, r, err)
+		s.fail(ctx, id.rules.beginProblem(err), &id.key, r, err)
 		return
-	case attempt == nil:
-		s.answerStanding(ctx, &out, id, r)
+	case held.first == nil:
+		s.answerStanding(ctx, &was.Outcome, id, r)
 		return
 	}
-	if id.rules.DuplicateWindow > 0 && !id.derived && id.binding != (idem.Binding{}) {
+	r.Attempt = held.number()
+	if id.rules.DuplicateWindow > 0 && !id.derived && id.known() {
 		duplicate, err := s.isDuplicate(&request, id.rules)
 		if p := id.rules.duplicateProblem(duplicate, err); p != nil {
-			r.Ending = attempt.Finish(idem.NothingSent, nil)
+			r.Ending = held.finish(idem.NothingSent, nil)
 			s.fail(ctx, p, &id.key, r, err)
 			return
 		}
@@ -58,12 +58,12 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 		}
 	}
 	// Last: nothing may take time between this and sending.
-	if err := attempt.Confirm(context.Background()); err != nil {
-		r.Ending = attempt.Finish(idem.NothingSent, nil)
+	if err := held.confirm(context.Background()); err != nil {
+		r.Ending = held.finish(idem.NothingSent, nil)
 		s.fail(ctx, id.rules.confirmProblem(err), &id.key, r, err)
 		return
 	}
-	s.execute(ctx, attempt, id, r)
+	s.execute(ctx, &held, id, r)
 }
 
 // holds counts what a request has in memory until it is answered.
@@ -95,63 +95,33 @@ func (r *Rules) duplicateProblem(duplicate bool, err error) *problem {
 	return nil
 }
 
-// begin acquires the key, or learns what stands: at once, after waiting for it,
-// or from the backend's resolver, as the route has it.
-func (s *Server) begin(request idem.Request, id *identity, r *Request) (idem.Outcome, *idem.Attempt, error) {
-	out, attempt, err := s.engine.Begin(context.Background(), request)
-	if err == nil && out.Kind == idem.VerdictInProgress && id.wait > 0 {
-		out, attempt, err = s.wait(request, out, id.wait, r)
-	}
-	if err == nil && out.Kind == idem.VerdictUnknown && id.rules.Resolver != nil {
-		if r.Err = s.resolve(id); r.Err == nil {
-			out, attempt, err = s.engine.Begin(context.Background(), request)
-		}
-	}
-	return out, attempt, err
-}
-
-// wait is for a client that would rather have the response than a 409.
-func (s *Server) wait(
-	request idem.Request, standing idem.Outcome, most time.Duration, r *Request,
-) (idem.Outcome, *idem.Attempt, error) {
-	s.admission.pause()
-	defer s.admission.resume()
-	begun := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), most)
-	defer cancel()
-	out, attempt, err := s.engine.Wait(ctx, request, standing)
-	r.Waited = time.Since(begun)
-	return out, attempt, err
-}
-
 // execute forwards under the lease, records what came of it, and answers.
-func (s *Server) execute(ctx *fasthttp.RequestCtx, attempt *idem.Attempt, id *identity, r *Request) {
-	id.attempt = attempt.Number()
+func (s *Server) execute(ctx *fasthttp.RequestCtx, held *attempts, id *identity, r *Request) {
+	id.attempt = held.number()
 	out := s.outgoing(ctx, id, r)
 	sent := time.Now()
 	e := id.rules.upstream.do(out, &ctx.Response, want{buffer: id.rules.MaxResponseBody, timeout: id.rules.BackendTimeout})
 	fasthttp.ReleaseRequest(out)
 	if e.err == nil {
-		r.Err = overrule(attempt, &ctx.Response.Header, id.derived)
+		r.Err = overrule(held, &ctx.Response.Header, id.derived)
 	}
 	e.clean(&ctx.Response, false)
 	if e.rest != nil && !readRest(ctx, &e, id.rules.MaxResponseBody) {
 		r.Backend = time.Since(sent)
-		s.streamLarge(ctx, attempt, &e, id, r)
+		s.streamLarge(ctx, held, &e, id, r)
 		return
 	}
 	r.Backend = time.Since(sent)
 	if e.err != nil {
-		r.Ending = attempt.Finish(e.sent, nil)
-		held := id.rules.Policy.OnAmbiguous == idem.AmbiguousHold
-		s.fail(ctx, exchangeProblem(&e, held), &id.key, r, e.err)
+		r.Ending = held.finish(e.sent, nil)
+		s.fail(ctx, exchangeProblem(&e, id.rules.Policy.OnAmbiguous == idem.AmbiguousHold), &id.key, r, e.err)
 		return
 	}
 	s.holds(id, len(ctx.Response.Body()))
 	var fields [24]idem.Field
-	r.Ending = attempt.Finish(idem.Answered, &idem.Response{
+	r.Ending = held.finish(idem.Answered, &idem.Response{
 		Status: ctx.Response.StatusCode(), Header: id.rules.appendFields(fields[:0], &ctx.Response),
-		Body: ctx.Response.Body(),
+		Body: ctx.Response.Body(), Redirect: id.redirectOf(&ctx.Response.Header),
 	})
 	r.Outcome, r.Status = Executed, ctx.Response.StatusCode()
 }
@@ -184,6 +154,8 @@ func (s *Server) answerStanding(ctx *fasthttp.RequestCtx, out *idem.Outcome, id 
 		s.fail(ctx, &problemInProgress, &id.key, r, nil)
 	case idem.VerdictMismatch:
 		s.fail(ctx, mismatchProblem(out.Part), &id.key, r, nil)
+	case idem.VerdictExpired:
+		s.fail(ctx, &problemExpired, &id.key, r, nil)
 	case idem.VerdictUnknown:
 		s.fail(ctx, &problemUnknown, &id.key, r, r.Err) // of the resolver
 	default: // nothing that an acquire answers; refuse
@@ -252,16 +224,29 @@ func readRest(ctx *fasthttp.RequestCtx, e *exchange, limit int) bool {
 
 // streamLarge answers with a response that is too large to keep.
 func (s *Server) streamLarge(
-	ctx *fasthttp.RequestCtx, attempt *idem.Attempt, e *exchange, id *identity, r *Request,
+	ctx *fasthttp.RequestCtx, held *attempts, e *exchange, id *identity, r *Request,
 ) {
 	kept := &idem.Response{
 		Status: ctx.Response.StatusCode(), Header: id.rules.appendFields(nil, &ctx.Response), BodyOmitted: true,
+		Redirect: id.redirectOf(&ctx.Response.Header),
 	}
-	s.watchCut(e.rest, attempt.Key())
+	s.watchCut(e.rest, held.key())
 	ctx.Response.SetBodyStream(&keyedStream{
-		responseStream: e.rest, prefix: e.prefix, attempt: attempt, response: kept.Clone(),
+		responseStream: e.rest, prefix: e.prefix, held: *held, response: kept.Clone(),
 	}, max(e.rest.length, -1))
 	r.Outcome, r.Status = Executed, kept.Status
+}
+
+// beginProblem is why a request is refused whose key could be neither acquired nor
+// compared with what stands.
+func (r *Rules) beginProblem(err error) *problem {
+	p := r.storeProblem()
+	if errors.Is(err, idem.ErrRecipe) {
+		status := p.status
+		*p = problemRecipe
+		p.status = status
+	}
+	return p
 }
 
 func (r *Rules) confirmProblem(err error) *problem {

@@ -39,6 +39,7 @@ type rig struct {
 	backend *backendtest.Backend
 	client  *http.Client
 	addr    string
+	scheme  string // http unless set
 	server  *proxy.Server
 
 	mu       sync.Mutex
@@ -142,6 +143,9 @@ func (r *rig) try(method, path, key, body string, header ...string) (answer, err
 	if err != nil {
 		return answer{}, err
 	}
+	if r.scheme != "" {
+		req.URL.Scheme = r.scheme
+	}
 	if r.addr == "InmemoryListener" || strings.Contains(r.addr, "InMemory") {
 		req.URL.Host = "proxy"
 	}
@@ -230,7 +234,7 @@ func TestProblemsAsText(t *testing.T) {
 			r.isProblem(a, 422, "key-reused")
 			continue
 		}
-		want := "Idempotency key reused\nThis key was used before with another method, target or body. " +
+		want := "Idempotency key reused\nThis key was used before with another method, host, target or body. " +
 			"Use a new key for a new operation.\nIdempotency key: k\nSee " + proxy.ProblemBase + "key-reused\n"
 		if a.StatusCode != 422 || a.body != want || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 			t.Errorf("Accept %q: %d %s %q", accept, a.StatusCode, a.Header.Get("Content-Type"), a.body)
@@ -334,13 +338,14 @@ func TestP3Mismatch(t *testing.T) {
 	r.isProblem(r.do("PUT", "/pay", "k", "a", auth), 422, "key-reused")
 	r.isProblem(r.do("POST", "/other", "k", "a", auth), 422, "key-reused")
 	r.isProblem(r.do("POST", "/pay?q=1", "k", "a", auth), 422, "key-reused")
+	r.isProblem(r.post("k", "a", auth, "Host: other.example"), 422, "key-reused")
 	r.isProblem(r.post("k", "a", "Authorization: Bearer mallory"), 422, "key-of-another-caller")
 	r.isProblem(r.post("k", "a"), 422, "key-of-another-caller")
 	r.executions("k", 1)
 	if again := r.post("k", "a", auth); again.body != first.body {
 		t.Errorf("the first caller gets %q", again.body)
 	}
-	r.outcome(proxy.Mismatch, 6)
+	r.outcome(proxy.Mismatch, 7)
 }
 
 func TestP1OneExecutionAmongMany(t *testing.T) {
@@ -425,6 +430,16 @@ func TestKeySpellings(t *testing.T) {
 		{"empty, quoted", []string{`Idempotency-Key: ""`}, 400},
 		{"unfinished quote", []string{`Idempotency-Key: "one`}, 400},
 		{"list of strings", []string{`Idempotency-Key: "one", "two"`}, 400},
+		{"joined by an intermediary", []string{"Idempotency-Key: one, one"}, 200},
+		{"joined, without a space", []string{"Idempotency-Key: one,one,one"}, 200},
+		{"joined, quoted", []string{`Idempotency-Key: "one", "one"`}, 200},
+		{"joined, both spellings", []string{`Idempotency-Key: one, "one"`}, 200},
+		{"joined, the other way", []string{`Idempotency-Key: "one", one`}, 200},
+		{"a list that goes on", []string{`Idempotency-Key: "one",`}, 400},
+		{"a key with a comma", []string{"Idempotency-Key: one, two"}, 200},
+		{"a key that ends in one", []string{"Idempotency-Key: one,"}, 200},
+		{"commas only", []string{"Idempotency-Key: ,"}, 200},
+		{"a list with another", []string{"Idempotency-Key: one, one, two"}, 200},
 		{"255 characters", []string{"Idempotency-Key: " + long}, 200},
 		{"256 characters", []string{"Idempotency-Key: " + long + "k"}, 400},
 		{"UTF-8", []string{"Idempotency-Key: clé"}, 400},
@@ -438,9 +453,10 @@ func TestKeySpellings(t *testing.T) {
 			r.isProblem(a, 400, "key-invalid")
 		}
 	}
-	// One execution for "one" in all its spellings, one for the long key.
-	if n := r.backend.Total(); n != 2 {
-		t.Errorf("%d executions in all, want 2", n)
+	// One execution for "one" in all its spellings, one for the long key, and four
+	// for keys with commas in them.
+	if n := r.backend.Total(); n != 6 {
+		t.Errorf("%d executions in all, want 6", n)
 	}
 }
 
@@ -538,7 +554,7 @@ func TestStatusesThatSayTryAgain(t *testing.T) {
 		}
 		backendtest.OK(c, q)
 	})
-	for _, status := range []int{408, 425, 429, 503, 502, 504} {
+	for _, status := range []int{401, 407, 408, 421, 425, 429, 503, 511, 502, 504} {
 		key := fmt.Sprint(status)
 		if a := r.do("POST", "/"+key, key, ""); a.StatusCode != status || a.Header.Get("Retry-After") != "7" || a.body != "not now" {
 			t.Errorf("%d: got %d %q", status, a.StatusCode, a.body)

@@ -11,6 +11,7 @@ type live struct {
 	routes    *routes
 	upstreams map[string]*upstream
 	trusted   prefixes
+	recipes   *recipes
 }
 
 // ErrUpstream is a name of no upstream, or of two.
@@ -18,8 +19,8 @@ var ErrUpstream = errors.New("upstream")
 
 // newLive makes one; upstreams that are in old and have not changed are shared
 // with it, connections and all.
-func newLive(c *Config, old *live) (*live, error) {
-	l := &live{upstreams: map[string]*upstream{}, trusted: c.TrustedProxies}
+func newLive(c *Config, known *recipes, old *live) (*live, error) {
+	l := &live{upstreams: map[string]*upstream{}, trusted: c.TrustedProxies, recipes: known}
 	for i := range c.Upstreams {
 		if c.Upstreams[i].Name == "" {
 			return nil, fmt.Errorf("%w: one of them has no name", ErrUpstream)
@@ -44,7 +45,7 @@ func newLive(c *Config, old *live) (*live, error) {
 		l.upstreams[one.Name] = u
 	}
 	var err error
-	if l.routes, err = newRoutes(c); err != nil {
+	if l.routes, err = newRoutes(c, known.current); err != nil {
 		return nil, err
 	}
 	return l, l.bind()
@@ -73,7 +74,7 @@ func (l *live) bind() error {
 }
 
 // Reload has requests from now on treated as c says; those under way end as they
-// began. Engine, Secret, Trace, Dial and what belongs to connections (timeouts of
+// began. Engine, Secret, EarlierSecrets, Recipes, Trace, Dial and what belongs to connections (timeouts of
 // clients, limits of connections and headers) are those that the server was made
 // with. An error changes nothing.
 func (s *Server) Reload(c Config) error {
@@ -82,7 +83,7 @@ func (s *Server) Reload(c Config) error {
 	c = c.withDefaults()
 	c.Engine, c.Trace, c.Dial, c.Lookup = s.config.Engine, s.config.Trace, s.config.Dial, s.config.Lookup
 	old := s.live.Load()
-	now, err := newLive(&c, old)
+	now, err := newLive(&c, s.recipes, old)
 	if err != nil {
 		return err
 	}

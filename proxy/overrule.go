@@ -7,8 +7,6 @@ import (
 
 	"github.com/dunglas/httpsfv"
 	"github.com/valyala/fasthttp"
-
-	"github.com/idemproxy/idemproxy/idem"
 )
 
 // headerPolicy is how a backend overrules, for one response, what its route says
@@ -20,10 +18,10 @@ const maxRetention = 8760 * time.Hour
 
 var errPolicy = errors.New("the backend's Idempotency-Policy was ignored")
 
-// overrule applies the backend's wishes to the attempt. A derived key's response
+// overrule applies the backend's wishes to the execution. A derived key's response
 // is kept for the route's short while, or not at all: the client did not ask for
 // more. An error says what was ignored; the response is the same either way.
-func overrule(attempt *idem.Attempt, h *fasthttp.ResponseHeader, derived bool) error {
+func overrule(held *attempts, h *fasthttp.ResponseHeader, derived bool) error {
 	value := h.Peek(headerPolicy)
 	if len(value) == 0 {
 		return nil
@@ -37,7 +35,7 @@ func overrule(attempt *idem.Attempt, h *fasthttp.ResponseHeader, derived bool) e
 		if !isItem || item.Value != true {
 			return fmt.Errorf("%w: no-store takes no value", errPolicy)
 		}
-		attempt.DoNotStore()
+		held.doNotStore()
 	}
 	if m, ok := wishes.Get("retention"); ok {
 		item, _ := m.(httpsfv.Item)
@@ -47,7 +45,7 @@ func overrule(attempt *idem.Attempt, h *fasthttp.ResponseHeader, derived bool) e
 			return fmt.Errorf("%w: retention must be 1 to %.0f seconds", errPolicy, maxRetention.Seconds())
 		}
 		if !derived {
-			attempt.Retain(retention)
+			held.retain(retention)
 		}
 	}
 	return nil

@@ -2,36 +2,29 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
 	"strconv"
 	"time"
 )
 
-var errPrefer = errors.New("the Prefer header's wait must be a number of seconds: Prefer: wait=10")
-
 // wishes settles how long the request waits for a key in progress: what the
 // client prefers, within what the route allows.
-func (id *identity) wishes() error {
+func (id *identity) wishes() {
 	if id.rules.Wait {
 		id.wait = id.rules.MaxWait
 	}
 	if len(id.prefer) == 0 {
-		return nil
+		return
 	}
-	wait, found, err := preferredWait(id.prefer)
-	if err != nil {
-		return err
-	}
-	if found {
+	if wait, found := preferredWait(id.prefer); found {
 		id.wait = min(wait, id.rules.MaxWait)
 	}
-	return nil
 }
 
 // preferredWait looks for wait=N in a Prefer field (RFC 7240). Names have no
 // case, a value may be quoted, parameters are ignored, and of several the first
-// counts (section 2).
-func preferredWait(prefer []byte) (wait time.Duration, found bool, err error) {
+// counts. One that is no number of seconds is as good as none: a server ignores
+// preferences that it cannot honour (section 2).
+func preferredWait(prefer []byte) (wait time.Duration, found bool) {
 	for len(prefer) > 0 {
 		var one []byte
 		one, prefer = cutUnquoted(prefer, ',')
@@ -40,17 +33,13 @@ func preferredWait(prefer []byte) (wait time.Duration, found bool, err error) {
 		if !equalFold(bytes.TrimSpace(name), "wait") {
 			continue
 		}
-		value = bytes.TrimSpace(value)
-		if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
-			value = value[1 : n-1]
-		}
-		seconds, err := strconv.ParseUint(string(value), 10, 31)
+		seconds, err := strconv.ParseUint(string(bare(value)), 10, 31)
 		if err != nil {
-			return 0, false, errPrefer
+			return 0, false
 		}
-		return time.Duration(seconds) * time.Second, true, nil
+		return time.Duration(seconds) * time.Second, true
 	}
-	return 0, false, nil
+	return 0, false
 }
 
 // cutUnquoted cuts at the first sep outside of a quoted string.

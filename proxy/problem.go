@@ -30,10 +30,10 @@ type problem struct {
 func problems() map[string]*problem {
 	all := []*problem{
 		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken,
-		&problemScope, &problemPrefer, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid, &problemVersion,
+		&problemScope, &problemCallerUnknown, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid, &problemVersion,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
-		&problemOverloaded, &problemCallerBusy, &problemKeyBusy,
+		&problemOverloaded, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
 		&problemCut, &problemTimeout, &problemHeld,
 	}
 	byName := make(map[string]*problem, len(all))
@@ -68,10 +68,10 @@ var (
 		"Keys are kept apart by another part of the request here (scope), which must be there once, in printable ASCII.",
 		"", false, false,
 	}
-	problemPrefer = problem{
-		Refused, 400, "prefer-invalid", "Malformed preference",
-		"Prefer: wait=N says for how many seconds the answer to a request in progress is waited for; nothing was forwarded.",
-		"", false, false,
+	problemCallerUnknown = problem{
+		Refused, 400, "caller-unknown", "Caller not known",
+		"Keys belong to who sent them here (bind, require_bind): the request must have a header that says who asks, or come " +
+			"with a client certificate. Nothing was forwarded.", "", false, false,
 	}
 	problemRequestInvalid = problem{
 		Refused, 400, "request-invalid", "Malformed request",
@@ -100,7 +100,7 @@ var (
 	}
 	problemMismatchPayload = problem{
 		Mismatch, 422, "key-reused", "Idempotency key reused",
-		"This key was used before with another method, target or body. Use a new key for a new operation.", "", false, false,
+		"This key was used before with another method, host, target or body. Use a new key for a new operation.", "", false, false,
 	}
 	problemMismatchIdentity = problem{
 		Mismatch, 422, "key-of-another-caller", "Idempotency key of another caller",
@@ -116,6 +116,11 @@ var (
 		"The request with this key was executed, but its response was too large to keep. " +
 			"Look its result up instead of retrying.", "", false, false,
 	}
+	problemExpired = problem{
+		Expired, 410, "key-expired", "Response not kept any more",
+		"The request with this key was executed, and its response is not kept any more (retention). It is not executed again. " +
+			"Look its result up; use a new key for a new operation.", "", false, false,
+	}
 	problemEncoding = problem{
 		NotReplayable, 406, "encoding-not-accepted", "Encoding not accepted",
 		"The stored response has a content coding that this request does not accept and that cannot be undone here. " +
@@ -130,6 +135,12 @@ var (
 		StoreFailed, 500, "store-unavailable", "Idempotency store unavailable",
 		"The request was not forwarded, because it could not be made safe against double execution. " +
 			"Retry with the same key.", "", false, true,
+	}
+	problemRecipe = problem{
+		StoreFailed, 500, "recipe-unknown", "Made by settings that are not known any more",
+		"What is recorded of this key was made by settings (fingerprint, bind, secret_file) that this proxy does not know " +
+			"any more, so nobody can tell whether this is the same request. It was not forwarded. Ask the operator.",
+		"", false, false,
 	}
 	problemLeaseLost = problem{
 		LeaseLost, 409, "lease-lost", "Lease lost",
@@ -148,6 +159,11 @@ var (
 		Overloaded, 429, "too-many-of-caller", "Too many requests under way",
 		"As many requests of this caller are under way as may be (max_per_caller); nothing was done. Retry with the same key.",
 		"1", false, true,
+	}
+	problemAddressBusy = problem{
+		Overloaded, 429, "too-many-of-address", "Too many requests under way from one address",
+		"As many requests from this address (IPv6: its /64) are under way as may be (max_per_address); nothing was done. " +
+			"Retry with the same key.", "1", false, true,
 	}
 	problemKeyBusy = problem{
 		Overloaded, 429, "too-many-with-key", "Too many requests with this key",
@@ -187,11 +203,12 @@ func keyProblem(err error) *problem {
 		is  *problem
 	}{
 		{errKeyMissing, &problemKeyMissing},
-		{errPrefer, &problemPrefer},
+		{errCallerUnknown, &problemCallerUnknown},
 		{idem.ErrKeyFormat, &problemKeyFormat},
 		{errToken, &problemToken},
 		{errScopeAbsent, &problemScope},
 		{errScopeChars, &problemScope},
+		{errScopeLong, &problemScope},
 		{errScopeTwice, &problemScope},
 	} {
 		if errors.Is(err, known.err) {

@@ -113,18 +113,18 @@ func resolved(resp *fasthttp.Response) (*idem.Response, error) {
 
 // resolve asks what became of the key, once for all who ask at a time, and
 // records it. It returns nil if the key is worth another acquire.
-func (s *Server) resolve(id *identity) error {
-	key := id.key.Clone()
+func (s *Server) resolve(key idem.Key, rules *Rules) error {
+	key = key.Clone()
 	_, err, _ := s.resolving.Do(key.Scope()+"\x00"+key.Value(), func() (any, error) {
 		ctx := context.Background()
-		response, err := id.rules.Resolver.Ask(ctx, key)
+		response, err := rules.Resolver.Ask(ctx, key)
 		if err != nil {
 			return nil, err
 		}
 		if response != nil {
-			response.Header = id.rules.replayedOnly(response.Header)
+			response.Header = rules.replayedOnly(response.Header)
 		}
-		err = s.engine.Resolve(ctx, key, id.rules.Policy.Retention, response)
+		err = s.engine.Resolve(ctx, key, response)
 		if errors.Is(err, idem.ErrNotUnknown) { // somebody else was faster
 			return nil, nil //nolint:nilnil // nothing to return
 		}

@@ -13,8 +13,8 @@ import (
 
 // Match says which requests a route is for. What is empty matches all.
 type Match struct {
-	// Host is compared without case and port; "*.example.com" matches every
-	// name below example.com.
+	// Host is compared without case, port and the dot that may end a name;
+	// "*.example.com" matches every name below example.com.
 	Host string
 	// Path is the target without its query: exact, or a prefix if it ends in
 	// "/*" ("/payments/*" matches /payments and everything below it). A segment in
@@ -41,13 +41,13 @@ type routes struct {
 	rest   *Rules
 }
 
-func newRoutes(c *Config) (*routes, error) {
+func newRoutes(c *Config, s *secret) (*routes, error) {
 	rest := c.Rules
 	r := &routes{sorted: slices.Clone(c.Routes), rest: &rest}
-	r.rest.setDefaults()
+	r.rest.setDefaults(s)
 	err := r.rest.check()
 	for i := range r.sorted {
-		r.sorted[i].Rules.setDefaults()
+		r.sorted[i].Rules.setDefaults(s)
 		err = errors.Join(err, r.sorted[i].Rules.check())
 	}
 	if err != nil {
@@ -173,7 +173,7 @@ func validSegments(path string) bool {
 
 // overlaps: of two that are equally specific, neither could win.
 func (m *Match) overlaps(o *Match) bool {
-	if !strings.EqualFold(m.Host, o.Host) || (m.Path == "") != (o.Path == "") || comparePaths(m.Path, o.Path) != 0 {
+	if !strings.EqualFold(strings.TrimSuffix(m.Host, "."), strings.TrimSuffix(o.Host, ".")) || (m.Path == "") != (o.Path == "") || comparePaths(m.Path, o.Path) != 0 {
 		return false
 	}
 	if len(m.Methods) == 0 || len(o.Methods) == 0 {
@@ -194,8 +194,9 @@ func RouteOf(sorted []Route, method, host, target string) int {
 	if !isPlain(plain) {
 		plain = uri.Path()
 	}
+	name := hostName(canonicalHost(nil, []byte(host)))
 	for i := range sorted {
-		if sorted[i].Match.matches([]byte(host), []byte(method), plain) {
+		if sorted[i].Match.matches(name, []byte(method), plain) {
 			return i
 		}
 	}
@@ -207,7 +208,8 @@ func (r *routes) find(ctx *fasthttp.RequestCtx, q *Request) (rules *Rules, name 
 	if len(r.sorted) == 0 {
 		return r.rest, ""
 	}
-	host, path := ctx.Host(), q.Path
+	var buf [256]byte
+	host, path := hostName(canonicalHost(buf[:0], ctx.Request.Header.Host())), q.Path
 	if !isPlain(path) {
 		path = ctx.Path()
 	}
@@ -232,14 +234,13 @@ func (m *Match) matches(host, method, path []byte) bool {
 		(len(m.Methods) == 0 || slices.ContainsFunc(m.Methods, func(one string) bool { return one == string(method) }))
 }
 
+// matchesHost compares with a host's name.
 func (m *Match) matchesHost(host []byte) bool {
-	if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
-		host = host[:i]
-	}
-	if name, wild := strings.CutPrefix(m.Host, "*"); wild {
+	want := strings.TrimSuffix(m.Host, ".")
+	if name, wild := strings.CutPrefix(want, "*"); wild {
 		return len(host) > len(name) && equalFold(host[len(host)-len(name):], name)
 	}
-	return equalFold(host, m.Host)
+	return equalFold(host, want)
 }
 
 func (m *Match) matchesPath(path []byte) bool {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -32,7 +33,7 @@ type Rules struct {
 	// Keys says which keys are taken; nil takes all that are well-formed.
 	Keys *idem.KeyFormat
 	// Fingerprint is what must not change between two uses of a key; nil for
-	// method, target and body.
+	// method, target (host included) and body.
 	Fingerprint *Fingerprint
 	// DeriveKey gives requests of a known caller that have no key one of their
 	// payload's, which lasts that long after the response: double clicks and
@@ -56,9 +57,17 @@ type Rules struct {
 	// BindHeaders are the headers that say who asks (Authorization, say): the
 	// same key with other values is a mismatch.
 	BindHeaders []string
+	// RequireBind answers 400 to requests with a key, given or derived, if none of
+	// BindHeaders has a value and there is no client certificate. Otherwise all of
+	// those are one caller.
+	RequireBind bool
 	// Scope is what partitions the keys; a key in one scope is another operation
 	// than in another.
 	Scope []ScopeSource
+	// EarlierScopes are former values of Scope. A key is looked up, and kept, under
+	// the names that they make of it, too, so that a change of Scope has nothing
+	// executed again. Each costs two more operations of the store for a new key.
+	EarlierScopes []EarlierScope
 	// Tokens verifies bearer tokens; required by scopes of the kind claim:NAME.
 	Tokens TokenVerifier
 	// MaxWait bounds how long a request waits for a key in progress, be it by
@@ -68,12 +77,15 @@ type Rules struct {
 	// Wait has requests wait unless the client prefers otherwise.
 	Wait bool
 	// MaxPerCaller bounds the requests of one caller that are under way at a time,
-	// as known by BindHeaders or certificate, else by address; MaxPerKey those
-	// with one key. Further ones get 429. 0: no bound.
-	MaxPerCaller, MaxPerKey int
+	// as known by certificate, or by BindHeaders; MaxPerAddress those from one
+	// address (IPv6: from one /64) that no certificate came with, whatever they say
+	// of themselves; MaxPerKey those with one key. Further ones get 429. 0: no
+	// bound.
+	MaxPerCaller, MaxPerAddress, MaxPerKey int
 	// NotReplayed are response headers that are not kept for replays.
 	NotReplayed []string
 
+	recipe              recipe      // how records are compared
 	derived, duplicates idem.Policy // of what unkeyed.go keeps
 	upstream            *upstream   // that Upstream names
 }
@@ -82,7 +94,11 @@ type Rules struct {
 var errNoTokens = errors.New("a scope by claim needs Tokens")
 
 func (r *Rules) check() error {
-	for _, s := range r.Scope {
+	all := r.Scope
+	for _, earlier := range r.EarlierScopes {
+		all = slices.Concat(all, earlier.sources)
+	}
+	for _, s := range all {
 		if s.kind == scopeClaim && r.Tokens == nil {
 			return errNoTokens
 		}
@@ -90,7 +106,8 @@ func (r *Rules) check() error {
 	return nil
 }
 
-func (r *Rules) setDefaults() {
+func (r *Rules) setDefaults(s *secret) {
+	r.recipe = r.recipeOf(s)
 	if len(r.KeyHeaders) == 0 {
 		r.KeyHeaders = []string{headerKey, headerKeyOld}
 	}

@@ -106,7 +106,7 @@ func TestBackendOverrules(t *testing.T) {
 		if err != nil {
 			t.Errorf("%q: %v", ask, err)
 		}
-		if got := time.Duration(record.Expires-record.Updated) * time.Millisecond; got != want.retention {
+		if got := time.Duration(record.ReplayUntil-record.Updated) * time.Millisecond; got != want.retention {
 			t.Errorf("%q: kept for %v, want %v", ask, got, want.retention)
 		}
 	}

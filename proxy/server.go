@@ -64,9 +64,15 @@ type Config struct {
 	MaxHeader int
 	// Secret, if set, is what fingerprints and identities are hashed with
 	// (HMAC), so that who reads the store cannot try out guesses of what they
-	// were made from. Another secret makes other fingerprints: retries across the
-	// change get 422.
-	Secret []byte
+	// were made from. EarlierSecrets are what it was before: records name theirs,
+	// and are compared by it.
+	Secret         []byte
+	EarlierSecrets [][]byte
+	// Recipes gives the text of a recipe that a record names and no route has any
+	// more: what RecipeTexts said once, perhaps in another process. It is called on
+	// the path of requests, and must be quick. Nil: only those of the routes are
+	// known. A record by an unknown recipe has its key's requests refused.
+	Recipes func(idem.Recipe) (text string, ok bool)
 	// Trace is told what happens.
 	Trace Trace
 	// Dial replaces how backends are connected to (tests).
@@ -80,7 +86,7 @@ type Server struct {
 	config    Config
 	live      atomic.Pointer[live]
 	reloading sync.Mutex
-	secret    *secret
+	recipes   *recipes
 	engine    *idem.Engine
 	resolving singleflight.Group
 	admission admission
@@ -93,11 +99,12 @@ type Server struct {
 // New makes a server; it starts with Serve.
 func New(c Config) (*Server, error) {
 	c = c.withDefaults()
-	l, err := newLive(&c, nil)
+	known := newRecipes(&c)
+	l, err := newLive(&c, known, nil)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, engine: c.Engine, secret: newSecret(c.Secret)}
+	s := &Server{config: c, engine: c.Engine, recipes: known}
 	s.live.Store(l)
 	s.admission.limit(c.MaxInFlight, c.MaxBuffered)
 	s.http = &fasthttp.Server{
@@ -244,7 +251,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		id.correlate(r)
 		s.config.Trace.Done(r)
 	}
-	*st = state{}
+	st.reset()
 	states.Put(st)
 }
 
@@ -253,7 +260,8 @@ func (s *Server) route(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	l := s.live.Load()
 	id.rules, r.Route = l.routes.find(ctx, r)
 	id.trusted, id.trustedProxies = l.trusted.trusts(ctx.RemoteAddr()), l.trusted
-	err := id.identify(&ctx.Request.Header)
+	id.live = l
+	err := id.identify(ctx)
 	switch {
 	case ctx.Request.Header.IsConnect():
 		s.fail(ctx, &problemMethod, nil, r, nil)
@@ -261,9 +269,6 @@ func (s *Server) route(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	case err != nil:
 		s.refuse(ctx, keyProblem(err), err, r)
 		return
-	}
-	if id.keyed || id.derived || id.rules.MaxPerCaller > 0 {
-		id.bindCertificate(ctx)
 	}
 	leave, refusal := s.crowded(ctx, id, r)
 	switch {
@@ -287,8 +292,19 @@ type state struct {
 	request Request
 }
 
+// reset leaves nothing of the request but the buffers.
+func (st *state) reset() {
+	kept := st.id.buffers
+	*st = state{}
+	st.id.buffers = kept
+}
+
 //nolint:gochecknoglobals // a pool is made to be shared
-var states = sync.Pool{New: func() any { return new(state) }}
+var states = sync.Pool{New: func() any {
+	st := new(state)
+	st.id.buffers.under = st.id.under // once, since making it allocates
+	return st
+}}
 
 // fail answers with a problem.
 func (s *Server) fail(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, r *Request, err error) {

@@ -143,7 +143,7 @@ func noEOF(err error) error {
 type keyedStream struct {
 	*responseStream
 	prefix   []byte // what was read before it was known to be too large
-	attempt  *idem.Attempt
+	held     attempts
 	response *idem.Response
 	ended    bool
 }
@@ -168,7 +168,7 @@ func (k *keyedStream) Read(p []byte) (int, error) {
 func (k *keyedStream) finish(sent idem.Sent) {
 	if !k.ended {
 		k.ended = true
-		k.attempt.Finish(sent, k.response)
+		k.held.finish(sent, k.response)
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 	FailedOpen                        // the store could not answer: forwarded without a lease
 	Duplicate                         // 409: the payload came under another key before
 	Overloaded                        // 503 or 429: too much under way; nothing was done
+	Expired                           // 410: executed, and its response is not kept any more
 	lastOutcome
 )
 
@@ -48,7 +49,7 @@ func (o Outcome) String() string {
 	names := [...]string{
 		"passed", "executed", "replayed-local", "replayed-store", "in-progress", "mismatch", "unknown",
 		"not-replayable", "refused", "store-failed", "lease-lost", "backend-unreachable", "backend-busy",
-		"backend-cut", "backend-timeout", "failed-open", "duplicate", "overloaded",
+		"backend-cut", "backend-timeout", "failed-open", "duplicate", "overloaded", "expired",
 	}
 	if int(o) < len(names) {
 		return names[o]

@@ -27,12 +27,12 @@ const (
 )
 
 // derives says whether a request without a key is given one: a route that wants
-// that, a method that is not idempotent anyway (RFC 9110 section 9.2.2), a
-// caller who is known, so that two strangers with one payload stay two, and a
-// body that can be fingerprinted.
+// that, a method that is not idempotent anyway (RFC 9110 section 9.2.2), and a body
+// that can be fingerprinted. Its caller must be known besides, so that two
+// strangers with one payload stay two.
 func (id *identity) derives(req *fasthttp.RequestHeader) bool {
 	return id.rules.DeriveKey > 0 && (req.IsPost() || string(req.Method()) == fasthttp.MethodPatch) &&
-		id.binding != (idem.Binding{}) && req.ContentLength() >= 0 && req.ContentLength() <= id.rules.MaxRequestBody
+		req.ContentLength() >= 0 && req.ContentLength() <= id.rules.MaxRequestBody
 }
 
 // payloadKey names a caller's payload.
@@ -52,8 +52,10 @@ func (id *identity) derive(r *idem.Request) {
 // window. The first key of a payload is remembered like a response, under the
 // payload's own key.
 func (s *Server) isDuplicate(r *idem.Request, rules *Rules) (bool, error) {
+	sum := sha256.Sum256([]byte(r.Key.Value()))
 	marker := idem.Request{
-		Key: payloadKey(scopePayload, r), Fingerprint: sha256.Sum256([]byte(r.Key.Value())), Policy: &rules.duplicates,
+		Key: payloadKey(scopePayload, r), Fingerprint: idem.Fingerprint(sum[:len(idem.Fingerprint{})]), Policy: &rules.duplicates,
+		Recipe: markerRecipe(),
 	}
 	out, attempt, err := s.engine.Begin(context.Background(), marker)
 	if err != nil {
@@ -65,10 +67,15 @@ func (s *Server) isDuplicate(r *idem.Request, rules *Rules) (bool, error) {
 	return out.Kind == idem.VerdictMismatch, nil
 }
 
+// markerRecipe is how the markers of payloads are made, whatever the settings: of
+// the key that a payload came under, and by nobody.
+func markerRecipe() idem.Recipe { return recipeID(`{"v":2,"marker":"key"}`) }
+
 // setDerived makes the policies of what this file keeps.
 func (r *Rules) setDerived() {
 	r.derived, r.duplicates = r.Policy, r.Policy
 	r.derived.Retention = max(r.DeriveKey, time.Second)
 	r.duplicates.Retention = max(r.DuplicateWindow, time.Second)
+	r.derived.Remember, r.duplicates.Remember = 0, 0 // what is short stays short
 	r.duplicates.OnAmbiguous, r.duplicates.Statuses = idem.AmbiguousRelease, nil
 }

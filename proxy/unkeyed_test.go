@@ -37,6 +37,8 @@ func TestDerivedKeys(t *testing.T) {
 		}
 		for name, other := range map[string]answer{
 			"another payload": send("POST", "y", "me"), "another caller": send("POST", "x", "you"),
+			"another host":   r.do("POST", "/pay", "", "x", "Authorization: me", "Host: b.example"),
+			"another type":   r.do("POST", "/pay", "", "x", "Authorization: me", "Content-Type: a/b"),
 			"another method": send("PATCH", "x", "me"), "an idempotent method": send("PUT", "x", "me"),
 		} {
 			if other.Header.Get("Idempotent-Replayed") != "" {
@@ -87,13 +89,14 @@ func TestDuplicatePayloads(t *testing.T) {
 			for name, other := range map[string]answer{
 				"another payload": send("three", "y", "me"), "another caller": send("four", "x", "you"),
 				"a caller who is not known": r.do("POST", "/pay", "five", "x"), "another such": r.do("POST", "/pay", "six", "x"),
+				"another host": r.do("POST", "/pay", "seven", "x", "Authorization: me", "Host: b.example"),
 			} {
 				if other.StatusCode != 200 || other.Header.Get("Idempotency-Duplicate") != "" {
 					t.Errorf("%s: %d %v", name, other.StatusCode, other.Header)
 				}
 			}
 			time.Sleep(2 * time.Minute)
-			if late := send("seven", "x", "me"); late.StatusCode != 200 || late.Header.Get("Idempotency-Duplicate") != "" {
+			if late := send("eight", "x", "me"); late.StatusCode != 200 || late.Header.Get("Idempotency-Duplicate") != "" {
 				t.Errorf("after the window: %d %v", late.StatusCode, late.Header)
 			}
 		})

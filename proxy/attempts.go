@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// attempts are the leases of one execution: under the key's name, and under each
+// name that it had by earlier settings, so that proxies that still run with those
+// exclude this execution, and replay it. They end as one.
+type attempts struct {
+	first   *idem.Attempt // nil: there is nothing to execute under
+	earlier []*idem.Attempt
+}
+
+// standing is what was there before the request, and under which name.
+type standing struct {
+	idem.Outcome
+	key idem.Key
+}
+
+func (a *attempts) add(one *idem.Attempt) {
+	if a.first == nil {
+		a.first = one
+		return
+	}
+	a.earlier = append(a.earlier, one)
+}
+
+// key is the name that counts.
+func (a *attempts) key() idem.Key { return a.first.Key() }
+
+// number counts the executions, from 1: the highest of all names, so that it
+// does not go back when the names change.
+func (a *attempts) number() uint32 {
+	n := a.first.Number()
+	for _, one := range a.earlier {
+		n = max(n, one.Number())
+	}
+	return n
+}
+
+// retain is idem.Attempt's, for all.
+func (a *attempts) retain(d time.Duration) {
+	a.first.Retain(d)
+	for _, one := range a.earlier {
+		one.Retain(d)
+	}
+}
+
+// doNotStore is idem.Attempt's, for all.
+func (a *attempts) doNotStore() {
+	a.first.DoNotStore()
+	for _, one := range a.earlier {
+		one.DoNotStore()
+	}
+}
+
+// confirm is idem.Attempt's: all must be confirmed.
+func (a *attempts) confirm(ctx context.Context) error {
+	for _, one := range a.earlier {
+		if err := one.Confirm(ctx); err != nil {
+			return err //nolint:wrapcheck // the engine's
+		}
+	}
+	return a.first.Confirm(ctx) //nolint:wrapcheck // the engine's
+}
+
+// finish is idem.Attempt's. The earlier names come first: if this process dies in
+// between, a retry finds the first name free and then what stands under the
+// earlier one, whatever settings its proxy has. The other way about, one with the
+// earlier settings would execute again.
+func (a *attempts) finish(sent idem.Sent, r *idem.Response) idem.Ending {
+	a.finishEarlier(sent, r)
+	return a.first.Finish(sent, r)
+}
+
+func (a *attempts) finishEarlier(sent idem.Sent, r *idem.Response) {
+	for _, one := range a.earlier {
+		one.Finish(sent, r)
+	}
+}
+
+// begin acquires the key under all its names, or learns what stands under one of
+// them. That may be a redirect that this request follows: then the request is an
+// operation of its own, under names of its own.
+func (s *Server) begin(request idem.Request, id *identity, r *Request) (standing, attempts, error) {
+	was, held, err := s.beginAll(request, id.earlier, id, r)
+	if err != nil || held.first != nil || id.derived {
+		return was, held, err
+	}
+	path, err := s.followed(&was, id)
+	if err != nil || path == nil {
+		return was, held, err
+	}
+	request.Key = continued([]idem.Key{request.Key}, path)[0]
+	return s.beginAll(request, continued(id.earlier, path), id, r)
+}
+
+// beginAll acquires the key under its name and then its earlier ones. What stands
+// under one of them is the answer, and what was acquired before it is given back.
+func (s *Server) beginAll(
+	request idem.Request, earlier []idem.Key, id *identity, r *Request,
+) (was standing, held attempts, err error) {
+	for i := range 1 + len(earlier) {
+		if i > 0 {
+			request.Key = earlier[i-1]
+		}
+		out, attempt, err := s.beginOne(request, id, r)
+		if err != nil || attempt == nil {
+			if held.first != nil {
+				held.finish(idem.NothingSent, nil)
+			}
+			return standing{out, request.Key}, attempts{}, err
+		}
+		held.add(attempt)
+	}
+	return standing{}, held, nil
+}
+
+// beginOne acquires one name, or learns what stands: at once, after waiting for
+// it, or from the backend's resolver, as the route has it.
+func (s *Server) beginOne(request idem.Request, id *identity, r *Request) (idem.Outcome, *idem.Attempt, error) {
+	out, attempt, err := s.engine.Begin(context.Background(), request)
+	if err == nil && out.Kind == idem.VerdictInProgress && id.wait > 0 {
+		out, attempt, err = s.wait(request, out, id.wait, r)
+	}
+	if err == nil && out.Kind == idem.VerdictUnknown && id.rules.Resolver != nil {
+		if r.Err = s.resolve(request.Key, id.rules); r.Err == nil {
+			out, attempt, err = s.engine.Begin(context.Background(), request)
+		}
+	}
+	return out, attempt, err //nolint:wrapcheck // the engine's
+}
+
+// wait is for a client that would rather have the response than a 409.
+func (s *Server) wait(
+	request idem.Request, standing idem.Outcome, most time.Duration, r *Request,
+) (idem.Outcome, *idem.Attempt, error) {
+	s.admission.pause()
+	defer s.admission.resume()
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), most)
+	defer cancel()
+	out, attempt, err := s.engine.Wait(ctx, request, standing)
+	r.Waited += time.Since(begun)
+	return out, attempt, err
+}
