@@ -83,7 +83,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	if pc.Secret, err = readSecret(&c, "secret-file", c.SecretFile); err != nil {
+	if pc.Secret, pc.EarlierSecrets, err = readSecrets(&c); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	pc.Engine = a.engine

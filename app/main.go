@@ -152,7 +152,7 @@ func check(cfg *config.Config) (proxy.Config, error) {
 	if _, err := codecOf(cfg); err != nil {
 		return pc, err
 	}
-	if _, err := readSecret(cfg, "secret-file", cfg.SecretFile); err != nil {
+	if _, _, err := readSecrets(cfg); err != nil {
 		return pc, err
 	}
 	if _, err := newCertificates(cfg, zerolog.Nop()); err != nil {

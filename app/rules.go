@@ -89,6 +89,27 @@ func proxyConfig(c *config.Config, tokens *verifiers) (proxy.Config, error) {
 	return out, nil
 }
 
+// verifierOf verifies the tokens of a route whose scopes ask for claims; nil for
+// one whose do not.
+func verifierOf(c *config.Config, route *config.Route, r *config.Rules, tokens *verifiers) (proxy.TokenVerifier, error) {
+	asks := func(s string) bool { return strings.Contains(s, "claim:") }
+	setting := "scope"
+	if !slices.ContainsFunc(r.Scope, asks) {
+		if !slices.ContainsFunc(r.EarlierScopes, asks) {
+			return nil, nil //nolint:nilnil // see above
+		}
+		setting = "earlier-scopes"
+	}
+	if r.JWKS == "" {
+		return nil, c.At(route, setting, errors.New("claim:NAME needs jwks, the keys that verify tokens"))
+	}
+	v, err := tokens.get(token.Config{JWKS: r.JWKS, Issuer: r.JWTIssuer, Audience: r.JWTAudience})
+	if err != nil {
+		return nil, c.At(route, "jwks", err)
+	}
+	return v, nil
+}
+
 func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *verifiers) (proxy.Rules, error) {
 	statuses, err := idem.ParseStatuses(r.ReleaseStatuses, r.AmbiguousStatuses)
 	if err != nil {
@@ -112,25 +133,26 @@ func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *ver
 	if err != nil {
 		return proxy.Rules{}, c.At(route, "scope", err)
 	}
-	var verifier proxy.TokenVerifier
-	if slices.ContainsFunc(r.Scope, func(s string) bool { return strings.HasPrefix(s, "claim:") }) {
-		if r.JWKS == "" {
-			return proxy.Rules{}, c.At(route, "scope", errors.New("claim:NAME needs jwks, the keys that verify tokens"))
-		}
-		if verifier, err = tokens.get(token.Config{JWKS: r.JWKS, Issuer: r.JWTIssuer, Audience: r.JWTAudience}); err != nil {
-			return proxy.Rules{}, c.At(route, "jwks", err)
-		}
+	earlier, err := proxy.ParseEarlierScopes(r.EarlierScopes)
+	if err != nil {
+		return proxy.Rules{}, c.At(route, "earlier-scopes", err)
+	}
+	verifier, err := verifierOf(c, route, r, tokens)
+	if err != nil {
+		return proxy.Rules{}, err
 	}
 	return proxy.Rules{
 		BackendTimeout: r.BackendTimeout,
 		Policy: idem.Policy{
-			TTL: r.LockTTL, Heartbeat: r.Heartbeat, Retention: r.Retention, OnAmbiguous: r.OnAmbiguous, Statuses: statuses,
+			TTL: r.LockTTL, Heartbeat: r.Heartbeat, Retention: r.Retention, Remember: r.RememberFor(),
+			OnAmbiguous: r.OnAmbiguous, Statuses: statuses,
 		},
 		MaxRequestBody: int(r.MaxRequestBody), MaxResponseBody: int(r.MaxResponseBody),
 		DeriveKey: r.DeriveKey, DuplicateWindow: r.DuplicateWindow, RejectDuplicates: r.RejectDuplicates,
 		Keys: keys, Resolver: resolver, Fingerprint: fingerprint, FailOpen: r.FailOpen, FailStatus: r.FailStatus,
-		Wait: r.Wait, MaxWait: r.MaxWait, MaxPerCaller: r.MaxPerCaller, MaxPerKey: r.MaxPerKey,
-		RequireKey: r.RequireKey, KeyHeaders: r.KeyHeaders, BindHeaders: r.Bind, Scope: scope, Tokens: verifier,
+		Wait: r.Wait, MaxWait: r.MaxWait, MaxPerCaller: r.MaxPerCaller, MaxPerAddress: r.MostPerAddress(), MaxPerKey: r.MaxPerKey,
+		RequireKey: r.RequireKey, KeyHeaders: r.KeyHeaders, BindHeaders: r.Bind, RequireBind: r.RequireBind,
+		Scope: scope, EarlierScopes: earlier, Tokens: verifier,
 		NotReplayed: r.NotReplayed,
 	}, nil
 }

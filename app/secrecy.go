@@ -31,6 +31,31 @@ func codecOf(c *config.Config) (idem.Codec, error) {
 // leastSecret is the shortest secret that is taken for one.
 const leastSecret = 16
 
+// readSecrets reads the secret that digests are made with, and earlier ones: one a
+// line, the first for what is made now.
+func readSecrets(c *config.Config) (now []byte, earlier [][]byte, err error) {
+	text, err := readSecret(c, "secret-file", c.SecretFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		switch {
+		case len(line) < leastSecret:
+			return nil, nil, c.At(nil, "secret-file", errShortSecret)
+		case now == nil:
+			now = line
+		default:
+			earlier = append(earlier, line)
+		}
+	}
+	return now, earlier, nil
+}
+
+var errShortSecret = errors.New("the secret has fewer than 16 bytes (head -c 32 /dev/urandom | base64 -w 0)")
+
 // readSecret reads the file that a setting names; nil for none.
 func readSecret(c *config.Config, setting, file string) ([]byte, error) {
 	text, err := secretOf(file)
@@ -49,7 +74,7 @@ func secretOf(file string) ([]byte, error) {
 		return nil, fmt.Errorf("the secret: %w", err)
 	}
 	if text = bytes.TrimSpace(text); len(text) < leastSecret {
-		return nil, errors.New("the secret has fewer than 16 bytes (head -c 32 /dev/urandom | base64)")
+		return nil, errShortSecret
 	}
 	return text, nil
 }

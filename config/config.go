@@ -70,7 +70,7 @@ type Config struct {
 	// EncryptionKeys is a file of keys for responses in the store.
 	EncryptionKeys string
 	// SecretFile is a file with the secret that fingerprints and identities are
-	// hashed with.
+	// hashed with, one a line: the first is used, the others are earlier ones.
 	SecretFile string
 	// TLSCert and TLSKey are PEM files of the certificate chain that clients are
 	// shown, and its key; empty: plain text. TLSClientCA, if set, is a file of the
@@ -111,10 +111,10 @@ func Default() Config {
 	return Config{
 		Listen: []string{":8080"}, Store: "embedded:", Admin: "127.0.0.1:8081",
 		Rules: Rules{
-			LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, OnAmbiguous: policy.OnAmbiguous,
+			LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, Remember: SameAs, OnAmbiguous: policy.OnAmbiguous,
 			MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20,
 			Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
-			MaxWait: 30 * time.Second, ReleaseStatuses: released, AmbiguousStatuses: ambiguous,
+			MaxPerAddress: SameAs, MaxWait: 30 * time.Second, ReleaseStatuses: released, AmbiguousStatuses: ambiguous,
 			KeyHeaders: []string{"Idempotency-Key", "X-Idempotency-Key"}, KeyFormat: "any", KeyMinLength: 1,
 			FailStatus: 500, ResolverTimeout: 5 * time.Second,
 			Fingerprint: []string{"method", "target", "body"},

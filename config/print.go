@@ -99,7 +99,7 @@ func Redact(s string) string {
 // Table writes the settings as a Markdown table, for the documentation.
 func Table(w io.Writer) error {
 	c := Default()
-	if _, err := fmt.Fprint(w, "| flag | default | live | meaning |\n| --- | --- | --- | --- |\n"); err != nil {
+	if _, err := fmt.Fprint(w, "| flag | default | live | careful | meaning |\n| --- | --- | --- | --- | --- |\n"); err != nil {
 		return fmt.Errorf("printing the settings: %w", err)
 	}
 	var err error
@@ -112,17 +112,21 @@ func Table(w io.Writer) error {
 			if value == "" {
 				value = " "
 			}
-			live := " "
-			if Reloadable(f.Name) {
-				live = "yes"
-			}
-			_, err = fmt.Fprintf(w, "| `--%s` | `%s` | %s | %s |\n", f.Name, value, live, f.Usage)
+			_, err = fmt.Fprintf(w, "| `--%s` | `%s` | %s | %s | %s |\n", f.Name, value, yes(Reloadable(f.Name)),
+				yes(Careful(f.Name)), f.Usage)
 		}
 	})
 	if err != nil {
 		return fmt.Errorf("printing the settings: %w", err)
 	}
 	return nil
+}
+
+func yes(is bool) string {
+	if is {
+		return "yes"
+	}
+	return " "
 }
 
 // Own are the settings that a route has of its own, by their names in the file;

@@ -16,6 +16,17 @@ func Reloadable(setting string) bool {
 	return perhaps.Lookup(setting) != nil
 }
 
+// Careful says whether a change of a setting makes records be named, or requests be
+// compared, in another way: retries of what was sent before may not meet their
+// record, or be told that they are not the same.
+func Careful(setting string) bool {
+	switch setting {
+	case "fingerprint", "bind", "scope", "earlier-scopes", "secret-file", "key-headers", "tls-client-ca", "namespace", "store":
+		return true
+	}
+	return false
+}
+
 // Fixed lists the settings that differ in other, and cannot change while the
 // proxy runs.
 func (c *Config) Fixed(other *Config) (changed []string) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -20,6 +21,9 @@ type Rules struct {
 	Heartbeat time.Duration
 	// Retention is how long a response can be replayed, from its completion.
 	Retention time.Duration
+	// Remember is how long a completed key is known after that, without its response;
+	// SameAs for as long as Retention.
+	Remember time.Duration
 	// OnAmbiguous is what becomes of a key whose request may have executed.
 	OnAmbiguous idem.Ambiguity
 	// ReleaseStatuses and AmbiguousStatuses are the statuses of responses that
@@ -55,10 +59,13 @@ type Rules struct {
 	MaxResponseBody Size
 	// RequireKey refuses requests without a key.
 	RequireKey bool
-	// Bind names the headers that say who asks.
-	Bind []string
-	// Scope is what partitions the keys: see proxy.ParseScope.
-	Scope []string
+	// Bind names the headers that say who asks; RequireBind refuses requests with a
+	// key that do not say.
+	Bind        []string
+	RequireBind bool
+	// Scope is what partitions the keys: see proxy.ParseScope. EarlierScopes is what
+	// it was before: see proxy.ParseEarlierScopes.
+	Scope, EarlierScopes []string
 	// JWKS is the file or URL of the keys that verify tokens for a scope of the
 	// kind claim:NAME; JWTIssuer and JWTAudience must be those of the token.
 	JWKS, JWTIssuer, JWTAudience string
@@ -66,11 +73,31 @@ type Rules struct {
 	Wait bool
 	// MaxWait bounds such waiting, by "Prefer: wait=N" too.
 	MaxWait time.Duration
-	// MaxPerCaller and MaxPerKey bound the requests of one caller, or with one key,
-	// that are under way; 0: no bound.
-	MaxPerCaller, MaxPerKey int
+	// MaxPerCaller, MaxPerAddress and MaxPerKey bound the requests of one caller,
+	// from one address, or with one key, that are under way; 0: no bound.
+	// MaxPerAddress may be SameAs: as many as MaxPerCaller.
+	MaxPerCaller, MaxPerAddress, MaxPerKey int
 	// NotReplayed names response headers that replays leave out.
 	NotReplayed []string
+}
+
+// SameAs stands for what another setting says.
+const SameAs = -1
+
+// RememberFor is Remember, looked up.
+func (r *Rules) RememberFor() time.Duration {
+	if r.Remember == SameAs {
+		return r.Retention
+	}
+	return r.Remember
+}
+
+// MostPerAddress is MaxPerAddress, looked up.
+func (r *Rules) MostPerAddress() int {
+	if r.MaxPerAddress == SameAs {
+		return r.MaxPerCaller
+	}
+	return r.MaxPerAddress
 }
 
 // Route is a part of the traffic with rules of its own. What it does not set it
@@ -98,6 +125,8 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 		"how often leases in flight are renewed; at most half of lock-ttl, a third of it unless set")
 	f.DurationVar(&r.Retention, "retention", r.Retention,
 		"how long a response can be replayed, from its completion; from 1s to 8760h")
+	f.Var((*durationOrSame)(&r.Remember), "remember",
+		"how long the key is known after that: a retry gets 410 and is not executed; same (as retention), 0 for not, to 87600h")
 	f.Var((*ambiguity)(&r.OnAmbiguous), "on-ambiguous",
 		"what becomes of a key whose request may have executed: release (a retry runs) or hold (until it is resolved)")
 	f.StringSliceVar(&r.ReleaseStatuses, "release-statuses", r.ReleaseStatuses,
@@ -109,8 +138,9 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 		"which keys are taken: any, uuid, ulid, or a regular expression for the whole key")
 	f.IntVar(&r.KeyMinLength, "key-min-length", r.KeyMinLength, "least length of a key, from 1 to 255")
 	f.StringSliceVar(&r.Fingerprint, "fingerprint", r.Fingerprint,
-		"what must not change between two uses of a key: method, target (or path, without the query), body (or json: "+
-			"in canonical form, RFC 8785; multipart: without its boundary), header:NAME")
+		"what must not change between two uses of a key: method, target with its host (or path, without the query; any-host "+
+			"besides, without the host), body with its media type (or json: in canonical form, RFC 8785; multipart: without its "+
+			"boundary), header:NAME")
 	f.DurationVar(&r.DeriveKey, "derive-key", r.DeriveKey,
 		"how long a POST or PATCH without a key, of a caller that bind knows, counts as a retry of the same payload; 0 for never")
 	f.DurationVar(&r.DuplicateWindow, "duplicate-window", r.DuplicateWindow,
@@ -131,8 +161,13 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.BoolVar(&r.RequireKey, "require-key", r.RequireKey, "refuse requests without a key")
 	f.StringSliceVar(&r.Bind, "bind", r.Bind,
 		"headers that say who asks: the same key with other values is a mismatch")
+	f.BoolVar(&r.RequireBind, "require-bind", r.RequireBind,
+		"refuse requests with a key that have none of those headers, and no client certificate: otherwise all of them are one caller")
 	f.StringSliceVar(&r.Scope, "scope", r.Scope,
 		"what partitions the keys: header:NAME (header:X-Account-Id, say), host, claim:NAME (of a verified bearer token)")
+	f.StringSliceVar(&r.EarlierScopes, "earlier-scopes", r.EarlierScopes,
+		"what scope was before, for as long as there may be records from then: keys are looked up and kept under those names too; "+
+			"sources joined by + (header:X-Account-Id+host), none for no scope, v1: before it for names of releases before 0.7")
 	f.StringVar(&r.JWKS, "jwks", r.JWKS, "file or URL of the JSON Web Key Set that verifies tokens, for scope claim:NAME")
 	f.StringVar(&r.JWTIssuer, "jwt-issuer", r.JWTIssuer, "issuer that tokens must have; empty for any")
 	f.StringVar(&r.JWTAudience, "jwt-audience", r.JWTAudience, "audience that tokens must have; empty for any")
@@ -141,7 +176,10 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.DurationVar(&r.MaxWait, "max-wait", r.MaxWait,
 		"longest wait for a key in progress, also by Prefer: wait=N; 0 for none")
 	f.IntVar(&r.MaxPerCaller, "max-per-caller", r.MaxPerCaller,
-		"most requests of one caller under way, as bind knows them, else by address; further ones get 429; 0 for any")
+		"most requests of one caller under way, as a certificate or bind knows them; further ones get 429; 0 for any")
+	f.Var((*countOrSame)(&r.MaxPerAddress), "max-per-address",
+		"most requests from one address (IPv6: from one /64) under way, whatever they say of themselves, unless a certificate "+
+			"says it; further ones get 429; same (as max-per-caller), 0 for any")
 	f.IntVar(&r.MaxPerKey, "max-per-key", r.MaxPerKey, "most requests with one key under way; further ones get 429; 0 for any")
 	f.StringSliceVar(&r.NotReplayed, "not-replayed", r.NotReplayed, "response headers that replays leave out")
 }
@@ -159,6 +197,64 @@ func (r *Route) flags() *pflag.FlagSet {
 	r.bind(f)
 	return f
 }
+
+// durationOrSame is a duration, or SameAs.
+type durationOrSame time.Duration
+
+const wordSame = "same"
+
+// String implements pflag.Value.
+func (d *durationOrSame) String() string {
+	if *d == SameAs {
+		return wordSame
+	}
+	return time.Duration(*d).String()
+}
+
+// Set implements pflag.Value.
+func (d *durationOrSame) Set(text string) error {
+	if text == wordSame {
+		*d = SameAs
+		return nil
+	}
+	n, err := time.ParseDuration(text)
+	if err != nil || n < 0 {
+		return fmt.Errorf("%q is neither %q nor a time such as 24h", text, wordSame)
+	}
+	*d = durationOrSame(n)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (*durationOrSame) Type() string { return "duration" }
+
+// countOrSame is a number, or SameAs.
+type countOrSame int
+
+// String implements pflag.Value.
+func (n *countOrSame) String() string {
+	if *n == SameAs {
+		return wordSame
+	}
+	return strconv.Itoa(int(*n))
+}
+
+// Set implements pflag.Value.
+func (n *countOrSame) Set(text string) error {
+	if text == wordSame {
+		*n = SameAs
+		return nil
+	}
+	i, err := strconv.Atoi(text)
+	if err != nil || i < 0 {
+		return fmt.Errorf("%q is neither %q nor a number", text, wordSame)
+	}
+	*n = countOrSame(i)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (*countOrSame) Type() string { return "int" }
 
 // choice is a setting with two words to choose from.
 type choice struct {

@@ -50,7 +50,8 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.StringVar(&c.EncryptionKeys, "encryption-keys", c.EncryptionKeys,
 		"file of AES-256 keys for responses in the store, NAME:BASE64 a line, the first for writing; empty for none")
 	f.StringVar(&c.SecretFile, "secret-file", c.SecretFile,
-		"file with a secret of 16 bytes or more that fingerprints and identities are hashed with; empty for none")
+		"file with a secret of 16 bytes or more that fingerprints and identities are hashed with; empty for none; earlier ones, by "+
+			"which records are still compared, on further lines")
 	f.IntVar(&c.MaxWaiters, "max-waiters", c.MaxWaiters, "most requests that wait for keys in progress; further ones get 409")
 	f.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay,
 		"how long requests are still taken after the signal to stop, /readyz saying no, so that balancers go elsewhere")

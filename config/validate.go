@@ -132,12 +132,15 @@ func (r *Rules) validate(check check) {
 	check(len(r.KeyHeaders) > 0 && !slices.ContainsFunc(r.KeyHeaders, func(s string) bool { return !isToken(s) }), "key-headers",
 		quote(strings.Join(r.KeyHeaders, ",")), "names of headers")
 	check(r.MaxPerCaller >= 0 && r.MaxPerCaller <= 1<<20, "max-per-caller", r.MaxPerCaller, "from 0 (any) to 1048576")
+	check(r.MaxPerAddress == SameAs || r.MaxPerAddress >= 0 && r.MaxPerAddress <= 1<<20, "max-per-address", r.MaxPerAddress,
+		"same, or from 0 (any) to 1048576")
 	check(r.MaxPerKey >= 0 && r.MaxPerKey <= 1<<20, "max-per-key", r.MaxPerKey, "from 0 (any) to 1048576")
 	check(r.BackendTimeout >= 0, "backend-timeout", r.BackendTimeout, "0 (none) or more")
 	check(between(r.LockTTL, 100*time.Millisecond, time.Hour), "lock-ttl", r.LockTTL, "from 100ms to 1h")
 	check(r.Heartbeat >= time.Millisecond && r.Heartbeat <= r.LockTTL/2, "heartbeat", r.Heartbeat,
 		fmt.Sprintf("from 1ms to half of lock-ttl (%v), so that a renewal can fail once", r.LockTTL/2))
 	check(between(r.Retention, time.Second, 8760*time.Hour), "retention", r.Retention, "from 1s to 8760h")
+	check(r.Remember == SameAs || between(r.Remember, 0, 87600*time.Hour), "remember", r.Remember, "same, or from 0 (not) to 87600h")
 	check(between(r.ResolverTimeout, time.Millisecond, time.Hour), "resolver-timeout", r.ResolverTimeout, "from 1ms to 1h")
 	check(r.DeriveKey == 0 || between(r.DeriveKey, time.Second, time.Hour), "derive-key", r.DeriveKey, "0 (never), or 1s to 1h")
 	check(r.DuplicateWindow == 0 || between(r.DuplicateWindow, time.Second, 24*time.Hour), "duplicate-window", r.DuplicateWindow,

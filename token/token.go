@@ -130,24 +130,27 @@ func keySet(ctx context.Context, where string, onError func(error)) (keyfunc.Key
 }
 
 // Claim verifies the token and returns one of its claims, a string or a whole
-// number. A token that cannot be trusted is ErrInvalid, and so is one without
-// the claim.
-func (v *Verifier) Claim(raw, name string) (string, error) {
+// number, and who issued it (iss), empty if it does not say. A token that cannot
+// be trusted is ErrInvalid, and so is one without the claim.
+func (v *Verifier) Claim(raw, name string) (claim, issuer string, err error) {
 	claims, err := v.verify(raw)
 	if err != nil {
-		return "", err
+		return "", "", err
+	}
+	if issuer, err = claims.GetIssuer(); err != nil {
+		return "", "", fmt.Errorf("%w: its issuer is no text", ErrInvalid)
 	}
 	switch value := claims[name].(type) {
 	case string:
 		if value != "" {
-			return value, nil
+			return value, issuer, nil
 		}
 	case float64:
 		if value == float64(int64(value)) && value >= 0 && value < 1<<53 {
-			return fmt.Sprint(int64(value)), nil
+			return fmt.Sprint(int64(value)), issuer, nil
 		}
 	}
-	return "", fmt.Errorf("%w: its claim %q is missing, or neither a string nor a whole number", ErrInvalid, name)
+	return "", "", fmt.Errorf("%w: its claim %q is missing, or neither a string nor a whole number", ErrInvalid, name)
 }
 
 func (v *Verifier) verify(raw string) (jwt.MapClaims, error) {

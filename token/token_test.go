@@ -161,7 +161,7 @@ func TestClaims(t *testing.T) {
 		"noise":              {"a.b.c", "sub", ""},
 	} {
 		for again := range 2 { // the second time perhaps out of memory
-			got, err := v.Claim(c.token, c.claim)
+			got, _, err := v.Claim(c.token, c.claim)
 			if got != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, token.ErrInvalid) {
 				t.Errorf("%s (%d): %q, %v", name, again, got, err)
 			}
@@ -176,11 +176,11 @@ func TestRememberedTokensExpire(t *testing.T) {
 	v := verifier(t, token.Config{JWKS: fileOf(t, set(t, k)), Leeway: time.Millisecond})
 	end := time.Now().Add(2 * time.Second).Truncate(time.Second)
 	short := k.sign(t, valid(func(c jwt.MapClaims) { c["exp"] = end.Unix() }))
-	if _, err := v.Claim(short, "sub"); err != nil {
+	if _, _, err := v.Claim(short, "sub"); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Until(end) + 20*time.Millisecond) // nothing else tells of the clock
-	if got, err := v.Claim(short, "sub"); err == nil {
+	if got, _, err := v.Claim(short, "sub"); err == nil {
 		t.Errorf("%q out of an expired token", got)
 	}
 }
@@ -198,12 +198,12 @@ func TestKeysFromAURL(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	v := verifier(t, token.Config{JWKS: server.URL})
-	if _, err := v.Claim(first.sign(t, valid()), "sub"); err != nil {
+	if _, _, err := v.Claim(first.sign(t, valid()), "sub"); err != nil {
 		t.Error(err)
 	}
 	<-keys
 	keys <- set(t, first, second)
-	if _, err := v.Claim(second.sign(t, valid()), "sub"); err != nil {
+	if _, _, err := v.Claim(second.sign(t, valid()), "sub"); err != nil {
 		t.Errorf("a rotated key: %v", err)
 	}
 }
@@ -223,7 +223,7 @@ func TestStrangersAreCheap(t *testing.T) {
 	for i := range cap(ended) {
 		stranger := key{fmt.Sprint("stranger ", i), good.signer}.sign(t, valid())
 		go func() {
-			_, err := v.Claim(stranger, "sub")
+			_, _, err := v.Claim(stranger, "sub")
 			ended <- err
 		}()
 	}
@@ -240,7 +240,7 @@ func TestStrangersAreCheap(t *testing.T) {
 	if n := fetched.Load(); n > 10 {
 		t.Errorf("the set was fetched %d times", n)
 	}
-	if _, err := v.Claim(good.sign(t, valid()), "sub"); err != nil {
+	if _, _, err := v.Claim(good.sign(t, valid()), "sub"); err != nil {
 		t.Error(err)
 	}
 }
@@ -278,7 +278,7 @@ func FuzzClaim(f *testing.F) {
 	f.Add("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", "sub")
 	f.Add("a.b.c", "")
 	f.Fuzz(func(t *testing.T, raw, name string) {
-		if got, err := v.Claim(raw, name); err == nil {
+		if got, _, err := v.Claim(raw, name); err == nil {
 			t.Errorf("%q: %q out of a token that nobody signed", raw, got)
 		}
 	})
