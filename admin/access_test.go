@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/idem"
@@ -21,8 +20,7 @@ func TestAccess(t *testing.T) {
 		s := admin.New(admin.Config{
 			Token: token, Metrics: http.NotFoundHandler(),
 			Keys: &admin.Keys{
-				Store: storetest.NewMemory(), Retention: func() time.Duration { return time.Hour },
-				Audit: func(string, string, idem.Key, error) {},
+				Store: storetest.NewMemory(), Audit: func(string, string, idem.Key, error) {},
 			},
 		})
 		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, nil)

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
@@ -17,8 +18,10 @@ import (
 // Keys is what the operator can do to keys. Nil: nothing.
 type Keys struct {
 	Store idem.Inspector
-	// Retention is how long a response that the operator gives is kept.
-	Retention func() time.Duration
+	// Release takes the lease of a key from the owner that was looked at, in one
+	// atomic step: idem.ErrLeaseLost if the record has changed since. See
+	// [idem.Engine.ReleaseFrom].
+	Release func(ctx context.Context, k idem.Key, owner idem.Owner) error
 	// Audit is told of every change that was asked for, and what came of it.
 	Audit func(remote, action string, k idem.Key, err error)
 }
@@ -31,10 +34,17 @@ type Record struct {
 	State   string `json:"state"`
 	Attempt uint32 `json:"attempt"`
 	// AgeMS is since the key's first request, ChangedMS since its last change,
-	// ExpiresInMS until it is forgotten.
+	// ExpiresInMS until it is forgotten; without it, the key has no end: it is held
+	// until it is resolved, or would be if its lease lapsed.
 	AgeMS       int64 `json:"age_ms"`
 	ChangedMS   int64 `json:"changed_ms"`
-	ExpiresInMS int64 `json:"expires_in_ms"`
+	ExpiresInMS int64 `json:"expires_in_ms,omitempty"`
+	// ReplayMS is how long the response can still be replayed, when completed.
+	// RetentionMS and RememberMS are what the key's request was promised: how long
+	// its response is kept, and how long the key is known after that.
+	ReplayMS    int64 `json:"replay_ms,omitempty"`
+	RetentionMS int64 `json:"retention_ms"`
+	RememberMS  int64 `json:"remember_ms"`
 	// LeaseMS is what is left of the lease, Owner whose it is, while the key is in
 	// progress.
 	LeaseMS     int64  `json:"lease_ms,omitempty"`
@@ -60,6 +70,9 @@ type Change struct {
 	Scope string `json:"scope,omitempty"`
 	// Confirm must be true: that the caller knows what the call means.
 	Confirm bool `json:"confirm"`
+	// Owner is for /keys/release: the record's, as it was shown. If somebody else
+	// has the lease by now, nothing is done. Empty: whoever has it.
+	Owner string `json:"owner,omitempty"`
 	// Action is for /keys/resolve: "retry": it was not executed, the key becomes
 	// free; or "complete": it was, and retries get the response given here.
 	Action string            `json:"action,omitempty"`
@@ -73,7 +86,7 @@ type Changed struct {
 	Done  string `json:"done"`
 	Key   string `json:"key,omitempty"`
 	Scope string `json:"scope,omitempty"`
-	Keys  int    `json:"keys"` // how many
+	Keys  int    `json:"keys"` // how many there were
 }
 
 const (
@@ -120,7 +133,7 @@ func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
 
 // listable are the states that can be asked for.
 func listable() []string {
-	return []string{idem.InProgress.String(), idem.Unknown.String(), idem.Completed.String()}
+	return []string{idem.InProgress.String(), idem.Unknown.String(), idem.Completed.String(), idem.Expired.String()}
 }
 
 func (k *Keys) list(w http.ResponseWriter, r *http.Request) {
@@ -161,11 +174,18 @@ func (k *Keys) list(w http.ResponseWriter, r *http.Request) {
 func shown(r *idem.Record) Record {
 	out := Record{
 		Key: r.Key.Value(), Scope: r.Key.Scope(), Digest: r.Key.String(), State: r.State.String(), Attempt: r.Attempt,
-		AgeMS: r.ReadAt - r.Created, ChangedMS: r.ReadAt - r.Updated, ExpiresInMS: r.Expires - r.ReadAt,
+		AgeMS: r.ReadAt - r.Created, ChangedMS: r.ReadAt - r.Updated, RetentionMS: r.Retention, RememberMS: r.Remember,
 		Fingerprint: fmt.Sprintf("%x", r.Fingerprint[:8]),
 	}
-	if r.State == idem.InProgress {
-		out.LeaseMS, out.Owner = r.LeaseUntil-r.ReadAt, fmt.Sprintf("%x", r.Owner[:4])
+	if r.Expires != 0 {
+		out.ExpiresInMS = r.Expires - r.ReadAt
+	}
+	switch r.State {
+	case idem.InProgress:
+		out.LeaseMS, out.Owner = r.LeaseUntil-r.ReadAt, shownOwner(r.Owner)
+	case idem.Completed:
+		out.ReplayMS = r.ReplayUntil - r.ReadAt
+	case idem.Absent, idem.Unknown, idem.Lapsed, idem.Expired:
 	}
 	if r.Response != nil {
 		out.Status, out.BodyBytes = r.Response.Status, len(r.Response.Body)
@@ -175,6 +195,10 @@ func shown(r *idem.Record) Record {
 	}
 	return out
 }
+
+// shownOwner is enough of a token to tell it from others, and too little to show
+// it to a store.
+func shownOwner(o idem.Owner) string { return hex.EncodeToString(o[:4]) }
 
 // means says what a call will do, for who has not confirmed it.
 func means(action string, asked *Change) string {
@@ -238,22 +262,34 @@ func (k *Keys) resolve(ctx context.Context, remote string, key idem.Key, c *Chan
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errAsked, err)
 	}
-	err = k.Store.Resolve(ctx, key, k.Retention(), response)
+	err = k.Store.Resolve(ctx, key, response)
 	k.Audit(remote, c.Action, key, err)
 	return 1, err
 }
 
-// errNotInProgress: there is nothing to be released.
-var errNotInProgress = errors.New("the key is not in progress; an unknown one is resolved, others are purged")
+// What a change can meet.
+var (
+	errNotInProgress = errors.New("the key is not in progress; an unknown one is resolved, others are purged")
+	errChanged       = errors.New("the key has changed since it was looked at: nothing was done; look again")
+	errNothingThere  = fmt.Errorf("%w of this key in this scope: nothing was done", idem.ErrNotFound)
+)
 
-// release takes the lease from whoever has it.
-func (k *Keys) release(ctx context.Context, remote string, key idem.Key, _ *Change) (int, error) {
+// release takes the lease from whoever has it: from the owner that was looked at
+// and nobody else, so that what completes in between stays completed.
+func (k *Keys) release(ctx context.Context, remote string, key idem.Key, c *Change) (int, error) {
 	record, err := k.Store.Get(ctx, key)
-	if err == nil && record.State != idem.InProgress {
+	switch {
+	case errors.Is(err, idem.ErrNotFound):
+		err = errNothingThere
+	case err != nil:
+	case record.State != idem.InProgress:
 		err = errNotInProgress
-	}
-	if err == nil {
-		err = k.Store.Purge(ctx, key)
+	case c.Owner != "" && !strings.EqualFold(c.Owner, shownOwner(record.Owner)):
+		err = errChanged
+	default:
+		if err = k.Release(ctx, key, record.Owner); errors.Is(err, idem.ErrLeaseLost) {
+			err = errChanged
+		}
 	}
 	k.Audit(remote, "release", key, err)
 	return 1, err
@@ -262,6 +298,9 @@ func (k *Keys) release(ctx context.Context, remote string, key idem.Key, _ *Chan
 func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change) (int, error) {
 	if c.Key != "" {
 		err := k.Store.Purge(ctx, key)
+		if errors.Is(err, idem.ErrNotFound) {
+			err = errNothingThere
+		}
 		k.Audit(remote, "purge", key, err)
 		return 1, err
 	}
@@ -277,7 +316,11 @@ func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change
 		if err != nil {
 			break
 		}
-		if err = k.Store.Purge(ctx, one); err == nil {
+		if err = k.Store.Purge(ctx, one); errors.Is(err, idem.ErrNotFound) {
+			err = nil // it ended by itself after it was listed
+			continue
+		}
+		if err == nil {
 			n++
 		}
 		k.Audit(remote, "purge", one, err)
@@ -327,7 +370,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, idem.ErrNotFound):
 		return http.StatusNotFound
-	case errors.Is(err, idem.ErrNotUnknown), errors.Is(err, errNotInProgress):
+	case errors.Is(err, idem.ErrNotUnknown), errors.Is(err, errNotInProgress), errors.Is(err, errChanged):
 		return http.StatusConflict
 	case errors.Is(err, errAsked):
 		return http.StatusBadRequest

@@ -204,7 +204,7 @@ func (a *App) keysOf(o *observer) *admin.Keys {
 	if !ok {
 		return nil
 	}
-	return &admin.Keys{Store: inspector, Retention: func() time.Duration { return a.settings().Retention }, Audit: o.audit}
+	return &admin.Keys{Store: inspector, Release: a.engine.ReleaseFrom, Audit: o.audit}
 }
 
 // URL is where clients reach the proxy: its first address, if that is not a unix

@@ -19,6 +19,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/idem"
 )
 
 // keyCommand is what the commands on one key have in common: they ask the admin
@@ -171,12 +172,33 @@ func printRecord(w io.Writer, r *admin.Record) error {
 	for _, f := range r.Header {
 		fmt.Fprintf(&b, "             %s: %s\n", f[0], f[1])
 	}
-	fmt.Fprintf(&b, "kept for     %v more\n", ms(r.ExpiresInMS))
+	b.WriteString(keptFor(r))
 	if r.Body != nil {
 		fmt.Fprintf(&b, "\n%s\n", r.Body)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err //nolint:wrapcheck // nothing to add
+}
+
+// keptFor says how long the key, and its response, are known yet.
+func keptFor(r *admin.Record) string {
+	var b strings.Builder
+	switch r.State {
+	case idem.Completed.String():
+		fmt.Fprintf(&b, "replayed for %v more\n", ms(r.ReplayMS))
+	case idem.Expired.String():
+		b.WriteString("response     its response is not kept any more: retries get 410\n")
+	}
+	switch {
+	case r.ExpiresInMS > 0:
+		fmt.Fprintf(&b, "known for    %v more\n", ms(r.ExpiresInMS))
+	case r.State == idem.Unknown.String():
+		b.WriteString("known for    ever: it is held until it is resolved\n")
+	default:
+		b.WriteString("known for    ever, should its lease lapse: it is then held until it is resolved\n")
+	}
+	fmt.Fprintf(&b, "its request  retention %v, remember %v\n", ms(r.RetentionMS), ms(r.RememberMS))
+	return b.String()
 }
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

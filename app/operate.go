@@ -22,11 +22,12 @@ func listCommand() *cobra.Command {
 	var k keyCommand
 	c := &cobra.Command{
 		Use: "list", Short: "List the keys of the whole store, the oldest first", Args: cobra.NoArgs,
-		Long:    "Lists keys, of all proxies that share the store. It reads every record that there is.",
+		Long: "Lists keys, of all proxies that share the store. It reads every record that there is. What is unknown is held until\n" +
+			"it is resolved; of what is expired the response is not kept any more, and retries get 410.",
 		Example: "  idemproxy list --state unknown\n  idemproxy list --state in-progress --json",
 	}
 	k.flags(c)
-	state := c.Flags().String("state", "unknown", "in-progress, unknown or completed; empty for all")
+	state := c.Flags().String("state", "unknown", "in-progress, unknown, completed or expired; empty for all")
 	limit := c.Flags().Int("limit", 100, "most keys to list")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		query := url.Values{"state": {*state}, "limit": {strconv.Itoa(*limit)}}
@@ -52,15 +53,18 @@ func listCommand() *cobra.Command {
 
 func printListing(w io.Writer, l *admin.Listing) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "KEY\tSCOPE\tSTATE\tAGE\tATTEMPT\tLEASE\tIN THE LOG")
+	_, _ = fmt.Fprintln(t, "KEY\tSCOPE\tSTATE\tAGE\tATTEMPT\tLEASE\tKNOWN FOR\tIN THE LOG")
 	for i := range l.Keys {
 		r := &l.Keys[i]
-		lease := "-"
+		lease, known := "-", "ever"
+		if r.ExpiresInMS > 0 {
+			known = ms(r.ExpiresInMS).Round(time.Second).String()
+		}
 		if r.Owner != "" {
 			lease = ms(r.LeaseMS).String()
 		}
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%v\t%d\t%s\t%s\n",
-			r.Key, or(r.Scope, "-"), r.State, ms(r.AgeMS).Round(time.Second), r.Attempt, lease, r.Digest)
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%v\t%d\t%s\t%s\t%s\n",
+			r.Key, or(r.Scope, "-"), r.State, ms(r.AgeMS).Round(time.Second), r.Attempt, lease, known, r.Digest)
 	}
 	if l.More {
 		_, _ = fmt.Fprintln(t, "and more: see --limit")
@@ -73,13 +77,15 @@ func releaseCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "release KEY", Short: "Take the lease of a key in progress from whoever has it", Args: cobra.ExactArgs(1),
 		Long: "Frees a key that is in progress: the next request with it executes, also if the one under way goes on.\n" +
-			"That one finds its lease lost, and its response is not stored.",
-		Example: "  idemproxy release order-42-charge",
+			"That one finds its lease lost, and its response is not stored. If it ends before the release does, nothing is done.\n" +
+			"The count of attempts goes on.",
+		Example: "  idemproxy release order-42-charge\n  idemproxy release order-42-charge --owner 5f1c09aa",
 	}
 	k.flags(c)
+	owner := c.Flags().String("owner", "", "only if this one has it: as inspect and list --json show it")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return k.change(c, "/keys/release", &admin.Change{Key: args[0], Scope: k.scope},
-			args[0]+" is free: the next request with it executes")
+		return k.change(c, "/keys/release", &admin.Change{Key: args[0], Scope: k.scope, Owner: *owner},
+			func(*admin.Changed) string { return args[0] + " is free: the next request with it executes" })
 	}
 	return c
 }
@@ -95,10 +101,14 @@ func purgeCommand() *cobra.Command {
 	k.flags(c)
 	yes := c.Flags().Bool("yes", false, "do not ask")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		asked, done := admin.Change{Scope: k.scope}, "every key of "+k.scope+" is forgotten"
+		asked := admin.Change{Scope: k.scope}
+		done := func(did *admin.Changed) string {
+			return fmt.Sprintf("every key of %s is forgotten: there were %d", k.scope, did.Keys)
+		}
 		switch {
 		case len(args) == 1:
-			asked.Key, done = args[0], args[0]+" is forgotten: the next request with it executes again"
+			asked.Key = args[0]
+			done = func(*admin.Changed) string { return args[0] + " is forgotten: the next request with it executes again" }
 		case k.scope == "":
 			return errors.New("want a key, or --scope")
 		case !*yes && !agreed(c, "Forget every key of "+k.scope+"? Retries with them will be executed again."):
@@ -117,7 +127,7 @@ func agreed(c *cobra.Command, question string) bool {
 }
 
 // change asks for a change that was confirmed by typing the command.
-func (k *keyCommand) change(c *cobra.Command, path string, asked *admin.Change, done string) error {
+func (k *keyCommand) change(c *cobra.Command, path string, asked *admin.Change, done func(*admin.Changed) string) error {
 	asked.Confirm = true
 	text, err := k.ask(c.Context(), http.MethodPost, path, asked)
 	if err != nil {
@@ -127,6 +137,10 @@ func (k *keyCommand) change(c *cobra.Command, path string, asked *admin.Change, 
 		_, err = c.OutOrStdout().Write(text)
 		return err //nolint:wrapcheck // nothing to add
 	}
-	_, err = fmt.Fprintln(c.OutOrStdout(), done)
+	var did admin.Changed
+	if err := json.Unmarshal(text, &did); err != nil {
+		return failure{fmt.Errorf("the proxy's answer: %w", err)}
+	}
+	_, err = fmt.Fprintln(c.OutOrStdout(), done(&did))
 	return err //nolint:wrapcheck // nothing to add
 }

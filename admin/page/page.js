@@ -188,10 +188,10 @@ function actions(k) {
       "Retries with this key will get this response, also if nothing was executed.", "Store it", true));
   }
   if (k.state === "in-progress") {
-    add("Release", () => change("keys/release", k, {}, "Release " + k.key + "?",
+    add("Release", () => change("keys/release", k, { owner: k.owner }, "Release " + k.key + "?",
       "The next request with this key will be executed, also if the one under way goes on.", "Release it", false));
   }
-  if (k.state === "completed") {
+  if (k.state === "completed" || k.state === "expired") {
     add("Purge", () => change("keys/purge", k, {}, "Forget " + k.key + "?",
       "The next request with this key will be executed again.", "Forget it", false));
   }
@@ -242,7 +242,10 @@ function showKey(k) {
   }
   at("last change " + duration(k.changed_ms) + " ago: " + k.state);
   if (k.lease_ms) at("lease lapses in " + duration(k.lease_ms) + " unless it is renewed");
-  at("forgotten in " + duration(k.expires_in_ms));
+  if (k.replay_ms) at("replayed for " + duration(k.replay_ms) + " more");
+  if (k.state === "expired") at("its response is not kept any more");
+  if (k.expires_in_ms) at("forgotten in " + duration(k.expires_in_ms));
+  else if (k.state === "unknown") at("held until it is resolved");
   const buttons = element("p");
   buttons.append(...actions(k).childNodes);
   $("found").replaceChildren(list, line, buttons);
