@@ -32,7 +32,10 @@ import (
 type App struct {
 	config config.Config
 	log    zerolog.Logger
-	store  idem.Store
+	store  gatedStore
+	names  *names
+	secret         []byte   // of fingerprints and identities; nil for none
+	earlierSecrets [][]byte // those before it
 	engine *idem.Engine
 	proxy  *proxy.Server
 	admin  *admin.Server
@@ -69,6 +72,8 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if a.store, err = openStore(&c, codec, log); err != nil {
 		return nil, err
 	}
+	a.names = newNames(a.store, log, !strings.HasPrefix(c.Store, "embedded:"))
+	a.store.gate(a.names.admit)
 	m, registry := metrics.New(), prometheus.NewRegistry()
 	a.metrics = m
 	if err = m.Register(registry); err != nil {
@@ -79,14 +84,17 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	a.engine = idem.NewEngine(idem.Config{
 		Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters, AcquireWithin: c.StoreTimeout,
 	})
-	pc, err := proxyConfig(&c, a.tokens)
+	if a.secret, a.earlierSecrets, err = readSecrets(&c); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	pc, plan, err := a.proxyConfig(&c)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	if pc.Secret, pc.EarlierSecrets, err = readSecrets(&c); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+	if err := a.names.start(plan, c.AcceptOrphans); err != nil {
+		return nil, err
 	}
-	pc.Engine = a.engine
+	pc.Engine, pc.Recipes = a.engine, a.names.texts.get
 	if pc.Trace, err = a.traceOf(&c, o); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
@@ -110,6 +118,24 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		},
 	})
 	return a, nil
+}
+
+// proxyConfig is the configuration in the proxy's own terms, with what the store's
+// records ask for, and how it names records.
+func (a *App) proxyConfig(c *config.Config) (proxy.Config, *proxy.Plan, error) {
+	pc, err := proxyConfig(c, a.tokens)
+	if err != nil {
+		return pc, nil, err
+	}
+	pc.Secret, pc.EarlierSecrets = a.secret, a.earlierSecrets
+	plan, err := proxy.PlanOf(&pc)
+	if err != nil {
+		return pc, nil, fmt.Errorf("the proxy: %w", err)
+	}
+	if a.names.legacy(plan.Keep()) {
+		err = addLegacyScopes(c, &pc)
+	}
+	return pc, plan, err
 }
 
 // traceOf is what the proxy tells o, and who makes spans.
@@ -156,7 +182,7 @@ func (a *App) listen(c config.Config) (err error) {
 	return nil
 }
 
-func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (idem.Store, error) {
+func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedStore, error) {
 	dir, embedded := strings.CutPrefix(c.Store, "embedded:")
 	if !embedded {
 		store, err := rstore.New(rstore.Config{
@@ -166,7 +192,7 @@ func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (idem.Sto
 		if err != nil {
 			return nil, fmt.Errorf("--store %s: %w", config.Redact(c.Store), err)
 		}
-		return store, nil
+		return &gatedRedis{Store: store}, nil
 	}
 	if c.WaitReplicas > 0 {
 		return nil, c.At(nil, "wait-replicas", errors.New("an embedded store has no replicas: want a Redis store with it"))
@@ -183,7 +209,7 @@ func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (idem.Sto
 	if err != nil {
 		return nil, fmt.Errorf("--store %s: %w", c.Store, err)
 	}
-	return store, nil
+	return &gatedEmbedded{Store: store}, nil
 }
 
 // userDataDir is where a user's programs keep data, by the XDG convention.
@@ -200,11 +226,7 @@ func userDataDir() (string, error) {
 
 // keysOf is what the operator can do to the store's keys.
 func (a *App) keysOf(o *observer) *admin.Keys {
-	inspector, ok := a.store.(idem.Inspector)
-	if !ok {
-		return nil
-	}
-	return &admin.Keys{Store: inspector, Release: a.engine.ReleaseFrom, Audit: o.audit}
+	return &admin.Keys{Store: a.store, Release: a.engine.ReleaseFrom, Audit: o.audit}
 }
 
 // URL is where clients reach the proxy: its first address, if that is not a unix
@@ -257,6 +279,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.certificates != nil {
 		go a.certificates.watch(ctx, lookEvery)
 	}
+	go a.names.run(ctx)
 	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.addresses()).
 		Str("backend", strings.Join(c.Backends, ",")).Str("store", config.Redact(c.Store)).Str("admin", a.AdminURL()).
 		Bool("demo", c.Demo).Msg("ready for requests")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,8 +26,9 @@ import (
 // keyCommand is what the commands on one key have in common: they ask the admin
 // listener of a running proxy.
 type keyCommand struct {
-	admin, scope, tokenFile string
-	asJSON                  bool
+	admin, tokenFile string
+	scopes           []string
+	asJSON           bool
 }
 
 func (k *keyCommand) flags(c *cobra.Command) {
@@ -34,9 +36,28 @@ func (k *keyCommand) flags(c *cobra.Command) {
 	c.Flags().StringVar(&k.admin, "admin", config.Default().Admin, "admin address of a running proxy, host:port")
 	c.Flags().StringVar(&k.tokenFile, "admin-token-file", os.Getenv(config.EnvPrefix+"ADMIN_TOKEN_FILE"),
 		"file with its token, if it wants one")
-	c.Flags().StringVar(&k.scope, "scope", "", "the key's scope, if the route has one")
+	c.Flags().StringArrayVar(&k.scopes, "scope", nil,
+		"the key's scope, if the route has one: source=value, such as header:X-Account-Id=acct_7; once for each source")
 	c.Flags().BoolVar(&k.asJSON, "json", false, "print JSON")
 }
+
+// scope is the key's scope as records have it: see proxy.ParseScope.
+func (k *keyCommand) scope() string {
+	scopes := slices.Clone(k.scopes)
+	for i, one := range scopes {
+		if source, value, named := strings.Cut(one, "="); named && strings.HasPrefix(source, "header:") {
+			scopes[i] = strings.ToLower(source) + "=" + value
+		}
+	}
+	slices.Sort(scopes)
+	return strings.Join(scopes, scopeSeparator)
+}
+
+// scopeSeparator stands between a scope's sources; no value has one.
+const scopeSeparator = "\x1f"
+
+// shownScope is a scope for people.
+func shownScope(scope string) string { return strings.ReplaceAll(scope, scopeSeparator, " and ") }
 
 // ask returns what the admin listener answers, or its error.
 func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]byte, error) {
@@ -136,7 +157,7 @@ func inspectCommand() *cobra.Command {
 	k.flags(c)
 	body := c.Flags().Bool("body", false, "with the response's body")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		query := url.Values{"key": {args[0]}, "scope": {k.scope}, "body": {strconv.FormatBool(*body)}}
+		query := url.Values{"key": {args[0]}, "scope": {k.scope()}, "body": {strconv.FormatBool(*body)}}
 		text, err := k.ask(c.Context(), http.MethodGet, "/keys?"+query.Encode(), nil)
 		if err != nil {
 			return err
@@ -158,7 +179,7 @@ func printRecord(w io.Writer, r *admin.Record) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "key          %s\n", r.Key)
 	if r.Scope != "" {
-		fmt.Fprintf(&b, "scope        %s\n", r.Scope)
+		fmt.Fprintf(&b, "scope        %s\n", shownScope(r.Scope))
 	}
 	fmt.Fprintf(&b, "state        %s\nin the log   %s\nattempt      %d\nfingerprint  %s...\n",
 		r.State, r.Digest, r.Attempt, r.Fingerprint)
@@ -230,7 +251,7 @@ func resolveCommand() *cobra.Command {
 		c.MarkFlagsMutuallyExclusive("retry", name)
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		asked.Key, asked.Scope, asked.Action, asked.Confirm = args[0], k.scope, "complete", true
+		asked.Key, asked.Scope, asked.Action, asked.Confirm = args[0], k.scope(), "complete", true
 		if retry {
 			asked.Action, asked.Status = "retry", 0
 		}

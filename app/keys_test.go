@@ -33,6 +33,7 @@ func send(t *testing.T, url, key string) (status int, body, replayed string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Host = "service.example" // not the port, which a restarted proxy has another of
 	req.Header.Set("Idempotency-Key", key)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

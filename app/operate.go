@@ -32,7 +32,7 @@ func listCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		query := url.Values{"state": {*state}, "limit": {strconv.Itoa(*limit)}}
 		if c.Flags().Changed("scope") {
-			query.Set("scope", k.scope)
+			query.Set("scope", k.scope())
 		}
 		text, err := k.ask(c.Context(), http.MethodGet, "/keys/list?"+query.Encode(), nil)
 		if err != nil {
@@ -64,7 +64,7 @@ func printListing(w io.Writer, l *admin.Listing) error {
 			lease = ms(r.LeaseMS).String()
 		}
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%v\t%d\t%s\t%s\t%s\n",
-			r.Key, or(r.Scope, "-"), r.State, ms(r.AgeMS).Round(time.Second), r.Attempt, lease, known, r.Digest)
+			r.Key, or(shownScope(r.Scope), "-"), r.State, ms(r.AgeMS).Round(time.Second), r.Attempt, lease, known, r.Digest)
 	}
 	if l.More {
 		_, _ = fmt.Fprintln(t, "and more: see --limit")
@@ -84,7 +84,7 @@ func releaseCommand() *cobra.Command {
 	k.flags(c)
 	owner := c.Flags().String("owner", "", "only if this one has it: as inspect and list --json show it")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return k.change(c, "/keys/release", &admin.Change{Key: args[0], Scope: k.scope, Owner: *owner},
+		return k.change(c, "/keys/release", &admin.Change{Key: args[0], Scope: k.scope(), Owner: *owner},
 			func(*admin.Changed) string { return args[0] + " is free: the next request with it executes" })
 	}
 	return c
@@ -96,22 +96,22 @@ func purgeCommand() *cobra.Command {
 		Use: "purge [KEY]", Short: "Forget a key, or every key of a scope", Args: cobra.MaximumNArgs(1),
 		Long: "Forgets a key, whatever its state: the next request with it is executed again. Without a key, with --scope, every\n" +
 			"key of that scope, after asking for confirmation.",
-		Example: "  idemproxy purge order-42-charge\n  idemproxy purge --scope acct_7 --yes",
+		Example: "  idemproxy purge order-42-charge\n  idemproxy purge --scope header:X-Account-Id=acct_7 --yes",
 	}
 	k.flags(c)
 	yes := c.Flags().Bool("yes", false, "do not ask")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		asked := admin.Change{Scope: k.scope}
+		asked := admin.Change{Scope: k.scope()}
 		done := func(did *admin.Changed) string {
-			return fmt.Sprintf("every key of %s is forgotten: there were %d", k.scope, did.Keys)
+			return fmt.Sprintf("every key of %s is forgotten: there were %d", shownScope(k.scope()), did.Keys)
 		}
 		switch {
 		case len(args) == 1:
 			asked.Key = args[0]
 			done = func(*admin.Changed) string { return args[0] + " is forgotten: the next request with it executes again" }
-		case k.scope == "":
+		case k.scope() == "":
 			return errors.New("want a key, or --scope")
-		case !*yes && !agreed(c, "Forget every key of "+k.scope+"? Retries with them will be executed again."):
+		case !*yes && !agreed(c, "Forget every key of "+shownScope(k.scope())+"? Retries with them will be executed again."):
 			return failure{errors.New("nothing was done")}
 		}
 		return k.change(c, "/keys/purge", &asked, done)

@@ -26,11 +26,11 @@ func (a *App) Reload(c config.Config) error {
 	if changed := a.config.Fixed(&c); len(changed) > 0 {
 		return c.At(nil, changed[0], fmt.Errorf("a change needs a restart (%s); nothing was changed", strings.Join(changed, ", ")))
 	}
-	pc, err := proxyConfig(&c, a.tokens)
+	pc, plan, err := a.proxyConfig(&c)
 	if err != nil {
 		return err
 	}
-	if err := a.proxy.Reload(pc); err != nil {
+	if err := a.names.change(plan, c.AcceptOrphans, func() error { return a.proxy.Reload(pc) }); err != nil {
 		return fmt.Errorf("the proxy: %w", err)
 	}
 	a.trusted.Store(&pc.TrustedProxies)

@@ -38,6 +38,9 @@ func readSecrets(c *config.Config) (now []byte, earlier [][]byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if !isText(text) { // random bytes as they are: what looks like the end of a line is none
+		return text, nil, nil
+	}
 	for line := range bytes.Lines(text) {
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
@@ -52,6 +55,15 @@ func readSecrets(c *config.Config) (now []byte, earlier [][]byte, err error) {
 		}
 	}
 	return now, earlier, nil
+}
+
+func isText(b []byte) bool {
+	for _, c := range b {
+		if (c < ' ' && c != '\t' && c != '\r' && c != '\n') || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 var errShortSecret = errors.New("the secret has fewer than 16 bytes (head -c 32 /dev/urandom | base64 -w 0)")

@@ -54,6 +54,8 @@ type Config struct {
 	// EarlyHints passes interim responses on.
 	EarlyHints bool
 
+	// AcceptOrphans goes on with settings that lose records: see proxy.Plan.
+	AcceptOrphans bool
 	// Namespace starts the name of every record in Redis.
 	Namespace string
 	// StoreTimeout bounds an operation of the store.

@@ -7,7 +7,7 @@ import (
 // Reloadable says whether a setting can change while the proxy runs.
 func Reloadable(setting string) bool {
 	switch setting {
-	case "max-in-flight", "max-buffered", "trusted-proxies", "drain-delay", "drain-timeout":
+	case "max-in-flight", "max-buffered", "trusted-proxies", "drain-delay", "drain-timeout", "accept-orphans":
 		return true
 	}
 	perhaps := pflag.NewFlagSet("", pflag.ContinueOnError)

@@ -41,6 +41,8 @@ func (c *Config) Flags() *pflag.FlagSet {
 		"largest request header; each client connection holds a buffer of that size; from 1KiB to 1MiB")
 	c.bindClients(f)
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
+	f.BoolVar(&c.AcceptOrphans, "accept-orphans", c.AcceptOrphans,
+		"go on, once, with settings by which completed or held keys are not found any more: their retries execute again")
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a store operation, and so of failing closed")
 	f.IntVar(&c.WaitReplicas, "wait-replicas", c.WaitReplicas,
 		"how many Redis replicas must have a lock or a response before it counts; with fewer, requests are refused")
