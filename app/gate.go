@@ -29,13 +29,13 @@ func (g *gatedRedis) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, e
 	if err := g.admit(); err != nil {
 		return idem.Outcome{}, err
 	}
-	return g.Store.Acquire(ctx, c) //nolint:wrapcheck // it is in between
+	return g.Store.Acquire(ctx, c)
 }
 
 // Ping implements idem.Store.
 func (g *gatedRedis) Ping(ctx context.Context) error {
 	if err := g.Store.Ping(ctx); err != nil {
-		return err //nolint:wrapcheck // it is in between
+		return err
 	}
 	return g.admit()
 }
@@ -52,13 +52,13 @@ func (g *gatedEmbedded) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome
 	if err := g.admit(); err != nil {
 		return idem.Outcome{}, err
 	}
-	return g.Store.Acquire(ctx, c) //nolint:wrapcheck // it is in between
+	return g.Store.Acquire(ctx, c)
 }
 
 // Ping implements idem.Store.
 func (g *gatedEmbedded) Ping(ctx context.Context) error {
 	if err := g.Store.Ping(ctx); err != nil {
-		return err //nolint:wrapcheck // it is in between
+		return err
 	}
 	return g.admit()
 }

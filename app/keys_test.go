@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -33,7 +34,7 @@ func send(t *testing.T, url, key string) (status int, body, replayed string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Host = "service.example" // not the port, which a restarted proxy has another of
+	req.Host = "a.example" // whatever port the proxy is at
 	req.Header.Set("Idempotency-Key", key)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -112,6 +113,35 @@ func TestOperatorResolves(t *testing.T) {
 				t.Errorf("the audit: %s", text)
 			}
 		})
+	}
+}
+
+// A response that is given by hand is kept as its route says, not as long as others.
+func TestResolvedAsItsRouteSays(t *testing.T) {
+	t.Parallel()
+	backend := backendtest.Start(t, func(c backendtest.Conn, _ *backendtest.Request) { _ = c.Close() })
+	a, _ := run(t, zerolog.InfoLevel, backend.URL(), func(c *config.Config) {
+		c.OnAmbiguous, c.Retention = idem.AmbiguousHold, time.Second
+		long := config.Route{Name: "long", Path: "/long", Rules: c.Rules}
+		long.Retention = 720 * time.Hour
+		c.Routes = []config.Route{long}
+	})
+	at := strings.TrimPrefix(a.AdminURL(), "http://")
+	for path, key := range map[string]string{"/long": "long", "/short": "short"} {
+		if status, _, _ := send(t, a.URL()+path, key); status != 502 {
+			t.Fatalf("%s: %d", key, status)
+		}
+		if code, out := command(t, "resolve", key, "--admin", at, "--complete", "--status", "201"); code != 0 {
+			t.Fatal(out)
+		}
+	}
+	for { // until the retention of all others is over
+		if _, out := command(t, "inspect", "short", "--admin", at, "--json"); !strings.Contains(out, `"state":"completed"`) {
+			break
+		}
+	}
+	if status, _, replayed := send(t, a.URL()+"/long", "long"); status != 201 || replayed != "true" || backend.Executions("long") != 1 {
+		t.Errorf("%d, replayed %q, %d executions", status, replayed, backend.Executions("long"))
 	}
 }
 

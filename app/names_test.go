@@ -43,7 +43,7 @@ func asks(t *testing.T, a *app.App, path, key string) (status int, replayed bool
 	return resp.StatusCode, resp.Header.Get("Idempotent-Replayed") == "true"
 }
 
-// replays wants the response of before; held wants a key that is held.
+// replays wants the response of before; held wants that of the key "held".
 func replays(t *testing.T, a *app.App, key string) {
 	t.Helper()
 	if status, replayed := asks(t, a, "/", key); status != 200 || !replayed {
@@ -51,10 +51,10 @@ func replays(t *testing.T, a *app.App, key string) {
 	}
 }
 
-func held(t *testing.T, a *app.App, key string) {
+func held(t *testing.T, a *app.App) {
 	t.Helper()
-	if status, _ := asks(t, a, "/cut", key); status != 409 {
-		t.Errorf("%s: %d, want 409", key, status)
+	if status, _ := asks(t, a, "/cut", "held"); status != 409 {
+		t.Errorf("a held key gets %d, want 409", status)
 	}
 }
 
@@ -138,13 +138,13 @@ func TestScopeChangesLive(t *testing.T) {
 				}
 			}
 			replays(t, a, "done") // by the settings of before
-			held(t, a, "held")
+			held(t, a)
 
 			if err := a.Reload(settings(t, store, backend.URL(), scoped, lookedUp)); err != nil {
 				t.Fatal(err)
 			}
 			replays(t, a, "done")
-			held(t, a, "held")
+			held(t, a)
 			asks(t, a, "/", "new")
 			// And back again: what was named since is not lost, either.
 			if err := a.Reload(settings(t, store, backend.URL())); err == nil || !strings.Contains(err.Error(), "earlier_scopes: [header:x-account]") {
@@ -155,7 +155,7 @@ func TestScopeChangesLive(t *testing.T) {
 			}
 			replays(t, a, "new")
 			replays(t, a, "done")
-			held(t, a, "held")
+			held(t, a)
 			for _, key := range []string{"done", "held", "new"} {
 				if n := backend.Executions(key); n != 1 {
 					t.Errorf("%d executions of %s", n, key)
@@ -182,7 +182,7 @@ func TestScopeChangesAtStart(t *testing.T) {
 			}
 			a, _, end = process(t, settings(t, store, backend.URL(), scoped, lookedUp))
 			replays(t, a, "done")
-			held(t, a, "held")
+			held(t, a)
 			end()
 			a, logged, end := process(t, settings(t, store, backend.URL(), func(c *config.Config) { c.Scope = []string{"host"} }, accepting))
 			if status, replayed := asks(t, a, "/", "done"); status != 200 || replayed {
@@ -221,7 +221,7 @@ func TestComparedAsRecorded(t *testing.T) {
 					t.Fatalf("%s: %v", what, err)
 				}
 				replays(t, a, "done")
-				held(t, a, "held")
+				held(t, a)
 				asks(t, a, "/", what)
 			}
 			end()
@@ -231,7 +231,7 @@ func TestComparedAsRecorded(t *testing.T) {
 					replays(t, a, what)
 				}
 				replays(t, a, "done")
-				held(t, a, "held")
+				held(t, a)
 				end()
 			}
 			for _, key := range []string{"done", "held", "bind", "bind none", "fingerprint"} {
@@ -303,7 +303,7 @@ func TestUpgrade(t *testing.T) {
 			a, _, end := process(t, settings(t, store, backend.URL(), scoped))
 			for range 2 { // a second start knows from the registry
 				replays(t, a, "done")
-				held(t, a, "held")
+				held(t, a)
 				if status, _ := asks(t, a, "/", "new"); status != 200 {
 					t.Errorf("new: %d", status)
 				}

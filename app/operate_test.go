@@ -81,22 +81,22 @@ func TestOperate(t *testing.T) {
 	}
 	do(0, "held", "list")
 	do(0, "running", "list", "--state", "in-progress")
-	do(0, `"state":"completed"`, "list", "--state", "", "--scope", "header:X-Account=acct", "--json")
+	do(0, `"state":"completed"`, "list", "--state", "", "--scope", "header:x-account=acct", "--json")
 	do(1, `want one of`, "list", "--state", "lost")
-	do(0, "X-Charge: 7", "inspect", "done", "--scope", "header:X-Account=acct", "--body")
-	do(0, "\nmade\n", "inspect", "done", "--scope", "header:X-Account=acct", "--body")
+	do(0, "X-Charge: 7", "inspect", "done", "--scope", "header:x-account=acct", "--body")
+	do(0, "\nmade\n", "inspect", "done", "--scope", "header:x-account=acct", "--body")
 	do(1, "no record", "inspect", "done")
-	do(1, "not in progress", "release", "done", "--scope", "header:X-Account=acct")
-	do(0, "running is free", "release", "running", "--scope", "header:X-Account=other")
-	do(1, "no record", "inspect", "running", "--scope", "header:X-Account=other")
+	do(1, "not in progress", "release", "done", "--scope", "header:x-account=acct")
+	do(0, "running is free", "release", "running", "--scope", "header:x-account=other")
+	do(1, "no record", "inspect", "running", "--scope", "header:x-account=other")
 	do(1, "no record of this key in this scope: nothing was done", "purge", "never")
 	do(1, "no record of this key in this scope: nothing was done", "purge", "done")
 	do(1, "no record of this key in this scope: nothing was done", "release", "never")
 	do(0, "it is held until it is resolved", "inspect", "held", "--scope", "header:x-account=acct")
 	do(0, "replayed for", "inspect", "done", "--scope", "header:x-account=acct")
-	do(1, "nothing was done", "purge", "--scope", "header:X-Account=acct")
+	do(1, "nothing was done", "purge", "--scope", "header:x-account=acct")
 	do(2, "want a key, or --scope", "purge")
-	do(0, "every key of header:x-account=acct is forgotten: there were 2", "purge", "--scope", "header:X-Account=acct", "--yes")
+	do(0, "every key of header:x-account=acct is forgotten: there were 2", "purge", "--scope", "header:x-account=acct", "--yes")
 	do(0, `"keys":[]`, "list", "--state", "", "--json")
 	for _, want := range []string{`"action":"release"`, `"action":"purge"`, `"error":"the key is not in progress`} {
 		if !strings.Contains(logged.text(), want) {
@@ -125,7 +125,7 @@ func TestUnconfirmed(t *testing.T) {
 			t.Errorf("%s: %d %s", path, resp.StatusCode, b)
 		}
 	}
-	if code, out := command(t, "inspect", "held", "--scope", "header:X-Account=acct", "--admin", strings.TrimPrefix(a.AdminURL(), "http://")); code != 0 ||
+	if code, out := command(t, "inspect", "held", "--scope", "header:x-account=acct", "--admin", strings.TrimPrefix(a.AdminURL(), "http://")); code != 0 ||
 		!strings.Contains(out, "unknown") {
 		t.Errorf("%d %s", code, out)
 	}

@@ -279,7 +279,7 @@ func (n *names) checkOne(plan *proxy.Plan, e *idem.Entry) error {
 // they are held, or since a backend asked for more than its route said.
 func (n *names) anyOf(orphans []proxy.Orphan, keep time.Duration) (there bool, err error) {
 	return n.find(func(r *idem.Record) bool {
-		lasting := r.State == idem.Unknown || r.State == idem.InProgress || time.Duration(r.Retention+r.Remember)*time.Millisecond > keep
+		lasting := r.State == idem.Unknown || r.State == idem.InProgress || r.Retention+r.Remember > keep.Milliseconds()
 		return lasting && r.Recipe != idem.LegacyRecipe &&
 			slices.ContainsFunc(orphans, func(o proxy.Orphan) bool { return o.MayBe(r.Key.Scope()) })
 	})

@@ -1,11 +1,10 @@
 package app
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"time"
-
-	"context"
 
 	"github.com/idemproxy/idemproxy/idem"
 )

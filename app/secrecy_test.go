@@ -84,10 +84,11 @@ func TestSecrecyAtRest(t *testing.T) {
 				records, err := found.AsStrSlice()
 				all := 0
 				for _, record := range records {
-					read := redis.Do("GET", record)
+					command := "GET"
 					if record == "idem:registry" { // a hash
-						read = redis.Do("HVALS", record)
+						command = "HVALS"
 					}
+					read := redis.Do(command, record)
 					stored := read.String()
 					if strings.Contains(stored, "424242") {
 						t.Errorf("at rest: %q", stored)
