@@ -30,16 +30,16 @@ import (
 
 // App is one proxy, listening from New on and answering from Run on.
 type App struct {
-	config config.Config
-	log    zerolog.Logger
-	store  gatedStore
-	names  *names
+	config         config.Config
+	log            zerolog.Logger
+	store          gatedStore
+	names          *names
 	secret         []byte   // of fingerprints and identities; nil for none
 	earlierSecrets [][]byte // those before it
-	engine *idem.Engine
-	proxy  *proxy.Server
-	admin  *admin.Server
-	tokens *verifiers
+	engine         *idem.Engine
+	proxy          *proxy.Server
+	admin          *admin.Server
+	tokens         *verifiers
 
 	metrics      *metrics.Metrics
 	tracing      tracing       // nil: no spans

@@ -96,7 +96,7 @@ func purgeCommand() *cobra.Command {
 		Use: "purge [KEY]", Short: "Forget a key, or every key of a scope", Args: cobra.MaximumNArgs(1),
 		Long: "Forgets a key, whatever its state: the next request with it is executed again. Without a key, with --scope, every\n" +
 			"key of that scope, after asking for confirmation.",
-		Example: "  idemproxy purge order-42-charge\n  idemproxy purge --scope header:X-Account-Id=acct_7 --yes",
+		Example: "  idemproxy purge order-42-charge\n  idemproxy purge --scope header:x-account-id=acct_7 --yes",
 	}
 	k.flags(c)
 	yes := c.Flags().Bool("yes", false, "do not ask")

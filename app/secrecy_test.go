@@ -125,8 +125,8 @@ func TestSecrecyAtRest(t *testing.T) {
 	}
 }
 
-// Fingerprints are made with the secret: by another one they cannot be compared,
-// and nothing is executed.
+// Fingerprints are made with the secret: another one does not know them, and does
+// not execute; one that knows the earlier one does, and replays.
 func TestSecretFingerprints(t *testing.T) {
 	t.Parallel()
 	backend := backendtest.Start(t, backendtest.OK)
@@ -147,9 +147,20 @@ func TestSecretFingerprints(t *testing.T) {
 	}
 	for _, other := range []string{"", write("another secret, long enough")} {
 		c.SecretFile = other
-		if status, _, _, _ := once(t, c); status != 500 {
-			t.Errorf("with another secret: %d", status)
+		if status, body, _, _ := once(t, c); status != 500 || !strings.Contains(body, "recipe-unknown") {
+			t.Errorf("with another secret: %d %s", status, body)
 		}
+	}
+	c.SecretFile = write("another secret, long enough\n\na secret that is long enough\n")
+	if status, _, replayed, _ := once(t, c); status != 200 || replayed != "true" {
+		t.Errorf("with the earlier secret beside another: %d %q", status, replayed)
+	}
+	if n := backend.Executions("k"); n != 1 {
+		t.Errorf("%d executions", n)
+	}
+	c.SecretFile = write("a secret that is long enough\ntoo short\n")
+	if _, err := app.New(c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "--secret-file") {
+		t.Errorf("a short secret on another line: %v", err)
 	}
 	c.SecretFile = write("too short")
 	if _, err := app.New(c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "--secret-file") {

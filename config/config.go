@@ -113,7 +113,8 @@ func Default() Config {
 	return Config{
 		Listen: []string{":8080"}, Store: "embedded:", Admin: "127.0.0.1:8081",
 		Rules: Rules{
-			LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, Remember: SameAs, OnAmbiguous: policy.OnAmbiguous,
+			LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, Remember: SameAs,
+			OnAmbiguous:    policy.OnAmbiguous,
 			MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20,
 			Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
 			MaxPerAddress: SameAs, MaxWait: 30 * time.Second, ReleaseStatuses: released, AmbiguousStatuses: ambiguous,

@@ -159,6 +159,17 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.Var(&r.MaxResponseBody, "max-response-body",
 		"largest response that is kept; larger ones are passed on and cannot be replayed")
 	f.BoolVar(&r.RequireKey, "require-key", r.RequireKey, "refuse requests without a key")
+	r.bindCallers(f)
+	f.Var(&choice{&r.Wait, "reject", "wait"}, "in-progress",
+		"what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait")
+	f.DurationVar(&r.MaxWait, "max-wait", r.MaxWait,
+		"longest wait for a key in progress, also by Prefer: wait=N; 0 for none")
+	r.bindBounds(f)
+	f.StringSliceVar(&r.NotReplayed, "not-replayed", r.NotReplayed, "response headers that replays leave out")
+}
+
+// bindCallers binds what is about who asks, and for whom.
+func (r *Rules) bindCallers(f *pflag.FlagSet) {
 	f.StringSliceVar(&r.Bind, "bind", r.Bind,
 		"headers that say who asks: the same key with other values is a mismatch")
 	f.BoolVar(&r.RequireBind, "require-bind", r.RequireBind,
@@ -167,21 +178,21 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 		"what partitions the keys: header:NAME (header:X-Account-Id, say), host, claim:NAME (of a verified bearer token)")
 	f.StringSliceVar(&r.EarlierScopes, "earlier-scopes", r.EarlierScopes,
 		"what scope was before, for as long as there may be records from then: keys are looked up and kept under those names too; "+
-			"sources joined by + (header:X-Account-Id+host), none for no scope, v1: before it for names of releases before 0.7")
+			"sources joined by + (header:X-Account-Id+host), none for no scope, v1: before it for names as they were made before "+
+			"scopes were named")
 	f.StringVar(&r.JWKS, "jwks", r.JWKS, "file or URL of the JSON Web Key Set that verifies tokens, for scope claim:NAME")
 	f.StringVar(&r.JWTIssuer, "jwt-issuer", r.JWTIssuer, "issuer that tokens must have; empty for any")
 	f.StringVar(&r.JWTAudience, "jwt-audience", r.JWTAudience, "audience that tokens must have; empty for any")
-	f.Var(&choice{&r.Wait, "reject", "wait"}, "in-progress",
-		"what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait")
-	f.DurationVar(&r.MaxWait, "max-wait", r.MaxWait,
-		"longest wait for a key in progress, also by Prefer: wait=N; 0 for none")
+}
+
+// bindBounds binds how much may be under way.
+func (r *Rules) bindBounds(f *pflag.FlagSet) {
 	f.IntVar(&r.MaxPerCaller, "max-per-caller", r.MaxPerCaller,
 		"most requests of one caller under way, as a certificate or bind knows them; further ones get 429; 0 for any")
 	f.Var((*countOrSame)(&r.MaxPerAddress), "max-per-address",
 		"most requests from one address (IPv6: from one /64) under way, whatever they say of themselves, unless a certificate "+
 			"says it; further ones get 429; same (as max-per-caller), 0 for any")
 	f.IntVar(&r.MaxPerKey, "max-per-key", r.MaxPerKey, "most requests with one key under way; further ones get 429; 0 for any")
-	f.StringSliceVar(&r.NotReplayed, "not-replayed", r.NotReplayed, "response headers that replays leave out")
 }
 
 // flags binds a route's settings, matching included.

@@ -62,10 +62,10 @@ func (a *attempts) doNotStore() {
 func (a *attempts) confirm(ctx context.Context) error {
 	for _, one := range a.earlier {
 		if err := one.Confirm(ctx); err != nil {
-			return err //nolint:wrapcheck // the engine's
+			return err
 		}
 	}
-	return a.first.Confirm(ctx) //nolint:wrapcheck // the engine's
+	return a.first.Confirm(ctx)
 }
 
 // finish is idem.Attempt's. The earlier names come first: if this process dies in
@@ -132,7 +132,7 @@ func (s *Server) beginOne(request idem.Request, id *identity, r *Request) (idem.
 			out, attempt, err = s.engine.Begin(context.Background(), request)
 		}
 	}
-	return out, attempt, err //nolint:wrapcheck // the engine's
+	return out, attempt, err
 }
 
 // wait is for a client that would rather have the response than a 409.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/idemproxy/idemproxy/idem"
 )
 
 // live is what Reload replaces. A request takes it once and keeps it to its end.
@@ -12,6 +14,7 @@ type live struct {
 	upstreams map[string]*upstream
 	trusted   prefixes
 	recipes   *recipes
+	own       map[idem.Recipe]*recipe // of its routes
 }
 
 // ErrUpstream is a name of no upstream, or of two.
@@ -48,6 +51,7 @@ func newLive(c *Config, known *recipes, old *live) (*live, error) {
 	if l.routes, err = newRoutes(c, known.current); err != nil {
 		return nil, err
 	}
+	l.own = known.recipesOf(l.routes.all())
 	return l, l.bind()
 }
 

@@ -178,7 +178,7 @@ func randomNames(r *rand.Rand) (all []names) {
 	for i := range 1 + r.IntN(5) {
 		n := names{
 			name: fmt.Sprint(i), host: pick(r, "", "", "a.test", "*.test", "*.a.test", "b.a.test"),
-			path: pick(r, "", "/*", "/", "/a", "/a/", "/a/*", "/{p}", "/{p}/b", "/a/{p}", "/{p}/*", "/a/b/*", "/a/{p}/*"),
+			path:    pick(r, "", "/*", "/", "/a", "/a/", "/a/*", "/{p}", "/{p}/b", "/a/{p}", "/{p}/*", "/a/b/*", "/a/{p}/*"),
 			methods: pick(r, nil, nil, []string{"POST"}, []string{"PUT"}, []string{"POST", "PUT"}),
 			scope:   pick(r, nil, nil, []string{acct}, []string{tenant, "host"}),
 			earlier: pick(r, nil, nil, []string{"none"}, []string{acct, "none"}),

@@ -55,7 +55,7 @@ func (r *Rules) recipeOf(s *secret) recipe {
 	if s != nil {
 		text.Secret = s.id
 	}
-	written, _ := json.Marshal(text) // strings and a number: it cannot fail
+	written, _ := json.Marshal(text) //nolint:gosec // strings and a number, which cannot fail; the secret by its id only
 	c.text, c.id = string(written), recipeID(string(written))
 	return c
 }
@@ -169,12 +169,22 @@ func (id *identity) hash(q *asked, name idem.Recipe) (f idem.Fingerprint, b idem
 
 // recipe is one of a route, or an earlier one; nil if it is not known.
 func (l *live) recipe(name idem.Recipe) *recipe {
-	for _, rules := range l.routes.all() {
-		if rules.recipe.id == name {
-			return &rules.recipe
-		}
+	if c := l.own[name]; c != nil {
+		return c
 	}
 	return l.recipes.earlier(name)
+}
+
+// recipesOf are those of all routes, with every secret that is configured.
+func (r *recipes) recipesOf(all []*Rules) map[idem.Recipe]*recipe {
+	own := map[idem.Recipe]*recipe{}
+	for _, rules := range all {
+		for _, s := range r.secrets {
+			c := rules.recipeOf(s)
+			own[c.id] = &c
+		}
+	}
+	return own
 }
 
 // all are the rules of every route, those at large included.

@@ -173,7 +173,7 @@ func validSegments(path string) bool {
 
 // overlaps: of two that are equally specific, neither could win.
 func (m *Match) overlaps(o *Match) bool {
-	if !strings.EqualFold(strings.TrimSuffix(m.Host, "."), strings.TrimSuffix(o.Host, ".")) || (m.Path == "") != (o.Path == "") || comparePaths(m.Path, o.Path) != 0 {
+	if !strings.EqualFold(m.host(), o.host()) || (m.Path == "") != (o.Path == "") || comparePaths(m.Path, o.Path) != 0 {
 		return false
 	}
 	if len(m.Methods) == 0 || len(o.Methods) == 0 {
@@ -234,9 +234,12 @@ func (m *Match) matches(host, method, path []byte) bool {
 		(len(m.Methods) == 0 || slices.ContainsFunc(m.Methods, func(one string) bool { return one == string(method) }))
 }
 
+// host is the one to match, without the dot that may end it.
+func (m *Match) host() string { return strings.TrimSuffix(m.Host, ".") }
+
 // matchesHost compares with a host's name.
 func (m *Match) matchesHost(host []byte) bool {
-	want := strings.TrimSuffix(m.Host, ".")
+	want := m.host()
 	if name, wild := strings.CutPrefix(want, "*"); wild {
 		return len(host) > len(name) && equalFold(host[len(host)-len(name):], name)
 	}

@@ -2,14 +2,14 @@ package proxy_test
 
 import (
 	"errors"
-	"github.com/idemproxy/idemproxy/idem"
-	"github.com/idemproxy/idemproxy/idem/storetest"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
