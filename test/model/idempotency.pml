@@ -1,45 +1,74 @@
 /*
  * One key of IdemProxy: proxies that acquire, execute and end, a store that
- * answers by the transition table, and a network, a clock and crashes that do
- * their worst. docs/model.md says what is covered and what is not.
+ * answers by the transition table, and a network, a clock, an operator and
+ * crashes that do their worst. docs/model.md says what is covered and what is not.
  *
  * The test beside this file writes table.pml from idem.Transitions, so the model
  * cannot drift from the code, and runs every configuration:
  *
  *   HOLD      on_ambiguous: hold instead of release
  *   LOSS      the store comes back once without its data
+ *   ACTS=n    the operator's acts that change something, 0 for none
+ *   RECIPES   every second request is of a proxy with other settings
+ *   HOSTS     every second request is to another host
+ *   LATE      an acquire has a deadline, and its sender gives the key back
  *   BUG_...   one mistake, which must be found
  */
 #include "table.pml"  /* states, events, verdicts, transition() */
 
-#ifdef HOLD
-#define HOLDING true
-#else
-#define HOLDING false
-#endif
 #ifdef BUG_OWN_CLOCK
 #define OWN_CLOCK true
 #else
 #define OWN_CLOCK false
 #endif
+#if defined(HOLD) && !defined(BUG_LAPSE_FREES)
+#define LAPSES UNKNOWN
+#else
+#define LAPSES LAPSED
+#endif
 #define TOKENS (PROXIES * ATTEMPTS)
 #define NOBODY 255
+#define OPERATOR 254            /* whose a response is that was resolved by hand */
 #define NO_CALL 255
 #define NO_REPLY 255
 
-/* The store's record. lapsed: its clock has passed the lease. */
+/* What a request is: which host it is to, and by which recipe its proxy makes
+ * hashes. A record is compared by the recipe that it was made by. */
+#ifdef HOSTS
+#define HOST(t) (t % 2)
+#else
+#define HOST(t) 0
+#endif
+#ifdef RECIPES
+#define RECIPE(t) (t % 2)
+#else
+#define RECIPE(t) 0
+#endif
+
+/* The store's record. What the store's clock makes of a record, LAPSED, EXPIRED
+ * and, with HOLD, UNKNOWN, is a state here. */
 byte state = ABSENT;
 byte owner = NOBODY;
-bool lapsed;
+bool recipe;
 byte response = NOBODY;         /* whose execution it is of */
 
 /* The network. What was sent once may arrive at any later time and any number of
  * times; only the answer to the call that its sender is waiting for is heard,
- * and it may get lost. */
-bool was[TOKENS * EVENTS];      /* sent at some time */
-byte call[TOKENS] = NO_CALL;    /* which event the caller waits for */
+ * and it may get lost. With LATE, an acquire has no effect after its deadline. */
+bool was[TOKENS * MESSAGES];    /* sent at some time */
+byte call[TOKENS] = NO_CALL;    /* which message the caller waits for the answer to */
 byte reply[TOKENS] = NO_REPLY;
-byte replied[TOKENS] = NOBODY;  /* the response that came with it */
+#ifdef LATE
+bool due[TOKENS];               /* the deadline of the acquires of this token has not passed */
+#ifdef BUG_NO_DEADLINE
+#define IN_TIME(t, m) true
+#else
+#define IN_TIME(t, m) (!IS_ACQUIRE(m) || due[t])
+#endif
+#else
+#define IN_TIME(t, m) true
+#endif
+#define IS_ACQUIRE(m) (m == ACQUIRE || m == ACQUIRE_1)
 
 /* Time. fresh: the proxy's own monotonic clock says that less than a heartbeat
  * has passed since it sent its last call. anchored: the store has granted that
@@ -47,35 +76,58 @@ byte replied[TOKENS] = NOBODY;  /* the response that came with it */
  * the same time, the proxy from an earlier moment and to an earlier end. */
 bool fresh[TOKENS], anchored[TOKENS];
 
-/* What is to be proved about; nothing above reads it. */
+/* The operator. */
+byte looked = NOBODY;           /* the owner that was looked at, for a release */
+
+/* What is to be proved about, and bounds; nothing above reads it. */
 byte lastGrant = NOBODY;        /* to whom the store last gave the lease */
 bool charged;                   /* an execution since the last reason for another one */
-byte told = NOBODY;             /* the response that a client was given as kept */
-byte sent[TOKENS];              /* executions under each token */
-byte losses, purges, retries;
+byte told = NOBODY;             /* the response that was given as kept */
+bool sent[TOKENS];              /* executed under this token */
+bool taken[TOKENS];             /* the operator took a lease away that is trusted and was not used yet */
+bool gone[TOKENS];              /* the sender has given the key back and does nothing any more; nothing was sent */
+byte losses, ends, acts;
 
-hidden byte from, to, who, verdict;
+hidden byte from, to, who, same, verdict;
 
 inline another() { charged = false; told = NOBODY }
 
-/* What the store does with an event of token t: one atomic step, as a script or
+/* forget: the record is no more. */
+inline forget() { state = ABSENT; owner = NOBODY; recipe = 0; response = NOBODY; another() }
+
+/* compare leaves same: what the store can tell of a claim by recipe made. */
+inline compare(t, made) {
+    if
+#if defined(BUG_RECIPES_COMPARED)
+    :: recipe != (made) -> same = OTHER_PAYLOAD   /* other hashes of the same request */
+#elif !defined(BUG_RECIPE_NAMES)
+    :: recipe != (made) -> same = OTHER_RECIPE
+#endif
+#ifndef BUG_NO_HOST
+    :: recipe == (made) && owner != NOBODY && HOST(owner) != HOST(t) -> same = OTHER_PAYLOAD
+#endif
+    :: else -> same = SAME_PAYLOAD
+    fi
+}
+
+/* What the store does with a message of token t: one atomic step, as a script or
  * a batch is. */
-inline handle(t, event) {
+inline handle(t, message) {
     who = (owner == t -> HOLDER : STRANGER);
 #ifdef BUG_NO_OWNER
-    who = (event == ACQUIRE -> who : HOLDER);
+    who = (IS_ACQUIRE(message) -> who : HOLDER);
 #endif
     from = state;
     if
-    :: state == IN_PROGRESS && lapsed ->
-#if defined(HOLD) && !defined(BUG_LAPSE_FREES)
-        from = UNKNOWN
-#else
-        from = LAPSED
+    :: IS_ACQUIRE(message) ->
+        compare(t, message == ACQUIRE_1);
+#ifdef BUG_RECIPE_NAMES
+        /* Another name, where nothing is found. */
+        from = (recipe != (message == ACQUIRE_1) && from != IN_PROGRESS -> ABSENT : from);
 #endif
-    :: else
+        transition(from, ACQUIRE, who, same)
+    :: else -> transition(from, message, who, SAME_PAYLOAD)
     fi;
-    transition(from, event, who);
     if
     :: verdict == V_ACQUIRED ->
         if
@@ -87,15 +139,26 @@ inline handle(t, event) {
 #endif
         :: else
         fi;
-        owner = t; lapsed = false; lastGrant = t
-    :: verdict == V_YOURS -> lapsed = false; lastGrant = t
+        assert(!gone[t]);       /* nobody is there who would use it or give it back */
+        owner = t; recipe = (message == ACQUIRE_1); response = NOBODY; lastGrant = t; taken[t] = false
+    :: verdict == V_YOURS -> assert(!gone[t]); lastGrant = t
+    :: verdict == V_COMPLETED || verdict == V_EXPIRED || verdict == V_UNKNOWN || verdict == V_IN_PROGRESS ->
+        assert(HOST(owner) == HOST(t)); /* nobody learns what became of another's request */
+        if
+        :: verdict == V_COMPLETED ->
+            assert(response != NOBODY && (told == NOBODY || told == response || losses > 0));
+            told = response
+        :: else
+        fi
+    :: verdict == V_MISMATCH -> assert(HOST(owner) != HOST(t)) /* what is the same is never refused as another */
     :: verdict == V_OK ->
         /* No overwrite by a stale owner: nobody else was given the key since. */
         assert(lastGrant == t || from == to);
         if
-        :: event == RENEW -> lapsed = false
-        :: event == COMPLETE && from != COMPLETED -> response = t
-        :: event == RELEASE && from != ABSENT && sent[t] > 0 ->
+        :: message == COMPLETE ->
+            response = (from != to -> t : response);
+            told = (response == t && to == COMPLETED -> t : told)
+        :: message == RELEASE && from != ABSENT && sent[t] ->
 #ifdef HOLD
             assert(false)       /* nothing that may have executed is freed */
 #else
@@ -110,21 +173,27 @@ inline handle(t, event) {
 
 #define GRANTED (verdict == V_ACQUIRED || verdict == V_YOURS || verdict == V_OK)
 
-/* An event arrives without an answer that anybody hears: a late or second copy,
+/* A message arrives without an answer that anybody hears: a late or second copy,
  * or the answer got lost. */
-#define STRAY(t, event) d_step { was[t * EVENTS + event] -> handle(t, event) }
+#define STRAY(t, m) d_step { was[t * MESSAGES + m] && IN_TIME(t, m) -> handle(t, m) }
 
-/* An event arrives, and its answer does too. */
-#define CURRENT(t, event) d_step { call[t] == event && reply[t] == NO_REPLY -> \
-        handle(t, event); reply[t] = verdict; replied[t] = response; \
-        anchored[t] = fresh[t] && GRANTED }
+/* A message arrives, and its answer does too. */
+#define CURRENT(t, m) d_step { call[t] == m && reply[t] == NO_REPLY -> \
+        handle(t, m); reply[t] = verdict; anchored[t] = fresh[t] && GRANTED }
 
-#define PAUSE(t) d_step { fresh[t] -> fresh[t] = false; anchored[t] = false }
+#define PAUSE(t) d_step { fresh[t] -> fresh[t] = false; anchored[t] = false; taken[t] = false }
+
+/* A call ends no later than the deadline of its acquire. */
+#ifdef LATE
+#define DEADLINE(t) d_step { due[t] && !IS_ACQUIRE(call[t]) -> due[t] = false }
+#else
+#define DEADLINE(t) false
+#endif
 
 proctype network() {
 end:
     do
-    DELIVERIES                  /* of table.pml: STRAY and CURRENT of every token and event */
+    DELIVERIES                  /* of table.pml: STRAY and CURRENT of every token and message */
     od
 }
 
@@ -132,69 +201,143 @@ end:
 proctype world() {
 end:
     do
-    PAUSES                      /* of table.pml: PAUSE of every token */
-    :: d_step { state == IN_PROGRESS && !lapsed && (OWN_CLOCK || !anchored[owner]) -> lapsed = true }
-#ifdef LOSS
-    :: d_step { losses == 0 && (state != ABSENT || owner != NOBODY) ->
-        losses++; state = ABSENT; owner = NOBODY; lapsed = false; response = NOBODY; another() }
+    CLOCKS                      /* of table.pml: PAUSE and DEADLINE of every token */
+    :: d_step { state == IN_PROGRESS && (OWN_CLOCK || !anchored[owner]) -> state = LAPSES }
+    :: d_step { state == COMPLETED -> state = EXPIRED }      /* the end of retention */
+    :: d_step { state == EXPIRED && ends == 0 -> ends++; forget() } /* the end of remember */
+#ifdef BUG_EXPIRED_FORGOTTEN
+    :: d_step { state == EXPIRED -> state = ABSENT }
 #endif
-    :: d_step { state == COMPLETED && purges == 0 ->   /* the end of retention, or an operator */
-        purges++; state = ABSENT; owner = NOBODY; response = NOBODY; another() }
-    :: d_step { retries == 0 && (state == UNKNOWN || HOLDING && state == IN_PROGRESS && lapsed) ->
-                                                        /* an operator: it may run again */
-        retries++; state = ABSENT; lapsed = false; another() }
+#ifdef BUG_HELD_ENDS
+    :: d_step { state == UNKNOWN -> state = ABSENT; owner = NOBODY }
+#endif
+#ifdef LOSS
+    :: d_step { losses == 0 && (state != ABSENT || owner != NOBODY) -> losses++; forget() }
+#endif
     od
 }
 
-inline tell(event) { was[t * EVENTS + event] = true }
+/* take: the operator frees the key, whoever has it. */
+inline take() {
+    if
+    :: owner != NOBODY -> taken[owner] = fresh[owner] && !sent[owner]
+    :: else
+    fi;
+    another(); acts++
+}
 
-inline ask(event) {
-    d_step { tell(event); call[t] = event; reply[t] = NO_REPLY; replied[t] = NOBODY; fresh[t] = true; anchored[t] = false }
+/* An event of the operator's, as the store has it; t is whose lease is meant. */
+inline operate(t, event) {
+    from = state;
+    who = (owner == t -> HOLDER : STRANGER);
+    transition(from, event, who, SAME_PAYLOAD);
+    if
+    :: verdict == V_OK && from != to ->
+        assert(from != COMPLETED && from != EXPIRED);   /* a response is not taken away but by a purge */
+        assert(event == RELEASE || from == UNKNOWN);
+        if
+        :: to == COMPLETED -> response = OPERATOR; charged = true; told = OPERATOR; acts++
+        :: else -> take()
+        fi
+    :: else
+    fi;
+    state = to
+}
+
+/* The operator looks and acts at any moment; looking and acting are two steps. */
+proctype operator() {
+end:
+    do
+    :: d_step { acts < ACTS && state != ABSENT -> take(); state = ABSENT; owner = NOBODY; recipe = 0; response = NOBODY }
+    :: d_step { acts < ACTS && (state == IN_PROGRESS || state == UNKNOWN) && looked == NOBODY -> looked = owner }
+    :: d_step { acts < ACTS && looked != NOBODY ->
+#ifdef BUG_LOOK_THEN_PURGE
+        if
+        :: state != COMPLETED && state != EXPIRED -> take()
+        :: else                 /* it was completed since, and is forgotten */
+        fi;
+        state = ABSENT; owner = NOBODY; recipe = 0; response = NOBODY;
+#else
+        operate(looked, RELEASE);
+#endif
+        looked = NOBODY }
+    :: d_step { acts < ACTS -> operate(NOBODY, RESOLVE_RETRY) }
+    :: d_step { acts < ACTS -> operate(NOBODY, RESOLVE_COMPLETE) }
+    :: d_step { acts == ACTS && looked != NOBODY -> looked = NOBODY }
+    od
+}
+
+inline tell(m) { was[t * MESSAGES + m] = true }
+
+inline ask(m) {
+    d_step { tell(m); call[t] = m; reply[t] = NO_REPLY; fresh[t] = true; anchored[t] = false }
+}
+
+inline askAcquire() {
+    d_step {
+        m = (by == 0 -> ACQUIRE : ACQUIRE_1);
+        tell(m); call[t] = m; reply[t] = NO_REPLY; fresh[t] = true; anchored[t] = false; m = 0;
+#ifdef LATE
+        due[t] = true
+#endif
+    }
 }
 
 /* hear leaves v: the answer, or NO_REPLY if none came in time. */
-inline hear() {
-    d_step { v = reply[t]; r = replied[t]; call[t] = NO_CALL; reply[t] = NO_REPLY; replied[t] = NOBODY }
-}
+inline hear() { d_step { v = reply[t]; call[t] = NO_CALL; reply[t] = NO_REPLY } }
 
 /* over: what the proxy forgets at the end of an attempt. */
-inline over() { d_step { fresh[t] = false; anchored[t] = false; v = NO_REPLY; r = NOBODY; tries = 0 } }
+inline over() {
+    d_step { fresh[t] = false; anchored[t] = false; taken[t] = false; v = NO_REPLY; tries = 0; asked = 0; by = 0; doubt = false }
+}
 
 inline execute() {
     d_step {
-        /* Nothing is executed without a lease that is alive, but for a store
-         * that lost it between granting it and now. */
-        assert(state == IN_PROGRESS && owner == t && !lapsed || losses > 0);
-        /* Nothing is executed again without a reason. */
-        assert(!charged || losses > 0);
-        assert(sent[t] == 0);   /* no two executions inside one lease */
-        charged = true; sent[t]++
+        /* Nothing is executed without a lease that is alive, but for one that the
+         * store lost, or the operator took, between granting it and now. */
+        assert(state == IN_PROGRESS && owner == t || losses > 0 || taken[t]);
+        /* Nothing is executed again without a reason. Whose lease the operator took
+         * executes what was free before. */
+        assert(!charged || losses > 0 || taken[t]);
+        assert(!sent[t]);       /* no two executions inside one lease */
+        charged = charged || !taken[t]; sent[t] = true
     }
 }
 
 proctype proxy(byte p) {
-    byte a, t, v, r, tries;
+    byte a, t, v, tries, asked, by, m;
+    bool doubt;                 /* an acquire was not answered */
     do
     :: a == ATTEMPTS -> break
     :: a < ATTEMPTS ->
-        t = p * ATTEMPTS + a; a++; tries = 0;
-        /* Proxies are alike: that they start in order loses nothing. */
-        t % ATTEMPTS > 0 || t == 0 || was[(t - ATTEMPTS) * EVENTS + ACQUIRE];
+        t = p * ATTEMPTS + a; a++; tries = 0; by = RECIPE(t);
+        /* Two proxies are alike, but for names: that they start in order loses nothing. */
+        t % ATTEMPTS > 0 || t == 0 || was[(t - ATTEMPTS) * MESSAGES + ACQUIRE];
 again:
-        ask(ACQUIRE);
+        askAcquire();
         hear();
         if
-        :: v == NO_REPLY && tries == 0 -> tries++; goto again     /* with the same token */
-        :: v == NO_REPLY && tries > 0 ->
+        :: v == NO_REPLY && tries == 0 -> tries++; doubt = true; goto again   /* with the same token */
+        :: v == NO_REPLY && tries > 0 -> doubt = true;
 #ifdef BUG_FAIL_OPEN
             goto granted
 #else
-            tell(RELEASE); goto done          /* 500, and the lease is given back */
+            goto back                         /* 500, and the lease is given back */
 #endif
-        :: v == V_COMPLETED ->
-            assert(r != NOBODY && (told == NOBODY || told == r || losses + purges > 0)); goto done
+        :: v == V_OTHER_RECIPE && asked < 3 -> asked++; tries = 1; by = 1 - by; goto again
         :: v == V_ACQUIRED || v == V_YOURS -> skip
-        :: else -> goto done                                       /* 409 */
+        :: else ->                            /* 409, 410, 422 or a replay */
+#ifdef LATE
+#ifndef BUG_NO_RETURN
+            if
+            :: doubt -> goto back
+            :: else
+            fi;
+#else
+            gone[t] = doubt;
+#endif
+#endif
+            goto done
         fi;
 confirm:
         if
@@ -208,10 +351,10 @@ confirm:
             hear();
             if
             :: v == V_OK -> goto confirm
-            :: else -> tell(RELEASE); goto done  /* nothing was sent */
+            :: else -> goto back              /* nothing was sent */
             fi
 #endif
-        :: tell(RELEASE); goto done           /* the backend cannot be reached */
+        :: goto back                          /* the backend cannot be reached */
         fi;
         goto working;
 #if defined(BUG_FAIL_OPEN) || defined(BUG_NO_CONFIRM)
@@ -230,15 +373,7 @@ working:
         :: goto done                                               /* the proxy dies here */
         :: /* the backend answers */
             ask(COMPLETE);
-            hear();
-            if
-            :: atomic { v == V_OK ->
-                if
-                :: state == COMPLETED && response == t -> told = t
-                :: else
-                fi }
-            :: else                                                /* the client has its answer; strays try on */
-            fi
+            hear()                                                 /* the client has its answer; strays try on */
         :: /* the backend is cut off: it may have executed */
 #ifdef HOLD
             ask(HOLDS);
@@ -247,6 +382,23 @@ working:
 #endif
             hear()
         fi;
+        goto done;
+back:
+        /* Nothing was sent. What an acquire that was not answered may yet bring is
+         * given back until that is answered after its deadline. */
+#ifdef LATE
+        ask(RELEASE);
+        hear();
+        if
+        :: v == NO_REPLY -> goto back
+#ifndef BUG_ONE_RELEASE
+        :: v != NO_REPLY && doubt && due[t] -> goto back
+#endif
+        :: else -> gone[t] = doubt
+        fi;
+#else
+        tell(RELEASE);
+#endif
 done:
         over()
     od
@@ -254,7 +406,7 @@ done:
 
 init {
     atomic {
-        run network(); run world();
+        run network(); run world(); run operator();
         byte p = 0;
         do
         :: p < PROXIES -> run proxy(p); p++

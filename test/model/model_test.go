@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,14 +14,26 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 )
 
+// The names that the model has for the code's numbers, in the code's order.
+var (
+	states = []string{"ABSENT", "IN_PROGRESS", "COMPLETED", "UNKNOWN", "LAPSED", "EXPIRED"}
+	events = []string{"ACQUIRE", "RENEW", "COMPLETE", "RELEASE", "HOLDS", "RESOLVE_COMPLETE", "RESOLVE_RETRY"}
+	sames  = map[idem.Same]string{
+		idem.SamePayload: "SAME_PAYLOAD", idem.OtherPayload: "OTHER_PAYLOAD", idem.OtherRecipe: "OTHER_RECIPE",
+	}
+	verdicts = map[idem.Verdict]string{
+		idem.VerdictAcquired: "V_ACQUIRED", idem.VerdictYours: "V_YOURS", idem.VerdictInProgress: "V_IN_PROGRESS",
+		idem.VerdictCompleted: "V_COMPLETED", idem.VerdictMismatch: "V_MISMATCH", idem.VerdictUnknown: "V_UNKNOWN",
+		idem.VerdictOK: "V_OK", idem.VerdictLost: "V_LOST", idem.VerdictNotUnknown: "V_NOT_UNKNOWN",
+		idem.VerdictOtherRecipe: "V_OTHER_RECIPE", idem.VerdictExpired: "V_EXPIRED",
+	}
+)
+
+// messages are what the proxies send; the last is an acquire by the other recipe.
+var messages = append(slices.Clone(events[:5]), "ACQUIRE_1")
+
 // table is the part of the model that is the code's: the transition table.
 func table(proxies, attempts int) string {
-	states := []string{"ABSENT", "IN_PROGRESS", "COMPLETED", "UNKNOWN", "LAPSED"} // in the order of idem.State
-	events := []string{"ACQUIRE", "RENEW", "COMPLETE", "RELEASE", "HOLDS"}        // in the order of idem.Event
-	verdicts := map[idem.Verdict]string{
-		idem.VerdictAcquired: "V_ACQUIRED", idem.VerdictYours: "V_YOURS", idem.VerdictInProgress: "V_IN_PROGRESS",
-		idem.VerdictCompleted: "V_COMPLETED", idem.VerdictUnknown: "V_UNKNOWN", idem.VerdictOK: "V_OK", idem.VerdictLost: "V_LOST",
-	}
 	var b strings.Builder
 	define := func(name string, value int) { fmt.Fprintf(&b, "#define %s %d\n", name, value) }
 	for i, s := range states {
@@ -29,39 +42,62 @@ func table(proxies, attempts int) string {
 	for i, e := range events {
 		define(e, i)
 	}
-	define("EVENTS", len(events))
+	define("ACQUIRE_1", len(events))
+	define("MESSAGES", len(events)+1)
 	for v, name := range verdicts {
 		define(name, int(v))
 	}
+	for same, name := range sames {
+		define(name, int(same))
+	}
 	define("HOLDER", int(idem.Holder))
 	define("STRANGER", int(idem.Stranger))
-	b.WriteString("inline transition(s, e, w) {\n    if\n")
-	for s := range states {
-		for e := range events {
-			for _, who := range []idem.Who{idem.Holder, idem.Stranger} {
-				to, verdict := idem.Next(idem.State(s), idem.Event(e), who, idem.SamePayload)
-				fmt.Fprintf(&b, "    :: s == %s && e == %s && w == %d -> to = %s; verdict = %s\n",
-					states[s], events[e], who, states[to], verdicts[verdict])
-			}
+	define("PROXIES", proxies)
+	define("ATTEMPTS", attempts)
+	transitions(&b)
+	b.WriteString("#define DELIVERIES")
+	for token := range proxies * attempts {
+		for _, m := range messages {
+			fmt.Fprintf(&b, " \\\n    :: STRAY(%d, %s) \\\n    :: CURRENT(%d, %s)", token, m, token, m)
 		}
 	}
-	b.WriteString("    fi\n}\n#define DELIVERIES")
+	b.WriteString("\n#define CLOCKS")
 	for token := range proxies * attempts {
-		for _, e := range events {
-			fmt.Fprintf(&b, " \\\n    :: STRAY(%d, %s) \\\n    :: CURRENT(%d, %s)", token, e, token, e)
-		}
+		fmt.Fprintf(&b, " \\\n    :: PAUSE(%d) \\\n    :: DEADLINE(%d)", token, token)
 	}
-	b.WriteString("\n#define PAUSES")
-	for token := range proxies * attempts {
-		fmt.Fprintf(&b, " \\\n    :: PAUSE(%d)", token)
-	}
-	fmt.Fprintf(&b, "\n#define PROXIES %d\n#define ATTEMPTS %d\n", proxies, attempts)
+	b.WriteString("\n")
 	return b.String()
 }
 
-// check has Spin search every reachable state. It returns how many there were and
-// what was violated, if anything.
-func check(t *testing.T, proxies int, defines ...string) (states, violated string) {
+// transitions writes idem.Next as one choice: a line for each answer, with what it
+// depends on.
+func transitions(b *strings.Builder) {
+	b.WriteString("inline transition(s, e, w, p) {\n    if\n")
+	for s := range states {
+		for e := range events {
+			answers := map[string][]string{}
+			for _, who := range []idem.Who{idem.Holder, idem.Stranger} {
+				for same, name := range sames {
+					to, verdict := idem.Next(idem.State(s), idem.Event(e), who, same)
+					answer := fmt.Sprintf("to = %s; verdict = %s", states[to], verdicts[verdict])
+					answers[answer] = append(answers[answer], fmt.Sprintf("w == %d && p == %s", who, name))
+				}
+			}
+			for answer, when := range answers {
+				condition := " && (" + strings.Join(when, " || ") + ")"
+				if len(answers) == 1 {
+					condition = ""
+				}
+				fmt.Fprintf(b, "    :: s == %s && e == %s%s -> %s\n", states[s], events[e], condition, answer)
+			}
+		}
+	}
+	b.WriteString("    fi\n}\n")
+}
+
+// check has Spin search every reachable state, with a program that gcc made with
+// that flag. It returns how many there were and what was violated, if anything.
+func check(t *testing.T, proxies int, optimise string, defines ...string) (states, violated string) {
 	t.Helper()
 	dir := t.TempDir()
 	text, err := os.ReadFile("idempotency.pml")
@@ -90,7 +126,7 @@ func check(t *testing.T, proxies int, defines ...string) (states, violated strin
 		args = append(args, "-D"+d)
 	}
 	run("spin", append(args, "idempotency.pml")...)
-	run("gcc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=8192", "-o", "pan", "pan.c")
+	run("gcc", optimise, "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=8192", "-o", "pan", "pan.c")
 	out := run("./pan", "-m1000000")
 	found := regexp.MustCompile(`(?m)^pan:\d+: (.*)`).FindStringSubmatch(out)
 	if found != nil {
@@ -114,10 +150,14 @@ func TestModel(t *testing.T) {
 			t.Fatalf("MODEL_PROXIES: %v", err)
 		}
 	}
-	for _, defines := range [][]string{{}, {"HOLD"}, {"LOSS"}, {"HOLD", "LOSS"}} {
+	for _, defines := range [][]string{
+		{"ACTS=1"}, {"HOLD", "ACTS=1"}, {"ACTS=0", "LOSS"}, {"HOLD", "ACTS=0", "LOSS"},
+		{"ACTS=0", "RECIPES"}, {"HOLD", "ACTS=0", "RECIPES"}, {"ACTS=0", "RECIPES", "HOSTS"}, {"HOLD", "ACTS=1", "HOSTS"},
+		{"HOLD", "ACTS=0", "LATE"},
+	} {
 		t.Run(strings.Join(append([]string{"model"}, defines...), " "), func(t *testing.T) {
 			t.Parallel()
-			states, violated := check(t, proxies, defines...)
+			states, violated := check(t, proxies, "-O2", defines...)
 			if violated != "" {
 				t.Errorf("violated: %s", violated)
 				return
@@ -135,16 +175,26 @@ func TestModelSees(t *testing.T) {
 		defines []string
 		want    string
 	}{
-		{[]string{"BUG_NO_OWNER"}, "lastGrant"},
-		{[]string{"BUG_NO_CONFIRM"}, "owner==t"},
-		{[]string{"BUG_OWN_CLOCK"}, "owner==t"},
-		{[]string{"BUG_FAIL_OPEN"}, "owner==t"},
-		{[]string{"BUG_RESEND"}, "charged"},
-		{[]string{"HOLD", "BUG_LAPSE_FREES"}, "charged"},
+		{[]string{"ACTS=0", "BUG_NO_OWNER"}, "lastGrant"},
+		{[]string{"ACTS=0", "BUG_NO_CONFIRM"}, "owner==t"},
+		{[]string{"ACTS=0", "BUG_OWN_CLOCK"}, "owner==t"},
+		{[]string{"ACTS=0", "BUG_FAIL_OPEN"}, "owner==t"},
+		{[]string{"ACTS=0", "BUG_RESEND"}, "charged"},
+		{[]string{"HOLD", "ACTS=0", "BUG_LAPSE_FREES"}, "charged"},
+		{[]string{"ACTS=0", "BUG_EXPIRED_FORGOTTEN"}, "charged"},
+		{[]string{"HOLD", "ACTS=0", "BUG_HELD_ENDS"}, "charged"},
+		{[]string{"HOLD", "ACTS=1", "BUG_LOOK_THEN_PURGE"}, "charged"},
+		{[]string{"ACTS=1", "BUG_LOOK_THEN_PURGE"}, "charged"},
+		{[]string{"ACTS=0", "RECIPES", "BUG_RECIPES_COMPARED"}, "(0!=0)"},
+		{[]string{"ACTS=0", "RECIPES", "BUG_RECIPE_NAMES"}, "charged"},
+		{[]string{"ACTS=0", "HOSTS", "BUG_NO_HOST"}, "(owner%2)=="},
+		{[]string{"HOLD", "ACTS=0", "LATE", "BUG_NO_DEADLINE"}, "gone"},
+		{[]string{"HOLD", "ACTS=0", "LATE", "BUG_ONE_RELEASE"}, "gone"},
+		{[]string{"HOLD", "ACTS=0", "LATE", "BUG_NO_RETURN"}, "gone"},
 	} {
 		t.Run(strings.Join(c.defines, " "), func(t *testing.T) {
 			t.Parallel()
-			if _, violated := check(t, 2, c.defines...); !strings.Contains(violated, c.want) {
+			if _, violated := check(t, 2, "-O0", c.defines...); !strings.Contains(violated, c.want) {
 				t.Errorf("violated: %q, want the assertion about %s", violated, c.want)
 			} else {
 				t.Logf("figure: found: %s", violated)
