@@ -42,8 +42,12 @@ const (
 	ttl     = 8 * time.Millisecond
 )
 
-// inTransit is for how long what failed may still happen.
-const inTransit = 500 * time.Millisecond
+// inTransit is for how long what failed may still happen; within is so for an
+// acquire with a deadline.
+const (
+	inTransit = 500 * time.Millisecond
+	within    = 300 * time.Millisecond
+)
 
 // recorder collects operations.
 type recorder struct {
@@ -57,7 +61,10 @@ type recorder struct {
 }
 
 func (r *recorder) add(client int, in asked, out told) {
-	if out.failed {
+	switch {
+	case out.failed && in.within != 0:
+		in.ret = max(in.ret, in.call+in.within) // afterwards the store must not grant it
+	case out.failed:
 		// Its packets may still be on their way: it may yet happen.
 		in.ret += inTransit
 	}
@@ -109,8 +116,13 @@ func owner(n int) (o idem.Owner) {
 	return o
 }
 
+// number is what owner made the token of.
+func number(o idem.Owner) int {
+	return int(binary.BigEndian.Uint64(o[:])) //nolint:gosec // ours
+}
+
 // run records a history: clients that acquire, work, end or die, repeat what got
-// lost, and purge.
+// lost, and act as operators.
 func run(w world, seed uint64) []porcupine.Operation {
 	r := &recorder{begun: time.Now(), prefix: fmt.Sprintf("history-%d", seed)}
 	var wg sync.WaitGroup
@@ -138,29 +150,81 @@ type actor struct {
 }
 
 func (c *actor) step() {
-	key := c.rand.IntN(keys)
-	if c.rand.IntN(12) == 0 {
-		in := asked{kind: purge, key: key, process: c.process, call: c.r.since()}
-		err := c.store.Purge(context.Background(), c.r.key(key))
-		in.ret = c.r.since()
-		c.r.add(c.id, in, told{failed: err != nil})
-		return
+	if c.rand.IntN(3) == 0 { // so that what has a time ends within the history
+		c.work()
 	}
-	claim := asked{
-		kind: acquire, key: key, process: c.process, owner: int(c.r.owners.Add(1)), payload: "aaab"[c.rand.IntN(4)],
-		holds: c.rand.IntN(6) == 0, ttl: ttl,
+	in := asked{key: c.rand.IntN(keys), process: c.process}
+	switch c.rand.IntN(24) {
+	case 0, 1:
+		c.purge(in)
+	case 2, 3:
+		c.releaseFrom(in)
+	case 4, 5:
+		in.kind = resolveRetry
+		if c.rand.IntN(2) == 0 {
+			in.kind, in.serial = resolveComplete, int(c.r.serials.Add(1))
+		}
+		c.resolve(in)
+	default:
+		c.attempt(in)
 	}
-	out := c.acquire(claim)
-	for try := 0; out.failed && try < 3; try++ { // as the engine does, with the same owner
-		out = c.acquire(claim)
+}
+
+// work lets some time pass, or none.
+func (c *actor) work() {
+	if c.rand.IntN(3) > 0 {
+		time.Sleep(time.Duration(c.rand.IntN(3000)) * time.Microsecond)
+	}
+}
+
+// request is mostly the same one; else another payload, or the same to another host.
+func (c *actor) request() request {
+	switch c.rand.IntN(8) {
+	case 0:
+		return request{'x', 'b'}
+	case 1:
+		return request{'y', 'a'}
+	}
+	return request{'x', 'a'}
+}
+
+// attempt does what a proxy does with a request.
+func (c *actor) attempt(claim asked) {
+	claim.kind, claim.owner, claim.request, claim.ttl = acquire, int(c.r.owners.Add(1)), c.request(), ttl
+	claim.recipe = idem.Recipe(c.rand.IntN(4) / 3)
+	claim.holds = c.rand.IntN(6) == 0
+	claim.retention, claim.remember = time.Hour, time.Hour
+	if c.rand.IntN(2) == 0 {
+		claim.retention = time.Duration(5+c.rand.IntN(10)) * time.Millisecond
+		claim.remember = time.Duration(c.rand.IntN(3)*8) * time.Millisecond
+	}
+	if c.rand.IntN(2) == 0 {
+		claim.within = within
+	}
+	out := c.claim(claim)
+	for try := 0; try < 3 && out.verdict == idem.VerdictOtherRecipe && !out.failed; try++ {
+		claim.recipe = out.recipe
+		out = c.claim(claim)
 	}
 	if out.failed || out.verdict != idem.VerdictAcquired && out.verdict != idem.VerdictYours {
 		return
 	}
-	if c.rand.IntN(3) > 0 {
-		time.Sleep(time.Duration(c.rand.IntN(3000)) * time.Microsecond)
+	c.work()
+	c.finish(claim)
+}
+
+// claim acquires as the engine does, and asks again with the same owner.
+func (c *actor) claim(in asked) told {
+	out := c.acquire(in)
+	for try := 0; out.failed && try < 3; try++ {
+		out = c.acquire(in)
 	}
-	end := claim
+	return out
+}
+
+func (c *actor) finish(end asked) {
+	end.within = 0
+	end.inherit = c.rand.IntN(2) == 0
 	switch n := c.rand.IntN(20); {
 	case n == 0: // dies: the lease lapses
 		return
@@ -169,7 +233,7 @@ func (c *actor) step() {
 		end.kind = []kind{complete, release, hold}[c.rand.IntN(3)]
 	case n < 5:
 		end.kind = release
-	case n < 6:
+	case n < 7:
 		end.kind = hold
 	default:
 		end.kind = complete
@@ -181,12 +245,14 @@ func (c *actor) step() {
 
 func (c *actor) acquire(in asked) told {
 	in.call = c.r.since()
+	made := byte(in.recipe) + 1 //nolint:gosec // 0 or 1
 	got, err := c.store.Acquire(context.Background(), idem.Claim{
-		Key: c.r.key(in.key), Owner: owner(in.owner), Fingerprint: idem.Fingerprint{in.payload},
-		TTL: in.ttl, Retention: time.Hour, HoldOnLapse: in.holds,
+		Key: c.r.key(in.key), Owner: owner(in.owner), Recipe: in.recipe,
+		Fingerprint: idem.Fingerprint{made, in.request.host, in.request.payload}, Binding: idem.Binding{made},
+		TTL: in.ttl, Retention: in.retention, Remember: in.remember, HoldOnLapse: in.holds, Within: in.within,
 	})
 	in.ret = c.r.since()
-	out := told{verdict: got.Kind, failed: err != nil, local: got.Local}
+	out := told{verdict: got.Kind, attempt: got.Attempt, recipe: got.Recipe, failed: err != nil, local: got.Local}
 	if got.Response != nil {
 		out.serial = got.Response.Status
 	}
@@ -195,7 +261,10 @@ func (c *actor) acquire(in asked) told {
 }
 
 func (c *actor) end(in asked) told {
-	lease := idem.Lease{Key: c.r.key(in.key), Owner: owner(in.owner), TTL: in.ttl, Retention: time.Hour}
+	lease := idem.Lease{Key: c.r.key(in.key), Owner: owner(in.owner), TTL: in.ttl, Retention: in.retention, Remember: in.remember}
+	if in.inherit {
+		lease.Retention, lease.Remember = 0, 0
+	}
 	ctx := context.Background()
 	in.call = c.r.since()
 	var err error
@@ -207,16 +276,64 @@ func (c *actor) end(in asked) told {
 	default:
 		err = c.store.Release(ctx, lease)
 	}
+	return c.ended(in, err)
+}
+
+// ended records what became of an ending or of an operator's act.
+func (c *actor) ended(in asked, err error) told {
 	in.ret = c.r.since()
 	out := told{verdict: idem.VerdictOK}
 	switch {
 	case errors.Is(err, idem.ErrLeaseLost):
 		out.verdict = idem.VerdictLost
+	case errors.Is(err, idem.ErrNotUnknown):
+		out.verdict = idem.VerdictNotUnknown
 	case err != nil:
 		out.failed = true
 	}
 	c.r.add(c.id, in, out)
 	return out
+}
+
+func (c *actor) purge(in asked) {
+	in.kind, in.call = purge, c.r.since()
+	err := c.store.Purge(context.Background(), c.r.key(in.key))
+	in.ret = c.r.since()
+	absent := errors.Is(err, idem.ErrNotFound)
+	c.r.add(c.id, in, told{absent: absent, failed: err != nil && !absent})
+}
+
+func (c *actor) resolve(in asked) {
+	var response *idem.Response
+	if in.kind == resolveComplete {
+		response = &idem.Response{Status: in.serial}
+	}
+	in.call = c.r.since()
+	c.ended(in, c.store.Resolve(context.Background(), c.r.key(in.key), response))
+}
+
+// releaseFrom does what Engine.ReleaseFrom has an operator do: look who has the
+// key, think, and release it under that owner.
+func (c *actor) releaseFrom(in asked) {
+	in.kind, in.call = look, c.r.since()
+	r, err := c.store.Get(context.Background(), c.r.key(in.key))
+	in.ret = c.r.since()
+	out := told{phase: r.State, owner: number(r.Owner), recipe: r.Recipe, attempt: r.Attempt}
+	switch {
+	case errors.Is(err, idem.ErrNotFound):
+		out = told{phase: idem.Absent}
+	case err != nil:
+		out.failed = true
+	case r.Response != nil:
+		out.serial = r.Response.Status
+	}
+	c.r.add(c.id, in, out)
+	if out.failed || out.owner == 0 {
+		return
+	}
+	c.work()
+	in.kind, in.owner, in.call = release, out.owner, c.r.since()
+	c.ended(in, c.store.Release(context.Background(), idem.Lease{Key: c.r.key(in.key), Owner: r.Owner}))
 }
 
 // check fails the test if no order of the history is allowed, and draws it.

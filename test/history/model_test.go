@@ -15,13 +15,21 @@ type kind uint8
 const (
 	acquire kind = iota
 	complete
-	release
+	release // by the owner, or by an operator who looked at it
 	hold
+	look
 	purge
+	resolveComplete
+	resolveRetry
 )
 
 func (k kind) String() string {
-	return [...]string{"acquire", "complete", "release", "hold", "purge"}[k]
+	return [...]string{"acquire", "complete", "release", "hold", "look", "purge", "resolve-complete", "resolve-retry"}[k]
+}
+
+// request is what makes two requests under a key the same.
+type request struct {
+	host, payload byte
 }
 
 // asked is a call.
@@ -30,10 +38,16 @@ type asked struct {
 	key     int
 	process int
 	owner   int
-	payload byte
-	holds   bool // a lapsed lease makes the key unknown
-	serial  int  // of the response, for complete
+	request request
+	recipe  idem.Recipe // by which the request's hashes are made
+	holds   bool        // a lapsed lease makes the key unknown
+	serial  int         // of the response, for complete and resolve-complete
 	ttl     time.Duration
+	// retention and remember are the two horizons. inherit: an ending does not name
+	// them.
+	retention, remember time.Duration
+	inherit             bool
+	within              time.Duration // see idem.Claim
 	// call and ret are when it was made and answered: leases are of real time.
 	call, ret time.Duration
 }
@@ -41,20 +55,32 @@ type asked struct {
 // told is the answer. failed says that there was none: it may have happened.
 type told struct {
 	verdict idem.Verdict
+	phase   idem.State // of look
+	owner   int        // of look
+	recipe  idem.Recipe
+	attempt uint32
 	serial  int
+	absent  bool // of purge: there was nothing
 	failed  bool
 	local   bool // from a process's memory
 }
 
-// state is a key in the model: design section 2, with the earliest time at
-// which its lease lapses.
+// state is a key in the model: design section 2. Times are the earliest at which
+// something may end, but for replaysBy. The zero value is a key of which nothing
+// is known.
 type state struct {
-	phase    idem.State
-	owner    int
-	payload  byte
-	holds    bool
-	serial   int
-	lapsesAt time.Duration
+	phase               idem.State
+	owner               int
+	request             request
+	recipe              idem.Recipe
+	attempt             uint32
+	holds               bool
+	serial              int
+	retention, remember time.Duration
+	lapsesAt            time.Duration // in progress
+	replaysTo           time.Duration // completed
+	replaysBy           time.Duration // completed: the latest end of retention
+	endsAt              time.Duration // when nothing is known any more; 0 for never
 }
 
 // rounding is what milliseconds and two clocks may differ by.
@@ -65,106 +91,197 @@ func step(s state, in asked, out told) []state {
 	switch in.kind {
 	case acquire:
 		return stepAcquire(s, in, out)
+	case look:
+		return stepLook(s, in, out)
 	case purge:
-		if out.failed {
-			return []state{s, {}}
-		}
-		return []state{{}}
+		return stepPurge(s, in, out)
+	case resolveComplete, resolveRetry:
+		return stepResolve(s, in, out)
 	default:
 		return stepEnd(s, in, out)
 	}
 }
 
-// stands are the phases that s may be in while the call was under way, lapses
-// included.
+// stands are the phases that s may be in while the call was under way, what time
+// does included.
 func stands(s state, in asked) (all []state) {
-	if s.phase != idem.InProgress {
-		return []state{s}
-	}
+	latest := in.ret + rounding
 	// A store may refuse for longer than it must, while the owner's late ending is
 	// on its way to the disk: that a lease lapses is other tests' affair, that it
-	// does not lapse too early is this one's.
-	all = append(all, s)
-	if in.ret+rounding >= s.lapsesAt {
+	// does not lapse too early is this one's. A response is different: after its
+	// retention nobody gets it.
+	if s.phase != idem.Completed || in.call <= s.replaysBy+rounding {
+		all = append(all, s)
+	}
+	switch {
+	case s.phase == idem.InProgress && latest >= s.lapsesAt:
 		lapsed := s
 		lapsed.phase = idem.Lapsed
 		if s.holds {
 			lapsed.phase = idem.Unknown
 		}
 		all = append(all, lapsed)
+	case s.phase == idem.Completed && latest >= s.replaysTo:
+		expired := s
+		expired.phase = idem.Expired
+		all = append(all, expired)
+	}
+	if s.endsAt != 0 && latest >= s.endsAt {
+		all = append(all, state{})
 	}
 	return all
 }
 
-func stepAcquire(s state, in asked, out told) (next []state) {
-	mine := state{
-		phase: idem.InProgress, owner: in.owner, payload: in.payload, holds: in.holds,
-		lapsesAt: in.call + in.ttl,
+// seen is what s has become for good when somebody was told that it is now. Not
+// so a lease that was seen lapsed: while the owner's late ending is on its way to
+// the disk, the embedded store says in progress of what was unknown just before.
+func seen(s, now state) state {
+	if now.phase == idem.Expired || now == (state{}) {
+		return now
 	}
-	before := s
-	for _, s := range stands(s, in) {
+	return s
+}
+
+// taken is s with the lease that in asks for.
+func taken(s state, in asked, attempt uint32) state {
+	mine := state{
+		phase: idem.InProgress, owner: in.owner, request: in.request, recipe: in.recipe, attempt: attempt,
+		holds: in.holds, retention: in.retention, remember: in.remember, lapsesAt: in.call + in.ttl,
+	}
+	if !in.holds {
+		mine.endsAt = mine.lapsesAt + in.retention
+	}
+	return mine
+}
+
+func stepAcquire(before state, in asked, out told) (next []state) {
+	if out.failed {
+		next = append(next, before)
+	}
+	for _, s := range stands(before, in) {
 		free := s.phase == idem.Absent || s.phase == idem.Lapsed
-		same := s.payload == in.payload
+		same := s.recipe == in.recipe && s.request == in.request
 		yours := s.owner == in.owner && same && (s.phase == idem.InProgress || s.phase == idem.Lapsed)
-		if out.failed { // with several tries, anything between nothing and the lease
-			next = append(next, s)
-			if free || yours {
-				next = append(next, mine)
-			}
-			continue
-		}
-		fits := false
-		switch out.verdict {
-		case idem.VerdictAcquired:
-			fits = free
-		case idem.VerdictYours:
-			fits = yours
-		case idem.VerdictInProgress:
-			fits = s.phase == idem.InProgress && same && s.owner != in.owner
-		case idem.VerdictCompleted:
-			fits = s.phase == idem.Completed && same && s.serial == out.serial
-		case idem.VerdictMismatch:
-			fits = !free && !same
-		case idem.VerdictUnknown:
-			fits = s.phase == idem.Unknown && same
-		default:
+		attempt := s.attempt
+		if !yours {
+			attempt++
 		}
 		switch {
-		case fits && (out.verdict == idem.VerdictAcquired || out.verdict == idem.VerdictYours):
-			next = append(next, mine)
-		case fits:
-			// Not s: that somebody saw the lease lapsed does not end it. While the
-			// owner's late ending is on its way to the disk, the embedded store says
-			// in progress of what was unknown just before.
-			next = append(next, before)
+		case out.failed: // with several tries, anything between nothing and the lease
+			if free || yours {
+				next = append(next, taken(s, in, attempt))
+			}
+		case out.verdict == idem.VerdictAcquired && free || out.verdict == idem.VerdictYours && yours:
+			if out.attempt == attempt {
+				next = append(next, taken(s, in, attempt))
+			}
+		case refused(s, in, out, same):
+			next = append(next, seen(before, s))
 		}
 	}
 	return next
 }
 
-func stepEnd(s state, in asked, out told) (next []state) {
+// refused says whether out is the answer to a claim that s does not grant.
+func refused(s state, in asked, out told, same bool) bool {
+	stands := s.phase != idem.Absent && s.phase != idem.Lapsed
+	switch out.verdict {
+	case idem.VerdictInProgress:
+		return s.phase == idem.InProgress && same && s.owner != in.owner
+	case idem.VerdictCompleted:
+		return s.phase == idem.Completed && same && s.serial == out.serial
+	case idem.VerdictExpired:
+		return s.phase == idem.Expired && same
+	case idem.VerdictUnknown:
+		return s.phase == idem.Unknown && same
+	case idem.VerdictMismatch:
+		return stands && s.recipe == in.recipe && !same
+	case idem.VerdictOtherRecipe:
+		return stands && s.recipe != in.recipe && s.recipe == out.recipe
+	default:
+		return false
+	}
+}
+
+// ended is s after an ending.
+func ended(s state, to idem.State, in asked) state {
+	s.phase, s.lapsesAt, s.endsAt = to, 0, 0
+	switch to {
+	case idem.Completed:
+		s.serial = in.serial
+		s.replaysTo, s.replaysBy = in.call+s.retention, in.ret+s.retention
+		s.endsAt = s.replaysTo + s.remember
+	case idem.Absent:
+		s.endsAt = in.call + s.retention
+	default:
+	}
+	return s
+}
+
+func stepEnd(before state, in asked, out told) (next []state) {
 	to := map[kind]idem.State{complete: idem.Completed, release: idem.Absent, hold: idem.Unknown}[in.kind]
-	for _, s := range stands(s, in) {
+	if out.failed {
+		next = append(next, before)
+	}
+	for _, s := range stands(before, in) {
 		mine := s.owner == in.owner && s.owner != 0
-		may := mine && (s.phase == idem.InProgress || s.phase == idem.Lapsed || s.phase == idem.Unknown)
-		done := mine && s.phase == to
-		after := s
-		after.phase = to
-		if in.kind == complete {
-			after.serial = in.serial
-		}
-		if out.failed {
-			next = append(next, s)
-			if may {
-				next = append(next, after)
-			}
-			continue
-		}
+		done := mine && (s.phase == to || s.phase == idem.Expired && to == idem.Completed)
+		may := mine && !done && (s.phase == idem.InProgress || s.phase == idem.Lapsed || s.phase == idem.Unknown)
 		switch {
-		case out.verdict == idem.VerdictOK && (may || done):
-			next = append(next, after)
-		case out.verdict == idem.VerdictLost && !may && !done:
-			next = append(next, s)
+		case may && (out.failed || out.verdict == idem.VerdictOK):
+			next = append(next, ended(s, to, in))
+		case out.failed:
+		case done && out.verdict == idem.VerdictOK, !may && !done && out.verdict == idem.VerdictLost:
+			next = append(next, seen(before, s))
+		}
+	}
+	return next
+}
+
+func stepLook(before state, in asked, out told) (next []state) {
+	if out.failed {
+		return []state{before}
+	}
+	for _, s := range stands(before, in) {
+		free := s.phase == idem.Absent || s.phase == idem.Lapsed
+		alike := s.phase == out.phase && s.owner == out.owner && s.recipe == out.recipe && s.attempt == out.attempt &&
+			(s.phase != idem.Completed || s.serial == out.serial)
+		if free && out.phase == idem.Absent || !free && alike {
+			next = append(next, seen(before, s))
+		}
+	}
+	return next
+}
+
+func stepPurge(before state, in asked, out told) []state {
+	if out.failed {
+		return []state{before, {}}
+	}
+	for _, s := range stands(before, in) {
+		// Of a key that is free a store may know how often it was tried, and say
+		// either.
+		free := s.phase == idem.Absent || s.phase == idem.Lapsed
+		if out.absent && free || !out.absent && s != (state{}) {
+			return []state{{}}
+		}
+	}
+	return nil
+}
+
+func stepResolve(before state, in asked, out told) (next []state) {
+	to := idem.Absent
+	if in.kind == resolveComplete {
+		to = idem.Completed
+	}
+	if out.failed {
+		next = append(next, before)
+	}
+	for _, s := range stands(before, in) {
+		switch {
+		case s.phase == idem.Unknown && (out.failed || out.verdict == idem.VerdictOK):
+			next = append(next, ended(s, to, in))
+		case s.phase != idem.Unknown && !out.failed && out.verdict == idem.VerdictNotUnknown:
+			next = append(next, seen(before, s))
 		}
 	}
 	return next
@@ -194,12 +311,26 @@ func model() porcupine.Model {
 			return next
 		},
 		DescribeOperation: func(in, out any) string {
-			i, o := in.(asked), out.(told) //nolint:forcetypeassert // ours
-			if o.failed {
-				return fmt.Sprintf("%v by %d of %c: failed", i.kind, i.owner, i.payload)
-			}
-			return fmt.Sprintf("%v by %d of %c: %v %d", i.kind, i.owner, i.payload, o.verdict, o.serial)
+			return describe(in.(asked), out.(told)) //nolint:forcetypeassert // ours
 		},
 	}
 	return m.ToModel()
+}
+
+func describe(in asked, out told) string {
+	text := fmt.Sprintf("%v by %d", in.kind, in.owner)
+	if in.kind == acquire {
+		text += fmt.Sprintf(" of %c at host %c by recipe %d for %v and %v", in.request.payload, in.request.host, in.recipe,
+			in.retention, in.remember)
+	}
+	switch {
+	case out.failed:
+		return text + ": failed"
+	case in.kind == look:
+		return fmt.Sprintf("%s: %v of %d, attempt %d, recipe %d, response %d", text, out.phase, out.owner, out.attempt,
+			out.recipe, out.serial)
+	case in.kind == purge:
+		return fmt.Sprintf("%s: found %v", text, !out.absent)
+	}
+	return fmt.Sprintf("%s: %v, attempt %d, recipe %d, response %d", text, out.verdict, out.attempt, out.recipe, out.serial)
 }

@@ -1,0 +1,220 @@
+package history
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/idem/storetest"
+)
+
+// The checker finds what it is there to find.
+func TestPlantedBugs(t *testing.T) {
+	t.Parallel()
+	planted := func(b storetest.Bug) func() world {
+		return func() world { return world{processes: []store{storetest.NewPlanted(b)}} }
+	}
+	for name, build := range map[string]func() world{
+		"complete does not look at the owner":       planted(storetest.BugCompleteByAnyone),
+		"release does not look at the owner":        planted(storetest.BugReleaseByAnyone),
+		"another host gets the response":            planted(storetest.BugIgnoresPayload),
+		"hashes of two recipes are compared":        planted(storetest.BugIgnoresRecipe),
+		"what is held is given out":                 planted(storetest.BugUnknownRunsAgain),
+		"what is held is forgotten after retention": planted(storetest.BugHeldEnds),
+		"nothing is remembered after retention":     planted(storetest.BugForgetsExpired),
+		"a resolved key is kept too long":           planted(storetest.BugResolveUnretained),
+		"a release forgets the count":               planted(storetest.BugReleaseForgetsCount),
+		"a release that looks and then purges": func() world {
+			return world{processes: []store{&purging{Memory: storetest.NewMemory()}}}
+		},
+		"a purge that finds what is not there": func() world {
+			return world{processes: []store{&silent{Memory: storetest.NewMemory()}}}
+		},
+		"a resolve that asks nobody": func() world {
+			return world{processes: []store{&forcing{Memory: storetest.NewMemory()}}}
+		},
+		"a client library that sends twice":  func() world { return world{processes: []store{&resending{Memory: storetest.NewMemory()}}} },
+		"leases by each process's own clock": func() world { return skewedWorld(ttl - time.Millisecond) },
+		"a cache that nobody invalidates": func() world {
+			m := storetest.NewMemory()
+			return world{processes: []store{&caching{Memory: m}, &caching{Memory: m}}, lag: time.Millisecond}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			first := firstSeed()
+			for seed := first; seed < first+100; seed++ {
+				if !linearizable(run(build(), seed)) {
+					t.Logf("found by history %d", seed-first+1)
+					return
+				}
+			}
+			t.Error("100 histories, and the checker found nothing")
+		})
+	}
+}
+
+// Without their bug the two processes with clocks of their own are sound.
+func TestUnplanted(t *testing.T) {
+	t.Parallel()
+	for range count(30) {
+		seed := firstSeed()
+		check(t, seed, run(skewedWorld(0), seed))
+	}
+}
+
+// purging releases for an operator in two steps.
+type purging struct{ *storetest.Memory }
+
+func (s *purging) Release(ctx context.Context, l idem.Lease) error {
+	if l.TTL != 0 { // the owner's own
+		return s.Memory.Release(ctx, l)
+	}
+	if r, err := s.Get(ctx, l.Key); err != nil || r.Owner != l.Owner || r.State == idem.Completed || r.State == idem.Expired {
+		return idem.ErrLeaseLost
+	}
+	time.Sleep(time.Millisecond)
+	return s.Purge(ctx, l.Key)
+}
+
+// silent does not say that there was nothing to purge.
+type silent struct{ *storetest.Memory }
+
+func (s *silent) Purge(ctx context.Context, k idem.Key) error {
+	_ = s.Memory.Purge(ctx, k)
+	return nil
+}
+
+// forcing resolves what is in progress too.
+type forcing struct{ *storetest.Memory }
+
+func (s *forcing) Resolve(ctx context.Context, k idem.Key, r *idem.Response) error {
+	before, err := s.Get(ctx, k)
+	if err != nil || before.State != idem.InProgress {
+		return s.Memory.Resolve(ctx, k, r)
+	}
+	if r == nil {
+		return s.Release(ctx, idem.Lease{Key: k, Owner: before.Owner})
+	}
+	return s.Complete(ctx, idem.Lease{Key: k, Owner: before.Owner}, r)
+}
+
+// resending sends some acquires a second time, a little later.
+type resending struct {
+	*storetest.Memory
+	n atomic.Int64
+}
+
+func (s *resending) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
+	if s.n.Add(1)%10 == 0 {
+		time.AfterFunc(3*time.Millisecond, func() { _, _ = s.Memory.Acquire(ctx, c) })
+	}
+	return s.Memory.Acquire(ctx, c)
+}
+
+// caching keeps completed outcomes for ever.
+type caching struct {
+	*storetest.Memory
+	seen sync.Map
+}
+
+func (s *caching) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
+	type cached struct {
+		out   idem.Outcome
+		print idem.Fingerprint
+	}
+	if v, ok := s.seen.Load(c.Key); ok && v.(cached).print == c.Fingerprint { //nolint:forcetypeassert // ours
+		out := v.(cached).out //nolint:forcetypeassert // ours
+		out.Local = true
+		return out, nil
+	}
+	out, err := s.Memory.Acquire(ctx, c)
+	if err == nil && out.Kind == idem.VerdictCompleted {
+		s.seen.Store(c.Key, cached{out, c.Fingerprint})
+	}
+	return out, err
+}
+
+// skewed is a store whose leases are measured by the process that asks.
+type skewed struct {
+	*storetest.Memory // for what is not overridden
+	shared            *common
+	ahead             time.Duration
+}
+
+type common struct {
+	mu      sync.Mutex
+	begun   time.Time
+	records map[idem.Key]*idem.Record // guarded by mu
+}
+
+// skewedWorld is two processes, of which one's clock is ahead.
+func skewedWorld(ahead time.Duration) world {
+	s := &common{begun: time.Now(), records: map[idem.Key]*idem.Record{}}
+	return world{processes: []store{
+		&skewed{storetest.NewMemory(), s, 0}, &skewed{storetest.NewMemory(), s, ahead},
+	}}
+}
+
+func (s *skewed) now() int64 { return (time.Since(s.shared.begun) + s.ahead).Milliseconds() + 1 }
+
+func (s *skewed) Acquire(_ context.Context, c idem.Claim) (idem.Outcome, error) {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	next, out := s.at(c.Key).Acquire(c, s.now())
+	if next != nil {
+		s.shared.records[next.Key] = next
+	}
+	return out, nil
+}
+
+func (s *skewed) apply(e idem.Event, l idem.Lease, r *idem.Response) error {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	next, err := s.at(l.Key).Apply(e, l, r, s.now())
+	if next != nil {
+		s.shared.records[l.Key] = next
+	}
+	return err
+}
+
+func (s *skewed) Complete(_ context.Context, l idem.Lease, r *idem.Response) error {
+	return s.apply(idem.EventComplete, l, r)
+}
+
+func (s *skewed) Release(_ context.Context, l idem.Lease) error {
+	return s.apply(idem.EventRelease, l, nil)
+}
+
+func (s *skewed) Hold(_ context.Context, l idem.Lease) error { return s.apply(idem.EventHold, l, nil) }
+
+func (s *skewed) Resolve(_ context.Context, k idem.Key, r *idem.Response) error {
+	return s.apply(idem.ResolveEvent(r), idem.Lease{Key: k}, r)
+}
+
+func (s *skewed) Get(_ context.Context, k idem.Key) (idem.Record, error) {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	return s.at(k).Inspect(s.now())
+}
+
+func (s *skewed) Purge(_ context.Context, k idem.Key) error {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	if s.at(k) == nil {
+		return idem.ErrNotFound
+	}
+	delete(s.shared.records, k)
+	return nil
+}
+
+// at is called with mu held.
+func (s *skewed) at(k idem.Key) *idem.Record {
+	if r := s.shared.records[k]; r != nil && !r.Ended(s.now()) {
+		return r
+	}
+	return nil
+}
