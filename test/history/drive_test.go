@@ -150,20 +150,16 @@ type actor struct {
 }
 
 func (c *actor) step() {
-	if c.rand.IntN(3) == 0 { // so that what has a time ends within the history
+	if c.rand.IntN(2) == 0 { // so that what has a time ends within the history
 		c.work()
 	}
 	in := asked{key: c.rand.IntN(keys), process: c.process}
-	switch c.rand.IntN(24) {
-	case 0, 1:
+	switch c.rand.IntN(36) {
+	case 0:
 		c.purge(in)
-	case 2, 3:
+	case 1, 2, 3:
 		c.releaseFrom(in)
-	case 4, 5:
-		in.kind = resolveRetry
-		if c.rand.IntN(2) == 0 {
-			in.kind, in.serial = resolveComplete, int(c.r.serials.Add(1))
-		}
+	case 4:
 		c.resolve(in)
 	default:
 		c.attempt(in)
@@ -194,7 +190,7 @@ func (c *actor) attempt(claim asked) {
 	claim.recipe = idem.Recipe(c.rand.IntN(4) / 3)
 	claim.holds = c.rand.IntN(6) == 0
 	claim.retention, claim.remember = time.Hour, time.Hour
-	if c.rand.IntN(2) == 0 {
+	if c.rand.IntN(3) > 0 {
 		claim.retention = time.Duration(5+c.rand.IntN(10)) * time.Millisecond
 		claim.remember = time.Duration(c.rand.IntN(3)*8) * time.Millisecond
 	}
@@ -206,11 +202,14 @@ func (c *actor) attempt(claim asked) {
 		claim.recipe = out.recipe
 		out = c.claim(claim)
 	}
-	if out.failed || out.verdict != idem.VerdictAcquired && out.verdict != idem.VerdictYours {
-		return
+	switch {
+	case out.failed:
+	case out.verdict == idem.VerdictAcquired || out.verdict == idem.VerdictYours:
+		c.work()
+		c.finish(claim)
+	case out.verdict == idem.VerdictUnknown && c.rand.IntN(6) == 0: // which an operator is told
+		c.resolve(asked{key: claim.key, process: c.process})
 	}
-	c.work()
-	c.finish(claim)
 }
 
 // claim acquires as the engine does, and asks again with the same owner.
@@ -233,7 +232,7 @@ func (c *actor) finish(end asked) {
 		end.kind = []kind{complete, release, hold}[c.rand.IntN(3)]
 	case n < 5:
 		end.kind = release
-	case n < 7:
+	case n < 9:
 		end.kind = hold
 	default:
 		end.kind = complete
@@ -305,7 +304,9 @@ func (c *actor) purge(in asked) {
 
 func (c *actor) resolve(in asked) {
 	var response *idem.Response
-	if in.kind == resolveComplete {
+	in.kind = resolveRetry
+	if c.rand.IntN(3) > 0 {
+		in.kind, in.serial = resolveComplete, int(c.r.serials.Add(1))
 		response = &idem.Response{Status: in.serial}
 	}
 	in.call = c.r.since()

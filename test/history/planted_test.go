@@ -46,13 +46,13 @@ func TestPlantedBugs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			first := firstSeed()
-			for seed := first; seed < first+100; seed++ {
+			for seed := first; seed < first+300; seed++ {
 				if !linearizable(run(build(), seed)) {
 					t.Logf("found by history %d", seed-first+1)
 					return
 				}
 			}
-			t.Error("100 histories, and the checker found nothing")
+			t.Error("300 histories, and the checker found nothing")
 		})
 	}
 }
