@@ -118,7 +118,7 @@ func owner(n int) (o idem.Owner) {
 
 // number is what owner made the token of.
 func number(o idem.Owner) int {
-	return int(binary.BigEndian.Uint64(o[:])) //nolint:gosec // ours
+	return int(binary.BigEndian.Uint64(o[:]))
 }
 
 // run records a history: clients that acquire, work, end or die, repeat what got
@@ -244,7 +244,7 @@ func (c *actor) finish(end asked) {
 
 func (c *actor) acquire(in asked) told {
 	in.call = c.r.since()
-	made := byte(in.recipe) + 1 //nolint:gosec // 0 or 1
+	made := byte(in.recipe) + 1
 	got, err := c.store.Acquire(context.Background(), idem.Claim{
 		Key: c.r.key(in.key), Owner: owner(in.owner), Recipe: in.recipe,
 		Fingerprint: idem.Fingerprint{made, in.request.host, in.request.payload}, Binding: idem.Binding{made},

@@ -142,8 +142,8 @@ func seen(s, now state) state {
 	return s
 }
 
-// taken is s with the lease that in asks for.
-func taken(s state, in asked, attempt uint32) state {
+// taken is a key with the lease that in asks for.
+func taken(in asked, attempt uint32) state {
 	mine := state{
 		phase: idem.InProgress, owner: in.owner, request: in.request, recipe: in.recipe, attempt: attempt,
 		holds: in.holds, retention: in.retention, remember: in.remember, lapsesAt: in.call + in.ttl,
@@ -169,11 +169,11 @@ func stepAcquire(before state, in asked, out told) (next []state) {
 		switch {
 		case out.failed: // with several tries, anything between nothing and the lease
 			if free || yours {
-				next = append(next, taken(s, in, attempt))
+				next = append(next, taken(in, attempt))
 			}
 		case out.verdict == idem.VerdictAcquired && free || out.verdict == idem.VerdictYours && yours:
 			if out.attempt == attempt {
-				next = append(next, taken(s, in, attempt))
+				next = append(next, taken(in, attempt))
 			}
 		case refused(s, in, out, same):
 			next = append(next, seen(before, s))
@@ -320,6 +320,9 @@ func model() porcupine.Model {
 func describe(in asked, out told) string {
 	text := fmt.Sprintf("%v by %d", in.kind, in.owner)
 	if in.kind == acquire {
+		if out.local {
+			text += " (from memory)"
+		}
 		text += fmt.Sprintf(" of %c at host %c by recipe %d for %v and %v", in.request.payload, in.request.host, in.recipe,
 			in.retention, in.remember)
 	}

@@ -151,8 +151,14 @@ func TestModel(t *testing.T) {
 		}
 	}
 	for _, defines := range [][]string{
-		{"ACTS=1"}, {"HOLD", "ACTS=1"}, {"ACTS=0", "LOSS"}, {"HOLD", "ACTS=0", "LOSS"},
-		{"ACTS=0", "RECIPES"}, {"HOLD", "ACTS=0", "RECIPES"}, {"ACTS=0", "RECIPES", "HOSTS"}, {"HOLD", "ACTS=1", "HOSTS"},
+		{"ACTS=1"},
+		{"HOLD", "ACTS=1"},
+		{"ACTS=0", "LOSS"},
+		{"HOLD", "ACTS=0", "LOSS"},
+		{"ACTS=0", "RECIPES"},
+		{"HOLD", "ACTS=0", "RECIPES"},
+		{"ACTS=0", "RECIPES", "HOSTS"},
+		{"HOLD", "ACTS=1", "HOSTS"},
 		{"HOLD", "ACTS=0", "LATE"},
 	} {
 		t.Run(strings.Join(append([]string{"model"}, defines...), " "), func(t *testing.T) {
