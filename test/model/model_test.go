@@ -158,7 +158,7 @@ func TestModel(t *testing.T) {
 		{"ACTS=0", "RECIPES"},
 		{"HOLD", "ACTS=0", "RECIPES"},
 		{"ACTS=0", "RECIPES", "HOSTS"},
-		{"HOLD", "ACTS=1", "HOSTS"},
+		{"HOLD", "ACTS=0", "HOSTS"},
 		{"HOLD", "ACTS=0", "LATE"},
 	} {
 		t.Run(strings.Join(append([]string{"model"}, defines...), " "), func(t *testing.T) {
