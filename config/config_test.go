@@ -107,7 +107,7 @@ func TestLaterSourcesWin(t *testing.T) {
 func TestEverySettingInEverySpelling(t *testing.T) {
 	t.Parallel()
 	values := map[string]string{
-		"listen": "[:81,unix:/x]", "backend": "[http://x:1,unix:/y]", "store": "redis://x:1/0", "admin": "", "lock-ttl": "1m0s",
+		"listen": "[:81,unix:/x]", "accept-orphans": "true", "backend": "[http://x:1,unix:/y]", "store": "redis://x:1/0", "admin": "", "lock-ttl": "1m0s",
 		"heartbeat": "3s", "retention": "1h0m0s", "on-ambiguous": "hold", "backend-timeout": "7s", "connect-timeout": "8s",
 		"max-conns": "9", "admin-token-file": "/t", "tls-cert": "/c", "tls-key": "/k", "tls-client-ca": "/a", "max-in-flight": "44", "max-buffered": "6MiB", "max-request-body": "2MiB", "max-response-body": "3MiB", "max-header": "4KiB", "require-key": "true", "bind": "[X]",
 		"scope": "[host]", "earlier-scopes": "[none,header:X+host]", "require-bind": "true", "remember": "48h0m0s", "max-per-address": "59", "jwks": "/k.json", "jwt-issuer": "i", "jwt-audience": "a", "not-replayed": "[Y]", "trusted-proxies": "[10.0.0.0/8,::1]", "proxy-protocol": "true", "reuse-port": "true", "max-clients": "55", "max-clients-per-ip": "56", "idle-timeout": "21s", "header-timeout": "22s", "body-timeout": "23s", "send-timeout": "24s", "early-hints": "true", "drain-delay": "25s", "balance": "round-robin", "backend-read-timeout": "26s", "backend-write-timeout": "27s", "max-queue": "8", "otlp": "http://o:1/v1/traces", "key-headers": "[X-Operation]", "traceparent": "sampled", "max-per-caller": "57", "max-per-key": "58", "health-path": "/h", "health-interval": "28s", "eject-after": "4", "resolve-interval": "29s", "backend-ca": "/ba", "backend-cert": "/bc", "backend-key": "/bk", "backend-name": "n", "namespace": "ns", "store-timeout": "1s",
