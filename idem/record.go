@@ -561,6 +561,9 @@ func (r *Record) Apply(e Event, l Lease, response *Response, now int64) (*Record
 	if to == Completed {
 		current.Response = response
 	}
+	if e == EventResolveComplete || e == EventResolveRetry {
+		current.Owner = Owner{} // what stands is the operator's: a late ending of the attempt is not what was done
+	}
 	current.keep(l.Retention, l.Remember)
 	return &current, nil
 }

@@ -83,7 +83,9 @@ elseif to == COMPLETED then
     response = ARGV[6]
   end
 end
-local record = '\2' .. string.char(to, flags) .. string.sub(head, 4, 60) ..
+-- What an operator made of a key is not its owner's: a late ending is lost.
+local owner = refused == NOT_UNKNOWN and string.rep('\0', 16) or string.sub(head, 9, 24)
+local record = '\2' .. string.char(to, flags) .. string.sub(head, 4, 8) .. owner .. string.sub(head, 25, 60) ..
   struct.pack('>I6', till) .. string.sub(head, 67, 72) .. struct.pack('>I6I6', now, expires) .. keep ..
   string.sub(head, 97) .. response
 if expires == 0 then

@@ -34,6 +34,7 @@ func Cases() []Case {
 		{"HeldForever", "P7", "what may have executed is held until somebody says what happened", 0, heldForever},
 		{"Recipes", "P3", "a record is compared by the recipe that it was made by", 0, recipes},
 		{"Resolve", "P7", "an operator ends an unknown key either way", 0, resolve},
+		{"ResolveOwner", "P2", "what an operator made of a key is not overwritten, nor taken for the owner's", 0, resolveOwner},
 		{"ResolveRetention", "P2", "a resolved key is kept as long as its claim said", 0, resolveRetention},
 		{"ReleaseFrom", "P1", "an operator's release needs the owner that was looked at, and the count goes on", 0, releaseFrom},
 		{"Registry", "P3", "what is entered beside the records is there until it has ended", 0, registry},

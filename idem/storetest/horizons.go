@@ -107,6 +107,18 @@ func resolveRetention(e *env) error {
 	return nil
 }
 
+func resolveOwner(e *env) error {
+	done, freed := e.fresh(), e.fresh()
+	want := response("by hand")
+	return steps(
+		e.mustAcquire(done, idem.VerdictAcquired), e.holds(done), e.mustAcquire(freed, idem.VerdictAcquired), e.holds(freed),
+		func() error { return e.s.Resolve(e.ctx, done.Key, want) },
+		func() error { return e.s.Resolve(e.ctx, freed.Key, nil) },
+		fails(e.completes(done, response("late")), idem.ErrLeaseLost), e.replays(rival(done), want),
+		fails(e.releases(freed), idem.ErrLeaseLost), fails(e.completes(freed, response("late")), idem.ErrLeaseLost),
+		e.mustAcquire(rival(freed), idem.VerdictAcquired))
+}
+
 func releaseFrom(e *env) error {
 	running, done := e.fresh(), e.fresh()
 	free := func(c idem.Claim) func() error { // all that an operator knows

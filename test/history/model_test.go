@@ -279,7 +279,9 @@ func stepResolve(before state, in asked, out told) (next []state) {
 	for _, s := range stands(before, in) {
 		switch {
 		case s.phase == idem.Unknown && (out.failed || out.verdict == idem.VerdictOK):
-			next = append(next, ended(s, to, in))
+			resolved := ended(s, to, in)
+			resolved.owner = 0 // the operator's: no attempt's late ending is what was done
+			next = append(next, resolved)
 		case s.phase != idem.Unknown && !out.failed && out.verdict == idem.VerdictNotUnknown:
 			next = append(next, seen(before, s))
 		}
