@@ -14,11 +14,12 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 )
 
-// writes brings changes to the disk, all that come together with one fsync.
-// Nobody but its two goroutines waits for the storage engine, which knows no
-// timeout: while one group of changes is being synced, a second is handed to the
-// engine, and the next one fills up. Who waits for a group waits for a channel,
-// so a disk that hangs costs these two goroutines, whatever is asked meanwhile.
+// writes brings changes to the disk, in groups. Nobody but its two goroutines
+// waits for the storage engine, which knows no timeout: one hands it a group as
+// soon as it has taken the one before, and the next fills up meanwhile; the other
+// waits until they are on the disk, where one fsync of the engine serves all that
+// it was handed before. Who waits for a group waits for a channel, so a disk that
+// hangs costs these two goroutines, whatever is asked meanwhile.
 type writes struct {
 	db   *pebble.DB
 	fail func(error) // see Store.fail
@@ -50,6 +51,11 @@ type group struct {
 // than half its memory table a table of its own.
 const maxGroup = 4 << 20
 
+// maxSyncing is how many groups the engine has been handed and has not synced,
+// more or less; when there are more, groups grow. The engine itself has room for
+// 4,095 writes.
+const maxSyncing = 256
+
 var (
 	errSlow = errors.New("the disk does not answer")
 	// errBroken: the log on the disk is not what memory says any more.
@@ -59,7 +65,7 @@ var (
 func newWrites(db *pebble.DB, timeout time.Duration, fail func(error)) *writes {
 	w := &writes{
 		db: db, timeout: timeout, fail: fail,
-		wake: make(chan struct{}, 1), syncing: make(chan *group), ended: make(chan struct{}),
+		wake: make(chan struct{}, 1), syncing: make(chan *group, maxSyncing), ended: make(chan struct{}),
 	}
 	go w.applyLoop()
 	go w.syncLoop()
