@@ -1,9 +1,11 @@
 package estore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"runtime/pprof"
 	"sync"
 	"testing"
 	"time"
@@ -13,108 +15,6 @@ import (
 	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem"
 )
-
-// hangingDisk is a file system whose syncs, or reads, do not return for a while.
-type hangingDisk struct {
-	vfs.FS
-	syncs, reads gate
-}
-
-// gate holds up whoever passes while it is shut.
-type gate struct {
-	mu      sync.Mutex
-	opened  chan struct{} // guarded by mu; nil while it is open
-	waiting chan struct{} // guarded by mu; closed when the first waits
-	once    *sync.Once
-}
-
-func (g *gate) pass() {
-	g.mu.Lock()
-	opened, waiting, once := g.opened, g.waiting, g.once
-	g.mu.Unlock()
-	if opened != nil {
-		once.Do(func() { close(waiting) })
-		<-opened
-	}
-}
-
-// shut shuts the gate. hung is closed when somebody waits at it; open ends that,
-// and may be repeated.
-func (g *gate) shut() (hung <-chan struct{}, open func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	opened := make(chan struct{})
-	g.opened, g.waiting, g.once = opened, make(chan struct{}), &sync.Once{}
-	return g.waiting, sync.OnceFunc(func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.opened = nil
-		close(opened)
-	})
-}
-
-func (d *hangingDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := d.FS.Create(name, c)
-	return &hangingFile{f, d}, err
-}
-
-func (d *hangingDisk) ReuseForWrite(oldName, newName string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := d.FS.ReuseForWrite(oldName, newName, c)
-	return &hangingFile{f, d}, err
-}
-
-func (d *hangingDisk) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
-	f, err := d.FS.Open(name, o...)
-	if err != nil {
-		return nil, err
-	}
-	return &hangingFile{f, d}, nil
-}
-
-type hangingFile struct {
-	vfs.File
-	disk *hangingDisk
-}
-
-func (f *hangingFile) Sync() error {
-	f.disk.syncs.pass()
-	return f.File.Sync()
-}
-
-func (f *hangingFile) SyncData() error {
-	f.disk.syncs.pass()
-	return f.File.SyncData()
-}
-
-func (f *hangingFile) SyncTo(length int64) (bool, error) {
-	f.disk.syncs.pass()
-	return f.File.SyncTo(length)
-}
-
-func (f *hangingFile) ReadAt(p []byte, at int64) (int, error) {
-	f.disk.reads.pass()
-	return f.File.ReadAt(p, at)
-}
-
-// onHanging is a store on a disk that can hang.
-func onHanging(t *testing.T) (*estore.Store, *hangingDisk) {
-	t.Helper()
-	disk := &hangingDisk{FS: vfs.NewMem()}
-	return open(t, estore.Config{Dir: "data", Timeout: time.Hour, SweepEvery: time.Hour}.OnFS(disk)), disk
-}
-
-// hang lets the disk hang, with a store that is not patient. back ends that, and
-// returns when the store serves again; it may be repeated.
-func hang(t *testing.T, s *estore.Store, disk *hangingDisk) (back func()) {
-	t.Helper()
-	_, open := disk.syncs.shut()
-	s.Patience(10 * time.Millisecond)
-	return sync.OnceFunc(func() {
-		s.Patience(time.Hour)
-		open()
-		eventuallyServes(t, s)
-	})
-}
 
 func rivalOf(c idem.Claim) idem.Claim {
 	c.Owner = idem.NewOwner()
@@ -244,6 +144,41 @@ func TestP6CompletionInDoubt(t *testing.T) {
 	}
 	if out := acquire(t, s, rivalOf(c)); out.Kind != idem.VerdictCompleted {
 		t.Errorf("%v", out.Kind)
+	}
+}
+
+// However many ask while the disk hangs, nothing of the store waits in their place
+// when they have their answers.
+func TestHangingDiskLeavesNoGoroutines(t *testing.T) {
+	t.Parallel()
+	s, disk := onHanging(t)
+	back := hang(t, s, disk)
+	defer back()
+	label := fmt.Sprint("hang-", idem.NewOwner())
+	pprof.Do(t.Context(), pprof.Labels("asks", label), func(ctx context.Context) { // goroutines hand it down
+		var asking sync.WaitGroup
+		for i := range 300 {
+			asking.Go(func() {
+				c := claim(fmt.Sprint(i))
+				if _, err := s.Acquire(ctx, c); !errors.Is(err, idem.ErrUnavailable) {
+					t.Errorf("acquire: %v", err)
+				}
+				if err := s.Release(ctx, c.Lease()); !errors.Is(err, idem.ErrUnavailable) {
+					t.Errorf("release: %v", err)
+				}
+			})
+		}
+		asking.Wait()
+	})
+	deadline := time.Now().Add(10 * time.Second)
+	for left := true; left; time.Sleep(time.Millisecond) { // who answered last may not have ended
+		var all bytes.Buffer
+		if err := pprof.Lookup("goroutine").WriteTo(&all, 1); err != nil {
+			t.Fatal(err)
+		}
+		if left = bytes.Contains(all.Bytes(), []byte(label)); left && time.Now().After(deadline) {
+			t.Fatalf("somebody waits: %s", &all)
+		}
 	}
 }
 
@@ -400,5 +335,53 @@ func TestP1RenewalsDoNotWaitForANeighboursRead(t *testing.T) {
 	back()
 	if kind := <-replayed; kind != idem.VerdictCompleted {
 		t.Errorf("%v", kind)
+	}
+}
+
+// noticed is a context that tells when somebody begins to wait with it.
+type noticed struct {
+	context.Context
+	waits func()
+}
+
+func notice(t *testing.T) (ctx context.Context, waiting <-chan struct{}) {
+	t.Helper()
+	c := make(chan struct{})
+	return noticed{context.Background(), sync.OnceFunc(func() { close(c) })}, c
+}
+
+func (n noticed) Done() <-chan struct{} {
+	n.waits()
+	return n.Context.Done()
+}
+
+// A claim that waited for too long is not granted.
+func TestP1ClaimIsNotGrantedLate(t *testing.T) {
+	t.Parallel()
+	s, disk := onHanging(t)
+	c := claim("k")
+	acquire(t, s, c)
+	_, back := disk.syncs.shut()
+	defer back()
+	ctx, waiting := notice(t)
+	released := make(chan error, 1)
+	go func() { released <- s.Release(ctx, c.Lease()) }()
+	<-waiting
+	again := c // its owner, who has to wait for the release
+	again.Within = time.Millisecond
+	ctx, waiting = notice(t)
+	granted := make(chan error, 1)
+	go func() {
+		_, err := s.Acquire(ctx, again)
+		granted <- err
+	}()
+	<-waiting
+	pass(2 * again.Within)
+	back()
+	if err := <-released; err != nil {
+		t.Error(err)
+	}
+	if err := <-granted; !errors.Is(err, idem.ErrRefused) {
+		t.Errorf("%v", err)
 	}
 }

@@ -2,17 +2,14 @@ package estore_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem"
@@ -268,141 +265,5 @@ func TestRecordOfALaterLayout(t *testing.T) {
 	}
 	if out := acquire(t, s, c); out.Kind != idem.VerdictAcquired {
 		t.Errorf("after the purge: %v", out.Kind)
-	}
-}
-
-// A wall clock that is years ahead at a start ends nothing that had more than an
-// hour left; what ends by that hour is still there when the mistake is mended.
-func TestP2WallClockInTheFuture(t *testing.T) {
-	t.Parallel()
-	fs := vfs.NewMem()
-	var log bytes.Buffer
-	config := estore.Config{Dir: "data", SweepEvery: time.Hour, Logger: zerolog.New(&log)}.OnFS(fs)
-	wrong := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
-	day, minute := claim("day"), claim("minute")
-	day.Retention, minute.Retention = 24*time.Hour, time.Minute
-	s := open(t, config)
-	for _, c := range []idem.Claim{day, minute} {
-		acquire(t, s, c)
-		complete(t, s, c, "x")
-	}
-	closed := func(s *estore.Store) {
-		t.Helper()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	closed(s)
-	if bytes.Contains(log.Bytes(), []byte("clock_jump")) {
-		t.Errorf("a jump is logged before there was one: %s", &log)
-	}
-	for range 30 { // which are not 30 hours
-		s = open(t, config.OnWall(wrong, time.Hour))
-		if out := acquire(t, s, rivalOf(day)); out.Kind != idem.VerdictCompleted {
-			t.Fatalf("a day's response is %v", out.Kind)
-		}
-		if n := s.SweepNow(t); n != 0 {
-			t.Fatalf("%d records swept", n)
-		}
-		if _, err := s.Get(t.Context(), minute.Key); !errors.Is(err, idem.ErrNotFound) {
-			t.Fatalf("a minute's response: %v", err)
-		}
-		closed(s)
-	}
-	if n := bytes.Count(log.Bytes(), []byte(`"event":"clock_jump"`)); n != 30 {
-		t.Errorf("the jump is logged %d times, want at each of 30 starts: %s", n, &log)
-	}
-	s = open(t, config) // the clock is right again
-	if out := acquire(t, s, rivalOf(minute)); out.Kind != idem.VerdictCompleted {
-		t.Errorf("a minute's response, after all: %v", out.Kind)
-	}
-	closed(s)
-	s = open(t, config.OnWall(wrong, time.Nanosecond)) // nobody mends it in time
-	if n := s.SweepNow(t); n != 1 {
-		t.Errorf("%d records swept, want the one that has ended", n)
-	}
-	if out := acquire(t, s, rivalOf(day)); out.Kind != idem.VerdictCompleted {
-		t.Errorf("a day's response: %v", out.Kind)
-	}
-}
-
-// An hour, which is a restart or an upgrade, is believed at once; so is a clock
-// that was set back, which shows nothing.
-func TestWallClockThatIsBelieved(t *testing.T) {
-	t.Parallel()
-	fs := vfs.NewMem()
-	var log bytes.Buffer
-	config := estore.Config{Dir: "data", SweepEvery: time.Hour, Logger: zerolog.New(&log)}.OnFS(fs)
-	c := claim("k")
-	c.Retention = 30 * time.Minute
-	s := open(t, config)
-	acquire(t, s, c)
-	complete(t, s, c, "x")
-	for absence, want := range map[time.Duration]idem.Verdict{-time.Hour: idem.VerdictCompleted, 20 * time.Minute: idem.VerdictCompleted} {
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		s = open(t, config.OnWall(time.Now().Add(absence), time.Hour))
-		if out := acquire(t, s, rivalOf(c)); out.Kind != want {
-			t.Errorf("after %v: %v", absence, out.Kind)
-		}
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, config.OnWall(time.Now().Add(40*time.Minute), time.Hour))
-	if n := s.SweepNow(t); n != 1 {
-		t.Errorf("%d records swept, want the one that has ended", n)
-	}
-	if log.Len() != 0 {
-		t.Errorf("logged: %s", &log)
-	}
-}
-
-// noticed is a context that tells when somebody begins to wait with it.
-type noticed struct {
-	context.Context
-	waits func()
-}
-
-func notice(t *testing.T) (ctx context.Context, waiting <-chan struct{}) {
-	t.Helper()
-	c := make(chan struct{})
-	return noticed{context.Background(), sync.OnceFunc(func() { close(c) })}, c
-}
-
-func (n noticed) Done() <-chan struct{} {
-	n.waits()
-	return n.Context.Done()
-}
-
-// A claim that waited for too long is not granted.
-func TestP1ClaimIsNotGrantedLate(t *testing.T) {
-	t.Parallel()
-	s, disk := onHanging(t)
-	c := claim("k")
-	acquire(t, s, c)
-	_, back := disk.syncs.shut()
-	defer back()
-	ctx, waiting := notice(t)
-	released := make(chan error, 1)
-	go func() { released <- s.Release(ctx, c.Lease()) }()
-	<-waiting
-	again := c // its owner, who has to wait for the release
-	again.Within = time.Millisecond
-	ctx, waiting = notice(t)
-	granted := make(chan error, 1)
-	go func() {
-		_, err := s.Acquire(ctx, again)
-		granted <- err
-	}()
-	<-waiting
-	pass(2 * again.Within)
-	back()
-	if err := <-released; err != nil {
-		t.Error(err)
-	}
-	if err := <-granted; !errors.Is(err, idem.ErrRefused) {
-		t.Errorf("%v", err)
 	}
 }
