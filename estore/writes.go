@@ -105,13 +105,18 @@ func (w *writes) join() (*group, error) {
 	return g, nil
 }
 
-// leave gives up the lock; the changes go their way.
+// leave gives up the lock; the changes go their way. The lock first: who is woken
+// needs it.
 func (w *writes) leave() {
+	w.mu.Unlock()
+	w.rouse()
+}
+
+func (w *writes) rouse() {
 	select {
 	case w.wake <- struct{}{}:
 	default: // it is awake
 	}
-	w.mu.Unlock()
 }
 
 func (w *writes) expire(g *group) {
@@ -127,10 +132,11 @@ func (w *writes) expire(g *group) {
 func (w *writes) finish(g *group, err error) {
 	g.timer.Stop()
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	g.err = err
 	g.done.Store(true)
-	if g.overdue {
+	overdue := g.overdue
+	w.mu.Unlock()
+	if overdue {
 		w.late.Add(-1)
 	} else {
 		close(g.over)
@@ -156,34 +162,40 @@ func (g *group) wait(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", idem.ErrUnavailable, errSlow)
 }
 
-func (w *writes) next() *group {
+// next is the next group to write, nil if there is none. last: nor will there be.
+func (w *writes) next() (g *group, last bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.waiting) == 0 {
-		return nil
+		return nil, w.closed
 	}
-	g := w.waiting[0]
+	g = w.waiting[0]
 	w.waiting[0] = nil
 	if w.waiting = w.waiting[1:]; len(w.waiting) == 0 {
 		w.waiting = nil
 	}
-	return g
+	return g, false
 }
 
 // applyLoop hands groups to the engine's log and memory, in their order.
 func (w *writes) applyLoop() {
 	defer close(w.syncing)
 	broken := false
-	for range w.wake {
-		for g := w.next(); g != nil; g = w.next() {
-			if !broken {
-				g.err = w.apply(g)
-				broken = g.err != nil
-			} else {
-				g.err = errBroken
-			}
-			w.syncing <- g
+	for {
+		g, last := w.next()
+		switch {
+		case last:
+			return
+		case g == nil:
+			<-w.wake
+			continue
+		case broken:
+			g.err = errBroken
+		default:
+			g.err = w.apply(g)
+			broken = g.err != nil
 		}
+		w.syncing <- g
 	}
 }
 
@@ -227,7 +239,7 @@ func (w *writes) syncLoop() {
 func (w *writes) close() {
 	w.mu.Lock()
 	w.closed = true
-	close(w.wake)
 	w.mu.Unlock()
+	w.rouse()
 	<-w.ended
 }
