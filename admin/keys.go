@@ -108,8 +108,12 @@ func parseKey(value, scope string) (idem.Key, error) {
 	if err != nil {
 		return key, fmt.Errorf("key: %w", err)
 	}
-	return key.InScope(scope), nil
+	return key.InScope(scopeOf(scope)), nil
 }
+
+// scopeOf takes a scope also as people can write it: with a tab between its sources,
+// which no value has, for the character that records have there.
+func scopeOf(text string) string { return strings.ReplaceAll(text, "\t", "\x1f") }
 
 func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
@@ -153,7 +157,7 @@ func (k *Keys) list(w http.ResponseWriter, r *http.Request) {
 	}
 	out := Listing{Keys: []Record{}}
 	err := k.Store.List(r.Context(), func(record *idem.Record) bool {
-		if state != "" && record.State.String() != state || q.Has("scope") && record.Key.Scope() != q.Get("scope") {
+		if state != "" && record.State.String() != state || q.Has("scope") && record.Key.Scope() != scopeOf(q.Get("scope")) {
 			return true
 		}
 		if len(out.Keys) == limit {
@@ -306,7 +310,7 @@ func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change
 	}
 	var all []idem.Key
 	err := k.Store.List(ctx, func(r *idem.Record) bool {
-		if r.Key.Scope() == c.Scope {
+		if r.Key.Scope() == scopeOf(c.Scope) {
 			all = append(all, r.Key)
 		}
 		return true

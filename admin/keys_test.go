@@ -176,6 +176,11 @@ func TestPurgeOfNothing(t *testing.T) {
 		_, a := o.begin(key(t, value).InScope("acct"))
 		a.Finish(idem.Answered, &idem.Response{Status: 200})
 	}
+	_, a := o.begin(key(t, "c").InScope("header:x=1\x1fhost=a"))
+	a.Finish(idem.Answered, &idem.Response{Status: 200})
+	if status, text := o.ask(http.MethodPost, "/keys/purge", `{"key":"c","scope":"header:x=1\thost=a","confirm":true}`); status != 200 {
+		t.Errorf("a scope of two sources: %d %s", status, text)
+	}
 	for _, want := range []string{`"keys":2`, `"keys":0`} {
 		if status, text := o.ask(http.MethodPost, "/keys/purge", `{"scope":"acct","confirm":true}`); status != 200 || !strings.Contains(text, want) {
 			t.Errorf("%d %s, want %s", status, text, want)

@@ -84,22 +84,8 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	a.engine = idem.NewEngine(idem.Config{
 		Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters, AcquireWithin: c.StoreTimeout,
 	})
-	if a.secret, a.earlierSecrets, err = readSecrets(&c); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	pc, plan, err := a.proxyConfig(&c)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	if err := a.names.start(plan, c.AcceptOrphans); err != nil {
+	if err = a.newProxy(&c, o); err != nil {
 		return nil, err
-	}
-	pc.Engine, pc.Recipes = a.engine, a.names.texts.get
-	if pc.Trace, err = a.traceOf(&c, o); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	if a.proxy, err = proxy.New(pc); err != nil {
-		return nil, fmt.Errorf("the proxy: %w", err)
 	}
 	token, err := readSecret(&c, "admin-token-file", c.AdminTokenFile)
 	if err != nil {
@@ -118,6 +104,28 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		},
 	})
 	return a, nil
+}
+
+// newProxy makes the proxy, unless its settings would lose records.
+func (a *App) newProxy(c *config.Config, o *observer) (err error) {
+	if a.secret, a.earlierSecrets, err = readSecrets(c); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	pc, plan, err := a.proxyConfig(c)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	if err := a.names.start(plan, c.AcceptOrphans); err != nil {
+		return err
+	}
+	pc.Engine, pc.Recipes = a.engine, a.names.texts.get
+	if pc.Trace, err = a.traceOf(c, o); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	if a.proxy, err = proxy.New(pc); err != nil {
+		return fmt.Errorf("the proxy: %w", err)
+	}
+	return nil
 }
 
 // proxyConfig is the configuration in the proxy's own terms, with what the store's

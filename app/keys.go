@@ -43,7 +43,10 @@ func (k *keyCommand) flags(c *cobra.Command) {
 
 // scope is the key's scope as records have it: see proxy.ParseScope.
 func (k *keyCommand) scope() string {
-	scopes := slices.Clone(k.scopes)
+	var scopes []string
+	for _, one := range k.scopes {
+		scopes = append(scopes, strings.Split(one, "\t")...) // as resolvers are told it
+	}
 	for i, one := range scopes {
 		if source, value, named := strings.Cut(one, "="); named && strings.HasPrefix(source, "header:") {
 			scopes[i] = strings.ToLower(source) + "=" + value

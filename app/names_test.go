@@ -291,6 +291,43 @@ func TestProxiesWithOldAndNewSettings(t *testing.T) {
 	}
 }
 
+// A proxy that starts without its Redis serves what has no key, refuses what has
+// one, and asks before the first of those is executed.
+func TestStartsBeforeItsStore(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	backend := backendtest.Start(t, backendtest.OK)
+	a, _, end := process(t, settings(t, redis.URL(), backend.URL()))
+	asks(t, a, "/", "done")
+	end()
+	redis.Kill()
+	a, _, _ = process(t, settings(t, redis.URL(), backend.URL(), scoped, lookedUp))
+	other, logged, _ := process(t, settings(t, redis.URL(), backend.URL(), scoped, func(c *config.Config) { c.FailOpen = true }))
+	if status, _ := asks(t, a, "/", "done"); status != 500 {
+		t.Errorf("with a key: %d", status)
+	}
+	if status := post(t, a.URL(), "", "x"); status != 200 {
+		t.Errorf("without a key: %d", status)
+	}
+	redis.Restart()
+	for { // until it has asked
+		if status, replayed := asks(t, a, "/", "done"); status != 500 {
+			if status != 200 || !replayed {
+				t.Errorf("with Redis: %d, replayed %v", status, replayed)
+			}
+			break
+		}
+	}
+	// The other one would not find it: even a route that is open for a store that is
+	// away stays closed.
+	for !strings.Contains(logged.text(), `"event":"orphans"`) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if status, _ := asks(t, other, "/", "done"); status != 500 || backend.Executions("done") != 1 {
+		t.Errorf("with orphans: %d, %d executions", status, backend.Executions("done"))
+	}
+}
+
 // What the release before left is found after the upgrade, without the operator's
 // doing: its scopes were values without their sources, its hashes others.
 func TestUpgrade(t *testing.T) {

@@ -32,7 +32,7 @@ func (a *aged) Entries(ctx context.Context) ([]idem.Entry, error) {
 	for i := range all {
 		all[i].Ended = a.old.Load() && strings.HasPrefix(all[i].Name, "plan:")
 	}
-	return all, err //nolint:wrapcheck // it is in between
+	return all, err
 }
 
 // names lists the entries of plans.

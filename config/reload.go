@@ -21,7 +21,8 @@ func Reloadable(setting string) bool {
 // record, or be told that they are not the same.
 func Careful(setting string) bool {
 	switch setting {
-	case "fingerprint", "bind", "scope", "earlier-scopes", "secret-file", "key-headers", "tls-client-ca", "namespace", "store":
+	case "fingerprint", "bind", "scope", "earlier-scopes", "secret-file", "key-headers", "derive-key", "tls-client-ca",
+		"namespace", "store":
 		return true
 	}
 	return false

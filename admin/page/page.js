@@ -198,6 +198,8 @@ function actions(k) {
   return td;
 }
 
+const scopeOf = (k) => (k.scope || "").replaceAll("\u001f", " and ");
+
 async function load(id, state, cells) {
   const body = $(id).tBodies[0];
   try {
@@ -212,8 +214,8 @@ async function load(id, state, cells) {
 }
 
 const loadUnknown = () => load("unknown", "unknown",
-  (k) => [code(k.key), k.scope || "", element("td", duration(k.age_ms), "n"), number(k.attempt), actions(k)]);
-const loadRunning = () => load("running", "in-progress", (k) => [code(k.key), k.scope || "", element("td", duration(k.age_ms), "n"),
+  (k) => [code(k.key), scopeOf(k), element("td", duration(k.age_ms), "n"), number(k.attempt), actions(k)]);
+const loadRunning = () => load("running", "in-progress", (k) => [code(k.key), scopeOf(k), element("td", duration(k.age_ms), "n"),
   element("td", duration(k.lease_ms), "n"), number(k.attempt), code(k.owner || ""), actions(k)]);
 
 function showKey(k) {
@@ -226,7 +228,7 @@ function showKey(k) {
   };
   add("state", k.state);
   add("key", k.key);
-  add("scope", k.scope);
+  add("scope", scopeOf(k));
   add("in the log", k.digest);
   add("attempt", String(k.attempt));
   add("fingerprint", k.fingerprint + "…");
