@@ -23,6 +23,9 @@ import (
 // scope of the key that was redirected.
 const scopeRedirect = "\x1eredirect\x1f"
 
+// redirectDigits is the length of that digest, in hex.
+const redirectDigits = 32
+
 // maxHops bounds how many redirects in a row are followed.
 const maxHops = 5
 
@@ -113,7 +116,7 @@ func (s *Server) followed(was *standing, id *identity) (path []place, err error)
 		case errors.Is(err, idem.ErrNotFound), errors.Is(err, idem.ErrNoOperator):
 			return nil, nil
 		case err != nil:
-			return nil, err //nolint:wrapcheck // the engine's
+			return nil, err
 		case record.State != idem.Completed || record.Response == nil || record.Response.Redirect == nil:
 			return nil, nil
 		}
@@ -155,5 +158,5 @@ func continued(keys []idem.Key, path []place) []idem.Key {
 
 func continuation(key idem.Key, to place) idem.Key {
 	sum := sha256.Sum256(to)
-	return key.InScope(scopeRedirect + hex.EncodeToString(sum[:16]) + key.Scope())
+	return key.InScope(scopeRedirect + hex.EncodeToString(sum[:redirectDigits/2]) + key.Scope())
 }

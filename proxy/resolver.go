@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -24,7 +25,7 @@ type Resolver interface {
 
 // Headers of the conversation with a resolver.
 const (
-	headerScope  = "Idempotency-Scope"  // asked: the key's scope, if it has one
+	headerScope  = "Idempotency-Scope"  // asked: the key's scope, if it has one (header:x-account-id=acct_7)
 	headerStatus = "Idempotency-Status" // answered: the status of the response, 200 unless said
 )
 
@@ -74,8 +75,8 @@ func (h *HTTPResolver) Ask(_ context.Context, key idem.Key) (*idem.Response, err
 	req.SetRequestURI(h.url)
 	req.URI().QueryArgs().Set("key", key.Value())
 	req.Header.Set(headerKey, key.Value())
-	if key.Scope() != "" {
-		req.Header.Set(headerScope, key.Scope())
+	if scope := fieldOf(key.Scope()); scope != "" {
+		req.Header.Set(headerScope, scope)
 	}
 	if err := h.client.DoTimeout(req, resp, h.timeout); err != nil {
 		return nil, fmt.Errorf("asking the resolver: %w", err)
@@ -88,6 +89,17 @@ func (h *HTTPResolver) Ask(_ context.Context, key idem.Key) (*idem.Response, err
 		return nil, fmt.Errorf("%w: it answered %d", errStillUnknown, resp.StatusCode())
 	}
 	return resolved(resp)
+}
+
+// fieldOf is a scope as a header field can have it: without what the proxy itself
+// put before it, and with tabs between the sources, since a field may have them,
+// but not the separator of scopes, and values have neither.
+func fieldOf(scope string) string {
+	for strings.HasPrefix(scope, scopeRedirect) {
+		scope = scope[min(len(scope), len(scopeRedirect)+redirectDigits):]
+	}
+	scope = strings.TrimPrefix(scope, scopeDerived)
+	return strings.ReplaceAll(scope, string(rune(nextSource)), "\t")
 }
 
 // resolved is a resolver's answer as the response that it stands for.
