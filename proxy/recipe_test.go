@@ -196,6 +196,14 @@ func TestRecordsOfTheReleaseBefore(t *testing.T) {
 		"parts": {"", parts, func(c *proxy.Config) {
 			c.Fingerprint = mustFingerprint(t, "path", "method", "json", "header:X-A")
 		}},
+		"without the body": {"", func(put, sized func(string)) {
+			put("method\x00")
+			sized("POST")
+			put("target\x00")
+			sized("/pay?q")
+		}, func(c *proxy.Config) {
+			c.Fingerprint = mustFingerprint(t, "method", "target")
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -221,7 +229,9 @@ func TestRecordsOfTheReleaseBefore(t *testing.T) {
 			if a := send(`{"a":1}`, "me"); a.StatusCode != 201 || a.body != "before" {
 				t.Errorf("the retry got %d %s", a.StatusCode, a.body)
 			}
-			r.isProblem(send(`{"a":2}`, "me"), 422, "key-reused")
+			if name != "without the body" {
+				r.isProblem(send(`{"a":2}`, "me"), 422, "key-reused")
+			}
 			r.isProblem(send(`{"a":1}`, "you"), 422, "key-of-another-caller")
 			r.executions("k", 0)
 		})

@@ -86,6 +86,25 @@ func TestRedirectsAreFollowed(t *testing.T) {
 	r.executions("k", 2)
 }
 
+// Only the same request follows a redirect, also if it is the first one there.
+func TestOthersDoNotFollowRedirects(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, slashes)
+	const host, me = "Host: a.example", "Authorization: me"
+	if a := r.post("k", "x", host, me); a.StatusCode != 308 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	r.isProblem(r.do("POST", "/pay/", "k", "other", host, me), 422, "key-reused")
+	r.isProblem(r.do("PUT", "/pay/", "k", "x", host, me), 422, "key-reused")
+	r.isProblem(r.do("POST", "/pay/", "k", "x", host, me, "Content-Type: a/b"), 422, "key-reused")
+	r.isProblem(r.do("POST", "/pay/", "k", "x", host, "Authorization: you"), 422, "key-of-another-caller")
+	r.executions("k", 1)
+	if a := r.do("POST", "/pay/", "k", "x", host, me); a.StatusCode != 201 {
+		t.Errorf("the one that does: %d %s", a.StatusCode, a.body)
+	}
+	r.executions("k", 2)
+}
+
 // What was redirected fails as any other operation does: its key is free again.
 func TestRedirectedAndTryAgain(t *testing.T) {
 	t.Parallel()

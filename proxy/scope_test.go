@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -261,6 +262,30 @@ func TestEarlierScopes(t *testing.T) {
 			}
 			after.executions("again", 2)
 		})
+	}
+}
+
+// The count of attempts goes on under other names, since backends fence by it.
+func TestAttemptsUnderEarlierScopes(t *testing.T) {
+	t.Parallel()
+	store, seen := storetest.NewMemory(), make(chan string, 1)
+	respond := func(c backendtest.Conn, q *backendtest.Request) {
+		seen <- q.Header.Get("Idempotency-Attempt")
+		c.Answer(503, "later")
+	}
+	before := newRig(t, respond, sharing(t, store))
+	after := newRig(t, respond, sharing(t, store), func(c *proxy.Config) {
+		var err error
+		if c.EarlierScopes, err = proxy.ParseEarlierScopes([]string{"none"}); err != nil {
+			t.Fatal(err)
+		}
+		c.Scope = mustScope(t, "host")
+	})
+	for i, r := range []*rig{before, before, after, after} {
+		r.post("k", "x", "Host: a.example")
+		if got, want := <-seen, fmt.Sprint(i+1); got != want {
+			t.Errorf("the backend was told attempt %s, want %s", got, want)
+		}
 	}
 }
 
