@@ -195,14 +195,14 @@ func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedSto
 	if !embedded {
 		store, err := rstore.New(rstore.Config{
 			URL: c.Store, Namespace: c.Namespace, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log, Codec: codec,
-			WaitReplicas: c.WaitReplicas, CAFile: c.StoreCA,
+			WaitReplicas: int(c.WaitReplicas), CAFile: c.StoreCA, CertFile: c.StoreCert, KeyFile: c.StoreKey,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("--store %s: %w", config.Redact(c.Store), err)
 		}
 		return &gatedRedis{Store: store}, nil
 	}
-	if c.WaitReplicas > 0 {
+	if c.WaitReplicas != 0 {
 		return nil, c.At(nil, "wait-replicas", errors.New("an embedded store has no replicas: want a Redis store with it"))
 	}
 	if dir == "" {

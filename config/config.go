@@ -63,9 +63,12 @@ type Config struct {
 	// CacheSize bounds the responses kept in memory for replays.
 	CacheSize Size
 	// WaitReplicas is how many Redis replicas must have what is written.
-	WaitReplicas int
+	WaitReplicas Replicas
 	// StoreCA is a file of CA certificates for rediss://.
 	StoreCA string
+	// StoreCert and StoreKey are PEM files of the certificate chain that a
+	// rediss:// store is shown, and its key; empty: none is.
+	StoreCert, StoreKey string
 	// CompressFrom is the size from which responses are compressed in the store;
 	// 0 for never.
 	CompressFrom Size

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -44,9 +45,12 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.BoolVar(&c.AcceptOrphans, "accept-orphans", c.AcceptOrphans,
 		"go on, once, with settings by which completed or held keys are not found any more: their retries execute again")
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a store operation, and so of failing closed")
-	f.IntVar(&c.WaitReplicas, "wait-replicas", c.WaitReplicas,
-		"how many Redis replicas must have a lock or a response before it counts; with fewer, requests are refused")
+	f.Var(&c.WaitReplicas, "wait-replicas",
+		"how many Redis replicas must have a lock or a response before it counts, or all; with fewer, requests are refused")
 	f.StringVar(&c.StoreCA, "store-ca", c.StoreCA, "file of CA certificates (PEM) for a rediss:// store; empty for the system's")
+	f.StringVar(&c.StoreCert, "store-cert", c.StoreCert,
+		"PEM file of the certificate chain that a rediss:// store is shown, read anew for each connection; empty for none")
+	f.StringVar(&c.StoreKey, "store-key", c.StoreKey, "PEM file of its key")
 	f.Var(&c.CacheSize, "cache-size", "most memory for responses that are replayed without asking the store")
 	f.Var((*sizeOrNone)(&c.CompressFrom), "compress-from", "size from which responses are compressed in the store; 0 for never")
 	f.StringVar(&c.EncryptionKeys, "encryption-keys", c.EncryptionKeys,
@@ -109,6 +113,37 @@ func (s *Size) Set(text string) error {
 
 // Type implements pflag.Value.
 func (*Size) Type() string { return "size" }
+
+// Replicas is a number of replicas, or AllReplicas.
+type Replicas int
+
+// AllReplicas is written "all".
+const AllReplicas Replicas = -1
+
+// String implements pflag.Value.
+func (r *Replicas) String() string {
+	if *r == AllReplicas {
+		return "all"
+	}
+	return strconv.Itoa(int(*r))
+}
+
+// Set implements pflag.Value.
+func (r *Replicas) Set(text string) error {
+	if text == "all" {
+		*r = AllReplicas
+		return nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > 100 {
+		return fmt.Errorf("%q is not a number from 0 to 100, nor all", text)
+	}
+	*r = Replicas(n)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (*Replicas) Type() string { return "replicas" }
 
 // sizeOrNone is a Size that may be 0.
 type sizeOrNone Size

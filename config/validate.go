@@ -35,7 +35,7 @@ func (c *Config) validate(origin Origin) (errs []error) {
 		"one word without braces, which would move every record into one slot of a Redis Cluster")
 	check(between(c.StoreTimeout, 10*time.Millisecond, time.Minute) && c.StoreTimeout < c.LockTTL, "store-timeout",
 		c.StoreTimeout, fmt.Sprintf("from 10ms to 1m, and below lock-ttl (%v)", c.LockTTL))
-	check(c.WaitReplicas >= 0 && c.WaitReplicas <= 100, "wait-replicas", c.WaitReplicas, "from 0 to 100")
+	check(c.WaitReplicas >= AllReplicas && c.WaitReplicas <= 100, "wait-replicas", c.WaitReplicas.String(), "all, or from 0 to 100")
 	check(c.MaxInFlight >= 1 && c.MaxInFlight <= 1<<20, "max-in-flight", c.MaxInFlight, "from 1 to 1048576")
 	check(c.MaxWaiters >= 1 && c.MaxWaiters <= 1<<20, "max-waiters", c.MaxWaiters, "from 1 to 1048576")
 	check(c.DrainTimeout >= 0, "drain-timeout", c.DrainTimeout, "0 (waits for all) or more")

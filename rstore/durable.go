@@ -2,40 +2,87 @@ package rstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/idemproxy/idemproxy/idem"
 )
 
-// replicated waits until Config.WaitReplicas replicas have what this connection
-// wrote, the record of that name included. Fewer in time is idem.ErrUnavailable:
-// what was asked may be lost in a failover.
-func (s *Store) replicated(ctx context.Context, c rueidis.Client, name string) error {
-	if s.waitReplicas == 0 {
-		return nil
+// AllReplicas is a Config.WaitReplicas.
+const AllReplicas = -1
+
+// maxWaiting is how many writes to a server can wait for its replicas at once,
+// each on a connection of its own; further ones wait for a connection.
+const maxWaiting = 128
+
+// needed is how many replicas a write must have.
+func (s *Store) needed(l *link) int64 {
+	if s.waitReplicas == AllReplicas {
+		return max(1, l.replicas.Load())
 	}
-	// Not the builder's Wait, which would take a connection of its own: WAIT is
-	// about the writes of the connection that it is sent on. There is one a node
-	// (see option), and the slot leads to the node.
-	wait := c.B().Arbitrary("WAIT").Args(strconv.Itoa(s.waitReplicas), ms(s.waitTimeout)).Build().SetSlot(name)
-	got, err := c.Do(ctx, wait).AsInt64()
-	if err != nil {
-		return unavailable(fmt.Errorf("waiting for replicas: %w", err))
-	}
-	if got < int64(s.waitReplicas) {
-		return unavailable(fmt.Errorf("%d of %d replicas have it", got, s.waitReplicas))
-	}
-	return nil
+	return int64(s.waitReplicas)
 }
+
+// runReplicated is run for what must be on Config.WaitReplicas replicas before it
+// counts: lacking says that it is not, and may be lost in a failover. WAIT is
+// about the writes of the connection that it comes over, so the two go in one
+// pipeline; and it keeps that connection from all else, so these have a pool of
+// them.
+func (s *Store) runReplicated(
+	ctx context.Context, l *link, sc *script, keys, args []string,
+) (result rueidis.RedisResult, lacking error) {
+	n := s.needed(l)
+	if n == 0 {
+		return sc.run(ctx, l.client, keys, args), nil
+	}
+	if ctx.Err() != nil {
+		return notSent(ctx), nil
+	}
+	send := func(command rueidis.Completed) []rueidis.RedisResult {
+		wait := l.client.B().Arbitrary("WAIT").Args(strconv.FormatInt(n, 10), ms(s.timeout/2)).Blocking().SetSlot(keys[0])
+		return l.client.DoMulti(ctx, command, wait)
+	}
+	results := send(sc.command(l.client, keys, args))
+	if isTryAgain(results[0].Error()) && len(keys) > 1 { // as in script.run
+		keys = keys[:1]
+		results = send(sc.command(l.client, keys, args))
+	}
+	if isNoScript(results[0].Error()) {
+		results = send(sc.whole(l.client, keys, args))
+	}
+	got, err := results[1].AsInt64()
+	switch {
+	case err != nil:
+		lacking = lost(fmt.Errorf("waiting for replicas: %w", err))
+	case got < n:
+		lacking = lost(fmt.Errorf("%d of %d replicas have it", got, n))
+	}
+	return results[0], lacking
+}
+
+// lost is for what was done and may not last: unavailable, and never refused.
+func lost(err error) error { return fmt.Errorf("%w: redis: %w", idem.ErrUnavailable, err) }
 
 // finding is a setting of a server that weakens what this store promises.
 type finding struct{ setting, value, means string }
 
 // check asks every server once how it keeps what it acknowledges, and warns.
-func (s *Store) check(ctx context.Context, c rueidis.Client) {
-	for addr, node := range c.Nodes() {
+func (s *Store) check(ctx context.Context, l *link) {
+	if olderThan(l.who.version, leastVersion) {
+		s.log.Warn().Str("event", "store_version").Str("server", l.addr).Str("version", l.who.version).
+			Msg("before Redis 7.0.5, changes by scripts are told to those who made them, too: responses are kept for replays too short")
+	}
+	for addr, node := range l.client.Nodes() {
+		replication, err := node.Do(ctx, node.B().Info().Section("replication").Build()).ToString()
+		if err == nil {
+			l.sawReplicas(len(replicasOf(replication)))
+			s.checkClocks(ctx, addr, node, replicasOf(replication))
+		}
 		settings, err := node.Do(ctx, node.B().ConfigGet().Parameter(
 			"maxmemory", "maxmemory-policy", "appendonly", "appendfsync", "save").Build()).AsStrMap()
 		if err != nil {
@@ -43,15 +90,79 @@ func (s *Store) check(ctx context.Context, c rueidis.Client) {
 				Msg("the server does not say how it keeps records; see docs/redis.md for what it should do")
 			continue
 		}
-		replication, err := node.Do(ctx, node.B().Info().Section("replication").Build()).ToString()
-		if err != nil {
-			replication = ""
-		}
 		for _, f := range findings(settings, replication, s.waitReplicas) {
 			s.log.Warn().Str("event", "store_setting").Str("server", addr).Str("setting", f.setting).Str("value", f.value).
 				Msg(f.means)
 		}
 	}
+}
+
+// leastVersion is the first that takes NOLOOP into account in scripts.
+const leastVersion = "7.0.5"
+
+// olderThan compares versions by their numbers; what is none is not older.
+func olderThan(version, least string) bool {
+	have, want := strings.Split(version, "."), strings.Split(least, ".")
+	for i := range min(len(have), len(want)) {
+		h, err1 := strconv.Atoi(have[i])
+		w, err2 := strconv.Atoi(want[i])
+		if err1 != nil || err2 != nil || h != w {
+			return err1 == nil && err2 == nil && h < w
+		}
+	}
+	return false
+}
+
+// clocksApart is how far a replica's clock may be from its primary's.
+const clocksApart = time.Second
+
+// checkClocks compares the replicas' clocks with the primary's: a lease ends at a
+// time of the clock of whichever is the primary then.
+func (s *Store) checkClocks(ctx context.Context, addr string, node rueidis.Client, replicas []string) {
+	for _, replica := range replicas {
+		now, err := s.timeAt(ctx, replica)
+		if err != nil {
+			continue // it may be for nobody but its primary
+		}
+		primary, err := timeOf(node.Do(ctx, node.B().Time().Build()).AsStrSlice())
+		if err != nil {
+			return
+		}
+		if apart := now.Sub(primary); apart.Abs() > clocksApart {
+			s.log.Warn().Str("event", "store_clock").Str("server", addr).Str("replica", replica).Dur("ahead", apart).
+				Msg("the replica's clock differs: after a failover to it, leases end too early or too late by that much")
+		}
+	}
+}
+
+// timeAt is a server's time, as it is about now.
+func (s *Store) timeAt(ctx context.Context, addr string) (time.Time, error) {
+	conn, _, err := s.dial(ctx, addr)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	replies, err := newWire(conn).ask([]string{"TIME"})
+	if err != nil {
+		return time.Time{}, err
+	}
+	var parts []string
+	items, _ := replies[0].([]any)
+	for _, item := range items {
+		text, _ := item.(string)
+		parts = append(parts, text)
+	}
+	return timeOf(parts, nil)
+}
+
+// timeOf reads TIME's reply.
+func timeOf(parts []string, err error) (time.Time, error) {
+	if err != nil || len(parts) != 2 {
+		return time.Time{}, errors.Join(errReply, err)
+	}
+	seconds, err1 := strconv.ParseInt(parts[0], 10, 64)
+	micros, err2 := strconv.ParseInt(parts[1], 10, 64)
+	return time.Unix(seconds, micros*1000), errors.Join(err1, err2)
 }
 
 // findings are what is amiss with a server's settings.
@@ -68,12 +179,19 @@ func findings(settings map[string]string, replication string, waitReplicas int) 
 	case settings["appendfsync"] != "always":
 		add("appendfsync", "a power loss of the server may lose the last second or more: set it to always if that matters")
 	}
-	role, replicas := infoField(replication, "role"), infoField(replication, "connected_slaves")
-	if role == "slave" {
-		all = append(all, finding{"role", role, "this is a replica: connect to its primary"})
+	if infoField(replication, "role") != "master" {
+		return all
 	}
-	if n, err := strconv.Atoi(replicas); err == nil && role == "master" && n < waitReplicas {
+	replicas := infoField(replication, "connected_slaves")
+	switch n, err := strconv.Atoi(replicas); {
+	case err != nil || waitReplicas == AllReplicas && n > 0:
+	case n < waitReplicas || waitReplicas == AllReplicas:
 		all = append(all, finding{"connected_slaves", replicas, "fewer replicas than wait-replicas: requests are refused"})
+	case n > waitReplicas:
+		all = append(all, finding{
+			"connected_slaves", replicas,
+			"more replicas than wait-replicas: a failover may promote one that lacks what was acknowledged",
+		})
 	}
 	return all
 }

@@ -131,10 +131,17 @@ func (l *lines) await(t *testing.T, want string) {
 	}
 }
 
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
+}
+
 // What breaks the promise is said at the start.
 func TestSettingsAreChecked(t *testing.T) {
 	t.Parallel()
-	primary := redistest.Start(t)
+	primary, replicated := redistest.Start(t), redistest.Start(t)
+	redistest.Replica(t, replicated)
 	few := redistest.Start(t, "--appendfsync", "everysec", "--user", "proxy", "on", ">word", "~idem:*", "resetchannels", "-@all",
 		"+hello", "+client", "+ping", "+select", "+script|load", "+config|get", "+info")
 	var out lines
@@ -144,6 +151,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		server *redistest.Server
 		wait   int
 	}{
+		`more replicas than wait-replicas`:                   {replicated, 0},
 		`"setting":"maxmemory-policy","value":"allkeys-lru"`: {redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"), 0},
 		`nothing is kept across a restart`:                   {redistest.Start(t, "--appendonly", "no"), 0},
 		`loses all since the last snapshot`:                  {redistest.Start(t, "--appendonly", "no", "--save", "60 1"), 0},
@@ -165,16 +173,23 @@ func TestURLs(t *testing.T) {
 	ca := certificate(t, dir)
 	tlsPort := redistest.FreePort(t)
 	tlsAddr := net.JoinHostPort("127.0.0.1", big.NewInt(int64(tlsPort)).String())
+	strictPort := redistest.FreePort(t)
+	strictAddr := net.JoinHostPort("127.0.0.1", big.NewInt(int64(strictPort)).String())
+	key := filepath.Join(dir, "key.pem")
 	socket := filepath.Join(dir, "redis.sock")
 	server := redistest.Start(t, "--unixsocket", socket, "--tls-port", big.NewInt(int64(tlsPort)).String(),
-		"--tls-cert-file", ca, "--tls-key-file", filepath.Join(dir, "key.pem"), "--tls-ca-cert-file", ca, "--tls-auth-clients", "no",
+		"--tls-cert-file", ca, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "optional",
 		"--user", "proxy", "on", ">pass:word", "~idem:*", "resetchannels", "-@all", "+evalsha", "+eval", "+evalsha_ro", "+eval_ro",
-		"+get", "+getrange", "+set", "+pttl", "+time", "+del", "+hello", "+client", "+ping", "+select", "+script|load")
+		"+get", "+getrange", "+set", "+pttl", "+time", "+del", "+scan", "+hello", "+client", "+ping", "+select", "+script|load")
+	redistest.Start(t, "--tls-port", big.NewInt(int64(strictPort)).String(),
+		"--tls-cert-file", ca, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "yes")
+	mutual := "rediss://" + strictAddr + "/0"
 	for name, c := range map[string]rstore.Config{
 		"socket":                 {URL: "unix://" + socket},
 		"a database":             {URL: "redis://" + server.Addr + "/3"},
 		"TLS":                    {URL: "rediss://" + tlsAddr + "/0", CAFile: ca},
 		"TLS, not verified":      {URL: "rediss://" + tlsAddr + "/0?skip_verify=true"},
+		"a client certificate":   {URL: mutual, CAFile: ca, CertFile: ca, KeyFile: key},
 		"a user with few rights": {URL: "redis://proxy:pass%3Aword@" + server.Addr + "/0"},
 	} {
 		c.Namespace = "idem"
@@ -185,11 +200,21 @@ func TestURLs(t *testing.T) {
 		if err := s.Purge(t.Context(), held.Key); err != nil {
 			t.Errorf("%s: purge: %v", name, err)
 		}
+		if err := s.List(t.Context(), func(*idem.Record) bool { return true }); err != nil {
+			t.Errorf("%s: list: %v", name, err)
+		}
+		if err := s.Ping(t.Context()); err != nil {
+			t.Errorf("%s: ping: %v", name, err)
+		}
 	}
 	for name, c := range map[string]rstore.Config{
-		"a CA without TLS": {URL: server.URL(), CAFile: ca},
-		"no such CA":       {URL: "rediss://" + tlsAddr, CAFile: "/nonexistent"},
-		"no certificate":   {URL: "rediss://" + tlsAddr, CAFile: filepath.Join(dir, "key.pem")},
+		"a CA without TLS":              {URL: server.URL(), CAFile: ca},
+		"no such CA":                    {URL: "rediss://" + tlsAddr, CAFile: "/nonexistent"},
+		"no certificate":                {URL: "rediss://" + tlsAddr, CAFile: key},
+		"a certificate without TLS":     {URL: server.URL(), CertFile: ca, KeyFile: key},
+		"a certificate without its key": {URL: mutual, CertFile: ca},
+		"a key without its certificate": {URL: mutual, KeyFile: key},
+		"a key that is none":            {URL: mutual, CertFile: ca, KeyFile: ca},
 	} {
 		if s, err := rstore.New(c); err == nil {
 			_ = s.Close()
@@ -199,6 +224,10 @@ func TestURLs(t *testing.T) {
 	s := open(t, rstore.Config{URL: "rediss://" + tlsAddr + "/0"}) // the system does not know this CA
 	if err := s.Ping(t.Context()); !errors.Is(err, idem.ErrUnavailable) {
 		t.Errorf("an unknown CA: %v", err)
+	}
+	s = open(t, rstore.Config{URL: mutual, CAFile: ca})
+	if err := s.Ping(t.Context()); !errors.Is(err, idem.ErrUnavailable) {
+		t.Errorf("without the certificate that the server wants: %v", err)
 	}
 }
 

@@ -23,3 +23,6 @@ func (s *Store) ShiftClock(d time.Duration) { s.clocks.ahead[0].Add(int64(d)) }
 
 // ClockAhead is how far ahead it believes that to be.
 func (s *Store) ClockAhead() time.Duration { return time.Duration(s.clocks.ahead[0].Load()) }
+
+// OlderThan says whether a version of Redis is too old.
+func OlderThan(version string) bool { return olderThan(version, leastVersion) }

@@ -21,10 +21,11 @@ const namedSize = idem.HeadSize + 2<<10
 // List implements idem.Inspector. It goes through the names in every node of a
 // Cluster.
 func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
-	client, err := s.conn()
+	l, err := s.conn(ctx)
 	if err != nil {
 		return err
 	}
+	client := l.client
 	// A scan may show a name twice, and a replica what its primary does.
 	seen := map[id]struct{}{}
 	match := globLiteral(s.prefix) + strings.Repeat("?", 2*len(id{})) // not the responses, nor the registry

@@ -19,13 +19,15 @@ func (s *Store) registryName() string { return s.prefix + "registry" }
 
 // Entries implements idem.Registry.
 func (s *Store) Entries(ctx context.Context) ([]idem.Entry, error) {
-	client, err := s.conn()
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	l, err := s.conn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	name := s.registryName()
 	// The clock of the server that has the entries: in a Cluster, there are others.
-	replies := client.DoMulti(ctx, client.B().Time().Build().SetSlot(name), client.B().Hgetall().Key(name).Build())
+	replies := l.client.DoMulti(ctx, l.client.B().Time().Build().SetSlot(name), l.client.B().Hgetall().Key(name).Build())
 	now, err := serverTime(replies[0])
 	if err != nil {
 		return nil, s.mapClosed(err)
@@ -49,7 +51,9 @@ func (s *Store) Entries(ctx context.Context) ([]idem.Entry, error) {
 
 // Enter implements idem.Registry.
 func (s *Store) Enter(ctx context.Context, name, text string, keep time.Duration) error {
-	client, err := s.conn()
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	l, err := s.conn(ctx)
 	if err != nil {
 		return err
 	}
@@ -57,7 +61,7 @@ func (s *Store) Enter(ctx context.Context, name, text string, keep time.Duration
 	if keep > 0 && kept == "0" {
 		kept = "1" // 0 stands for ever
 	}
-	if err := s.scripts.registry.run(ctx, client, []string{s.registryName()}, []string{name, text, kept}).Error(); err != nil {
+	if err := s.scripts.registry.run(ctx, l.client, []string{s.registryName()}, []string{name, text, kept}).Error(); err != nil {
 		return s.mapClosed(unavailable(err))
 	}
 	return nil
@@ -65,11 +69,13 @@ func (s *Store) Enter(ctx context.Context, name, text string, keep time.Duration
 
 // Strike implements idem.Registry.
 func (s *Store) Strike(ctx context.Context, name string) error {
-	client, err := s.conn()
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	l, err := s.conn(ctx)
 	if err != nil {
 		return err
 	}
-	if err := client.Do(ctx, client.B().Hdel().Key(s.registryName()).Field(name).Build()).Error(); err != nil {
+	if err := l.client.Do(ctx, l.client.B().Hdel().Key(s.registryName()).Field(name).Build()).Error(); err != nil {
 		return s.mapClosed(unavailable(err))
 	}
 	return nil

@@ -261,6 +261,7 @@ func TestP5RedisErrorsFailClosed(t *testing.T) {
 		"OOM":      {{"CONFIG", "SET", "maxmemory", "1"}, {"CONFIG", "SET", "maxmemory", "0"}},
 		"READONLY": {{"REPLICAOF", "127.0.0.1", "1"}, {"REPLICAOF", "NO", "ONE"}},
 	} {
+		awaitReady(t, s)
 		server.Do(fault[0]...)
 		_, err := s.Acquire(context.Background(), claim("key of "+name))
 		if !errors.Is(err, idem.ErrUnavailable) {
@@ -268,6 +269,7 @@ func TestP5RedisErrorsFailClosed(t *testing.T) {
 		}
 		server.Do(fault[1]...)
 	}
+	awaitReady(t, s)
 	server.Do("SET", s.Name(claim("foreign").Key), "not a record")
 	if _, err := s.Acquire(context.Background(), claim("foreign")); !errors.Is(err, idem.ErrVersion) {
 		t.Errorf("a foreign value: %v, want %v", err, idem.ErrVersion)

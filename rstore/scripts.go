@@ -155,18 +155,23 @@ type acquired struct {
 }
 
 // runAcquire sends a claim; deadline is as in acquire.lua.
-func (sc scripts) runAcquire(
-	ctx context.Context, c rueidis.Client, keys []string, claim *idem.Claim, deadline string,
+func (s *Store) runAcquire(
+	ctx context.Context, l *link, keys []string, claim *idem.Claim, deadline string,
 ) (acquired, error) {
 	args, err := acquireArgs(claim, deadline)
 	if err != nil {
 		return acquired{}, err
 	}
-	reply, err := sc.acquire.run(ctx, c, keys, args).ToArray()
+	result, lacking := s.runReplicated(ctx, l, s.scripts.acquire, keys, args)
+	reply, err := result.ToArray()
 	if err != nil {
 		return acquired{}, unavailable(err)
 	}
-	return parseAcquired(reply)
+	a, err := parseAcquired(reply)
+	if wrote := a.outcome.Kind == idem.VerdictAcquired || a.outcome.Kind == idem.VerdictYours; wrote && err == nil {
+		err = lacking
+	}
+	return a, l.trusted(err)
 }
 
 // acquireArgs are acquire.lua's. The claim's owner is referred to, not copied.

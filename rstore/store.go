@@ -2,11 +2,9 @@ package rstore
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,8 +33,12 @@ type Config struct {
 	Timeout time.Duration
 	// WaitReplicas is how many replicas must have an acquire, a response or a hold
 	// before it counts; fewer within half of Timeout is idem.ErrUnavailable.
+	// AllReplicas: as many as the primary was ever seen to have, and one at least.
 	// Default 0: the primary's word is enough.
 	WaitReplicas int
+	// CertFile and KeyFile, if set, hold the certificate (PEM) that a rediss://
+	// server is shown, and its key.
+	CertFile, KeyFile string
 	// CAFile, if set, holds the certificates (PEM) that may sign a rediss://
 	// server's, instead of the system's.
 	CAFile string
@@ -53,18 +55,21 @@ type Store struct {
 	prefix string
 	codec  idem.Codec
 
+	timeout      time.Duration
 	waitReplicas int
-	waitTimeout  time.Duration
 
 	scripts scripts
 	cache   *cache
 	clocks  *clocks
 
-	client  atomic.Pointer[rueidis.Client] // nil until first connected
-	closed  atomic.Bool
-	closing context.Context
-	close   context.CancelFunc
-	dialing sync.WaitGroup
+	sentinels *sentinels // nil: the URL names the server itself
+	gate      gate
+	suspected chan struct{} // of size 1
+
+	closed     atomic.Bool
+	closing    context.Context
+	close      context.CancelFunc
+	background sync.WaitGroup
 }
 
 var (
@@ -84,95 +89,21 @@ func New(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{option: option, log: c.Logger, prefix: c.Namespace + ":", codec: c.Codec, scripts: newScripts()}
+	s := &Store{
+		option: option, log: c.Logger, prefix: c.Namespace + ":", codec: c.Codec, scripts: newScripts(),
+		timeout: c.Timeout, waitReplicas: c.WaitReplicas, suspected: make(chan struct{}, 1),
+	}
 	if c.Namespace == "" {
 		s.prefix = "idem:"
 	}
-	s.waitReplicas, s.waitTimeout = c.WaitReplicas, c.Timeout/2
+	s.sentinels = newSentinels(s)
 	s.cache, s.clocks = newCache(s.prefix, c.CacheBytes), newClocks()
 	s.option.OnInvalidations = s.onPush
 	s.closing, s.close = context.WithCancel(context.Background())
-	if !s.connect() {
-		s.dialing.Go(s.connectLater)
-	}
+	s.gate.shut(errNotYet)
+	s.connect()
+	s.background.Go(s.lead)
 	return s, nil
-}
-
-func (c *Config) option() (rueidis.ClientOption, error) {
-	option, err := rueidis.ParseURL(c.URL)
-	if err != nil {
-		return option, fmt.Errorf("the Redis URL: %w", err)
-	}
-	if c.Timeout <= 0 {
-		c.Timeout = 2 * time.Second
-	}
-	if c.CacheBytes <= 0 {
-		c.CacheBytes = 64 << 20
-	}
-	if c.CAFile != "" {
-		if option.TLSConfig == nil {
-			return option, errors.New("a file of CA certificates is for rediss:// only")
-		}
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return option, fmt.Errorf("the CA certificates: %w", err)
-		}
-		option.TLSConfig.RootCAs = x509.NewCertPool()
-		if !option.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return option, fmt.Errorf("the CA certificates: there is none in %s", c.CAFile)
-		}
-	}
-	option.DisableRetry = true
-	option.ClientTrackingOptions = []string{"NOLOOP"}
-	option.Dialer.Timeout = c.Timeout
-	option.Dialer.KeepAlive = c.Timeout / 2 // also how often an idle connection is pinged
-	option.ConnWriteTimeout = c.Timeout
-	// One connection, and a moment's patience before writing to it when others
-	// wait for answers: fewer, fuller packets, which costs Redis and us less
-	// than it delays (docs/performance.md).
-	option.PipelineMultiplex = -1
-	option.MaxFlushDelay = 20 * time.Microsecond
-	return option, nil
-}
-
-func (s *Store) connect() bool {
-	client, err := rueidis.NewClient(s.option)
-	if err != nil {
-		s.log.Warn().Str("event", "store_unreachable").Err(err).Msg("Redis cannot be reached; trying again")
-		return false
-	}
-	s.client.Store(&client)
-	s.log.Info().Str("event", "store_connected").Str("mode", string(client.Mode())).Msg("connected to Redis")
-	s.dialing.Go(func() {
-		ctx, cancel := context.WithTimeout(s.closing, 10*time.Second)
-		defer cancel()
-		s.check(ctx, client)
-	})
-	return true
-}
-
-func (s *Store) connectLater() {
-	for delay := 100 * time.Millisecond; ; delay = min(2*delay, time.Second) {
-		select {
-		case <-s.closing.Done():
-			return
-		case <-time.After(delay):
-		}
-		if s.connect() {
-			return
-		}
-	}
-}
-
-func (s *Store) conn() (rueidis.Client, error) {
-	if s.closed.Load() {
-		return nil, idem.ErrClosed
-	}
-	client := s.client.Load()
-	if client == nil {
-		return nil, unavailable(fmt.Errorf("%w: not connected yet", errNotSent))
-	}
-	return *client, nil
 }
 
 // onPush hears what the servers say of keys, and when a connection is lost (nil).
@@ -203,9 +134,8 @@ func (s *Store) name(k id) string {
 // Acquire implements idem.Store: no round trip for a record in this process's
 // memory, one for every other.
 func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
-	client, err := s.conn()
-	if err != nil {
-		return idem.Outcome{}, err
+	if s.closed.Load() {
+		return idem.Outcome{}, idem.ErrClosed
 	}
 	k := c.Key.ID()
 	if r := s.cache.get(k); r != nil {
@@ -214,12 +144,15 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 		return out, nil
 	}
 	called := time.Now() // Within counts from here: before anything that may wait
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	l, err := s.conn(ctx)
+	if err != nil {
+		return idem.Outcome{}, err
+	}
 	ticket := s.cache.ticket(k)
 	name, response := s.names(k)
-	a, sent, err := s.claim(ctx, client, []string{name, response}, &c, called)
-	if err == nil && (a.outcome.Kind == idem.VerdictAcquired || a.outcome.Kind == idem.VerdictYours) {
-		err = s.replicated(ctx, client, name)
-	}
+	a, sent, err := s.claim(ctx, l, []string{name, response}, &c, called)
 	if err != nil {
 		return idem.Outcome{}, s.mapClosed(err)
 	}
@@ -238,15 +171,15 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 // been this server's clock that the deadline was made by. sent is when the claim
 // was sent that was answered.
 func (s *Store) claim(
-	ctx context.Context, c rueidis.Client, keys []string, claim *idem.Claim, called time.Time,
+	ctx context.Context, l *link, keys []string, claim *idem.Claim, called time.Time,
 ) (a acquired, sent time.Time, err error) {
 	var slot uint16
-	if claim.Within > 0 && c.Mode() == rueidis.ClientModeCluster {
+	if claim.Within > 0 && l.client.Mode() == rueidis.ClientModeCluster {
 		slot = slotOf(keys[0])
 	}
 	sent = called
 	for try := 0; ; try++ {
-		a, err = s.scripts.runAcquire(ctx, c, keys, claim, s.clocks.deadline(slot, called, claim.Within))
+		a, err = s.runAcquire(ctx, l, keys, claim, s.clocks.deadline(slot, called, claim.Within))
 		received := time.Now()
 		if claim.Within > 0 && a.now != 0 {
 			s.clocks.learn(slot, a.now, sent, received)
@@ -261,18 +194,12 @@ func (s *Store) claim(
 	}
 }
 
-// mapClosed: a call that was under way during Close failed because of it.
-func (s *Store) mapClosed(err error) error {
-	if err != nil && s.closed.Load() {
-		return idem.ErrClosed
-	}
-	return err
-}
-
 // Renew implements idem.Store: one pipelined burst.
 func (s *Store) Renew(ctx context.Context, leases []idem.Lease) []error {
 	errs := make([]error, len(leases))
-	client, err := s.conn()
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	l, err := s.conn(ctx)
 	if err != nil {
 		for i := range errs {
 			errs[i] = err
@@ -283,18 +210,18 @@ func (s *Store) Renew(ctx context.Context, leases []idem.Lease) []error {
 	for i := range leases {
 		keys[i], args[i] = []string{s.name(leases[i].Key.ID())}, settleArgs(idem.EventRenew, &leases[i], nil)
 	}
-	for i, result := range s.scripts.settle.burst(ctx, client, keys, args) {
-		errs[i] = s.mapClosed(settled(result))
+	for i, result := range s.scripts.settle.burst(ctx, l.client, keys, args) {
+		errs[i] = s.mapClosed(l.trusted(settled(result)))
 	}
 	return errs
 }
 
 func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.Response) error {
-	client, err := s.conn()
-	if err != nil {
-		return err
+	if s.closed.Load() {
+		return idem.ErrClosed
 	}
 	var encoded []byte
+	var err error
 	if r != nil {
 		if err := idem.CheckResponse(r); err != nil {
 			return err
@@ -309,11 +236,21 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.R
 	if r == nil {
 		keys = keys[:1]
 	}
-	err = settled(s.scripts.settle.run(ctx, client, keys, settleArgs(e, &l, encoded)))
-	if err == nil && e != idem.EventRelease {
-		err = s.replicated(ctx, client, name)
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	to, err := s.conn(ctx)
+	if err != nil {
+		return err
 	}
-	return s.mapClosed(err)
+	args := settleArgs(e, &l, encoded)
+	if e == idem.EventRelease {
+		return s.mapClosed(to.trusted(settled(s.scripts.settle.run(ctx, to.client, keys, args))))
+	}
+	result, lacking := s.runReplicated(ctx, to, s.scripts.settle, keys, args)
+	if err = settled(result); err == nil {
+		err = lacking
+	}
+	return s.mapClosed(to.trusted(err))
 }
 
 // Complete implements idem.Store: one round trip.
@@ -331,40 +268,31 @@ func (s *Store) Hold(ctx context.Context, l idem.Lease) error {
 	return s.apply(ctx, idem.EventHold, l, nil)
 }
 
-// Ping implements idem.Store.
-func (s *Store) Ping(ctx context.Context) error {
-	client, err := s.conn()
-	if err != nil {
-		return err
-	}
-	if err := client.Do(ctx, client.B().Ping().Build()).Error(); err != nil {
-		return s.mapClosed(unavailable(err))
-	}
-	return nil
-}
-
 // Close implements idem.Store.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
 	s.close()
-	s.dialing.Wait()
-	if client := s.client.Load(); client != nil {
-		(*client).Close()
+	s.background.Wait()
+	if l := s.gate.link.Load(); l != nil {
+		l.client.Close()
 	}
+	s.gate.shut(idem.ErrClosed)
 	s.cache.flush()
 	return nil
 }
 
 // Get implements idem.Inspector.
 func (s *Store) Get(ctx context.Context, key idem.Key) (idem.Record, error) {
-	client, err := s.conn()
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	l, err := s.conn(ctx)
 	if err != nil {
 		return idem.Record{}, err
 	}
 	name, response := s.names(key.ID())
-	reply, err := s.scripts.inspect.run(ctx, client, []string{name, response}, nil).ToArray()
+	reply, err := s.scripts.inspect.run(ctx, l.client, []string{name, response}, nil).ToArray()
 	if err != nil || len(reply) != 4 {
 		return idem.Record{}, s.mapClosed(unavailable(errors.Join(errReply, err)))
 	}
@@ -421,10 +349,13 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	// NOLOOP: our own deletions are not pushed back. It may have been one also
 	// when no answer came; and what is sent from now on follows it.
 	defer s.cache.forget(k)
-	client, err := s.conn()
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	l, err := s.conn(ctx)
 	if err != nil {
 		return err
 	}
+	client := l.client
 	record, response := s.names(k)
 	n, err := client.Do(ctx, client.B().Del().Key(record, response).Build()).AsInt64()
 	if isTryAgain(err) { // see script.run; the record first, since nothing reads a response without one

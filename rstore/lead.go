@@ -1,0 +1,247 @@
+package rstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// gate is what calls pass to get at the primary.
+type gate struct {
+	link atomic.Pointer[link] // nil: there is none to be used now
+
+	mu     sync.Mutex
+	reason error         // why there is none; guarded by mu
+	opened chan struct{} // closed when there is one, or when waiting is in vain; nil: do not wait; guarded by mu
+}
+
+// errNotYet is the reason before the first attempt has ended.
+var errNotYet = errors.New("not connected yet")
+
+// open lets calls through to l.
+func (g *gate) open(l *link) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.link.Store(l)
+	g.endWait()
+}
+
+// shut has calls fail at once, for a reason.
+func (g *gate) shut(reason error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.link.Store(nil)
+	g.reason = reason
+	g.endWait()
+}
+
+// hold has calls wait: there will be a primary soon.
+func (g *gate) hold(reason error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.link.Store(nil)
+	g.reason = reason
+	if g.opened == nil {
+		g.opened = make(chan struct{})
+	}
+}
+
+// endWait wakes those who wait; g.mu is held.
+func (g *gate) endWait() {
+	if g.opened != nil {
+		close(g.opened)
+		g.opened = nil
+	}
+}
+
+// pass returns the link to use, and waits for it while that makes sense.
+func (g *gate) pass(ctx context.Context) (*link, error) {
+	for {
+		if l := g.link.Load(); l != nil {
+			return l, nil
+		}
+		g.mu.Lock()
+		reason, opened := g.reason, g.opened
+		g.mu.Unlock()
+		if opened == nil {
+			if l := g.link.Load(); l != nil {
+				return l, nil
+			}
+			return nil, reason
+		}
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return nil, reason
+		}
+	}
+}
+
+// conn is the link to use. Nothing was sent if it fails.
+func (s *Store) conn(ctx context.Context) (*link, error) {
+	if s.closed.Load() {
+		return nil, idem.ErrClosed
+	}
+	l, err := s.gate.pass(ctx)
+	if err != nil {
+		return nil, s.mapClosed(unavailable(fmt.Errorf("%w: %w", errNotSent, err)))
+	}
+	return l, nil
+}
+
+// bound is the store's own time-out on top of the caller's.
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.timeout)
+}
+
+// failed looks at why a call failed: an answer that no primary gives has the
+// primary looked for anew. A call that was under way during Close failed because
+// of it.
+func (s *Store) mapClosed(err error) error {
+	if err == nil {
+		return nil
+	}
+	if s.closed.Load() {
+		return idem.ErrClosed
+	}
+	var refused *rueidis.RedisError
+	if errors.As(err, &refused) {
+		switch word, _, _ := strings.Cut(refused.Error(), " "); word {
+		case "READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "CLUSTERDOWN":
+			s.suspect()
+		}
+	}
+	return err
+}
+
+// suspect has the primary looked at now.
+func (s *Store) suspect() {
+	select {
+	case s.suspected <- struct{}{}:
+	default: // already told
+	}
+}
+
+// lookEvery is how often a primary is asked whether it still is one; lookAtMost
+// bounds how often suspicions can have it asked.
+const (
+	lookEvery  = time.Second
+	lookAtMost = 50 * time.Millisecond
+)
+
+// lead finds the primary, keeps to it, and finds the next one.
+func (s *Store) lead() {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for delay := 2 * lookAtMost; s.closing.Err() == nil; {
+		l := s.gate.link.Load()
+		if l == nil {
+			s.sleep(delay)
+			delay = min(2*delay, time.Second)
+			s.connect()
+			continue
+		}
+		delay = 2 * lookAtMost
+		select {
+		case <-s.closing.Done():
+			return
+		case <-s.suspected:
+			s.look(l, true)
+			s.sleep(lookAtMost)
+		case <-tick.C:
+			s.look(l, false)
+		}
+	}
+}
+
+func (s *Store) sleep(d time.Duration) {
+	select {
+	case <-s.closing.Done():
+	case <-time.After(d):
+	}
+}
+
+// connect finds the primary and lets calls through to it.
+func (s *Store) connect() {
+	ctx, cancel := s.bound(s.closing)
+	defer cancel()
+	l, err := s.find(ctx)
+	if err != nil {
+		s.log.Warn().Str("event", "store_unreachable").Err(err).Msg("Redis cannot be reached; trying again")
+		s.gate.shut(err)
+		return
+	}
+	s.take(l)
+}
+
+// take has l be the one that is used.
+func (s *Store) take(l *link) {
+	s.gate.open(l)
+	s.log.Info().Str("event", "store_connected").Str("server", l.addr).Str("mode", string(l.client.Mode())).Msg("connected to Redis")
+	s.background.Go(func() {
+		ctx, cancel := context.WithTimeout(s.closing, 10*time.Second)
+		defer cancel()
+		s.check(ctx, l)
+	})
+}
+
+// leave has l not be used any more. What was sent over it and not answered is in
+// doubt.
+func (s *Store) leave(l *link, reason error) {
+	s.log.Warn().Str("event", "store_left").Str("server", l.addr).Err(reason).Msg("this is not the primary any more; looking for it")
+	s.gate.hold(reason)
+	close(l.left)
+	s.onPush(nil) // nobody tells us any more
+	s.background.Go(l.client.Close)
+}
+
+// look asks whether l's server is still the primary. What a suspicion says is
+// looked up over a new connection, which may lead elsewhere.
+func (s *Store) look(l *link, suspected bool) {
+	if l.client.Mode() == rueidis.ClientModeCluster {
+		return
+	}
+	ctx, cancel := s.bound(s.closing)
+	defer cancel()
+	if !suspected && s.isStillPrimary(ctx, l) {
+		return
+	}
+	addr := l.addr
+	if s.sentinels != nil {
+		var err error
+		if addr, err = s.sentinels.primary(ctx); err != nil {
+			return // the client goes on trying
+		}
+	}
+	who, err := s.whoIs(ctx, addr)
+	if err != nil {
+		return
+	}
+	err = l.same(who)
+	if err == nil && (addr != l.addr || suspected && who.runID == "") {
+		err = errChanged // perhaps: it does not say
+	}
+	if err != nil {
+		s.leave(l, err)
+		s.connect()
+	}
+}
+
+// isStillPrimary asks over the connection that there is.
+func (s *Store) isStillPrimary(ctx context.Context, l *link) bool {
+	info, err := l.client.Do(ctx, l.client.B().Info().Section("replication").Build()).ToString()
+	if err != nil {
+		var refused *rueidis.RedisError
+		return errors.As(err, &refused) // it does not say
+	}
+	l.sawReplicas(len(replicasOf(info)))
+	return infoField(info, "role") == "master"
+}

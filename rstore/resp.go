@@ -1,0 +1,124 @@
+package rstore
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// wire speaks RESP2 over a connection: for what is asked of a server before the
+// client library gets its connection, and of Sentinels, which it hides.
+type wire struct {
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+// What a reply may have at most; ours are far smaller.
+const (
+	maxBulk  = 1 << 20
+	maxItems = 1 << 14
+	maxDepth = 4
+)
+
+// errProtocol is what no Redis says.
+var errProtocol = errors.New("it does not speak Redis's protocol")
+
+// nothing is a reply of no value.
+type nothing struct{}
+
+// refusal is an error that the server answered with.
+type refusal string
+
+// Error implements error.
+func (r refusal) Error() string { return string(r) }
+
+func newWire(conn net.Conn) *wire { return &wire{conn: conn, r: bufio.NewReader(conn)} }
+
+// ask sends the commands in one packet and returns a reply of each: a string, an
+// int64, nothing, []any, or a refusal.
+func (w *wire) ask(commands ...[]string) ([]any, error) {
+	var b strings.Builder
+	for _, command := range commands {
+		fmt.Fprintf(&b, "*%d\r\n", len(command))
+		for _, arg := range command {
+			fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(arg), arg)
+		}
+	}
+	if _, err := io.WriteString(w.conn, b.String()); err != nil {
+		return nil, fmt.Errorf("asking: %w", err)
+	}
+	replies := make([]any, len(commands))
+	for i := range replies {
+		var err error
+		if replies[i], err = w.read(maxDepth); err != nil {
+			return nil, err
+		}
+	}
+	return replies, nil
+}
+
+func (w *wire) read(depth int) (any, error) {
+	line, err := w.r.ReadSlice('\n')
+	if err != nil {
+		return nil, fmt.Errorf("reading: %w", err)
+	}
+	if len(line) < 3 || line[len(line)-2] != '\r' {
+		return nil, errProtocol
+	}
+	text := string(line[1 : len(line)-2])
+	switch line[0] {
+	case '+':
+		return text, nil
+	case '-':
+		return refusal(text), nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return nil, errProtocol
+	}
+	switch {
+	case line[0] == ':':
+		return n, nil
+	case n == -1 && (line[0] == '$' || line[0] == '*'):
+		return nothing{}, nil
+	case line[0] == '$' && n >= 0 && n <= maxBulk:
+		b := make([]byte, n+2)
+		if _, err := io.ReadFull(w.r, b); err != nil {
+			return nil, fmt.Errorf("reading: %w", err)
+		}
+		return string(b[:n]), nil
+	case line[0] == '*' && n >= 0 && n <= maxItems && depth > 0:
+		return w.readItems(int(n), depth-1)
+	}
+	return nil, errProtocol
+}
+
+func (w *wire) readItems(n, depth int) ([]any, error) {
+	items := make([]any, 0, min(n, 16))
+	for range n {
+		item, err := w.read(depth)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// pairs are a reply's names and values; what is no text is left out.
+func pairs(reply any) map[string]string {
+	items, _ := reply.([]any)
+	fields := map[string]string{}
+	for i := 0; i+1 < len(items); i += 2 {
+		name, ok1 := items[i].(string)
+		value, ok2 := items[i+1].(string)
+		if ok1 && ok2 {
+			fields[name] = value
+		}
+	}
+	return fields
+}
