@@ -137,13 +137,13 @@ const (
 	lookAtMost = 50 * time.Millisecond
 )
 
-// lead finds the primary, keeps to it, and finds the next one.
+// lead finds the primary, keeps to it, and finds the next one. It alone opens and
+// shuts the gate; those who hear of a failover may hold it.
 func (s *Store) lead() {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for delay := 2 * lookAtMost; s.closing.Err() == nil; {
-		l := s.gate.link.Load()
-		if l == nil {
+		if s.link == nil {
 			s.sleep(delay)
 			delay = min(2*delay, time.Second)
 			s.connect()
@@ -154,10 +154,12 @@ func (s *Store) lead() {
 		case <-s.closing.Done():
 			return
 		case <-s.suspected:
-			s.look(l, true)
+			s.look(s.link, true)
 			s.sleep(lookAtMost)
+		case n := <-s.news:
+			s.follow(n)
 		case <-tick.C:
-			s.look(l, false)
+			s.look(s.link, false)
 		}
 	}
 }
@@ -174,16 +176,33 @@ func (s *Store) connect() {
 	ctx, cancel := s.bound(s.closing)
 	defer cancel()
 	l, err := s.find(ctx)
+	if err == nil {
+		err = s.take(l)
+	}
 	if err != nil {
 		s.log.Warn().Str("event", "store_unreachable").Err(err).Msg("Redis cannot be reached; trying again")
 		s.gate.shut(err)
-		return
 	}
-	s.take(l)
 }
 
-// take has l be the one that is used.
-func (s *Store) take(l *link) {
+// othersLead is how long after a failover was known the new primary is first
+// used: other proxies, which hear of it at about the same time, have asserted
+// what they know by then, so that nobody takes a key that one of them has.
+const othersLead = 300 * time.Millisecond
+
+// take has l be the one that is used, from when it has been told what the one
+// before had acknowledged. Where that is the same process, it knows: it may have
+// been told to forget since.
+func (s *Store) take(l *link) error {
+	if s.last != nil && !l.who.same(s.last) {
+		start := time.Now()
+		if err := s.assert(s.closing, l); err != nil {
+			l.client.Close()
+			return err
+		}
+		s.sleep(othersLead - time.Since(start))
+	}
+	s.link, s.last = l, &l.who
 	s.gate.open(l)
 	s.log.Info().Str("event", "store_connected").Str("server", l.addr).Str("mode", string(l.client.Mode())).Msg("connected to Redis")
 	s.background.Go(func() {
@@ -191,14 +210,21 @@ func (s *Store) take(l *link) {
 		defer cancel()
 		s.check(ctx, l)
 	})
+	return nil
 }
 
-// leave has l not be used any more. What was sent over it and not answered is in
-// doubt.
+// hold has calls wait for what comes after l, which is a primary not much longer.
+// What was sent over it and not answered is in doubt.
+func (s *Store) hold(l *link, reason error) {
+	s.gate.hold(reason)
+	l.leave()
+}
+
+// leave has l not be used any more.
 func (s *Store) leave(l *link, reason error) {
 	s.log.Warn().Str("event", "store_left").Str("server", l.addr).Err(reason).Msg("this is not the primary any more; looking for it")
-	s.gate.hold(reason)
-	close(l.left)
+	s.hold(l, reason)
+	s.link = nil
 	s.onPush(nil) // nobody tells us any more
 	s.background.Go(l.client.Close)
 }
@@ -216,10 +242,11 @@ func (s *Store) look(l *link, suspected bool) {
 	}
 	addr := l.addr
 	if s.sentinels != nil {
-		var err error
-		if addr, err = s.sentinels.primary(ctx); err != nil {
+		addrs, err := s.addresses(ctx)
+		if err != nil {
 			return // the client goes on trying
 		}
+		addr = addrs[0]
 	}
 	who, err := s.whoIs(ctx, addr)
 	if err != nil {
@@ -244,4 +271,87 @@ func (s *Store) isStillPrimary(ctx context.Context, l *link) bool {
 	}
 	l.sawReplicas(len(replicasOf(info)))
 	return infoField(info, "role") == "master"
+}
+
+// How long a failover may take whose begin was heard, and how often the server
+// that is to become the primary is asked whether it is.
+const (
+	followAtMost = 5 * time.Second
+	followEvery  = 20 * time.Millisecond
+)
+
+// follow goes through a failover that Sentinels speak of: from its begin, nothing
+// is sent to the primary any more, since it goes on to take writes for seconds
+// that are lost. It ends with the next primary, or with the same.
+func (s *Store) follow(n news) {
+	l := s.link
+	if n.from != l.addr || n.kind == newsEnd {
+		if s.gate.link.Load() == nil {
+			s.resume(l) // who told of it took l for the one before
+		}
+		return
+	}
+	s.log.Warn().Str("event", "store_failover").Str("server", l.addr).Msg("a failover has begun; waiting for the next primary")
+	s.hold(l, errFailover)
+	next := n.to
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for end := time.After(followAtMost); ; {
+		select {
+		case <-s.closing.Done():
+			return
+		case <-end:
+			s.resume(l)
+			return
+		case n := <-s.news:
+			if n.from == l.addr && n.kind == newsEnd {
+				s.resume(l)
+				return
+			}
+			if n.from == l.addr && n.to != "" {
+				next = n.to
+			}
+		case <-tick.C:
+			if next != "" && s.isPrimary(next) {
+				s.leave(l, errFailover)
+				s.fled, s.fledAt = l.addr, time.Now()
+				s.connectTo(next)
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) isPrimary(addr string) bool {
+	ctx, cancel := s.bound(s.closing)
+	defer cancel()
+	who, err := s.whoIs(ctx, addr)
+	return err == nil && who.primary
+}
+
+// connectTo is connect where the address is known before Sentinels tell it.
+func (s *Store) connectTo(addr string) {
+	ctx, cancel := s.bound(s.closing)
+	defer cancel()
+	who, err := s.whoIs(ctx, addr)
+	if err != nil {
+		return
+	}
+	l, err := s.linkPrimary(addr, who)
+	if err == nil {
+		err = s.take(l)
+	}
+	if err != nil {
+		s.gate.shut(err)
+	}
+}
+
+// resume goes on with the primary that there was: the failover did not happen, or
+// nobody says that it did.
+func (s *Store) resume(l *link) {
+	again := &link{client: l.client, addr: l.addr, who: l.who, left: make(chan struct{})}
+	again.sawReplicas(int(l.replicas.Load()))
+	s.link = again
+	s.gate.open(again)
+	s.suspect()
 }

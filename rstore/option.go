@@ -19,6 +19,12 @@ func (c *Config) option() (rueidis.ClientOption, error) {
 	if c.Timeout <= 0 {
 		c.Timeout = 2 * time.Second
 	}
+	if c.Journal == 0 {
+		c.Journal = time.Minute
+	}
+	if c.JournalBytes <= 0 {
+		c.JournalBytes = 64 << 20
+	}
 	if c.CacheBytes <= 0 {
 		c.CacheBytes = 64 << 20
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 var (
 	errReplica = errors.New("this is a replica: connect to its primary")
 	errChanged = errors.New("another server answers at the address")
+	// errFailover: the primary is about to be replaced.
+	errFailover = errors.New("a failover is under way")
 )
 
 // identity is what a server says of itself.
@@ -61,6 +64,12 @@ func greet(ctx context.Context, conn net.Conn, user, password string) (who ident
 		who.replicas = replicasOf(info)
 	}
 	return who, nil
+}
+
+// same says whether a server is the process that it was. One that does not say who
+// it is counts as that: nothing is asserted on it.
+func (who *identity) same(before *identity) bool {
+	return who.runID == "" || before.runID == "" || who.runID == before.runID
 }
 
 // replicasOf reads the lines of INFO like
@@ -132,6 +141,7 @@ type link struct {
 	// left is closed once the primary is known not to be one any more: what it
 	// answers from then on may be lost.
 	left chan struct{}
+	once sync.Once // closes it
 	// replicas are as many as it was ever seen to have.
 	replicas atomic.Int64
 }
@@ -145,6 +155,9 @@ func (l *link) hasLeft() bool {
 		return false
 	}
 }
+
+// leave says that it is not.
+func (l *link) leave() { l.once.Do(func() { close(l.left) }) }
 
 // find connects to the primary, or to the Cluster, whichever answers.
 func (s *Store) find(ctx context.Context) (*link, error) {
@@ -169,12 +182,18 @@ func (s *Store) find(ctx context.Context) (*link, error) {
 	return nil, errors.Join(failures...)
 }
 
+// fledFor is how long Sentinels may go on to name a primary after it was replaced.
+const fledFor = 10 * time.Second
+
 // addresses are where the primary may be.
 func (s *Store) addresses(ctx context.Context) ([]string, error) {
 	if s.sentinels == nil {
 		return s.option.InitAddress, nil
 	}
 	addr, err := s.sentinels.primary(ctx)
+	if err == nil && addr == s.fled && time.Since(s.fledAt) < fledFor {
+		err = fmt.Errorf("the Sentinels still name %s, which is replaced", addr)
+	}
 	return []string{addr}, err
 }
 

@@ -53,7 +53,7 @@ func (s *Store) probe(ctx context.Context, l *link, addr, tag string) error {
 	}
 	name := s.probeName(tag) + hex.EncodeToString(owner[:])
 	a, err := s.runAcquire(ctx, l, []string{name}, &idem.Claim{Key: key, Owner: owner, TTL: probeLife, Retention: probeLife}, "")
-	if err == nil && a.outcome.Kind != idem.VerdictAcquired {
+	if err = l.trusted(err); err == nil && a.outcome.Kind != idem.VerdictAcquired {
 		err = unavailable(errReply)
 	}
 	if err != nil {

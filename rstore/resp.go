@@ -61,6 +61,19 @@ func (w *wire) ask(commands ...[]string) ([]any, error) {
 	return replies, nil
 }
 
+// subscribe asks for the messages of channels, and awaits that each is granted.
+func (w *wire) subscribe(patterns []string) error {
+	if _, err := w.ask(append([]string{"PSUBSCRIBE"}, patterns...)); err != nil {
+		return err
+	}
+	for range len(patterns) - 1 {
+		if _, err := w.read(maxDepth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (w *wire) read(depth int) (any, error) {
 	line, err := w.r.ReadSlice('\n')
 	if err != nil {

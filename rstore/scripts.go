@@ -134,13 +134,14 @@ func (sc *script) burst(ctx context.Context, c rueidis.Client, keys, args [][]st
 }
 
 type scripts struct {
-	acquire, settle, inspect, registry *script
+	acquire, settle, inspect, registry, assert *script
 }
 
 func newScripts() scripts {
 	sc := scripts{
 		acquire: newScript(layout1Lua + acquireLua), settle: newScript(allowOOM + layout1Lua + settleLua),
 		inspect: newScript(inspectLua), registry: newScript(allowOOM + registryLua),
+		assert: newScript(allowOOM + layout1Lua + assertLua),
 	}
 	sc.inspect.readOnly = true
 	return sc
@@ -152,6 +153,12 @@ type acquired struct {
 	now     int64         // the server's clock, ms; 0 if it was not told
 	record  *idem.Record  // completed
 	life    time.Duration // how long there is a response, completed
+	args    []string      // of acquire.lua
+}
+
+// granted says whether the claim was.
+func (a *acquired) granted() bool {
+	return a.outcome.Kind == idem.VerdictAcquired || a.outcome.Kind == idem.VerdictYours
 }
 
 // runAcquire sends a claim; deadline is as in acquire.lua.
@@ -168,10 +175,10 @@ func (s *Store) runAcquire(
 		return acquired{}, unavailable(err)
 	}
 	a, err := parseAcquired(reply)
-	if wrote := a.outcome.Kind == idem.VerdictAcquired || a.outcome.Kind == idem.VerdictYours; wrote && err == nil {
+	if a.args = args; err == nil && a.granted() {
 		err = lacking
 	}
-	return a, l.trusted(err)
+	return a, err
 }
 
 // acquireArgs are acquire.lua's. The claim's owner is referred to, not copied.

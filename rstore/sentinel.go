@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -95,6 +96,143 @@ func (s *sentinels) learn(answered string, others []string) {
 		}
 	}
 	s.addrs = addrs
+}
+
+// news is what a Sentinel says of a failover.
+type news struct {
+	kind newsKind
+	from string // the primary's address
+	to   string // that of the server that follows it, if it is known
+}
+
+type newsKind uint8
+
+const (
+	newsBegin newsKind = iota // from is to be replaced, or has been
+	newsEnd                   // it is not
+)
+
+// channels are those in which Sentinels speak of failovers, as patterns. A planned
+// one is heard from the Sentinel that leads it only, about 150 ms before the
+// replica is promoted (select-slave, selected-slave); the others tell when the
+// primary is another. What they say of roles (-role-change) is no help: the earlier
+// primary goes on to call itself one.
+var channels = []string{ //nolint:gochecknoglobals // constant
+	"[+]failover-state-*", "[+]selected-slave", "[+]promoted-slave", "[+]switch-master", "[+]odown", "[-]odown", "[-]failover-abort-*",
+}
+
+// parseNews reads a message. Those of others' primaries are none.
+func parseNews(set, channel, message string) (news, bool) {
+	words := strings.Fields(message)
+	addr := func(at int) string { return net.JoinHostPort(words[at], words[at+1]) }
+	switch {
+	case len(words) == 5 && channel == "+switch-master" && words[0] == set: // set ip port ip port
+		return news{newsBegin, addr(1), addr(3)}, true
+	case len(words) >= 8 && words[0] == "slave" && words[4] == "@" && words[5] == set: // slave name ip port @ set ip port
+		return news{newsBegin, addr(6), addr(2)}, channel[0] == '+'
+	case len(words) < 4 || words[0] != "master" || words[1] != set: // master set ip port
+		return news{}, false
+	case channel == "+odown", channel == "+failover-state-select-slave":
+		return news{newsBegin, addr(2), ""}, true
+	case channel == "-odown", strings.HasPrefix(channel, "-failover-abort-"):
+		return news{newsEnd, addr(2), ""}, true
+	}
+	return news{}, false
+}
+
+// listen hears what every Sentinel says, until the store is closed.
+func (s *Store) listen() {
+	heard := map[string]bool{}
+	var all sync.WaitGroup
+	defer all.Wait()
+	for s.closing.Err() == nil {
+		s.sentinels.mu.Lock()
+		addrs := slices.Clone(s.sentinels.addrs)
+		s.sentinels.mu.Unlock()
+		for _, addr := range addrs {
+			if !heard[addr] {
+				heard[addr] = true
+				all.Go(func() { s.listenTo(addr) })
+			}
+		}
+		s.sleep(lookEvery)
+	}
+}
+
+// listenTo hears one Sentinel, whenever it can be reached.
+func (s *Store) listenTo(addr string) {
+	for s.closing.Err() == nil {
+		if err := s.hear(addr); err != nil && s.closing.Err() == nil {
+			s.log.Debug().Str("event", "sentinel_unheard").Str("sentinel", addr).Err(err).Msg("the Sentinel is not heard; trying again")
+		}
+		s.sleep(lookEvery)
+	}
+}
+
+func (s *Store) hear(addr string) error {
+	ctx, cancel := s.bound(s.closing)
+	defer cancel()
+	conn, err := s.dialPlain(ctx, addr, nil)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(s.closing, func() { _ = conn.Close() })()
+	defer func() { _ = conn.Close() }()
+	w := newWire(conn)
+	_ = conn.SetDeadline(time.Now().Add(s.timeout))
+	if err := w.subscribe(channels); err != nil {
+		return err
+	}
+	// One that is silent is asked whether it is there, and given up if it is not.
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	done := make(chan struct{})
+	defer close(done)
+	s.background.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				_, _ = conn.Write([]byte("PING\r\n"))
+			}
+		}
+	})
+	for {
+		_ = conn.SetDeadline(time.Now().Add(lookEvery + s.timeout))
+		reply, err := w.read(maxDepth)
+		if err != nil {
+			return err
+		}
+		if n, ok := s.sentinels.parse(reply); ok {
+			s.tell(n)
+		}
+	}
+}
+
+// parse reads {"pmessage", pattern, channel, message}.
+func (s *sentinels) parse(reply any) (news, bool) {
+	items, _ := reply.([]any)
+	if len(items) != 4 || items[0] != "pmessage" {
+		return news{}, false
+	}
+	channel, ok1 := items[2].(string)
+	message, ok2 := items[3].(string)
+	if !ok1 || !ok2 {
+		return news{}, false
+	}
+	return parseNews(s.set, channel, message)
+}
+
+// tell has the failover followed, and stops what would go to the primary at once.
+func (s *Store) tell(n news) {
+	if l := s.gate.link.Load(); l != nil && n.kind == newsBegin && n.from == l.addr {
+		s.hold(l, errFailover)
+	}
+	select {
+	case s.news <- n:
+	case <-s.closing.Done():
+	}
 }
 
 // maxSentinels bounds those that are remembered.

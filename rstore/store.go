@@ -39,6 +39,11 @@ type Config struct {
 	// CertFile and KeyFile, if set, hold the certificate (PEM) that a rediss://
 	// server is shown, and its key.
 	CertFile, KeyFile string
+	// Journal is for how long this process keeps in memory what Redis acknowledged,
+	// to assert it after a failover, and JournalBytes how much of it. Default 60 s
+	// and 64 MiB; a negative Journal: nothing.
+	Journal      time.Duration
+	JournalBytes int64
 	// CAFile, if set, holds the certificates (PEM) that may sign a rediss://
 	// server's, instead of the system's.
 	CAFile string
@@ -61,10 +66,16 @@ type Store struct {
 	scripts scripts
 	cache   *cache
 	clocks  *clocks
+	journal *journal
 
 	sentinels *sentinels // nil: the URL names the server itself
 	gate      gate
 	suspected chan struct{} // of size 1
+	news      chan news     // from the Sentinels
+	link      *link         // lead's: what is or was to be used; nil: there is none
+	last      *identity     // lead's: the primary that was used last
+	fled      string        // lead's: the address of a primary that was left before the Sentinels said so, at fledAt
+	fledAt    time.Time
 
 	closed     atomic.Bool
 	closing    context.Context
@@ -91,18 +102,22 @@ func New(c Config) (*Store, error) {
 	}
 	s := &Store{
 		option: option, log: c.Logger, prefix: c.Namespace + ":", codec: c.Codec, scripts: newScripts(),
-		timeout: c.Timeout, waitReplicas: c.WaitReplicas, suspected: make(chan struct{}, 1),
+		timeout: c.Timeout, waitReplicas: c.WaitReplicas, suspected: make(chan struct{}, 1), news: make(chan news, 64),
 	}
 	if c.Namespace == "" {
 		s.prefix = "idem:"
 	}
 	s.sentinels = newSentinels(s)
 	s.cache, s.clocks = newCache(s.prefix, c.CacheBytes), newClocks()
+	s.journal = newJournal(c.Journal, c.JournalBytes)
 	s.option.OnInvalidations = s.onPush
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.gate.shut(errNotYet)
 	s.connect()
 	s.background.Go(s.lead)
+	if s.sentinels != nil {
+		s.background.Go(s.listen)
+	}
 	return s, nil
 }
 
@@ -184,7 +199,10 @@ func (s *Store) claim(
 		if claim.Within > 0 && a.now != 0 {
 			s.clocks.learn(slot, a.now, sent, received)
 		}
-		if !errors.Is(err, errLate) {
+		if err == nil && a.granted() {
+			s.journal.granted(claim.Key.ID(), claim, a.args, a.outcome.Attempt, sent)
+		}
+		if err = l.trusted(err); !errors.Is(err, errLate) {
 			return a, sent, err
 		}
 		if try > 0 || received.Sub(called) >= claim.Within {
@@ -210,8 +228,9 @@ func (s *Store) Renew(ctx context.Context, leases []idem.Lease) []error {
 	for i := range leases {
 		keys[i], args[i] = []string{s.name(leases[i].Key.ID())}, settleArgs(idem.EventRenew, &leases[i], nil)
 	}
+	sent := time.Now()
 	for i, result := range s.scripts.settle.burst(ctx, l.client, keys, args) {
-		errs[i] = s.mapClosed(l.trusted(settled(result)))
+		errs[i] = s.acknowledged(l, idem.EventRenew, &leases[i], nil, settled(result), sent)
 	}
 	return errs
 }
@@ -243,14 +262,29 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.R
 		return err
 	}
 	args := settleArgs(e, &l, encoded)
+	sent := time.Now()
 	if e == idem.EventRelease {
-		return s.mapClosed(to.trusted(settled(s.scripts.settle.run(ctx, to.client, keys, args))))
+		err = settled(s.scripts.settle.run(ctx, to.client, keys, args))
+	} else {
+		result, lacking := s.runReplicated(ctx, to, s.scripts.settle, keys, args)
+		if err = settled(result); err == nil {
+			err = lacking
+		}
 	}
-	result, lacking := s.runReplicated(ctx, to, s.scripts.settle, keys, args)
-	if err = settled(result); err == nil {
-		err = lacking
+	return s.acknowledged(to, e, &l, encoded, err, sent)
+}
+
+// acknowledged writes down what a server answered to an event, and returns what
+// is to be made of that. It writes before it asks whether the server can be
+// trusted: who does not trust it any more reads what was written after that.
+func (s *Store) acknowledged(l *link, e idem.Event, lease *idem.Lease, response []byte, err error, sent time.Time) error {
+	switch {
+	case err == nil:
+		s.journal.settled(lease.Key.ID(), e, lease, response, sent)
+	case errors.Is(err, idem.ErrLeaseLost) && !l.hasLeft():
+		s.journal.lost(lease.Key.ID(), lease.Owner)
 	}
-	return s.mapClosed(to.trusted(err))
+	return s.mapClosed(l.trusted(err))
 }
 
 // Complete implements idem.Store: one round trip.
@@ -275,8 +309,8 @@ func (s *Store) Close() error {
 	}
 	s.close()
 	s.background.Wait()
-	if l := s.gate.link.Load(); l != nil {
-		l.client.Close()
+	if s.link != nil {
+		s.link.client.Close()
 	}
 	s.gate.shut(idem.ErrClosed)
 	s.cache.flush()
@@ -355,7 +389,7 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	if err != nil {
 		return err
 	}
-	client := l.client
+	client, sent := l.client, time.Now()
 	record, response := s.names(k)
 	n, err := client.Do(ctx, client.B().Del().Key(record, response).Build()).AsInt64()
 	if isTryAgain(err) { // see script.run; the record first, since nothing reads a response without one
@@ -367,8 +401,9 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	if err != nil {
 		return s.mapClosed(unavailable(err))
 	}
-	if n == 0 {
-		return idem.ErrNotFound
+	s.journal.purged(k, sent)
+	if err := s.mapClosed(l.trusted(nil)); err != nil || n > 0 {
+		return err
 	}
-	return nil
+	return idem.ErrNotFound
 }

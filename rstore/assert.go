@@ -1,0 +1,83 @@
+package rstore
+
+import (
+	"context"
+	_ "embed" // the script
+	"encoding/hex"
+	"fmt"
+	"time"
+)
+
+//go:embed assert.lua
+var assertLua string
+
+// What is asserted in one pipeline, at most.
+const (
+	assertBurst      = 512
+	assertBurstBytes = 4 << 20
+)
+
+// assertAtMost bounds how long calls wait while a journal is asserted.
+const assertAtMost = 30 * time.Second
+
+// asserted counts what assert.lua answered.
+type asserted struct{ same, restored, advanced, conflicts, failed int }
+
+// assert brings what a primary had acknowledged to this process to the one that
+// has followed it.
+func (s *Store) assert(ctx context.Context, l *link) error {
+	all := s.journal.assertions(time.Now())
+	if len(all) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, assertAtMost)
+	defer cancel()
+	start := time.Now()
+	var sum asserted
+	for len(all) > 0 {
+		n, size := 0, 0
+		for n < min(len(all), assertBurst) && size < assertBurstBytes {
+			size += len(all[n].args[10])
+			n++
+		}
+		if err := s.assertBurst(ctx, l, all[:n], &sum); err != nil {
+			return fmt.Errorf("asserting what was acknowledged: %w", err)
+		}
+		all = all[n:]
+	}
+	s.log.Warn().Str("event", "store_asserted").Str("server", l.addr).Dur("took", time.Since(start)).
+		Int("same", sum.same).Int("restored", sum.restored).Int("advanced", sum.advanced).Int("conflicts", sum.conflicts).
+		Int("failed", sum.failed).Msg("what the earlier primary had acknowledged is on the new one")
+	return nil
+}
+
+func (s *Store) assertBurst(ctx context.Context, l *link, some []assertion, sum *asserted) error {
+	keys, args := make([][]string, len(some)), make([][]string, len(some))
+	for i := range some {
+		record, response := s.names(some[i].key)
+		keys[i], args[i] = []string{record, response}, some[i].args
+	}
+	for i, result := range s.scripts.assert.burst(ctx, l.client, keys, args) {
+		if err := result.NonRedisError(); err != nil {
+			return err //nolint:wrapcheck // the caller says what for
+		}
+		n, err := result.AsInt64()
+		switch {
+		case err != nil || n < 0:
+			sum.failed++
+			s.log.Error().Str("event", "store_unasserted").Str("record", hex.EncodeToString(some[i].key[:])).Err(err).
+				Msg("what was acknowledged of this key could not be brought to the new primary")
+		case n == 0:
+			sum.same++
+		case n == 1:
+			sum.restored++
+		case n == 2:
+			sum.advanced++
+		default:
+			sum.conflicts++
+			s.log.Error().Str("event", "store_conflict").Str("record", hex.EncodeToString(some[i].key[:])).
+				Msg("the key was taken again before it was known that it had been: it may execute twice")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+package rstore
+
+import (
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// journal is what the store acknowledged to this process lately: for each key the
+// last state. After a failover, which may have lost it, it is asserted on the new
+// primary (assert.go). A nil journal keeps nothing.
+//
+// It is bounded in time and in bytes; of the leases that this process holds, which
+// are bounded otherwise, none is forgotten.
+type journal struct {
+	window time.Duration
+	shards [journalShards]journalShard
+}
+
+const journalShards = 64
+
+type journalShard struct {
+	mu      sync.Mutex
+	entries map[id]*entry // guarded by mu, like all below
+	queue   []queued      // in the order in which they were put here; those before head are gone
+	head    int
+	size    int64
+	bound   int64
+}
+
+// queued is a place in the order of forgetting.
+type queued struct {
+	key id
+	e   *entry
+	at  time.Time
+}
+
+// entry is a key's state. Its strings refer to what was sent, and are shared.
+type entry struct {
+	state   idem.State // Absent, InProgress, Completed or Unknown
+	holds   bool
+	purged  bool // Absent, whoever's it was
+	attempt uint32
+	owner   idem.Owner
+	made    string // fingerprint, binding and recipe, as in the record
+	keep    string // retention and remember, as in the record
+	tail    string // the key's names, as in the record
+	result  string // the response, encoded
+	lease   time.Duration
+	began   time.Time // on this process's monotonic clock, like at
+	at      time.Time // when the state was acknowledged, or a moment before
+}
+
+// entryCost is about what an entry takes besides its strings.
+const entryCost = 320
+
+func (e *entry) cost() int64 {
+	return int64(entryCost + len(e.made) + len(e.keep) + len(e.tail) + len(e.result))
+}
+
+// newJournal is nil for a window that is not positive.
+func newJournal(window time.Duration, bytes int64) *journal {
+	if window <= 0 {
+		return nil
+	}
+	j := &journal{window: window}
+	for i := range j.shards {
+		j.shards[i].entries, j.shards[i].bound = map[id]*entry{}, bytes/journalShards
+	}
+	return j
+}
+
+// granted: a claim was, with the arguments of acquire.lua.
+func (j *journal) granted(k id, c *idem.Claim, args []string, attempt uint32, sent time.Time) {
+	if j == nil {
+		return
+	}
+	j.put(k, &entry{
+		state: idem.InProgress, holds: c.HoldOnLapse, attempt: attempt, owner: c.Owner,
+		made: args[1], keep: args[4], tail: args[6], lease: c.TTL, began: sent, at: sent,
+	}, sent)
+}
+
+// settled: an event of settle.lua was acknowledged that was sent at a time.
+func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, sent time.Time) {
+	if j == nil {
+		return
+	}
+	sh := &j.shards[k[0]%journalShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	known := sh.entries[k]
+	operator := e == idem.EventResolveComplete || e == idem.EventResolveRetry
+	if known == nil || !operator && known.owner != l.Owner {
+		return // a record cannot be made of what is known
+	}
+	if e == idem.EventRenew {
+		known.at, known.lease = sent, l.TTL
+		return
+	}
+	next := *known
+	next.at, next.result = sent, ""
+	if l.Retention > 0 {
+		next.keep = rueidis.BinaryString(appendKeep(make([]byte, 0, keepSize), l.Retention, l.Remember))
+	}
+	switch e {
+	case idem.EventComplete, idem.EventResolveComplete:
+		next.state, next.result = idem.Completed, rueidis.BinaryString(response)
+	case idem.EventHold:
+		next.state = idem.Unknown
+	default:
+		next.state = idem.Absent
+	}
+	sh.put(k, &next, sent.Add(-j.window))
+}
+
+// purged: an operator had the key forgotten.
+func (j *journal) purged(k id, sent time.Time) {
+	if j != nil {
+		j.put(k, &entry{state: idem.Absent, purged: true, keep: string(make([]byte, keepSize)), began: sent, at: sent}, sent)
+	}
+}
+
+// lost: the store says that the key is not this owner's any more.
+func (j *journal) lost(k id, owner idem.Owner) {
+	if j == nil {
+		return
+	}
+	sh := &j.shards[k[0]%journalShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if e := sh.entries[k]; e != nil && e.owner == owner && e.state != idem.Completed {
+		sh.drop(k, e)
+	}
+}
+
+func (j *journal) put(k id, e *entry, now time.Time) {
+	sh := &j.shards[k[0]%journalShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.put(k, e, now.Add(-j.window))
+}
+
+// forgetAtOnce bounds what one more entry costs.
+const forgetAtOnce = 8
+
+// put has e be the key's state, and forgets what is older than oldest or too much.
+func (sh *journalShard) put(k id, e *entry, oldest time.Time) {
+	if before := sh.entries[k]; before != nil {
+		sh.size -= before.cost()
+	}
+	sh.entries[k] = e
+	sh.size += e.cost()
+	sh.queue = append(sh.queue, queued{k, e, e.at})
+	for looked := min(forgetAtOnce, len(sh.queue)-sh.head-1); looked > 0; looked-- {
+		first := sh.queue[sh.head]
+		current := sh.entries[first.key] == first.e
+		if current && sh.size <= sh.bound && !first.at.Before(oldest) {
+			break
+		}
+		sh.queue[sh.head] = queued{}
+		sh.head++
+		switch {
+		case !current: // it has got another place, or none
+		case first.e.state == idem.InProgress && first.e.at.Add(first.e.lease).After(e.at):
+			sh.queue = append(sh.queue, queued{first.key, first.e, first.e.at})
+		default:
+			sh.drop(first.key, first.e)
+		}
+	}
+	if sh.head > 1024 && sh.head > len(sh.queue)/2 {
+		sh.queue = append(sh.queue[:0:0], sh.queue[sh.head:]...)
+		sh.head = 0
+	}
+}
+
+func (sh *journalShard) drop(k id, e *entry) {
+	sh.size -= e.cost()
+	delete(sh.entries, k)
+}
+
+// assertion is an entry as assert.lua takes it.
+type assertion struct {
+	key  id
+	args []string
+}
+
+// assertions are all entries that are not too old at now.
+func (j *journal) assertions(now time.Time) (all []assertion) {
+	if j == nil {
+		return nil
+	}
+	for i := range j.shards {
+		sh := &j.shards[i]
+		sh.mu.Lock()
+		for k, e := range sh.entries {
+			if age := now.Sub(e.at); age <= j.window || e.state == idem.InProgress && age < e.lease {
+				all = append(all, assertion{k, e.args(now)})
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return all
+}
+
+// args are assert.lua's.
+func (e *entry) args(now time.Time) []string {
+	owner, flags := string(e.owner[:]), "\x00"
+	if e.purged {
+		owner = ""
+	}
+	if e.holds {
+		flags = "\x01"
+	}
+	return []string{
+		strconv.Itoa(int(e.state)), owner, e.made, e.keep, strconv.FormatUint(uint64(e.attempt), 10), flags,
+		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result,
+	}
+}
+
+// clear forgets everything.
+func (j *journal) clear() {
+	if j == nil {
+		return
+	}
+	for i := range j.shards {
+		sh := &j.shards[i]
+		sh.mu.Lock()
+		clear(sh.entries)
+		sh.queue, sh.head, sh.size = nil, 0, 0
+		sh.mu.Unlock()
+	}
+}
+

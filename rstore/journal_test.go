@@ -1,0 +1,207 @@
+package rstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/rstore"
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// must acquires a key and says under what.
+func must(tb testing.TB, s *rstore.Store, c idem.Claim) idem.Claim {
+	tb.Helper()
+	if out, err := s.Acquire(context.Background(), c); err != nil || out.Kind != idem.VerdictAcquired {
+		tb.Fatalf("acquire %s: %v, %v", c.Key, out.Kind, err)
+	}
+	return c
+}
+
+// failover is a store whose primary is lost, with all that it had acknowledged,
+// and followed by another.
+type failover struct {
+	*rstore.Store
+	first, second *redistest.Server
+	elsewhere     *rstore.Store // another process's, on the second server
+	endpoint      *endpoint
+	log           lines
+}
+
+func newFailover(t *testing.T, c rstore.Config) *failover {
+	t.Helper()
+	f := &failover{first: redistest.Start(t), second: redistest.Start(t)}
+	f.endpoint = newEndpoint(t, f.first)
+	c.URL, c.Logger = "redis://"+f.endpoint.addr+"/0", zerolog.New(&f.log)
+	f.Store = open(t, c)
+	f.elsewhere = open(t, rstore.Config{URL: f.second.URL()})
+	return f
+}
+
+func (f *failover) happens(t *testing.T) {
+	t.Helper()
+	f.endpoint.to.Store(f.second)
+	f.first.Kill()
+	awaitReady(t, f.Store)
+}
+
+// What a primary had acknowledged and lost is on the next one before that takes a
+// key: leases go on, responses are replayed, what is held is held.
+func TestAFailoverLosesNothingThatWasAcknowledged(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, rstore.Config{})
+	running := must(t, f.Store, claim("running"))
+	again := must(t, f.Store, claim("second attempt"))
+	if err := f.Release(t.Context(), again.Lease()); err != nil {
+		t.Fatal(err)
+	}
+	again = must(t, f.Store, claim("second attempt"))
+	done1, done2 := completed(t, f.Store, "completed"), remembered("remembered", time.Hour)
+	done(t, f.Store, done2, &idem.Response{Status: 201, Body: []byte("remembered")})
+	held, released, purged := must(t, f.Store, claim("held")), must(t, f.Store, claim("released")), completed(t, f.Store, "purged")
+	resolved := must(t, f.Store, claim("resolved"))
+	for _, err := range []error{
+		f.Hold(t.Context(), held.Lease()), f.Release(t.Context(), released.Lease()), f.Purge(t.Context(), purged.Key),
+		f.Hold(t.Context(), resolved.Lease()), f.Resolve(t.Context(), resolved.Key, &idem.Response{Status: 200, Body: []byte("so")}),
+		f.Renew(t.Context(), []idem.Lease{running.Lease()})[0],
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.happens(t)
+	acquire(t, f.elsewhere, running, idem.VerdictInProgress)
+	if out := acquire(t, f.elsewhere, again, idem.VerdictInProgress); out.Attempt != 2 {
+		t.Errorf("attempt %d, want 2", out.Attempt)
+	}
+	for c, body := range map[*idem.Claim]string{&done1: "completed", &done2: "remembered", &resolved: "so"} {
+		if out := acquire(t, f.elsewhere, *c, idem.VerdictCompleted); string(out.Response.Body) != body {
+			t.Errorf("%s replays %q", c.Key, out.Response.Body)
+		}
+	}
+	acquire(t, f.elsewhere, held, idem.VerdictUnknown)
+	acquire(t, f.elsewhere, released, idem.VerdictAcquired)
+	acquire(t, f.elsewhere, purged, idem.VerdictAcquired)
+	if err := f.Complete(t.Context(), running.Lease(), &idem.Response{Status: 200, Body: []byte("ran on")}); err != nil {
+		t.Errorf("completing what ran during the failover: %v", err)
+	}
+	if r, err := f.elsewhere.Get(t.Context(), done1.Key); err != nil || r.Retention != time.Hour.Milliseconds() || r.Key.Value() != "completed" {
+		t.Errorf("the restored record: %+v, %v", r, err)
+	}
+}
+
+// What is on the new primary and older is brought up to date.
+func TestAFailoverBringsUpToDate(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, rstore.Config{})
+	running, held, released, purged, ended := claim("running"), claim("held"), claim("released"), claim("purged"), claim("ended")
+	for _, c := range []idem.Claim{running, held, released, purged, ended} {
+		must(t, f.elsewhere, c) // as a replica that has got no further
+		must(t, f.Store, c)
+	}
+	for _, err := range []error{
+		f.Hold(t.Context(), held.Lease()), f.Release(t.Context(), released.Lease()), f.Purge(t.Context(), purged.Key),
+		f.Complete(t.Context(), ended.Lease(), &idem.Response{Status: 200, Body: []byte("ended")}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.happens(t)
+	acquire(t, f.elsewhere, running, idem.VerdictInProgress)
+	acquire(t, f.elsewhere, held, idem.VerdictUnknown)
+	if out := acquire(t, f.elsewhere, released, idem.VerdictAcquired); out.Attempt != 2 {
+		t.Errorf("attempt %d of what was released, want 2", out.Attempt)
+	}
+	if out := acquire(t, f.elsewhere, purged, idem.VerdictAcquired); out.Attempt != 1 {
+		t.Errorf("attempt %d of what was purged, want 1", out.Attempt)
+	}
+	if out := acquire(t, f.elsewhere, ended, idem.VerdictCompleted); string(out.Response.Body) != "ended" {
+		t.Errorf("replays %q", out.Response.Body)
+	}
+	f.log.await(t, `"event":"store_asserted"`)
+}
+
+// What somebody else has done since stays, and is told.
+func TestAFailoverKeepsWhatIsLater(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, rstore.Config{})
+	taken, finished := must(t, f.Store, claim("taken")), must(t, f.Store, claim("finished"))
+	purged := completed(t, f.Store, "purged")
+	if err := f.Purge(t.Context(), purged.Key); err != nil {
+		t.Fatal(err)
+	}
+	other := must(t, f.elsewhere, claim("taken"))
+	completed(t, f.elsewhere, "finished")
+	completed(t, f.elsewhere, "purged")
+	f.happens(t)
+	if errs := f.Renew(t.Context(), []idem.Lease{taken.Lease()}); !errors.Is(errs[0], idem.ErrLeaseLost) {
+		t.Errorf("renewing what another has: %v", errs[0])
+	}
+	if err := f.Complete(t.Context(), finished.Lease(), &idem.Response{Status: 200}); !errors.Is(err, idem.ErrLeaseLost) {
+		t.Errorf("completing what another has: %v", err)
+	}
+	if errs := f.elsewhere.Renew(t.Context(), []idem.Lease{other.Lease()}); errs[0] != nil {
+		t.Errorf("the other's lease: %v", errs[0])
+	}
+	acquire(t, f.elsewhere, purged, idem.VerdictCompleted)
+	if n := f.log.count(`"event":"store_conflict"`); n != 2 {
+		t.Errorf("%d conflicts are told, want 2", n)
+	}
+}
+
+// The same primary was told to forget: it is not reminded.
+func TestNothingIsAssertedOnTheSamePrimary(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := open(t, rstore.Config{URL: server.URL()})
+	c := completed(t, s, "k")
+	server.Do("FLUSHALL")
+	server.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if s.Ping(t.Context()) == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not connect anew")
+		}
+	}
+	acquire(t, s, c, idem.VerdictAcquired)
+}
+
+// A journal of 0 asserts nothing, and one that is full forgets the oldest first,
+// but no lease.
+func TestTheJournalIsBounded(t *testing.T) {
+	t.Parallel()
+	none := newFailover(t, rstore.Config{Journal: -1})
+	c := completed(t, none.Store, "k")
+	none.happens(t)
+	acquire(t, none.Store, c, idem.VerdictAcquired)
+
+	small := newFailover(t, rstore.Config{JournalBytes: 64 << 10})
+	running := must(t, small.Store, claim("running"))
+	const n = 2000
+	for i := range n {
+		completed(t, small.Store, fmt.Sprint(i))
+	}
+	small.happens(t)
+	acquire(t, small.Store, running, idem.VerdictInProgress)
+	acquire(t, small.Store, claim(fmt.Sprint(n-1)), idem.VerdictCompleted)
+	if size := small.second.Do("DBSIZE"); asInt(t, size.AsInt64) > n/4 {
+		t.Errorf("%d records were asserted: the journal is not bounded", asInt(t, size.AsInt64))
+	}
+}
+
+func asInt(tb testing.TB, get func() (int64, error)) int64 {
+	tb.Helper()
+	n, err := get()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
