@@ -195,7 +195,7 @@ func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedSto
 	if !embedded {
 		store, err := rstore.New(rstore.Config{
 			URL: c.Store, Namespace: c.Namespace, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log, Codec: codec,
-			WaitReplicas: int(c.WaitReplicas), CAFile: c.StoreCA, CertFile: c.StoreCert, KeyFile: c.StoreKey,
+			WaitReplicas: int(c.WaitReplicas), Journal: journalOf(c), CAFile: c.StoreCA, CertFile: c.StoreCert, KeyFile: c.StoreKey,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("--store %s: %w", config.Redact(c.Store), err)
@@ -218,6 +218,14 @@ func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedSto
 		return nil, fmt.Errorf("--store %s: %w", c.Store, err)
 	}
 	return &gatedEmbedded{Store: store}, nil
+}
+
+// journalOf has 0 mean none, where the store has it mean the default.
+func journalOf(c *config.Config) time.Duration {
+	if c.StoreJournal == 0 {
+		return -1
+	}
+	return c.StoreJournal
 }
 
 // userDataDir is where a user's programs keep data, by the XDG convention.

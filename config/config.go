@@ -64,6 +64,9 @@ type Config struct {
 	CacheSize Size
 	// WaitReplicas is how many Redis replicas must have what is written.
 	WaitReplicas Replicas
+	// StoreJournal is for how long what Redis acknowledged is kept, to be asserted
+	// after a failover; 0: not.
+	StoreJournal time.Duration
 	// StoreCA is a file of CA certificates for rediss://.
 	StoreCA string
 	// StoreCert and StoreKey are PEM files of the certificate chain that a
@@ -131,7 +134,7 @@ func Default() Config {
 		},
 		MaxHeader: 16 << 10, MaxClients: 262_144, Traceparent: "pass", MaxInFlight: 8192,
 		IdleTimeout: 2 * time.Minute, HeaderTimeout: 10 * time.Second, BodyTimeout: time.Hour, SendTimeout: time.Minute,
-		Namespace: "idem", StoreTimeout: 2 * time.Second, CacheSize: 64 << 20, MaxWaiters: 10_000, MaxBuffered: 256 << 20,
+		Namespace: "idem", StoreTimeout: 2 * time.Second, StoreJournal: time.Minute, CacheSize: 64 << 20, MaxWaiters: 10_000, MaxBuffered: 256 << 20,
 		LogLevel: "info", LogFormat: "auto",
 	}
 }

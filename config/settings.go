@@ -47,6 +47,8 @@ func (c *Config) Flags() *pflag.FlagSet {
 	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a store operation, and so of failing closed")
 	f.Var(&c.WaitReplicas, "wait-replicas",
 		"how many Redis replicas must have a lock or a response before it counts, or all; with fewer, requests are refused")
+	f.DurationVar(&c.StoreJournal, "store-journal", c.StoreJournal,
+		"how long it is kept in memory what a Redis store acknowledged, to tell the next primary after a failover; 0 for not")
 	f.StringVar(&c.StoreCA, "store-ca", c.StoreCA, "file of CA certificates (PEM) for a rediss:// store; empty for the system's")
 	f.StringVar(&c.StoreCert, "store-cert", c.StoreCert,
 		"PEM file of the certificate chain that a rediss:// store is shown, read anew for each connection; empty for none")

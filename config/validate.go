@@ -36,6 +36,8 @@ func (c *Config) validate(origin Origin) (errs []error) {
 	check(between(c.StoreTimeout, 10*time.Millisecond, time.Minute) && c.StoreTimeout < c.LockTTL, "store-timeout",
 		c.StoreTimeout, fmt.Sprintf("from 10ms to 1m, and below lock-ttl (%v)", c.LockTTL))
 	check(c.WaitReplicas >= AllReplicas && c.WaitReplicas <= 100, "wait-replicas", c.WaitReplicas.String(), "all, or from 0 to 100")
+	check(c.StoreJournal == 0 || between(c.StoreJournal, time.Second, time.Hour), "store-journal", c.StoreJournal,
+		"0 (none), or 1s to 1h")
 	check(c.MaxInFlight >= 1 && c.MaxInFlight <= 1<<20, "max-in-flight", c.MaxInFlight, "from 1 to 1048576")
 	check(c.MaxWaiters >= 1 && c.MaxWaiters <= 1<<20, "max-waiters", c.MaxWaiters, "from 1 to 1048576")
 	check(c.DrainTimeout >= 0, "drain-timeout", c.DrainTimeout, "0 (waits for all) or more")

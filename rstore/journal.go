@@ -235,4 +235,3 @@ func (j *journal) clear() {
 		sh.mu.Unlock()
 	}
 }
-

@@ -281,39 +281,6 @@ func Replica(tb testing.TB, primary *Server, args ...string) *Server {
 	}
 }
 
-// Sentinels starts a primary with a replica and three Sentinels that watch them,
-// and returns a URL that asks the Sentinels.
-func Sentinels(tb testing.TB) (url string, primary, replica *Server) {
-	tb.Helper()
-	primary = Start(tb)
-	replica = Replica(tb, primary)
-	_, port, _ := net.SplitHostPort(primary.Addr)
-	var addrs []string
-	for range 3 {
-		s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(tb)), tb: tb, dir: tb.TempDir(), sentinel: true}
-		_, own, _ := net.SplitHostPort(s.Addr)
-		conf := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nlogfile %s/redis.log\nsentinel monitor it 127.0.0.1 %s 2\n"+
-			"sentinel down-after-milliseconds it 1000\nsentinel failover-timeout it 5000\n", own, s.dir, s.dir, port)
-		if err := os.WriteFile(filepath.Join(s.dir, "sentinel.conf"), []byte(conf), 0o600); err != nil {
-			tb.Fatal(err)
-		}
-		s.Restart()
-		tb.Cleanup(s.Kill)
-		addrs = append(addrs, s.Addr)
-	}
-	s := &Server{Addr: addrs[0], tb: tb}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		m := s.Do("SENTINEL", "MASTER", "it")
-		if fields, err := m.AsStrMap(); err == nil && fields["num-slaves"] == "1" && fields["num-other-sentinels"] == "2" {
-			break
-		}
-		if time.Now().After(deadline) {
-			tb.Fatal("the Sentinels do not find each other")
-		}
-	}
-	return "redis://" + addrs[0] + "/0?master_set=it&addr=" + addrs[1] + "&addr=" + addrs[2], primary, replica
-}
-
 func clusterReady(nodes []*Server) bool {
 	for _, node := range nodes {
 		message := node.Do("CLUSTER", "INFO")

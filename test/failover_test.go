@@ -1,0 +1,188 @@
+package test_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// failoverRig is two proxies on a primary with two replicas that Sentinels watch,
+// and clients that go on asking with their keys until they have an answer.
+type failoverRig struct {
+	t       *testing.T
+	group   *redistest.Group
+	backend *backendtest.Backend
+	proxies []*process
+	client  *http.Client
+
+	stop    chan struct{}
+	clients sync.WaitGroup
+	next    atomic.Int64
+	refused atomic.Int64
+
+	mu   sync.Mutex
+	keys []string // those that have an answer; guarded by mu
+}
+
+func newFailoverRig(t *testing.T, policy string) *failoverRig {
+	t.Helper()
+	r := &failoverRig{t: t, group: redistest.SentinelGroup(t, 2), stop: make(chan struct{})}
+	r.backend = backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
+		time.Sleep(5 * time.Millisecond) // so that some are under way at any moment
+		backendtest.OK(c, q)
+	})
+	for range 2 {
+		r.proxies = append(r.proxies, start(t, "--store", r.group.URL, "--backend", r.backend.URL(), "--on-ambiguous", policy))
+	}
+	r.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	t.Cleanup(r.client.CloseIdleConnections)
+	return r
+}
+
+// ask sends a key once.
+func (r *failoverRig) ask(proxy int, key string) bool {
+	q, err := http.NewRequest(http.MethodPost, r.proxies[proxy%2].url+"/pay", bytes.NewReader([]byte("amount=5")))
+	if err != nil {
+		r.t.Error(err)
+		return true
+	}
+	q.Header.Set("Idempotency-Key", key)
+	res, err := r.client.Do(q)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+// load has clients ask, each one key after the other, and each key again through
+// the other proxy while it is refused.
+func (r *failoverRig) load(clients int) {
+	for range clients {
+		r.clients.Go(func() {
+			for {
+				select {
+				case <-r.stop:
+					return
+				default:
+				}
+				n := int(r.next.Add(1))
+				key := fmt.Sprintf("key-%d", n)
+				for try := n; !r.ask(try, key); try++ {
+					r.refused.Add(1)
+					time.Sleep(20 * time.Millisecond)
+				}
+				r.mu.Lock()
+				r.keys = append(r.keys, key)
+				r.mu.Unlock()
+			}
+		})
+	}
+}
+
+// answered waits until that many further keys have an answer.
+func (r *failoverRig) answered(more int) {
+	r.t.Helper()
+	count := func() int {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.keys)
+	}
+	from := count()
+	for deadline := time.Now().Add(60 * time.Second); count() < from+more; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("only %d of %d keys are answered", count()-from, more)
+		}
+	}
+}
+
+// planned has a Sentinel replace the primary.
+func (r *failoverRig) planned() {
+	before := r.group.Primary()
+	// Refused while it is not long after the last.
+	for deadline := time.Now().Add(60 * time.Second); r.group.Sentinels[0].Try("SENTINEL", "FAILOVER", "it") != nil; {
+		if time.Now().After(deadline) {
+			r.t.Fatal("no Sentinel begins a failover")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	r.replaced(before)
+}
+
+// crashed ends the primary.
+func (r *failoverRig) crashed() {
+	before := r.group.Primary()
+	before.Kill()
+	r.replaced(before)
+	before.Restart()
+}
+
+func (r *failoverRig) replaced(before *redistest.Server) {
+	for deadline := time.Now().Add(90 * time.Second); r.group.Primary() == before; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatal("the primary is not replaced")
+		}
+	}
+}
+
+// judge has every key asked again, and counts those that were executed twice.
+func (r *failoverRig) judge() (keys, twice int) {
+	close(r.stop)
+	r.clients.Wait()
+	var again sync.WaitGroup
+	for part := range 16 {
+		again.Go(func() {
+			for i := part; i < len(r.keys); i += 16 {
+				for try := i; !r.ask(try, r.keys[i]); try++ {
+					time.Sleep(20 * time.Millisecond)
+				}
+			}
+		})
+	}
+	again.Wait()
+	for _, key := range r.keys {
+		if r.backend.Executions(key) > 1 {
+			twice++
+		}
+	}
+	return len(r.keys), twice
+}
+
+// TestFailovers: a failover of Redis, planned or not, has at most one key in ten
+// thousand executed twice while a proxy lives. FAILOVERS is how many of each.
+func TestFailovers(t *testing.T) {
+	t.Parallel()
+	times := 1
+	if n, err := strconv.Atoi(os.Getenv("FAILOVERS")); err == nil {
+		times = n
+	}
+	for _, policy := range []string{"release", "hold"} {
+		for kind, happen := range map[string]func(*failoverRig){"planned": (*failoverRig).planned, "crashed": (*failoverRig).crashed} {
+			t.Run(kind+"/"+policy, func(t *testing.T) {
+				t.Parallel()
+				r := newFailoverRig(t, policy)
+				r.load(16)
+				for range times {
+					r.answered(200)
+					happen(r)
+					r.group.AwaitWhole()
+					r.answered(200)
+				}
+				keys, twice := r.judge()
+				t.Logf("figure: %d failovers, %d keys, %d executed twice, %d requests refused", times, keys, twice, r.refused.Load())
+				if twice*10_000 > keys {
+					t.Errorf("%d of %d keys were executed twice", twice, keys)
+				}
+			})
+		}
+	}
+}
