@@ -32,8 +32,13 @@ func orphanError(orphans []proxy.Orphan, there bool) error {
 
 func orphanLine(o *proxy.Orphan) string {
 	var b strings.Builder
+	if o.Kind == proxy.OrphanSecret {
+		return "records were hashed with a secret that secret_file does not have any more: add it as a further line of that file, " +
+			"below the one that is used from now on"
+	}
 	fmt.Fprintf(&b, "%s (%s, before: %s): ", o.Witness, placeOf(o.Now), placeOf(o.Earlier))
 	switch o.Kind {
+	case proxy.OrphanSecret: // above: it is of no route
 	case proxy.OrphanScope:
 		fmt.Fprintf(&b, "its key was in scope %s", o.Lost)
 	case proxy.OrphanHeader:

@@ -145,12 +145,20 @@ func TestSecretFingerprints(t *testing.T) {
 			t.Errorf("%d %q", status, replayed)
 		}
 	}
-	for _, other := range []string{"", write("another secret, long enough")} {
+	others := []string{"", write("another secret, long enough")}
+	for _, other := range others {
 		c.SecretFile = other
+		if _, err := app.New(c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "add it as a further line") {
+			t.Errorf("a start with another secret: %v", err)
+		}
+	}
+	for _, other := range others {
+		c.SecretFile, c.AcceptOrphans = other, true
 		if status, body, _, _ := once(t, c); status != 500 || !strings.Contains(body, "recipe-unknown") {
 			t.Errorf("with another secret: %d %s", status, body)
 		}
 	}
+	c.AcceptOrphans = false
 	c.SecretFile = write("another secret, long enough\n\na secret that is long enough\n")
 	if status, _, replayed, _ := once(t, c); status != 200 || replayed != "true" {
 		t.Errorf("with the earlier secret beside another: %d %q", status, replayed)

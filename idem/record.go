@@ -187,7 +187,8 @@ func (r *Record) AppendHead(dst []byte) []byte {
 	dst = append(dst, r.Binding[:]...)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.Recipe))
 	for _, n := range [...]int64{until, r.Created, r.Updated, r.Expires, r.Retention, r.Remember} {
-		dst = append(dst, byte(n>>40), byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+		dst = append(dst, byte(n>>40), byte(n>>32)) //nolint:gosec // the upper two of six bytes
+		dst = binary.BigEndian.AppendUint32(dst, uint32(n&math.MaxUint32))
 	}
 	return dst
 }

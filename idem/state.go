@@ -141,7 +141,7 @@ type Transition struct {
 // reads it for the stores written in Go, the contract suite walks every cell
 // against every store (the Lua scripts included), and docs/reference/states.md
 // is printed from it. The first cell that fits counts.
-func Transitions() []Transition {
+func Transitions() []Transition { //nolint:funlen // a table
 	return []Transition{
 		{Absent, EventAcquire, Anyone, AnyPayload, InProgress, VerdictAcquired},
 		{Absent, EventRelease, Holder, AnyPayload, Absent, VerdictOK}, // a release whose reply was lost

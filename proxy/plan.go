@@ -24,6 +24,10 @@ type Plan struct {
 	keep   time.Duration
 	// recipes are how records are compared, not how they are named; not written down.
 	recipes map[idem.Recipe]string
+	// secret is the id of what hashes are made with, empty for none; secrets are those
+	// that records can be compared by, which is not written down.
+	secret  string
+	secrets map[string]*secret
 }
 
 // plannedRoute is what names records on one route. The order of its fields is part
@@ -48,6 +52,7 @@ const planVersion = 2
 type planText struct {
 	Version int            `json:"v"`
 	Keep    int64          `json:"keep"` // seconds
+	Secret  string         `json:"secret,omitempty"`
 	Routes  []plannedRoute `json:"routes"`
 }
 
@@ -61,6 +66,10 @@ func PlanOf(c *Config) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{keep: r.rest.keeps(), recipes: map[idem.Recipe]string{}}
+	if now := newSecret(c.Secret); now != nil {
+		p.secret = now.id
+	}
+	p.secrets = newSecrets(append([][]byte{c.Secret}, c.EarlierSecrets...))
 	for _, rules := range r.all() {
 		p.recipes[rules.recipe.id] = rules.recipe.text
 	}
@@ -141,14 +150,17 @@ func (p *Plan) Recipes() map[idem.Recipe]string { return maps.Clone(p.recipes) }
 
 // Same says whether two plans name, look up and compare alike.
 func (p *Plan) Same(o *Plan) bool {
-	return p.Text() == o.Text() && maps.Equal(p.recipes, o.recipes) && slices.EqualFunc(p.routes, o.routes,
+	return p.Text() == o.Text() && maps.Equal(p.recipes, o.recipes) &&
+		slices.Equal(slices.Sorted(maps.Keys(p.secrets)), slices.Sorted(maps.Keys(o.secrets))) && slices.EqualFunc(p.routes, o.routes,
 		func(a, b plannedRoute) bool { return slices.Equal(a.earlier, b.earlier) })
 }
 
 // Text is the plan written down: the same for plans that name alike.
 func (p *Plan) Text() string {
 	// Strings and a number: it cannot fail.
-	text, _ := json.Marshal(planText{Version: planVersion, Keep: int64(p.keep / time.Second), Routes: p.routes})
+	text, _ := json.Marshal(planText{ //nolint:gosec // the secret's id, which tells nothing of it
+		Version: planVersion, Keep: int64(p.keep / time.Second), Secret: p.secret, Routes: p.routes,
+	})
 	return string(text)
 }
 
@@ -164,7 +176,7 @@ func ParsePlan(text string) (*Plan, error) {
 	if t.Version != planVersion || len(t.Routes) == 0 {
 		return nil, fmt.Errorf("%w: version %d with %d routes is not known here", ErrPlan, t.Version, len(t.Routes))
 	}
-	p := &Plan{routes: t.Routes, keep: time.Duration(t.Keep) * time.Second}
+	p := &Plan{routes: t.Routes, keep: time.Duration(t.Keep) * time.Second, secret: t.Secret}
 	p.sort()
 	for i := range p.routes {
 		if err := p.routes[i].match.check(); err != nil {
@@ -202,6 +214,9 @@ const (
 	OrphanHeader
 	// OrphanDerived: a request without a key is given another one, or none.
 	OrphanDerived
+	// OrphanSecret: the record is found, but nobody can tell whether a request is the
+	// same, since the secret that it was hashed with is not there any more.
+	OrphanSecret
 )
 
 // Orphan is a kind of records that would not be found any more.
@@ -230,6 +245,9 @@ type Orphan struct {
 // are matched by as few patterns as any request that both match: if none of them
 // takes the two, no request does.
 func (p *Plan) Orphans(earlier *Plan) (all []Orphan) {
+	if _, known := p.secrets[earlier.secret]; !known {
+		all = append(all, Orphan{Kind: OrphanSecret, Setting: "secret_file", Lost: earlier.secret})
+	}
 	fresh := newFresh(p, earlier)
 	for i := range earlier.routes {
 		for j := range p.routes {
@@ -262,7 +280,7 @@ func (p *Plan) Orphans(earlier *Plan) (all []Orphan) {
 // without a look at any earlier scope: what is true of this one's names is then
 // true of the earlier one's.
 func (p *Plan) Covers(earlier *Plan) bool {
-	bare := &Plan{routes: slices.Clone(p.routes)}
+	bare := &Plan{routes: slices.Clone(p.routes), secrets: map[string]*secret{p.secret: nil}}
 	for i := range bare.routes {
 		bare.routes[i].earlier = nil
 	}
@@ -297,6 +315,9 @@ func (r *plannedRoute) loses(earlier *plannedRoute) (lost []Orphan) {
 // MayBe says whether a record in that scope may be one of the orphans: its scope
 // is made of the same sources.
 func (o *Orphan) MayBe(scope string) bool {
+	if o.Kind == OrphanSecret {
+		return true // whatever its scope
+	}
 	rest, derived := strings.CutPrefix(scope, scopeDerived)
 	if derived != (o.Kind == OrphanDerived) || strings.HasPrefix(scope, scopePayload) {
 		return false
