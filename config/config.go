@@ -134,8 +134,8 @@ func Default() Config {
 		},
 		MaxHeader: 16 << 10, MaxClients: 262_144, Traceparent: "pass", MaxInFlight: 8192,
 		IdleTimeout: 2 * time.Minute, HeaderTimeout: 10 * time.Second, BodyTimeout: time.Hour, SendTimeout: time.Minute,
-		Namespace: "idem", StoreTimeout: 2 * time.Second, StoreJournal: time.Minute, CacheSize: 64 << 20, MaxWaiters: 10_000,
-		MaxBuffered: 256 << 20,
-		LogLevel:    "info", LogFormat: "auto",
+		Namespace: "idem", StoreTimeout: 2 * time.Second, StoreJournal: time.Minute,
+		CacheSize: 64 << 20, MaxWaiters: 10_000, MaxBuffered: 256 << 20,
+		LogLevel: "info", LogFormat: "auto",
 	}
 }

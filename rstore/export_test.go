@@ -26,3 +26,10 @@ func (s *Store) ClockAhead() time.Duration { return time.Duration(s.clocks.ahead
 
 // OlderThan says whether a version of Redis is too old.
 func OlderThan(version string) bool { return olderThan(version, leastVersion) }
+
+// ParseNews is a Sentinel's message: the primary that it is about, the server that
+// follows it, and whether the failover ends without one.
+func ParseNews(set, channel, message string) (from, to string, end, ok bool) {
+	n, ok := parseNews(set, channel, message)
+	return n.from, n.to, n.kind == newsEnd, ok
+}

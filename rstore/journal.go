@@ -102,20 +102,20 @@ func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, se
 		known.at, known.lease = sent, l.TTL
 		return
 	}
-	next := *known
-	next.at, next.result = sent, ""
+	sh.size -= known.cost()
+	known.at, known.result = sent, ""
 	if l.Retention > 0 {
-		next.keep = rueidis.BinaryString(appendKeep(make([]byte, 0, keepSize), l.Retention, l.Remember))
+		known.keep = rueidis.BinaryString(appendKeep(make([]byte, 0, keepSize), l.Retention, l.Remember))
 	}
 	switch e {
 	case idem.EventComplete, idem.EventResolveComplete:
-		next.state, next.result = idem.Completed, rueidis.BinaryString(response)
+		known.state, known.result = idem.Completed, rueidis.BinaryString(response)
 	case idem.EventHold:
-		next.state = idem.Unknown
+		known.state = idem.Unknown
 	default:
-		next.state = idem.Absent
+		known.state = idem.Absent
 	}
-	sh.put(k, &next, sent.Add(-j.window))
+	sh.size += known.cost()
 }
 
 // purged: an operator had the key forgotten.
@@ -166,7 +166,7 @@ func (sh *journalShard) put(k id, e *entry, oldest time.Time) {
 		sh.head++
 		switch {
 		case !current: // it has got another place, or none
-		case first.e.state == idem.InProgress && first.e.at.Add(first.e.lease).After(e.at):
+		case first.e.at.After(first.at), first.e.state == idem.InProgress && first.e.at.Add(first.e.lease).After(e.at):
 			sh.queue = append(sh.queue, queued{first.key, first.e, first.e.at})
 		default:
 			sh.drop(first.key, first.e)
@@ -219,19 +219,5 @@ func (e *entry) args(now time.Time) []string {
 	return []string{
 		strconv.Itoa(int(e.state)), owner, e.made, e.keep, strconv.FormatUint(uint64(e.attempt), 10), flags,
 		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result,
-	}
-}
-
-// clear forgets everything.
-func (j *journal) clear() {
-	if j == nil {
-		return
-	}
-	for i := range j.shards {
-		sh := &j.shards[i]
-		sh.mu.Lock()
-		clear(sh.entries)
-		sh.queue, sh.head, sh.size = nil, 0, 0
-		sh.mu.Unlock()
 	}
 }

@@ -118,7 +118,8 @@ const (
 // primary is another. What they say of roles (-role-change) is no help: the earlier
 // primary goes on to call itself one.
 var channels = []string{ //nolint:gochecknoglobals // constant
-	"[+]failover-state-*", "[+]selected-slave", "[+]promoted-slave", "[+]switch-master", "[+]odown", "[-]odown", "[-]failover-abort-*",
+	"[+]failover-state-*", "[+]selected-slave", "[+]promoted-slave", "[+]switch-master",
+	"[+]odown", "[-]odown", "[-]failover-abort-*",
 }
 
 // parseNews reads a message. Those of others' primaries are none.
@@ -183,6 +184,7 @@ func (s *Store) hear(addr string) error {
 	if err := w.subscribe(channels); err != nil {
 		return err
 	}
+	s.log.Debug().Str("event", "sentinel_heard").Str("sentinel", addr).Msg("listening to a Sentinel")
 	// One that is silent is asked whether it is there, and given up if it is not.
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()

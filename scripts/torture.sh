@@ -5,6 +5,7 @@
 # Each part can be made longer or shorter, or skipped with 0:
 #   HISTORIES FAULTS DAMAGE   times what `make test` does
 #   KILLS                     kill -9 on each store
+#   FAILOVERS                 planned and crashed ones of Redis, for each policy
 #   OVERLOAD SOAK FUZZ        how long, each
 # SEED repeats what was random.
 set -euo pipefail
@@ -63,6 +64,7 @@ if [ "${FAULTS:-13}" != 0 ]; then
   long "Faults" FAULTS "${FAULTS:-13}" '^TestFaults$' ./test
   unset REPORT
 fi
+long "Failovers" FAILOVERS "${FAILOVERS:-10}" '^TestFailovers$' ./test
 long "Kill loops" KILLS "${KILLS:-200}" '^TestKillLoopKeepsEveryAnswer$' ./test
 long "Damaged files" DAMAGE "${DAMAGE:-13}" '^TestDamagedFiles$' ./estore
 long "Overload" OVERLOAD "${OVERLOAD:-60s}" '^TestOverload$' ./test

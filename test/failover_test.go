@@ -3,9 +3,12 @@ package test_test
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -155,6 +158,30 @@ func (r *failoverRig) judge() (keys, twice int) {
 		}
 	}
 	return len(r.keys), twice
+}
+
+// A replica whose clock is another is told of at the start.
+func TestClocksAreCompared(t *testing.T) {
+	t.Parallel()
+	clock := filepath.Join(t.TempDir(), "clock")
+	(&faultRig{t: t, clock: clock}).setClock(5 * time.Second)
+	primary := redistest.Start(t)
+	_, port, _ := net.SplitHostPort(primary.Addr)
+	replica := redistest.StartEnv(t, []string{"LD_PRELOAD=" + clockLibrary(t), "CLOCK_FILE=" + clock}, "--replicaof", "127.0.0.1 "+port)
+	for deadline := time.Now().Add(20 * time.Second); !primary.HasReplica(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the replica does not get in step")
+		}
+	}
+	p := start(t, "--store", primary.URL())
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if text := p.text(); strings.Contains(text, `"event":"store_clock"`) && strings.Contains(text, replica.Addr) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the replica's clock is not told of:\n%s", p.text())
+		}
+	}
 }
 
 // TestFailovers: a failover of Redis, planned or not, has at most one key in ten

@@ -1,0 +1,68 @@
+package rstore
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// journalOfKeys has n keys acquired and completed.
+func journalOfKeys(tb testing.TB, j *journal, n int) {
+	tb.Helper()
+	key, err := idem.ParseKey("0123456789abcdef0123456789abcdef0123")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c := idem.Claim{Key: key, Owner: idem.NewOwner(), TTL: time.Minute, Retention: time.Hour}
+	lease, response := c.Lease(), make([]byte, 300)
+	args, err := acquireArgs(&c, "")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	now := time.Now()
+	var last id
+	for i := range n {
+		binary.BigEndian.PutUint64(last[8:], uint64(i))
+		last[0] = byte(i)
+		j.granted(last, &c, args, 1, now)
+		j.settled(last, idem.EventComplete, &lease, response, now)
+	}
+}
+
+// The journal's memory is bounded by its bytes and by its window, also under a
+// lease that is renewed for ever.
+func TestTheJournalForgets(t *testing.T) {
+	t.Parallel()
+	const bound = 1 << 20
+	j := newJournal(time.Minute, bound)
+	journalOfKeys(t, j, 100_000)
+	total, places := int64(0), 0
+	for i := range j.shards {
+		total += j.shards[i].size
+		places += len(j.shards[i].queue)
+	}
+	if total > bound || places > 100_000 {
+		t.Errorf("%d bytes in %d places, at most %d", total, places, bound)
+	}
+
+	j = newJournal(time.Minute, 64<<20)
+	now := time.Now()
+	renewed := &entry{state: idem.InProgress, lease: time.Minute, at: now}
+	j.put(id{}, renewed, now)
+	for i := range 1000 {
+		now = now.Add(time.Second)
+		renewed.at = now
+		k := id{1: byte(i >> 8), 2: byte(i), 3: 1}
+		j.put(k, &entry{state: idem.Completed, at: now}, now)
+	}
+	if n := len(j.shards[0].entries); n < 61 || n > 63 || j.shards[0].entries[id{}] != renewed {
+		t.Errorf("%d entries of a window of 60 and a lease", n)
+	}
+}
+
+func BenchmarkJournal(b *testing.B) {
+	b.ReportAllocs()
+	journalOfKeys(b, newJournal(time.Minute, 64<<20), b.N)
+}
