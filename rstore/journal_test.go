@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -125,6 +126,51 @@ func TestAFailoverBringsUpToDate(t *testing.T) {
 		t.Errorf("replays %q", out.Response.Body)
 	}
 	f.log.await(t, `"event":"store_asserted"`)
+}
+
+// What this process did and got no answer to is further than its journal.
+func TestAFailoverTakesNothingBack(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, rstore.Config{})
+	finished, released, held := must(t, f.Store, claim("finished")), must(t, f.Store, claim("released")), must(t, f.Store, claim("held"))
+	for _, c := range []idem.Claim{finished, released, held} {
+		must(t, f.elsewhere, c)
+	}
+	for _, err := range []error{
+		f.elsewhere.Complete(t.Context(), finished.Lease(), &idem.Response{Status: 200, Body: []byte("finished")}),
+		f.elsewhere.Release(t.Context(), released.Lease()), f.elsewhere.Hold(t.Context(), held.Lease()),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.happens(t)
+	acquire(t, f.elsewhere, finished, idem.VerdictCompleted)
+	acquire(t, f.elsewhere, released, idem.VerdictAcquired)
+	acquire(t, f.elsewhere, held, idem.VerdictUnknown)
+}
+
+// The same process, which has had another's data in between, is told.
+func TestAPrimaryThatWasAReplicaIsTold(t *testing.T) {
+	t.Parallel()
+	first, other := redistest.Start(t), redistest.Start(t)
+	s := open(t, rstore.Config{URL: first.URL()})
+	c := must(t, s, claim("k"))
+	host, port, _ := net.SplitHostPort(other.Addr)
+	first.Do("REPLICAOF", host, port)
+	for deadline := time.Now().Add(20 * time.Second); !other.HasReplica(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not become a replica")
+		}
+	}
+	for deadline := time.Now().Add(20 * time.Second); s.Ping(t.Context()) == nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is not noticed")
+		}
+	}
+	first.Do("REPLICAOF", "NO", "ONE")
+	awaitReady(t, s)
+	acquire(t, s, c, idem.VerdictInProgress)
 }
 
 // What somebody else has done since stays, and is told.

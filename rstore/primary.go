@@ -66,10 +66,11 @@ func greet(ctx context.Context, conn net.Conn, user, password string) (who ident
 	return who, nil
 }
 
-// same says whether a server is the process that it was. One that does not say who
-// it is counts as that: nothing is asserted on it.
+// same says whether a server is the process that it was, and has been a primary
+// all the time: what it was as a replica, it has from another. One that does not
+// say who it is counts as the same: nothing is asserted on it.
 func (who *identity) same(before *identity) bool {
-	return who.runID == "" || before.runID == "" || who.runID == before.runID
+	return who.runID == "" || before.runID == "" || who.runID == before.runID && who.replID == before.replID
 }
 
 // replicasOf reads the lines of INFO like
