@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -171,6 +172,63 @@ func TestAPrimaryThatWasAReplicaIsTold(t *testing.T) {
 	first.Do("REPLICAOF", "NO", "ONE")
 	awaitReady(t, s)
 	acquire(t, s, c, idem.VerdictInProgress)
+}
+
+// A slot of a Cluster has another server, which lacks what the one before had: it
+// is told within a moment.
+func TestAClusterIsTold(t *testing.T) {
+	t.Parallel()
+	url, nodes := redistest.Cluster(t, 3)
+	s := open(t, rstore.Config{URL: url})
+	c := must(t, s, claim("k"))
+	slot := strconv.Itoa(int(rstore.SlotOf(s.Name(c.Key))))
+	var from, to *redistest.Server
+	for _, node := range nodes {
+		if m := node.Do("DBSIZE"); asInt(t, m.AsInt64) == 1 {
+			from = node
+		} else {
+			to = node
+		}
+	}
+	awaitCalls := func(n int) { // until the store has looked at the slots' servers that often
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			calls := 0
+			for _, node := range nodes {
+				calls += node.Calls()["cluster|slots"]
+			}
+			if calls >= n {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the store does not look at the Cluster")
+			}
+		}
+	}
+	for _, node := range nodes {
+		node.Do("CONFIG", "RESETSTAT")
+	}
+	awaitCalls(2)
+	if err := from.Try("DEL", s.Name(c.Key)); err != nil {
+		t.Fatal(err)
+	}
+	m := to.Do("CLUSTER", "MYID")
+	id, err := m.ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	to.Do("CLUSTER", "SETSLOT", slot, "NODE", id)
+	for _, node := range nodes {
+		node.Do("CLUSTER", "SETSLOT", slot, "NODE", id)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		r, err := s.Get(t.Context(), c.Key)
+		if err == nil && r.Owner == c.Owner && r.State == idem.InProgress {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the new server is not told: %+v, %v", r, err)
+		}
+	}
 }
 
 // What somebody else has done since stays, and is told.

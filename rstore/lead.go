@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -232,11 +233,12 @@ func (s *Store) leave(l *link, reason error) {
 // look asks whether l's server is still the primary. What a suspicion says is
 // looked up over a new connection, which may lead elsewhere.
 func (s *Store) look(l *link, suspected bool) {
-	if l.client.Mode() == rueidis.ClientModeCluster {
-		return
-	}
 	ctx, cancel := s.bound(s.closing)
 	defer cancel()
+	if l.client.Mode() == rueidis.ClientModeCluster {
+		s.lookAtCluster(ctx, l)
+		return
+	}
 	if !suspected && s.isStillPrimary(ctx, l) {
 		return
 	}
@@ -260,6 +262,23 @@ func (s *Store) look(l *link, suspected bool) {
 		s.leave(l, err)
 		s.connect()
 	}
+}
+
+// lookAtCluster tells the Cluster what it had acknowledged when other servers have
+// some of the slots. Calls do not wait for that: which server one goes to is the
+// client library's business.
+func (s *Store) lookAtCluster(ctx context.Context, l *link) {
+	owners, err := ownersOf(ctx, l)
+	if err != nil {
+		return // asked again
+	}
+	if before := l.owners; before != nil && !maps.Equal(before, owners) {
+		if err := s.assert(s.closing, l); err != nil {
+			s.log.Warn().Str("event", "store_unasserted").Err(err).Msg("the Cluster was not told what it had acknowledged; trying again")
+			return
+		}
+	}
+	l.owners = owners
 }
 
 // isStillPrimary asks over the connection that there is.

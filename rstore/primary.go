@@ -143,6 +143,8 @@ type link struct {
 	// answers from then on may be lost.
 	left chan struct{}
 	once sync.Once // closes it
+	// owners are the servers of a Cluster's slots, as lead saw them last.
+	owners map[slotRange]string
 	// replicas are as many as it was ever seen to have.
 	replicas atomic.Int64
 }

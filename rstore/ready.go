@@ -81,11 +81,30 @@ type slotRange struct{ first, last uint16 }
 // shardsOf are the primaries of a Cluster, each with slots of its own. A slot
 // that none has is an error.
 func shardsOf(ctx context.Context, l *link) (map[string]slotRange, error) {
+	owners, err := ownersOf(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	shards, covered := map[string]slotRange{}, 0
+	for r, addr := range owners {
+		covered += int(r.last-r.first) + 1
+		if have, ok := shards[addr]; !ok || r.last-r.first > have.last-have.first {
+			shards[addr] = r
+		}
+	}
+	if covered != slots {
+		return nil, fmt.Errorf("%d of %d slots belong to no server", slots-covered, slots)
+	}
+	return shards, nil
+}
+
+// ownersOf are the addresses of the primaries that have a Cluster's slots.
+func ownersOf(ctx context.Context, l *link) (map[slotRange]string, error) {
 	ranges, err := l.client.Do(ctx, l.client.B().ClusterSlots().Build()).ToArray()
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller says what for
 	}
-	shards, covered := map[string]slotRange{}, 0
+	owners := make(map[slotRange]string, len(ranges))
 	for _, r := range ranges {
 		parts, err := r.ToArray()
 		if err != nil || len(parts) < 3 {
@@ -102,14 +121,8 @@ func shardsOf(ctx context.Context, l *link) (map[string]slotRange, error) {
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, errors.Join(errReply, err)
 		}
-		covered += int(last-first) + 1
-		addr := net.JoinHostPort(host, strconv.FormatInt(port, 10))
-		if have, ok := shards[addr]; !ok || last-first > int64(have.last-have.first) {
-			shards[addr] = slotRange{uint16(first), uint16(last)} //nolint:gosec // checked above
-		}
+		//nolint:gosec // checked above
+		owners[slotRange{uint16(first), uint16(last)}] = net.JoinHostPort(host, strconv.FormatInt(port, 10))
 	}
-	if covered != slots {
-		return nil, fmt.Errorf("%d of %d slots belong to no server", slots-covered, slots)
-	}
-	return shards, nil
+	return owners, nil
 }
