@@ -58,6 +58,7 @@ func (r *failoverRig) ask(proxy int, key string) bool {
 		r.t.Error(err)
 		return true
 	}
+	q.Host = serviceHost
 	q.Header.Set("Idempotency-Key", key)
 	res, err := r.client.Do(q)
 	if err != nil {

@@ -207,6 +207,7 @@ func (p *faultProxy) askFor(ctx context.Context, path, key string) heard {
 	if err != nil {
 		return heard{err: err}
 	}
+	req.Host = serviceHost
 	req.Header.Set("X-Idempotency-Key", key)
 	resp, err := p.http.Do(req)
 	if err != nil {

@@ -23,6 +23,10 @@ import (
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
+// serviceHost is what clients call the service, whichever of its proxies they
+// reach: the host is part of what a key stands for.
+const serviceHost = "service.test"
+
 // binary is the proxy, built once for all tests.
 var binary string
 
@@ -196,6 +200,7 @@ func (p *process) try(path, key string) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	req.Host = serviceHost
 	req.Header.Set("X-Idempotency-Key", key)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

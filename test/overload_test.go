@@ -51,6 +51,7 @@ func (l *load) ask(url, key string) string {
 	if err != nil {
 		return err.Error()
 	}
+	req.Host = serviceHost
 	req.Header.Set("X-Idempotency-Key", key)
 	what, body := "broken", ""
 	if resp, err := l.client.Do(req); err == nil {
