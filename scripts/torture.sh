@@ -18,15 +18,23 @@ need spin spin
 
 out=docs/reliability-results.md
 logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$logs"' EXIT
 failed=0
 
 # part NAME COMMAND...: runs it, keeps its figures.
 part() {
-  local name=$1; shift
-  echo "== $name: $*"
-  local begun=$SECONDS verdict=passed
+  name=$1; shift
+  command=$*
+  echo "== $name: $command"
+  local begun=$SECONDS
+  verdict=passed
   "$@" >"$logs/log" 2>&1 || { verdict=FAILED; failed=1; }
+  took=$((SECONDS - begun))
+  judge
+}
+
+# judge prints what a part came to, and adds it to the results.
+judge() {
   grep -E '^(---|    ---|        ---|ok|FAIL|PASS)' "$logs/log" | tail -15
   if [ $verdict = FAILED ]; then # what failed, and where all of it is: thousands of log lines stand between
     grep -E '_test\.go:[0-9]+: ' "$logs/log" | grep -v 'figure: ' | head -40
@@ -35,7 +43,7 @@ part() {
     echo "the whole log is $kept"
   fi
   {
-    printf '\n## %s\n\n`%s`: %s, in %d s.\n\n' "$name" "$*" "$verdict" $((SECONDS - begun))
+    printf '\n## %s\n\n`%s`: %s, in %d s.\n\n' "$name" "$command" "$verdict" "$took"
     # "    file_test.go:12: figure: ..." under the name of its test
     awk '/^=== (NAME|CONT|RUN) / { name = $3 }
          /^ *--- (PASS|FAIL): / { name = $3 }
@@ -57,6 +65,14 @@ long() { # a test of test/ with the variable of its length
     "$(nproc) cores, $(redis-server --version | grep -oE 'v=[0-9.]+'); do not edit. docs/reliability.md says what each part means."
 } >"$logs/results"
 
+# The soak asks little of the machine for a long time: the others run beside it.
+soak=${SOAK:-30m}
+if [ "$soak" != 0 ]; then
+  echo "== Soak, beside all others: $soak"
+  (env "SOAK=$soak" go test -count=1 -timeout 3h -v -run '^TestSoak$' ./test >"$logs/soak" 2>&1) &
+  soaking=$!
+fi
+
 part "Model" go test -count=1 -v ./test/model
 long "Histories" HISTORIES "${HISTORIES:-20}" . ./test/history
 if [ "${FAULTS:-13}" != 0 ]; then
@@ -68,11 +84,17 @@ long "Failovers" FAILOVERS "${FAILOVERS:-10}" '^TestFailovers$' ./test
 long "Kill loops" KILLS "${KILLS:-200}" '^TestKillLoopKeepsEveryAnswer$' ./test
 long "Damaged files" DAMAGE "${DAMAGE:-13}" '^TestDamagedFiles$' ./estore
 long "Overload" OVERLOAD "${OVERLOAD:-60s}" '^TestOverload$' ./test
-long "Soak" SOAK "${SOAK:-30m}" '^TestSoak$' ./test
 if [ "${FUZZ:-60s}" != 0 ]; then
   while read -r target dir; do
     part "Fuzzing $target" go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZ:-60s}" "$dir"
   done < <(scripts/fuzz.sh list)
+fi
+if [ "$soak" != 0 ]; then
+  name=Soak command="env SOAK=$soak go test -count=1 -timeout 3h -v -run ^TestSoak\$ ./test" verdict=passed
+  wait "$soaking" || { verdict=FAILED; failed=1; }
+  cp "$logs/soak" "$logs/log"
+  took=$SECONDS # since the start of all
+  judge
 fi
 cp "$logs/results" "$out"
 echo "$out is written"
