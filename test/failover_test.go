@@ -38,13 +38,17 @@ type failoverRig struct {
 
 func newFailoverRig(t *testing.T, policy string) *failoverRig {
 	t.Helper()
-	r := &failoverRig{t: t, group: redistest.SentinelGroup(t, 2), stop: make(chan struct{})}
+	r := &failoverRig{
+		t: t, group: redistest.SentinelGroup(t, 2, strings.Fields(os.Getenv("FAILOVER_REDIS"))...), stop: make(chan struct{}),
+	}
 	r.backend = backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
 		time.Sleep(5 * time.Millisecond) // so that some are under way at any moment
 		backendtest.OK(c, q)
 	})
 	for range 2 {
-		r.proxies = append(r.proxies, start(t, "--store", r.group.URL, "--backend", r.backend.URL(), "--on-ambiguous", policy))
+		r.proxies = append(r.proxies, start(t, append([]string{
+			"--store", r.group.URL, "--backend", r.backend.URL(), "--on-ambiguous", policy,
+		}, strings.Fields(os.Getenv("FAILOVER_ARGS"))...)...))
 	}
 	r.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	t.Cleanup(r.client.CloseIdleConnections)
@@ -186,7 +190,9 @@ func TestClocksAreCompared(t *testing.T) {
 }
 
 // TestFailovers: a failover of Redis, planned or not, has at most one key in ten
-// thousand executed twice while a proxy lives. FAILOVERS is how many of each.
+// thousand executed twice while a proxy lives. FAILOVERS is how many of each. To
+// measure other settings, FAILOVER_ARGS are the proxies', FAILOVER_REDIS the
+// servers', and PROXY_BINARY is the proxy of another release.
 func TestFailovers(t *testing.T) {
 	t.Parallel()
 	times := 1
