@@ -26,10 +26,10 @@ const (
 	triesAtOnce = 1024
 	triesApart  = triesAtOnce / 4
 
-	// orphanShare is which part of PendingBytes the releases of leases that were
+	// giveBackShare is which part of PendingBytes the releases of leases that were
 	// perhaps never granted may take besides: an outage can make one of each refused
 	// request. One that is left out lapses by itself.
-	orphanShare = 8
+	giveBackShare = 8
 )
 
 // rank orders the endings that the store could not take.
@@ -39,15 +39,15 @@ const (
 	rankResponse rank = iota
 	rankHold
 	rankRelease
-	rankOrphan
+	rankGiveBack
 	rankApart // whatever it is, its trouble is its own
 	ranks
 )
 
 func (e *ending) rank() rank {
 	switch {
-	case e.orphan:
-		return rankOrphan
+	case e.givesBack:
+		return rankGiveBack
 	case e.event == EventComplete:
 		return rankResponse
 	case e.event == EventHold:
@@ -69,7 +69,7 @@ type pending struct {
 // guarded by its mu.
 type backlog struct {
 	limit    int64
-	bytes    [2]int64 // of orphans: at 1
+	bytes    [2]int64 // of give-backs: at 1
 	all      map[*Attempt]struct{}
 	ofRank   [ranks]int        // of each rank, those in all
 	ready    [ranks][]*Attempt // those to be tried, oldest first
@@ -86,8 +86,8 @@ func newBacklog(limit int64) backlog {
 
 // account is where in bytes a's size is counted, and what bounds it.
 func (b *backlog) account(a *Attempt) (bytes *int64, limit int64) {
-	if a.end.orphan {
-		return &b.bytes[1], b.limit / orphanShare
+	if a.end.givesBack {
+		return &b.bytes[1], b.limit / giveBackShare
 	}
 	return &b.bytes[0], b.limit
 }
@@ -180,7 +180,7 @@ func (w *watchdog) offer(a *Attempt, failed time.Time) {
 	switch {
 	case !fits:
 		w.engine.dropped(a, errPendingFull)
-	case w.engine.trace.Deferred != nil && !a.end.orphan:
+	case w.engine.trace.Deferred != nil && !a.end.givesBack:
 		w.engine.trace.Deferred(a.lease.Key, a.end.event)
 	}
 }
@@ -257,7 +257,7 @@ func (w *watchdog) tried(a *Attempt, sent time.Time, err error) (done bool) {
 		w.failedAgain(a, sent)
 		w.rest(a)
 		return false
-	case answered && a.end.orphan && !b.closing && !a.doubt.settledBy(sent, err):
+	case answered && a.end.givesBack && !b.closing && !a.doubt.settledBy(sent, err):
 		a.pending.until = a.doubt.until
 		w.rest(a)
 		return false

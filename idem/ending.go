@@ -68,9 +68,9 @@ type ending struct {
 	response *Response // of EventComplete
 	event    Event
 	cause    ReleaseCause // of EventRelease
-	// orphan: the release of a lease that was perhaps never granted. What
+	// givesBack: the release of a lease that was perhaps never granted. What
 	// becomes of it is nobody's news.
-	orphan bool
+	givesBack bool
 }
 
 // ending decides: the one place where what happened becomes what is recorded.
@@ -165,7 +165,7 @@ func (e *Engine) settle(ctx context.Context, a *Attempt) (sent time.Time, err er
 // ended reports an ending that was taken. A release also has its acquires
 // released that may still be on their way.
 func (e *Engine) ended(a *Attempt) {
-	if a.end.orphan {
+	if a.end.givesBack {
 		return
 	}
 	key := a.lease.Key
@@ -188,7 +188,7 @@ func (e *Engine) ended(a *Attempt) {
 
 // dropped reports an ending that was given up.
 func (e *Engine) dropped(a *Attempt, err error) {
-	if a.end.orphan {
+	if a.end.givesBack {
 		return
 	}
 	e.drops.Add(1)

@@ -184,7 +184,7 @@ func (d doubt) settledBy(sent time.Time, err error) bool {
 // anything.
 func (e *Engine) giveBack(c *Claim, p *Policy, d doubt) {
 	if d.acquires > 0 {
-		e.watchdog.offer(e.attempt(c, p, time.Time{}).orphan(d), time.Time{})
+		e.watchdog.offer(e.attempt(c, p, time.Time{}).givingBack(d), time.Time{})
 	}
 }
 
@@ -195,7 +195,7 @@ func (e *Engine) releaseLate(a *Attempt) {
 		return
 	}
 	late := &Attempt{engine: e, lease: a.lease, policy: a.policy, pending: &pending{until: a.doubt.until}}
-	e.watchdog.offer(late.orphan(doubt{acquires: a.doubt.acquires + 1, until: a.doubt.until}), time.Time{})
+	e.watchdog.offer(late.givingBack(doubt{acquires: a.doubt.acquires + 1, until: a.doubt.until}), time.Time{})
 }
 
 // mayComeLate has the attempt know of acquires that may still be granted. In its
@@ -206,10 +206,10 @@ func (a *Attempt) mayComeLate(d doubt) {
 	}
 }
 
-// orphan makes a the release of a lease that was perhaps never granted.
-func (a *Attempt) orphan(d doubt) *Attempt {
+// givingBack makes a the release of a lease that was perhaps never granted.
+func (a *Attempt) givingBack(d doubt) *Attempt {
 	a.doubt, a.lost = &d, true // it never was ours for sure: losing it is no news
-	a.end = ending{event: EventRelease, cause: CauseNothingSent, orphan: true}
+	a.end = ending{event: EventRelease, cause: CauseNothingSent, givesBack: true}
 	return a
 }
 

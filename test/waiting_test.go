@@ -62,7 +62,7 @@ func TestWaitersOfAKilledProxy(t *testing.T) {
 				"--lock-ttl", "2s", "--on-ambiguous", policy,
 			}
 			here, there := start(t, args...), start(t, args...)
-			const path, key, n = "/slow?d=3s", "orphan", 20
+			const path, key, n = "/slow?d=3s", "killed", 20
 			crowd(here, 1, path, key)
 			o.started(key)
 			waiting := crowd(there, n, path, key)
