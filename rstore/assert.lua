@@ -72,7 +72,10 @@ else
   else
     local free = state == ABSENT or
       (state == IN_PROGRESS and lapses <= now and string.byte(head, 3) % 2 == 0)
-    if to == ABSENT or over then
+    -- An operator said, through this process or another, what became of this very
+    -- attempt: that is later than what its owner did, unless it had completed.
+    local resolved = theirs == string.rep('\0', 16) and struct.unpack('>I4', head, 5) == tonumber(ARGV[5])
+    if to == ABSENT or over or (resolved and (state == COMPLETED or to ~= COMPLETED)) then
       return SAME
     elseif state == COMPLETED or (not free and began >= created) or
         struct.unpack('>I4', head, 5) > tonumber(ARGV[5]) then
