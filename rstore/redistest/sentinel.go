@@ -74,7 +74,7 @@ func (g *Group) Primary() *Server {
 func (g *Group) AwaitWhole() {
 	tb := g.Servers[0].tb
 	tb.Helper()
-	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if g.whole() {
 			return
 		}
