@@ -142,7 +142,8 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 			"besides, without the host), body with its media type (or json: in canonical form, RFC 8785; multipart: without its "+
 			"boundary), header:NAME")
 	f.DurationVar(&r.DeriveKey, "derive-key", r.DeriveKey,
-		"how long a POST or PATCH without a key, of a caller that bind knows, counts as a retry of the same payload; 0 for never")
+		"how long a POST or PATCH without a key, of a caller that bind or a certificate knows, counts as a retry of the same payload; "+
+			"0 for never")
 	f.DurationVar(&r.DuplicateWindow, "duplicate-window", r.DuplicateWindow,
 		"how long a caller's payload is remembered, to notice it under a second key; 0 for not")
 	f.Var(&choice{&r.RejectDuplicates, "warn", "reject"}, "on-duplicate",
@@ -173,7 +174,8 @@ func (r *Rules) bindCallers(f *pflag.FlagSet) {
 	f.StringSliceVar(&r.Bind, "bind", r.Bind,
 		"headers that say who asks: the same key with other values is a mismatch")
 	f.BoolVar(&r.RequireBind, "require-bind", r.RequireBind,
-		"refuse requests with a key that have none of those headers, and no client certificate: otherwise all of them are one caller")
+		"refuse requests with a key, also a derived one, that have none of those headers and no client certificate; otherwise all of "+
+			"them are one caller")
 	f.StringSliceVar(&r.Scope, "scope", r.Scope,
 		"what partitions the keys: header:NAME (header:X-Account-Id, say), host, claim:NAME (of a verified bearer token)")
 	f.StringSliceVar(&r.EarlierScopes, "earlier-scopes", r.EarlierScopes,
@@ -188,10 +190,10 @@ func (r *Rules) bindCallers(f *pflag.FlagSet) {
 // bindBounds binds how much may be under way.
 func (r *Rules) bindBounds(f *pflag.FlagSet) {
 	f.IntVar(&r.MaxPerCaller, "max-per-caller", r.MaxPerCaller,
-		"most requests of one caller under way, as a certificate or bind knows them; further ones get 429; 0 for any")
+		"most requests of one caller (a client certificate, else the values of bind) under way; further ones get 429; 0 for any")
 	f.Var((*countOrSame)(&r.MaxPerAddress), "max-per-address",
-		"most requests from one address (IPv6: from one /64) under way, whatever they say of themselves, unless a certificate "+
-			"says it; further ones get 429; same (as max-per-caller), 0 for any")
+		"most requests without a client certificate from one address (IPv6: from one /64) under way, whatever their credentials; "+
+			"further ones get 429; same (as max-per-caller), 0 for any")
 	f.IntVar(&r.MaxPerKey, "max-per-key", r.MaxPerKey, "most requests with one key under way; further ones get 429; 0 for any")
 }
 

@@ -43,10 +43,12 @@ func (c *Config) Flags() *pflag.FlagSet {
 	c.bindClients(f)
 	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
 	f.BoolVar(&c.AcceptOrphans, "accept-orphans", c.AcceptOrphans,
-		"go on, once, with settings by which completed or held keys are not found any more: their retries execute again")
-	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout, "bound of a store operation, and so of failing closed")
+		"go on, once, with settings that make orphans: completed or held keys that are not found any more, whose retries execute again")
+	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout,
+		"bound of a store operation, and so of failing closed; of the embedded store too, whose disk may hang")
 	f.Var(&c.WaitReplicas, "wait-replicas",
-		"how many Redis replicas must have a lock or a response before it counts, or all; with fewer, requests are refused")
+		"how many Redis replicas must have a lease, a response or a hold before it counts, or all (as many as the primary was seen "+
+			"to have); with fewer, requests are refused")
 	f.DurationVar(&c.StoreJournal, "store-journal", c.StoreJournal,
 		"how long it is kept in memory what a Redis store acknowledged, to tell the next primary after a failover; 0 for not")
 	f.StringVar(&c.StoreCA, "store-ca", c.StoreCA, "file of CA certificates (PEM) for a rediss:// store; empty for the system's")

@@ -234,7 +234,7 @@ func TestProblemsAsText(t *testing.T) {
 			r.isProblem(a, 422, "key-reused")
 			continue
 		}
-		want := "Idempotency key reused\nThis key was used before with another method, host, target or body. " +
+		want := "Idempotency key reused\nThis key was used before with another method, host, target, body or media type. " +
 			"Use a new key for a new operation.\nIdempotency key: k\nSee " + proxy.ProblemBase + "key-reused\n"
 		if a.StatusCode != 422 || a.body != want || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 			t.Errorf("Accept %q: %d %s %q", accept, a.StatusCode, a.Header.Get("Content-Type"), a.body)
