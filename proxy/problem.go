@@ -100,7 +100,8 @@ var (
 	}
 	problemMismatchPayload = problem{
 		Mismatch, 422, "key-reused", "Idempotency key reused",
-		"This key was used before with another method, host, target, body or media type. Use a new key for a new operation.", "", false, false,
+		"This key was used before with another method, host, target, body or media type. Use a new key for a new operation.",
+		"", false, false,
 	}
 	problemMismatchIdentity = problem{
 		Mismatch, 422, "key-of-another-caller", "Idempotency key of another caller",
