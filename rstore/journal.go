@@ -94,8 +94,7 @@ func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, se
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	known := sh.entries[k]
-	operator := e == idem.EventResolveComplete || e == idem.EventResolveRetry
-	if known == nil || !operator && known.owner != l.Owner {
+	if known == nil || !known.isAbout(e, l.Owner) {
 		return // a record cannot be made of what is known
 	}
 	if e == idem.EventRenew {
@@ -116,6 +115,16 @@ func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, se
 		known.state = idem.Absent
 	}
 	sh.size += known.cost()
+}
+
+// isAbout says whether an event happened to the attempt that the entry is of. An
+// operator names none, but resolves only what is unknown: if this one cannot be,
+// it was somebody else's.
+func (e *entry) isAbout(event idem.Event, owner idem.Owner) bool {
+	if event == idem.EventResolveComplete || event == idem.EventResolveRetry {
+		return e.state == idem.Unknown || e.state == idem.InProgress && e.holds
+	}
+	return e.owner == owner
 }
 
 // purged: an operator had the key forgotten.

@@ -58,3 +58,39 @@ func TestAFailoverKeepsWhatWasResolvedElsewhere(t *testing.T) {
 		t.Errorf("%d conflicts are told, want none", n)
 	}
 }
+
+// What an operator says through this process of somebody else's attempt is not
+// made a state of the one that this process knows: it knows a purge from before,
+// and would have the key forgotten; or an attempt with another payload.
+func TestAnOperatorsWordOnAnothersAttemptIsNotJournaled(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, rstore.Config{})
+	other := open(t, rstore.Config{URL: f.first.URL()})
+	purged, released := completed(t, f.Store, "purged"), must(t, f.Store, claim("released"))
+	if err := f.Purge(t.Context(), purged.Key); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Release(t.Context(), released.Lease()); err != nil {
+		t.Fatal(err)
+	}
+	theirs, reused := claim("purged"), claim("released")
+	reused.Fingerprint[0]++
+	for _, c := range []idem.Claim{theirs, reused} {
+		must(t, other, c)
+		if err := other.Hold(t.Context(), c.Lease()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, f.elsewhere, theirs) // as a replica that has got no further than the hold
+	if err := f.elsewhere.Hold(t.Context(), theirs.Lease()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []idem.Claim{theirs, reused} {
+		if err := f.Resolve(t.Context(), c.Key, &idem.Response{Status: 200, Body: []byte("theirs")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.happens(t)
+	acquire(t, f.elsewhere, theirs, idem.VerdictUnknown)
+	acquire(t, f.elsewhere, released, idem.VerdictAcquired) // not the response to another payload
+}
