@@ -72,7 +72,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if a.store, err = openStore(&c, codec, log); err != nil {
 		return nil, err
 	}
-	a.names = newNames(a.store, log, !strings.HasPrefix(c.Store, "embedded:"))
+	a.names = newNames(a.store, log)
 	a.store.gate(a.names.admit)
 	m, registry := metrics.New(), prometheus.NewRegistry()
 	a.metrics = m

@@ -16,8 +16,8 @@ func (a *App) LookAtCertificates() { a.certificates.look() }
 type Names = names
 
 // NewNames is newNames.
-func NewNames(store namesStore, log zerolog.Logger, shared bool) *Names {
-	return newNames(store, log, shared)
+func NewNames(store namesStore, log zerolog.Logger) *Names {
+	return newNames(store, log)
 }
 
 // Start is start.

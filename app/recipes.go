@@ -29,9 +29,8 @@ type namesStore interface {
 // store's registry how this proxy names and compares them, and lets nothing be
 // executed before it is known that what others wrote there is found by it.
 type names struct {
-	store  namesStore
-	log    zerolog.Logger
-	shared bool // other processes write to the store
+	store namesStore
+	log   zerolog.Logger
 
 	mu     sync.Mutex
 	plan   *proxy.Plan // guarded by mu: the one in force
@@ -67,8 +66,8 @@ var (
 	errUnchecked = fmt.Errorf("%w: %w: it could not be asked yet which records there may be", idem.ErrUnavailable, idem.ErrRefused)
 )
 
-func newNames(store namesStore, log zerolog.Logger, shared bool) *names {
-	n := &names{store: store, log: log, shared: shared, texts: recipeTexts{store: store}}
+func newNames(store namesStore, log zerolog.Logger) *names {
+	n := &names{store: store, log: log, texts: recipeTexts{store: store}}
 	n.setShut(errUnchecked)
 	return n
 }
@@ -332,10 +331,11 @@ func (n *names) askLegacy(keep time.Duration) (bool, error) {
 	if planned {
 		return false, nil
 	}
-	if !n.shared { // others may be about to write their first record
-		if there, err := n.find(func(*idem.Record) bool { return true }); err != nil || !there {
-			return err != nil, err
-		}
+	// Of a store without any record, none is taken to be about to come from a proxy of
+	// that release: a key would meet others under such names, which do not say whose
+	// they are, for as long as they are looked up.
+	if there, err := n.find(func(*idem.Record) bool { return true }); err != nil || !there {
+		return err != nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askNamesFor)
 	defer cancel()

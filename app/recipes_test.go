@@ -73,7 +73,7 @@ func planned(t *testing.T, scope string, earlier ...string) *proxy.Plan {
 
 func started(t *testing.T, store *aged, plan *proxy.Plan) *app.Names {
 	t.Helper()
-	n := app.NewNames(store, zerolog.Nop(), false)
+	n := app.NewNames(store, zerolog.Nop())
 	if err := n.Start(plan, false); err != nil || n.Admit() != nil {
 		t.Fatalf("%v, %v", err, n.Admit())
 	}
@@ -111,7 +111,7 @@ func TestStoreAwayAtStart(t *testing.T) {
 	t.Parallel()
 	store := newAged()
 	mend := store.Sever()
-	n := app.NewNames(store, zerolog.Nop(), true)
+	n := app.NewNames(store, zerolog.Nop())
 	if err := n.Start(planned(t, "host"), false); err != nil {
 		t.Fatalf("a start without a store is refused: %v", err)
 	}
@@ -128,13 +128,13 @@ func TestStoreAwayAtStart(t *testing.T) {
 	if err := n.Settle(); err != nil || n.Admit() != nil {
 		t.Errorf("%v, %v", err, n.Admit())
 	}
-	if got := store.plans(t); len(got) != 2 || got[1] != "plan:v1" {
+	if got := store.plans(t); len(got) != 1 || got[0] == "plan:v1" {
 		t.Errorf("entries: %v", got)
 	}
 
 	// Another one, which finds what it would lose when it can ask.
 	mend = store.Sever()
-	late := app.NewNames(store, zerolog.Nop(), true)
+	late := app.NewNames(store, zerolog.Nop())
 	if err := late.Start(planned(t, "header:a"), false); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestEndedPlans(t *testing.T) {
 			key = put(t, store, c.scope, c.change)
 		}
 		store.old.Store(true)
-		n := app.NewNames(store, zerolog.Nop(), false)
+		n := app.NewNames(store, zerolog.Nop())
 		err := n.Start(planned(t, "header:a"), false)
 		if (err != nil) != c.refused {
 			t.Errorf("%s: %v", c.name, err)
@@ -256,16 +256,19 @@ func TestEndedPlansAreTidied(t *testing.T) {
 func TestLegacyPlan(t *testing.T) {
 	t.Parallel()
 	store := newAged()
-	if n := app.NewNames(store, zerolog.Nop(), false); n.Legacy(time.Hour) {
-		t.Error("an empty store of one process has no such records")
+	if n := app.NewNames(store, zerolog.Nop()); n.Legacy(time.Hour) {
+		t.Error("an empty store has no such records")
+	}
+	if got := store.plans(t); len(got) != 0 {
+		t.Errorf("an empty store has entries: %v", got)
 	}
 	key := put(t, store, "a", func(c *idem.Claim) { c.HoldOnLapse, c.Recipe = true, idem.LegacyRecipe })
-	n := app.NewNames(store, zerolog.Nop(), false)
+	n := app.NewNames(store, zerolog.Nop())
 	if !n.Legacy(time.Hour) {
 		t.Error("there is one")
 	}
 	started(t, store, planned(t, ""))
-	if !app.NewNames(store, zerolog.Nop(), false).Legacy(time.Hour) {
+	if !app.NewNames(store, zerolog.Nop()).Legacy(time.Hour) {
 		t.Error("a second process does not know")
 	}
 	store.old.Store(true)
@@ -291,7 +294,7 @@ func TestUnreadablePlan(t *testing.T) {
 	if err := store.Enter(t.Context(), "plan:later", `{"v":9}`, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	n := app.NewNames(store, zerolog.Nop(), false)
+	n := app.NewNames(store, zerolog.Nop())
 	if err := n.Start(planned(t, ""), false); err == nil || !strings.Contains(err.Error(), "--accept-orphans") {
 		t.Errorf("%v", err)
 	}
