@@ -295,6 +295,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.certificates != nil {
 		go a.certificates.watch(ctx, lookEvery)
 	}
+	a.names.again = a.remake
 	go a.names.run(ctx)
 	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.addresses()).
 		Str("backend", strings.Join(c.Backends, ",")).Str("store", config.Redact(c.Store)).Str("admin", a.AdminURL()).

@@ -328,6 +328,28 @@ func TestStartsBeforeItsStore(t *testing.T) {
 	}
 }
 
+// Once the store says that it has no record of the release before, keys are not
+// looked up by the names of that release any more, without a restart.
+func TestNamesAreSettledOnceTheStoreSays(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	backend := backendtest.Start(t, backendtest.OK)
+	redis.Kill()
+	a, logged, _ := process(t, settings(t, redis.URL(), backend.URL(), scoped))
+	redis.Restart()
+	for !strings.Contains(logged.text(), `"event":"reloaded"`) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if status, _ := asks(t, a, "/", "new"); status != 200 {
+		t.Errorf("new: %d", status)
+	}
+	found := redis.Do("KEYS", "idem:????????????????????????????????")
+	names, err := found.AsStrSlice()
+	if err != nil || len(names) != 1 {
+		t.Errorf("one key is under %q (%v)", names, err)
+	}
+}
+
 // What the release before left is found after the upgrade, without the operator's
 // doing: its scopes were values without their sources, its hashes others.
 func TestUpgrade(t *testing.T) {

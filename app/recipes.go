@@ -38,6 +38,10 @@ type names struct {
 
 	shut  atomic.Pointer[error] // written under mu: why nothing may be executed; nil: it may
 	texts recipeTexts
+
+	assumed atomic.Bool // what legacy said last: the rules in force are made by it
+	// again has the rules made anew, since what legacy says has changed.
+	again func()
 }
 
 // Names of entries: how records are named, and how they are compared.
@@ -158,6 +162,21 @@ func (n *names) run(ctx context.Context) {
 			n.log.Warn().Str("event", "names_not_entered").Err(err).Msg("it is tried again; entries last longer than this")
 		}
 		n.mu.Unlock()
+		n.reconsider()
+	}
+}
+
+// reconsider has the rules made anew once it is known that there are no records of
+// the release before, or none any more.
+func (n *names) reconsider() {
+	n.mu.Lock()
+	keep, admits := n.plan.Keep(), n.admit() == nil
+	n.mu.Unlock()
+	if !admits || n.again == nil {
+		return
+	}
+	if may, err := n.askLegacy(keep); err == nil && may != n.assumed.Load() {
+		n.again()
 	}
 }
 
@@ -305,6 +324,7 @@ func (n *names) legacy(keep time.Duration) bool {
 	if err != nil {
 		n.log.Warn().Str("event", "names_unchecked").Err(err).Msg("it is taken that there are records of an earlier release")
 	}
+	n.assumed.Store(may || err != nil)
 	return may || err != nil
 }
 

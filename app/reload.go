@@ -38,6 +38,16 @@ func (a *App) Reload(c config.Config) error {
 	return nil
 }
 
+// remake has the rules made anew of the settings that are in force: what the store
+// says of its records has changed.
+func (a *App) remake() {
+	if err := a.Reload(a.settings()); err != nil {
+		a.log.Error().Str("event", "reload_failed").Err(err).Msg("the rules stay as they were")
+		return
+	}
+	a.log.Info().Str("event", "reloaded").Msg("the store says which records of an earlier release there may be")
+}
+
 // LoadFunc reads the settings from where they came from.
 type LoadFunc func() (config.Config, error)
 
