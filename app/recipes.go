@@ -65,7 +65,8 @@ const (
 // Errors of settings.
 var (
 	// errOrphans: see orphanError.
-	errOrphans = errors.New("with these settings, completed or held keys would be executed again")
+	errOrphans = errors.New("with these settings, retries of completed or held keys would not be recognised, " +
+		"and be executed again or refused")
 	// errUnchecked: the store could not be asked yet.
 	errUnchecked = fmt.Errorf("%w: %w: it could not be asked yet which records there may be", idem.ErrUnavailable, idem.ErrRefused)
 )

@@ -297,12 +297,12 @@ func (r *plannedRoute) loses(earlier *plannedRoute) (lost []Orphan) {
 		o.Kind, o.Lost, o.Setting, o.Value = OrphanScope, was, "earlier_scopes", append(slices.Clone(r.earlier), was)
 		lost = append(lost, o)
 	}
-	for _, h := range earlier.KeyHeaders {
-		if !slices.Contains(r.KeyHeaders, h) {
-			o := found
-			o.Kind, o.Lost, o.Setting, o.Value = OrphanHeader, h, "key_headers", append(slices.Clone(r.KeyHeaders), h)
-			lost = append(lost, o)
-		}
+	if gone := slices.DeleteFunc(slices.Clone(earlier.KeyHeaders), func(h string) bool {
+		return slices.Contains(r.KeyHeaders, h)
+	}); len(gone) > 0 { // one line to add for all of them
+		o := found
+		o.Kind, o.Lost, o.Setting, o.Value = OrphanHeader, strings.Join(gone, ", "), "key_headers", slices.Concat(r.KeyHeaders, gone)
+		lost = append(lost, o)
 	}
 	if earlier.Derived != "" && (earlier.Derived != r.Derived || !sameScope) {
 		o := found

@@ -189,6 +189,12 @@ func TestOrphans(t *testing.T) {
 			[]names{{headers: []string{"B", "C"}}},
 			`1 POST host.example/: "" to "" loses a, set key_headers: [b c a]`,
 		},
+		{
+			"two fields that carried keys do not any more: one line for both",
+			[]names{{headers: []string{"A", "B"}}},
+			[]names{{headers: []string{"C"}}},
+			`1 POST host.example/: "" to "" loses a, b, set key_headers: [c a b]`,
+		},
 		{"a field comes", []names{{headers: []string{"A"}}}, []names{{headers: []string{"B", "A"}}}, ""},
 		{
 			"the caller, where keys are derived",
