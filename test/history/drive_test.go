@@ -1,18 +1,13 @@
 package history
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -42,12 +37,8 @@ const (
 	ttl     = 8 * time.Millisecond
 )
 
-// inTransit is for how long what failed may still happen; within is so for an
-// acquire with a deadline.
-const (
-	inTransit = 500 * time.Millisecond
-	within    = 300 * time.Millisecond
-)
+// within is how long after its call an acquire with a deadline may be granted.
+const within = 300 * time.Millisecond
 
 // recorder collects operations.
 type recorder struct {
@@ -61,13 +52,6 @@ type recorder struct {
 }
 
 func (r *recorder) add(client int, in asked, out told) {
-	switch {
-	case out.failed && in.within != 0:
-		in.ret = max(in.ret, in.call+in.within) // afterwards the store must not grant it
-	case out.failed:
-		// Its packets may still be on their way: it may yet happen.
-		in.ret += inTransit
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ops = append(r.ops, porcupine.Operation{
@@ -83,6 +67,9 @@ func (r *recorder) history(lag time.Duration) (kept []porcupine.Operation) {
 		for _, op := range r.ops {
 			p := op.Input.(asked) //nolint:forcetypeassert // ours
 			until := p.ret
+			if op.Output.(told).failed { //nolint:forcetypeassert // ours
+				until += inTransit
+			}
 			if p.process != in.process {
 				until += lag
 			}
@@ -335,55 +322,4 @@ func (c *actor) releaseFrom(in asked) {
 	c.work()
 	in.kind, in.owner, in.call = release, out.owner, c.r.since()
 	c.ended(in, c.store.Release(context.Background(), idem.Lease{Key: c.r.key(in.key), Owner: r.Owner}))
-}
-
-// check fails the test if no order of the history is allowed, and draws it.
-func check(t *testing.T, seed uint64, history []porcupine.Operation) {
-	t.Helper()
-	if linearizable(history) {
-		return
-	}
-	_, info := porcupine.CheckOperationsVerbose(model(), history, 0)
-	for _, part := range model().Partition(history) {
-		for _, op := range shortest(part) {
-			t.Logf("client %d, %6d to %6d us: %s", op.ClientId, op.Call/1000, op.Return/1000,
-				model().DescribeOperation(op.Input, op.Output))
-		}
-	}
-	file := filepath.Join(os.TempDir(), fmt.Sprintf("idemproxy-history-%d.html", seed))
-	if err := porcupine.VisualizePath(model(), info, file); err != nil {
-		t.Error(err)
-	}
-	t.Fatalf("seed %d: no order of these %d operations is allowed; drawn in %s", seed, len(history), file)
-}
-
-// shortest is the shortest beginning of a key's history that is not allowed, or
-// its last part; nil if all of it is allowed. What was under way at its end may
-// or may not have happened.
-func shortest(part []porcupine.Operation) []porcupine.Operation {
-	if linearizable(part) {
-		return nil
-	}
-	slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
-	for _, last := range part {
-		var begun []porcupine.Operation
-		for _, op := range part {
-			if op.Return > last.Return {
-				out := op.Output.(told) //nolint:forcetypeassert // ours
-				out.failed = true
-				op.Output = out
-			}
-			if op.Call <= last.Return {
-				begun = append(begun, op)
-			}
-		}
-		if !linearizable(begun) {
-			return begun[max(0, len(begun)-25):]
-		}
-	}
-	return part
-}
-
-func linearizable(history []porcupine.Operation) bool {
-	return porcupine.CheckOperationsTimeout(model(), history, time.Minute) == porcupine.Ok
 }
