@@ -130,7 +130,7 @@ func TestScopeChangesLive(t *testing.T) {
 
 			err := a.Reload(settings(t, store, backend.URL(), scoped))
 			for _, want := range []string{
-				"would be executed again", "POST host.example/ (the settings at large, before: the settings at large)",
+				"would not be recognised", "POST host.example/ (the settings at large, before: the settings at large)",
 				"set earlier_scopes: [none] for the settings at large", "--accept-orphans",
 			} {
 				if err == nil || !strings.Contains(err.Error(), want) {
