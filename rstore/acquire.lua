@@ -2,7 +2,7 @@
 -- is written; what is read here is also what this connection will be told of
 -- when it changes (client-side caching).
 --
--- KEYS[1]  the record (layout: idem/record.go; offsets here are 1-based)
+-- KEYS[1]  the record (layout: idem/layout.go; offsets here are 1-based)
 -- KEYS[2]  where the response of a record may be that outlives it; not there
 --          while a Cluster moves the slot (see script.run)
 -- ARGV[1]  owner token, 16 bytes

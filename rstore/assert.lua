@@ -2,7 +2,7 @@
 -- process, on the one that has followed it. What is there and older is brought up
 -- to it; what is there and later stays.
 --
--- KEYS[1]  the record (layout: idem/record.go; offsets here are 1-based)
+-- KEYS[1]  the record (layout: idem/layout.go; offsets here are 1-based)
 -- KEYS[2]  where a response goes that the record is to outlive
 -- ARGV[1]  the state that was acknowledged, as in idem/state.go: 0 free (released,
 --          or purged by an operator), 1 in progress, 2 completed, 3 unknown

@@ -1,5 +1,5 @@
 -- layout2 is what a record of layout 1 (the first 120 bytes of it, or more) is in
--- layout 2: head and names. See idem/record.go; offsets here are 1-based. When it
+-- layout 2: head and names. See idem/layout.go; offsets here are 1-based. When it
 -- was changed and ends is left out, since nobody looks at that before it is
 -- written anew; and the response of a completed one, which never is.
 local function layout2(b)

@@ -3,7 +3,7 @@
 -- is idem.Transitions; the contract suite walks its every cell through here.
 -- It runs when Redis is full, too: what was granted must come to its end.
 --
--- KEYS[1]  the record (layout: idem/record.go; offsets here are 1-based)
+-- KEYS[1]  the record (layout: idem/layout.go; offsets here are 1-based)
 -- KEYS[2]  where a response goes that the record is to outlive. Without it (see
 --          script.run) the response stays in the record
 -- ARGV[1]  event, as in idem/state.go: 1 renew, 2 complete, 3 release, 4 hold,
