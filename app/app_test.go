@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -23,12 +24,39 @@ import (
 type log struct {
 	mu sync.Mutex
 	bytes.Buffer
+	more chan struct{} // closed at the next write; nil while nobody waits; guarded by mu
 }
 
 func (l *log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
+	}
 	return l.Buffer.Write(p)
+}
+
+// await returns once text is in the log.
+func (l *log) await(t *testing.T, text string) {
+	t.Helper()
+	for inVain := time.After(30 * time.Second); ; {
+		l.mu.Lock()
+		if strings.Contains(l.String(), text) {
+			l.mu.Unlock()
+			return
+		}
+		if l.more == nil {
+			l.more = make(chan struct{})
+		}
+		more := l.more
+		l.mu.Unlock()
+		select {
+		case <-more:
+		case <-inVain:
+			t.Fatalf("the log has no %s:\n%s", text, l.text())
+		}
+	}
 }
 
 func (l *log) text() string {

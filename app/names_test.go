@@ -320,9 +320,7 @@ func TestStartsBeforeItsStore(t *testing.T) {
 	}
 	// The other one would not find it: even a route that is open for a store that is
 	// away stays closed.
-	for !strings.Contains(logged.text(), `"event":"orphans"`) {
-		time.Sleep(5 * time.Millisecond)
-	}
+	logged.await(t, `"event":"orphans"`)
 	if status, _ := asks(t, other, "/", "done"); status != 500 || backend.Executions("done") != 1 {
 		t.Errorf("with orphans: %d, %d executions", status, backend.Executions("done"))
 	}
@@ -337,9 +335,7 @@ func TestNamesAreSettledOnceTheStoreSays(t *testing.T) {
 	redis.Kill()
 	a, logged, _ := process(t, settings(t, redis.URL(), backend.URL(), scoped))
 	redis.Restart()
-	for !strings.Contains(logged.text(), `"event":"reloaded"`) {
-		time.Sleep(5 * time.Millisecond)
-	}
+	logged.await(t, `"event":"reloaded"`)
 	if status, _ := asks(t, a, "/", "new"); status != 200 {
 		t.Errorf("new: %d", status)
 	}
