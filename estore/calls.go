@@ -19,7 +19,7 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 	defer s.leave()
 	asked := s.clock.now()
 	for {
-		out, change, again, err := s.ask(&c, asked)
+		out, change, again, err := s.ask(ctx, &c, asked)
 		if err == nil && change != nil {
 			err = change.wait(ctx)
 		}
@@ -36,10 +36,10 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 // that it is then to be asked again. What is given out is on the disk: also to the
 // owner who asks a second time since the first answer did not come, and not while
 // the key is being purged.
-func (s *Store) ask(c *idem.Claim, asked int64) (out idem.Outcome, change *group, again bool, err error) {
+func (s *Store) ask(ctx context.Context, c *idem.Claim, asked int64) (out idem.Outcome, change *group, again bool, err error) {
 	k := c.Key.ID()
 	sh := s.shard(k)
-	v, err := s.look(sh, k)
+	v, err := s.look(ctx, sh, k)
 	if err != nil {
 		return idem.Outcome{}, nil, false, err
 	}

@@ -100,6 +100,9 @@ func (s *Store) Kept(tb testing.TB, k idem.Key) (value []byte, endings int) {
 	return value, endings
 }
 
+// EndIdleReaders ends the readers that wait for the next read.
+func (s *Store) EndIdleReaders() { s.reads.endIdle() }
+
 // Patience sets Config.Timeout for what is written from now on.
 func (s *Store) Patience(d time.Duration) {
 	s.writes.mu.Lock()

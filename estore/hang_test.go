@@ -172,6 +172,7 @@ func TestHangingDiskLeavesNoGoroutines(t *testing.T) {
 	})
 	deadline := time.Now().Add(10 * time.Second)
 	for left := true; left; time.Sleep(time.Millisecond) { // who answered last may not have ended
+		s.EndIdleReaders() // which wait for whoever comes next
 		var all bytes.Buffer
 		if err := pprof.Lookup("goroutine").WriteTo(&all, 1); err != nil {
 			t.Fatal(err)
@@ -335,6 +336,42 @@ func TestP1RenewalsDoNotWaitForANeighboursRead(t *testing.T) {
 	back()
 	if kind := <-replayed; kind != idem.VerdictCompleted {
 		t.Errorf("%v", kind)
+	}
+}
+
+// A disk that hangs on reads alone is told of like one that hangs on writes: who
+// needs it is refused in bounded time, and what is in memory goes on.
+func TestP5ADiskThatHangsOnReads(t *testing.T) {
+	t.Parallel()
+	disk := &hangingDisk{FS: vfs.NewMem()}
+	config := estore.Config{Dir: "data", Timeout: time.Hour, SweepEvery: time.Hour}.OnFS(disk)
+	s := open(t, config)
+	running, done := claim("running"), claim("done")
+	acquire(t, s, running)
+	acquire(t, s, done)
+	complete(t, s, done, "on the disk")
+	s.Flush(t)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, config)
+	_, back := disk.reads.shut()
+	defer back()
+	s.Patience(10 * time.Millisecond)
+	_, err := s.Acquire(t.Context(), rivalOf(done))
+	wantRefused(t, "a replay", err)
+	wantRefused(t, "a ping", s.Ping(t.Context()))
+	_, err = s.Get(t.Context(), done.Key)
+	wantRefused(t, "an operator's look", err)
+	wantRefused(t, "a completion of another owner", s.Complete(t.Context(), rivalOf(done).Lease(), &idem.Response{Status: 200}))
+	if err := renew(t, s, running); err != nil {
+		t.Error(err)
+	}
+	s.Patience(time.Hour)
+	back()
+	eventuallyServes(t, s)
+	if out := acquire(t, s, rivalOf(done)); out.Kind != idem.VerdictCompleted {
+		t.Errorf("afterwards: %v", out.Kind)
 	}
 }
 

@@ -11,14 +11,14 @@ import (
 )
 
 // Get implements idem.Inspector.
-func (s *Store) Get(_ context.Context, key idem.Key) (idem.Record, error) {
+func (s *Store) Get(ctx context.Context, key idem.Key) (idem.Record, error) {
 	if err := s.enter(); err != nil {
 		return idem.Record{}, err
 	}
 	defer s.leave()
 	k := key.ID()
 	sh := s.shard(k)
-	v, err := s.look(sh, k)
+	v, err := s.look(ctx, sh, k)
 	if err != nil {
 		return idem.Record{}, err
 	}
@@ -105,7 +105,7 @@ func (s *Store) listSpace(ctx context.Context, space byte, visit func(*idem.Reco
 		if err := s.writes.refusal(); err != nil {
 			return false, err
 		}
-		r, err := s.listed(space, it.Value())
+		r, err := s.listed(ctx, space, it.Value())
 		switch {
 		case errors.Is(err, idem.ErrNotFound):
 		case err != nil:
@@ -118,7 +118,7 @@ func (s *Store) listSpace(ctx context.Context, space byte, visit func(*idem.Reco
 }
 
 // listed is a record as it stands now, without its response.
-func (s *Store) listed(space byte, value []byte) (idem.Record, error) {
+func (s *Store) listed(ctx context.Context, space byte, value []byte) (idem.Record, error) {
 	r, err := idem.DecodeNamed(value)
 	if err != nil {
 		return idem.Record{}, err
@@ -132,7 +132,7 @@ func (s *Store) listed(space byte, value []byte) (idem.Record, error) {
 	}
 	k := r.Key.ID()
 	sh := s.shard(k)
-	v, err := s.look(sh, k)
+	v, err := s.look(ctx, sh, k)
 	if err != nil {
 		return idem.Record{}, err
 	}

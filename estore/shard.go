@@ -77,7 +77,7 @@ func (s *Store) shard(k id) *shard { return &s.shards[k[0]] }
 // look returns how k stands and leaves its shard locked, unless it fails. While
 // it reads the disk, the shard is not locked; what it read counts only if nothing
 // has left the shard's memory for the disk since.
-func (s *Store) look(sh *shard, k id) (view, error) {
+func (s *Store) look(ctx context.Context, sh *shard, k id) (view, error) {
 	var read *idem.Record
 	for left, again := uint64(0), false; ; again = true {
 		sh.mu.Lock()
@@ -97,7 +97,7 @@ func (s *Store) look(sh *shard, k id) (view, error) {
 			return view{}, err
 		}
 		var err error
-		if read, err = s.readSettled(k); err != nil {
+		if read, err = s.read(ctx, k); err != nil {
 			return view{}, err
 		}
 	}
@@ -133,7 +133,7 @@ func (s *Store) found(k id, r *idem.Record, now int64) view {
 // lookAlone is look when nothing of k is on its way to the disk any more.
 func (s *Store) lookAlone(ctx context.Context, sh *shard, k id) (view, error) {
 	for {
-		v, err := s.look(sh, k)
+		v, err := s.look(ctx, sh, k)
 		if err != nil || v.pending == nil {
 			return v, err
 		}

@@ -56,6 +56,7 @@ var ErrDiskLow = errors.New("too little space left on the disk")
 type Store struct {
 	config Config
 	db     *pebble.DB
+	reads  reads
 	writes *writes
 	cache  *otter.Cache[id, *idem.Record] // completed and durable only
 	clock  clock
@@ -88,7 +89,7 @@ func New(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, db: db, stopped: make(chan struct{})}
+	s := &Store{config: c, db: db, reads: newReads(), stopped: make(chan struct{})}
 	s.running, s.stop = context.WithCancel(context.Background())
 	for i := range s.shards {
 		s.shards[i].live = make(map[id]*entry)
@@ -250,6 +251,7 @@ func (s *Store) shut() error {
 	<-s.stopped
 	s.using.Lock()
 	defer s.using.Unlock()
+	s.reads.close()
 	_, err := s.write(s.clock.save)
 	s.writes.close()
 	return errors.Join(err, s.db.Close())

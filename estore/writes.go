@@ -29,7 +29,7 @@ type writes struct {
 	waiting []*group      // guarded by mu; the last may be joined
 	closed  bool          // guarded by mu
 
-	late    atomic.Int32 // how many groups should have been on the disk by now
+	late    atomic.Int32 // how many groups should have been on the disk by now, and reads have ended
 	wake    chan struct{}
 	syncing chan *group
 	ended   chan struct{}
@@ -79,6 +79,13 @@ func (w *writes) refusal() error {
 		return nil
 	}
 	return refused(errSlow)
+}
+
+// patience is how long the disk may take.
+func (w *writes) patience() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.timeout
 }
 
 // refused: nothing was done.

@@ -35,9 +35,9 @@ part() {
 
 # judge prints what a part came to, and adds it to the results.
 judge() {
-  grep -E '^(---|    ---|        ---|ok|FAIL|PASS)' "$logs/log" | tail -15
+  grep -E '^(---|    ---|        ---|ok|FAIL|PASS)' "$logs/log" | tail -15 || true
   if [ $verdict = FAILED ]; then # what failed, and where all of it is: thousands of log lines stand between
-    grep -E '_test\.go:[0-9]+: ' "$logs/log" | grep -v 'figure: ' | head -40
+    grep -E '_test\.go:[0-9]+: ' "$logs/log" | grep -v 'figure: ' | head -40 || tail -20 "$logs/log"
     local kept; kept=$(mktemp "${TMPDIR:-/tmp}/idemproxy-torture-XXXXXX.log")
     cp "$logs/log" "$kept"
     echo "the whole log is $kept"

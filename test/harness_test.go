@@ -44,6 +44,7 @@ func buildAndRun(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "idemproxy")
 	build := exec.Command("go", "build", "-race", "-o", binary, "../cmd/proxy")
+	build.Env = append(os.Environ(), "CGO_ENABLED=1") // which the race detector needs, and the Makefile turns off
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the proxy: %v\n%s", err, out)
 		return 1
