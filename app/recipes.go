@@ -107,7 +107,8 @@ func (n *names) start(plan *proxy.Plan, accept bool) error {
 
 // settle checks the plan in force. It is called with mu held.
 func (n *names) settle() error {
-	_, err := n.enter(n.plan, n.accept)
+	entry, err := n.enter(n.plan, n.accept)
+	entry.keep()
 	switch {
 	case err == nil && n.admit() != nil:
 		n.log.Info().Str("event", "names_checked").Msg("the store's records are found by these settings")
@@ -125,17 +126,18 @@ func (n *names) settle() error {
 func (n *names) change(plan *proxy.Plan, accept bool, use func() error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	undo := func() {}
+	var entry entered
 	if n.admit() != nil || !n.plan.Same(plan) {
 		var err error
-		if undo, err = n.enter(plan, accept); err != nil {
+		if entry, err = n.enter(plan, accept); err != nil {
 			return err
 		}
 	}
 	if err := use(); err != nil {
-		undo()
+		entry.undo()
 		return err
 	}
+	entry.keep()
 	n.plan, n.accept = plan, accept
 	n.setShut(nil)
 	return nil
@@ -181,31 +183,54 @@ func (n *names) reconsider() {
 	}
 }
 
-// enter checks a plan against those that there may be records of, and enters it;
-// undo strikes it again, if it was not there before. It looks a second time after
-// it has entered: of two processes that start at once, one at least sees the
-// other.
-func (n *names) enter(plan *proxy.Plan, accept bool) (undo func(), err error) {
-	if _, err := n.askLegacy(plan.Keep()); err != nil { // before there is a plan
-		return nil, err
+// entered is a plan that was entered, and is yet to be used.
+type entered struct {
+	names *names // nil: nothing was done
+	// fresh is the plan's entry, unless it was there before.
+	fresh string
+	// accepted are the entries whose records it does not find, as the operator
+	// accepted, and why.
+	accepted map[string]error
+}
+
+// keep strikes what is not found any more: the plan is in force.
+func (e *entered) keep() {
+	for name, why := range e.accepted {
+		e.names.log.Warn().Str("event", "orphans_accepted").Err(why).Msg("their keys may be executed again, as accept_orphans says")
+		e.names.strike(name)
 	}
-	before, err := n.check(plan, accept)
+}
+
+// undo takes the plan back: it is not used.
+func (e *entered) undo() {
+	if e.fresh != "" {
+		e.names.strike(e.fresh)
+	}
+}
+
+// enter checks a plan against those that there may be records of, and enters it.
+// It looks a second time after it has entered: of two processes that start at once,
+// one at least sees the other.
+func (n *names) enter(plan *proxy.Plan, accept bool) (entered, error) {
+	if _, err := n.askLegacy(plan.Keep()); err != nil { // before there is a plan
+		return entered{}, err
+	}
+	before, _, err := n.check(plan, accept)
 	if err != nil {
-		return nil, err
+		return entered{}, err
 	}
 	if err := n.write(plan); err != nil {
-		return nil, err
+		return entered{}, err
 	}
-	undo = func() {
-		if !before {
-			n.strike(entryOf(plan))
-		}
+	e := entered{names: n}
+	if !before {
+		e.fresh = entryOf(plan)
 	}
-	if _, err := n.check(plan, accept); err != nil {
-		undo()
-		return nil, err
+	if _, e.accepted, err = n.check(plan, accept); err != nil {
+		e.undo()
+		return entered{}, err
 	}
-	return undo, nil
+	return e, nil
 }
 
 // write enters the plan and its recipes. A recipe is some hundred bytes and never
@@ -242,19 +267,20 @@ func (n *names) entries() ([]idem.Entry, error) {
 	return entries, nil
 }
 
-// check says whether a plan finds the records of all others, and whether it is
-// entered already.
-func (n *names) check(plan *proxy.Plan, accept bool) (entered bool, err error) {
+// check says whether a plan finds the records of all others, but for those that are
+// accepted, and whether it is there already.
+func (n *names) check(plan *proxy.Plan, accept bool) (there bool, accepted map[string]error, err error) {
 	entries, err := n.entries()
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	var lost []error
+	accepted = map[string]error{}
 	for i := range entries {
 		e := &entries[i]
 		switch {
 		case e.Name == entryOf(plan):
-			entered = true
+			there = true
 			continue
 		case e.Name == legacyEntry || !strings.HasPrefix(e.Name, planEntry):
 			continue
@@ -262,15 +288,14 @@ func (n *names) check(plan *proxy.Plan, accept bool) (entered bool, err error) {
 		err := n.checkOne(plan, e)
 		switch {
 		case errors.Is(err, errOrphans) && accept:
-			n.log.Warn().Str("event", "orphans_accepted").Err(err).Msg("their keys may be executed again, as accept_orphans says")
-			n.strike(e.Name)
+			accepted[e.Name] = err
 		case errors.Is(err, errOrphans):
 			lost = append(lost, err)
 		case err != nil:
-			return entered, err
+			return there, nil, err
 		}
 	}
-	return entered, errors.Join(lost...)
+	return there, accepted, errors.Join(lost...)
 }
 
 // checkOne compares with one entry.

@@ -165,6 +165,9 @@ func TestChangeNotMade(t *testing.T) {
 	if err := n.Change(planned(t, "host"), false, func() error { return nil }); err == nil {
 		t.Error("it loses records")
 	}
+	if err := n.Change(planned(t, "host"), true, func() error { return no }); !errors.Is(err, no) {
+		t.Errorf("it loses records, as is accepted, and cannot be used: %v", err)
+	}
 	if got := store.plans(t); !slices.Equal(got, before) {
 		t.Errorf("entries: %v, before: %v", got, before)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
 	"github.com/idemproxy/idemproxy/idem"
 )
 
@@ -13,6 +15,9 @@ import (
 type attempts struct {
 	first   *idem.Attempt // nil: there is nothing to execute under
 	earlier []*idem.Attempt
+	// payload holds the execution's payload, so that it is noticed under another key:
+	// see Rules.DuplicateWindow. Nil where nobody looks.
+	payload *idem.Attempt
 }
 
 // standing is what was there before the request, and under which name.
@@ -74,7 +79,21 @@ func (a *attempts) confirm(ctx context.Context) error {
 // earlier settings would execute again.
 func (a *attempts) finish(sent idem.Sent, r *idem.Response) idem.Ending {
 	a.finishEarlier(sent, r)
-	return a.first.Finish(sent, r)
+	end := a.first.Finish(sent, r)
+	a.finishPayload(sent, end)
+	return end
+}
+
+// finishPayload: a payload is remembered if it may have been executed, and not if
+// the key is free again.
+func (a *attempts) finishPayload(sent idem.Sent, end idem.Ending) {
+	switch {
+	case a.payload == nil:
+	case sent == idem.NothingSent, end == idem.Released:
+		a.payload.Finish(idem.NothingSent, nil)
+	default:
+		a.payload.Finish(idem.Answered, &idem.Response{Status: fasthttp.StatusNoContent})
+	}
 }
 
 func (a *attempts) finishEarlier(sent idem.Sent, r *idem.Response) {

@@ -62,7 +62,7 @@ func (s *Server) outgoing(ctx *fasthttp.RequestCtx, id *identity, r *Request) *f
 	}
 	for name, value := range in.Header.AllInOrder() {
 		if !id.drops(name) {
-			h.AddBytesKV(name, value)
+			h.AddBytesKV(name, id.oneKey(name, value))
 		}
 	}
 	id.addForwarded(ctx, h)

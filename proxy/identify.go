@@ -237,6 +237,20 @@ func (id *identity) parseKey(value []byte) error {
 	return nil
 }
 
+// oneKey is a field's value as the backend gets it: of a list of one and the same
+// key that key, so that a backend that reads keys itself sees the same one each time.
+func (id *identity) oneKey(name, value []byte) []byte {
+	if !id.keyed || bytes.IndexByte(value, ',') < 0 || !id.rules.isKeyHeader(name) {
+		return value
+	}
+	first, _ := cutUnquoted(value, ',')
+	first = bytes.TrimSpace(first)
+	if text, err := unquote(first); err != nil || text != id.key.Value() {
+		return value
+	}
+	return first
+}
+
 // keyText is the key in a field's value. An intermediary may have joined two lines
 // of the field into one, which means the same (RFC 9110 section 5.3): a list of
 // one and the same key is that key. A list of several quoted ones is an error, as

@@ -47,7 +47,7 @@ func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
 	}
 	r.Attempt = held.number()
 	if id.rules.DuplicateWindow > 0 && !id.derived && id.known() {
-		duplicate, err := s.isDuplicate(&request, id.rules)
+		duplicate, err := s.isDuplicate(&request, id.rules, &held)
 		if p := id.rules.duplicateProblem(duplicate, err); p != nil {
 			r.Ending = held.finish(idem.NothingSent, nil)
 			s.fail(ctx, p, &id.key, r, err)

@@ -407,6 +407,25 @@ func TestLongJobInABubble(t *testing.T) {
 	})
 }
 
+// A backend that reads keys itself sees one key, as the proxy does, and a key with
+// commas in it whole.
+func TestJoinedKeysReachTheBackendAsOne(t *testing.T) {
+	t.Parallel()
+	var got atomic.Pointer[string]
+	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+		key := strings.Join(q.Header.Values("Idempotency-Key"), "|")
+		got.Store(&key)
+		backendtest.OK(c, q)
+	})
+	for sent, want := range map[string]string{
+		"one, one": "one", `"two","two"`: `"two"`, "a, b": "a, b", `"a,b", "a,b"`: `"a,b"`, "three,": "three,",
+	} {
+		if a := r.post("", "x", "Idempotency-Key: "+sent); a.StatusCode != 200 || *got.Load() != want {
+			t.Errorf("%s: %d, the backend got %s, want %s", sent, a.StatusCode, *got.Load(), want)
+		}
+	}
+}
+
 func TestKeySpellings(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, backendtest.OK)

@@ -48,23 +48,18 @@ func (id *identity) derive(r *idem.Request) {
 	id.key = r.Key
 }
 
-// isDuplicate says whether the payload came under another key within the
-// window. The first key of a payload is remembered like a response, under the
-// payload's own key.
-func (s *Server) isDuplicate(r *idem.Request, rules *Rules) (bool, error) {
+// isDuplicate says whether the payload came under another key within the window.
+// If not, held has it from now on: a payload has a lease like a key, under a key
+// of its own, and is remembered like a response once it may have been executed.
+func (s *Server) isDuplicate(r *idem.Request, rules *Rules, held *attempts) (bool, error) {
 	sum := sha256.Sum256([]byte(r.Key.Value()))
 	marker := idem.Request{
 		Key: payloadKey(scopePayload, r), Fingerprint: idem.Fingerprint(sum[:len(idem.Fingerprint{})]), Policy: &rules.duplicates,
 		Recipe: markerRecipe(),
 	}
 	out, attempt, err := s.engine.Begin(context.Background(), marker)
-	if err != nil {
-		return false, err
-	}
-	if attempt != nil {
-		attempt.Finish(idem.Answered, &idem.Response{Status: fasthttp.StatusNoContent})
-	}
-	return out.Kind == idem.VerdictMismatch, nil
+	held.payload = attempt
+	return out.Kind == idem.VerdictMismatch, err
 }
 
 // markerRecipe is how the markers of payloads are made, whatever the settings: of
@@ -78,4 +73,5 @@ func (r *Rules) setDerived() {
 	r.duplicates.Retention = max(r.DuplicateWindow, time.Second)
 	r.derived.Remember, r.duplicates.Remember = 0, 0 // what is short stays short
 	r.duplicates.OnAmbiguous, r.duplicates.Statuses = idem.AmbiguousRelease, nil
+	r.duplicates.TTL = max(r.DuplicateWindow, r.Policy.TTL) // what a proxy that died has executed is noticed for that long
 }

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -101,4 +102,49 @@ func TestDuplicatePayloads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A payload whose operation was not executed does not make a duplicate of the next
+// one; one that may have been does, also while it runs and after its proxy died.
+func TestDuplicatesOfWhatWasNotExecuted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		policy    idem.Ambiguity
+		first     func(c backendtest.Conn, q *backendtest.Request)
+		duplicate bool
+	}{
+		"an expired token": {idem.AmbiguousHold, answers(401), false},
+		"busy":             {idem.AmbiguousHold, answers(503), false},
+		"cut, hold":        {idem.AmbiguousHold, func(c backendtest.Conn, _ *backendtest.Request) { c.Reset() }, true},
+		"cut, release":     {idem.AmbiguousRelease, func(c backendtest.Conn, _ *backendtest.Request) { c.Reset() }, false},
+		"refused for good": {idem.AmbiguousHold, answers(400), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := bubbleRig(t, func(b backendtest.Conn, q *backendtest.Request) {
+					if q.Header.Get("Idempotency-Key") == "one" {
+						c.first(b, q)
+						return
+					}
+					backendtest.OK(b, q)
+				}, func(p *proxy.Config) {
+					p.DuplicateWindow, p.RejectDuplicates, p.Policy.OnAmbiguous = time.Minute, true, c.policy
+				})
+				r.do("POST", "/pay", "one", "x", "Authorization: me")
+				a := r.do("POST", "/pay", "two", "x", "Authorization: me")
+				if refused := a.StatusCode == 409; refused != c.duplicate {
+					t.Errorf("the same payload under a second key: %d", a.StatusCode)
+				}
+				time.Sleep(2 * time.Minute)
+				if late := r.do("POST", "/pay", "three", "x", "Authorization: me"); late.StatusCode != 200 {
+					t.Errorf("after the window: %d", late.StatusCode)
+				}
+			})
+		})
+	}
+}
+
+func answers(status int) func(backendtest.Conn, *backendtest.Request) {
+	return func(c backendtest.Conn, _ *backendtest.Request) { c.Answer(status, "") }
 }
