@@ -40,7 +40,7 @@ func (s *Store) assert(ctx context.Context, l *link) error {
 	for len(all) > 0 {
 		n, size := 0, 0
 		for n < min(len(all), assertBurst) && size < assertBurstBytes {
-			size += len(all[n].args[10])
+			size += len(all[n].result)
 			n++
 		}
 		if err := s.assertBurst(ctx, l, all[:n], &sum); err != nil {
@@ -56,9 +56,10 @@ func (s *Store) assert(ctx context.Context, l *link) error {
 
 func (s *Store) assertBurst(ctx context.Context, l *link, some []assertion, sum *asserted) error {
 	keys, args := make([][]string, len(some)), make([][]string, len(some))
+	now := time.Now()
 	for i := range some {
 		record, response := s.names(some[i].key)
-		keys[i], args[i] = []string{record, response}, some[i].args
+		keys[i], args[i] = []string{record, response}, some[i].args(now)
 	}
 	for i, result := range s.scripts.assert.burst(ctx, l.client, keys, args) {
 		n, err := result.AsInt64()

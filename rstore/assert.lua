@@ -16,6 +16,9 @@
 -- ARGV[9]  how long ago the attempt began, ms
 -- ARGV[10] the key's names, encoded
 -- ARGV[11] the response, encoded, for 2
+-- ARGV[12] for a purge, when the record was last updated that it deleted, ms. The
+--          purge's own time would not do: it is known here only as roughly as the
+--          way to this server takes, in which a record can be made anew
 --
 -- Returns 0 (it was there), 1 (it was missing), 2 (it was older), 3 (what is there
 -- is somebody else's and later), or -1 for a layout that this build does not know.
@@ -56,7 +59,7 @@ else
   local lapses, began, updated = struct.unpack('>I6I6I6', head, 61)
   outcome = ADVANCED
   if owner == '' then
-    if updated >= at then
+    if updated > tonumber(ARGV[12]) then
       return SAME -- it was made after the purge
     end
     redis.call('DEL', KEYS[1])

@@ -41,9 +41,11 @@ type queued struct {
 
 // entry is a key's state. Its strings refer to what was sent, and are shared.
 type entry struct {
-	state   idem.State // Absent, InProgress, Completed or Unknown
-	holds   bool
-	purged  bool // Absent, whoever's it was
+	state idem.State // Absent, InProgress, Completed or Unknown
+	holds bool
+	// purged is for a purge, whoever's the record was: when that was last updated,
+	// in ms on its server's clock.
+	purged  int64
 	attempt uint32
 	owner   idem.Owner
 	made    string // fingerprint, binding and recipe, as in the record
@@ -127,10 +129,21 @@ func (e *entry) isAbout(event idem.Event, owner idem.Owner) bool {
 	return e.owner == owner
 }
 
-// purged: an operator had the key forgotten.
-func (j *journal) purged(k id, sent time.Time) {
-	if j != nil {
-		j.put(k, &entry{state: idem.Absent, purged: true, keep: string(make([]byte, keepSize)), began: sent, at: sent}, sent)
+// purged: an operator had a record forgotten that was last updated then (ms), or
+// there was none (0).
+func (j *journal) purged(k id, updated int64, sent time.Time) {
+	if j == nil {
+		return
+	}
+	if updated > 0 {
+		j.put(k, &entry{state: idem.Absent, purged: updated, keep: string(make([]byte, keepSize)), began: sent, at: sent}, sent)
+		return
+	}
+	sh := &j.shards[k[0]%journalShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if e := sh.entries[k]; e != nil {
+		sh.drop(k, e)
 	}
 }
 
@@ -192,10 +205,10 @@ func (sh *journalShard) drop(k id, e *entry) {
 	delete(sh.entries, k)
 }
 
-// assertion is an entry as assert.lua takes it.
+// assertion is an entry that is to be asserted.
 type assertion struct {
-	key  id
-	args []string
+	key id
+	entry
 }
 
 // assertions are all entries that are not too old at now.
@@ -208,7 +221,7 @@ func (j *journal) assertions(now time.Time) (all []assertion) {
 		sh.mu.Lock()
 		for k, e := range sh.entries {
 			if age := now.Sub(e.at); age <= j.window || e.state == idem.InProgress && age < e.lease {
-				all = append(all, assertion{k, e.args(now)})
+				all = append(all, assertion{k, *e})
 			}
 		}
 		sh.mu.Unlock()
@@ -216,17 +229,18 @@ func (j *journal) assertions(now time.Time) (all []assertion) {
 	return all
 }
 
-// args are assert.lua's.
+// args are assert.lua's for a script that runs now, or a moment later: the later,
+// the later are the times that it makes of them.
 func (e *entry) args(now time.Time) []string {
-	owner, flags := string(e.owner[:]), "\x00"
-	if e.purged {
-		owner = ""
+	owner, flags, purged := string(e.owner[:]), "\x00", ""
+	if e.purged > 0 {
+		owner, purged = "", strconv.FormatInt(e.purged, 10)
 	}
 	if e.holds {
 		flags = "\x01"
 	}
 	return []string{
 		strconv.Itoa(int(e.state)), owner, e.made, e.keep, strconv.FormatUint(uint64(e.attempt), 10), flags,
-		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result,
+		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result, purged,
 	}
 }

@@ -231,18 +231,38 @@ func TestAClusterIsTold(t *testing.T) {
 	}
 }
 
+// nextMillisecond returns when the server's clock has gone on by one.
+func nextMillisecond(t *testing.T, s *redistest.Server) {
+	t.Helper()
+	now := func() int64 {
+		m := s.Do("TIME")
+		parts, err := m.AsIntSlice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parts[0]*1000 + parts[1]/1000
+	}
+	for start := now(); now() == start; {
+		continue
+	}
+}
+
 // What somebody else has done since stays, and is told.
 func TestAFailoverKeepsWhatIsLater(t *testing.T) {
 	t.Parallel()
 	f := newFailover(t, rstore.Config{})
 	taken, finished := must(t, f.Store, claim("taken")), must(t, f.Store, claim("finished"))
-	purged := completed(t, f.Store, "purged")
-	if err := f.Purge(t.Context(), purged.Key); err != nil {
-		t.Fatal(err)
+	var purged []idem.Claim // and made anew at once: the order of milliseconds is not enough
+	for i := range 200 {
+		purged = append(purged, completed(t, f.Store, fmt.Sprint("purged", i)))
+		nextMillisecond(t, f.second)
+		if err := f.Purge(t.Context(), purged[i].Key); err != nil {
+			t.Fatal(err)
+		}
+		completed(t, f.elsewhere, fmt.Sprint("purged", i))
 	}
 	other := must(t, f.elsewhere, claim("taken"))
 	completed(t, f.elsewhere, "finished")
-	completed(t, f.elsewhere, "purged")
 	f.happens(t)
 	if errs := f.Renew(t.Context(), []idem.Lease{taken.Lease()}); !errors.Is(errs[0], idem.ErrLeaseLost) {
 		t.Errorf("renewing what another has: %v", errs[0])
@@ -253,7 +273,9 @@ func TestAFailoverKeepsWhatIsLater(t *testing.T) {
 	if errs := f.elsewhere.Renew(t.Context(), []idem.Lease{other.Lease()}); errs[0] != nil {
 		t.Errorf("the other's lease: %v", errs[0])
 	}
-	acquire(t, f.elsewhere, purged, idem.VerdictCompleted)
+	for i := range purged {
+		acquire(t, f.elsewhere, purged[i], idem.VerdictCompleted)
+	}
 	if n := f.log.count(`"event":"store_conflict"`); n != 2 {
 		t.Errorf("%d conflicts are told, want 2", n)
 	}

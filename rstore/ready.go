@@ -98,9 +98,41 @@ func shardsOf(ctx context.Context, l *link) (map[string]slotRange, error) {
 	return shards, nil
 }
 
-// ownersOf are the addresses of the primaries that have a Cluster's slots.
+// ownersOf are the addresses of the primaries that have a Cluster's slots, as one
+// of its servers says: whichever does, since some may be down.
 func ownersOf(ctx context.Context, l *link) (map[slotRange]string, error) {
-	ranges, err := l.client.Do(ctx, l.client.B().ClusterSlots().Build()).ToArray()
+	owners, err := ownersBy(ctx, l.client) // one that the client picks
+	if err == nil {
+		return owners, nil
+	}
+	nodes := l.client.Nodes()
+	type answer struct {
+		owners map[slotRange]string
+		err    error
+	}
+	answers := make(chan answer, len(nodes))
+	for addr, node := range nodes {
+		go func() {
+			owners, err := ownersBy(ctx, node)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", addr, err)
+			}
+			answers <- answer{owners, err}
+		}()
+	}
+	failures := []error{err}
+	for range nodes {
+		a := <-answers
+		if a.err == nil {
+			return a.owners, nil
+		}
+		failures = append(failures, a.err)
+	}
+	return nil, errors.Join(failures...)
+}
+
+func ownersBy(ctx context.Context, c rueidis.Client) (map[slotRange]string, error) {
+	ranges, err := c.Do(ctx, c.B().ClusterSlots().Build()).ToArray()
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller says what for
 	}

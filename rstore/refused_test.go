@@ -179,6 +179,9 @@ func TestP2APurgeForgetsWhateverItsAnswer(t *testing.T) {
 	if out := acquire(t, s, c, idem.VerdictCompleted); !out.Local {
 		t.Fatal("not cached")
 	}
+	if err := s.Purge(t.Context(), claim("none").Key); !errors.Is(err, idem.ErrNotFound) { // the script is loaded
+		t.Fatal(err)
+	}
 	resume := pause(server)
 	ctx, cancel := context.WithCancel(t.Context())
 	answer := make(chan error, 1)

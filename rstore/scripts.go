@@ -28,6 +28,9 @@ var settleLua string
 //go:embed inspect.lua
 var inspectLua string
 
+//go:embed purge.lua
+var purgeLua string
+
 //go:embed registry.lua
 var registryLua string
 
@@ -134,13 +137,13 @@ func (sc *script) burst(ctx context.Context, c rueidis.Client, keys, args [][]st
 }
 
 type scripts struct {
-	acquire, settle, inspect, registry, assert *script
+	acquire, settle, inspect, purge, registry, assert *script
 }
 
 func newScripts() scripts {
 	sc := scripts{
 		acquire: newScript(layout1Lua + acquireLua), settle: newScript(allowOOM + layout1Lua + settleLua),
-		inspect: newScript(inspectLua), registry: newScript(allowOOM + registryLua),
+		inspect: newScript(inspectLua), purge: newScript(allowOOM + purgeLua), registry: newScript(allowOOM + registryLua),
 		assert: newScript(allowOOM + layout1Lua + assertLua),
 	}
 	sc.inspect.readOnly = true

@@ -270,9 +270,20 @@ func Replica(tb testing.TB, primary *Server, args ...string) *Server {
 	tb.Helper()
 	_, port, _ := net.SplitHostPort(primary.Addr)
 	replica := Start(tb, append(args, "--replicaof", "127.0.0.1 "+port)...)
+	_, own, _ := net.SplitHostPort(replica.Addr)
+	says := func(s *Server, words ...string) bool {
+		m := s.Do("INFO", "replication")
+		text, err := m.ToString()
+		for _, word := range words {
+			if err != nil || !strings.Contains(text, word) {
+				return false
+			}
+		}
+		return true
+	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		m := replica.Do("INFO", "replication")
-		if text, err := m.ToString(); err == nil && strings.Contains(text, "master_link_status:up") {
+		// The primary hears of it a moment after the replica does.
+		if says(replica, "master_link_status:up") && says(primary, "port="+own+",state=online") {
 			return replica
 		}
 		if time.Now().After(deadline) {
