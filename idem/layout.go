@@ -180,6 +180,9 @@ func decodeHead(b []byte) (r Record, rest []byte, err error) {
 	case LayoutVersion:
 	case layout1:
 		size, decode = headSize1, decodeHead1
+		if !timesFit(b) {
+			return Record{}, nil, fmt.Errorf("%w: a time of more than 48 bits", ErrCorrupt)
+		}
 	default:
 		return Record{}, nil, fmt.Errorf("%w: layout %d, this build reads up to %d", ErrVersion, b[0], LayoutVersion)
 	}
@@ -218,6 +221,17 @@ func (r Record) until(t int64) Record {
 	return r
 }
 
+// timesFit says whether the times of layout 1, which have 64 bits, are ones that
+// can be written in layout 2.
+func timesFit(b []byte) bool {
+	for _, at := range []int{8, 96, 104, 112} {
+		if at+8 <= len(b) && binary.BigEndian.Uint64(b[at:])>>48 != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // decodeHead1 reads layout 1, where all that is kept ends together, and a
 // record's retention is known from its times.
 func decodeHead1(b []byte) Record {
@@ -241,6 +255,7 @@ func decodeHead1(b []byte) Record {
 		r.Expires = 0
 	case Absent, Lapsed, Expired:
 	}
+	r.Retention = max(r.Retention, 1) // as layout1.lua of rstore has it
 	return r
 }
 

@@ -128,6 +128,9 @@ func FuzzRecord(f *testing.F) {
 	f.Add(r.Append(nil))
 	r.State = idem.InProgress
 	f.Add(r.Append(nil))
+	// Layout 1, with times that layout 2 has no room for, and with ends before beginnings.
+	f.Add(append(append([]byte{1, 0}, bytes.Repeat([]byte("0"), 118)...), "\x00\x00\x00\x03000"...))
+	f.Add(append(append([]byte{1, 1}, make([]byte, 117)...), "\x05\x00\x00\x00\x03000"...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := idem.DecodeRecord(bytes.Clone(b))
 		if err != nil {
