@@ -26,6 +26,7 @@ import (
 	"github.com/idemproxy/idemproxy/metrics"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/rstore"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // App is one proxy, listening from New on and answering from Run on.
@@ -179,7 +180,7 @@ func (a *App) listen(c config.Config) (err error) {
 		}
 	}
 	if c.Demo {
-		b, err := proxy.ParseBackend(c.Backends[0])
+		b, err := upstream.ParseBackend(c.Backends[0])
 		if err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ func (k *keyCommand) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&k.asJSON, "json", false, "print JSON")
 }
 
-// scope is the key's scope as records have it: see proxy.ParseScope.
+// scope is the key's scope as records have it: see caller.ParseScope.
 func (k *keyCommand) scope() string {
 	var scopes []string
 	for _, one := range k.scopes {

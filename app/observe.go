@@ -194,7 +194,7 @@ func (o *observer) cut(k idem.Key, err error) {
 
 // request counts and logs: one line a request, at info, or at warn where the
 // proxy or the backend failed.
-func (o *observer) request(r *proxy.Request) {
+func (o *observer) request(r *proxy.Report) {
 	o.outcomesOf(r.Route)[r.Outcome].Inc()
 	o.metrics.RequestSeconds.Observe(r.Duration.Seconds())
 	if r.Backend > 0 {

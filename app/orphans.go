@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/proxy"
 )
@@ -68,7 +69,7 @@ func addLegacyScopes(c *config.Config, pc *proxy.Config) error {
 		if len(scope) == 0 {
 			return nil // named as ever
 		}
-		earlier, err := proxy.ParseEarlierScopes([]string{"v1:" + strings.Join(scope, "+")})
+		earlier, err := caller.ParseEarlierScopes([]string{"v1:" + strings.Join(scope, "+")})
 		if err != nil {
 			return c.At(route, "scope", err)
 		}

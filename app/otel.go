@@ -49,7 +49,7 @@ func newTracing(url string, log zerolog.Logger) (tracing, error) {
 }
 
 // begin starts a span, whose parent is the client's.
-func (t *otelTracing) begin(r *proxy.Request, traceparent string, at time.Time) trace.Span {
+func (t *otelTracing) begin(r *proxy.Report, traceparent string, at time.Time) trace.Span {
 	ctx := context.Background()
 	if traceparent != "" {
 		ctx = t.context.Extract(ctx, propagation.MapCarrier{"traceparent": traceparent})
@@ -58,7 +58,7 @@ func (t *otelTracing) begin(r *proxy.Request, traceparent string, at time.Time) 
 	return span
 }
 
-func (t *otelTracing) forward(r *proxy.Request) string {
+func (t *otelTracing) forward(r *proxy.Report) string {
 	span := t.begin(r, string(r.Traceparent), time.Now())
 	r.Span = span
 	carrier := propagation.MapCarrier{}
@@ -66,7 +66,7 @@ func (t *otelTracing) forward(r *proxy.Request) string {
 	return carrier["traceparent"]
 }
 
-func (t *otelTracing) done(r *proxy.Request) {
+func (t *otelTracing) done(r *proxy.Report) {
 	span, forwarded := r.Span.(trace.Span)
 	if !forwarded {
 		span = t.begin(r, string(r.Traceparent), time.Now().Add(-r.Duration))

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/proxy"
@@ -57,11 +58,11 @@ func planned(t *testing.T, scope string, earlier ...string) *proxy.Plan {
 	c := proxy.Config{Rules: proxy.Rules{Policy: idem.DefaultPolicy()}}
 	var err error
 	if scope != "" {
-		if c.Scope, err = proxy.ParseScope([]string{scope}); err != nil {
+		if c.Scope, err = caller.ParseScope([]string{scope}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if c.EarlierScopes, err = proxy.ParseEarlierScopes(earlier); err != nil {
+	if c.EarlierScopes, err = caller.ParseEarlierScopes(earlier); err != nil {
 		t.Fatal(err)
 	}
 	p, err := proxy.PlanOf(&c)

@@ -7,8 +7,11 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/token"
 )
@@ -59,7 +62,7 @@ func proxyConfig(c *config.Config, tokens *verifiers) (proxy.Config, error) {
 		MaxClients: c.MaxClients, MaxClientsPerIP: c.MaxClientsPerIP,
 		IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout, BodyTimeout: c.BodyTimeout,
 	}
-	if out.Traceparent, err = proxy.ParseTraceparent(c.Traceparent); err != nil {
+	if out.Traceparent, err = message.ParseTraceparent(c.Traceparent); err != nil {
 		return proxy.Config{}, c.At(nil, "traceparent", err)
 	}
 	if out.Upstream, err = upstreamOf(c, nil); err != nil {
@@ -91,7 +94,7 @@ func proxyConfig(c *config.Config, tokens *verifiers) (proxy.Config, error) {
 
 // verifierOf verifies the tokens of a route whose scopes ask for claims; nil for
 // one whose do not.
-func verifierOf(c *config.Config, route *config.Route, r *config.Rules, tokens *verifiers) (proxy.TokenVerifier, error) {
+func verifierOf(c *config.Config, route *config.Route, r *config.Rules, tokens *verifiers) (caller.TokenVerifier, error) {
 	asks := func(s string) bool { return strings.Contains(s, "claim:") }
 	setting := "scope"
 	if !slices.ContainsFunc(r.Scope, asks) {
@@ -119,7 +122,7 @@ func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *ver
 	if err != nil {
 		return proxy.Rules{}, c.At(route, "key-format", err)
 	}
-	fingerprint, err := proxy.ParseFingerprint(r.Fingerprint)
+	fingerprint, err := operation.ParseFingerprint(r.Fingerprint)
 	if err != nil {
 		return proxy.Rules{}, c.At(route, "fingerprint", err)
 	}
@@ -129,11 +132,11 @@ func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *ver
 			return proxy.Rules{}, c.At(route, "resolver", err)
 		}
 	}
-	scope, err := proxy.ParseScope(r.Scope)
+	scope, err := caller.ParseScope(r.Scope)
 	if err != nil {
 		return proxy.Rules{}, c.At(route, "scope", err)
 	}
-	earlier, err := proxy.ParseEarlierScopes(r.EarlierScopes)
+	earlier, err := caller.ParseEarlierScopes(r.EarlierScopes)
 	if err != nil {
 		return proxy.Rules{}, c.At(route, "earlier-scopes", err)
 	}

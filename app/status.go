@@ -9,6 +9,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // status is what the admin page and `idemproxy top` start from. Its numbers are
@@ -22,7 +23,7 @@ type status struct {
 	Waiters        float64            `json:"waiters"`
 	StoreErrors    float64            `json:"store_errors"`
 	LeasesLost     float64            `json:"leases_lost"`
-	Backends       []proxy.Status     `json:"backends"`
+	Backends       []upstream.Status  `json:"backends"`
 }
 
 // statusOf gathers it.
@@ -79,7 +80,7 @@ func (a *App) settingsInForce() (string, error) {
 }
 
 // event is a request as it is shown live: what its line in the log says.
-func event(r *proxy.Request) admin.Event {
+func event(r *proxy.Report) admin.Event {
 	e := admin.Event{
 		At: time.Now(), Outcome: r.Outcome.String(), Status: r.Status, Method: string(r.Method), Path: string(printable(r.Path)),
 		Route: r.Route, Attempt: r.Attempt, Millis: millis(r.Duration), Backend: millis(r.Backend), WaitedMS: millis(r.Waited),

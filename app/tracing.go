@@ -15,9 +15,9 @@ import (
 type tracing interface {
 	// forward begins the span of a request that is about to be forwarded, and
 	// returns the traceparent that makes it the parent of the backend's.
-	forward(r *proxy.Request) string
+	forward(r *proxy.Report) string
 	// done ends it, or makes one of a request that was not forwarded.
-	done(r *proxy.Request)
+	done(r *proxy.Report)
 	// close sends what has not been sent.
 	close(ctx context.Context)
 }

@@ -5,24 +5,24 @@ import (
 	"os"
 
 	"github.com/idemproxy/idemproxy/config"
-	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // upstreamOf is an upstream in the proxy's own terms; named is nil for the one at
 // large. Its errors say where a setting was set.
-func upstreamOf(c *config.Config, named *config.NamedUpstream) (proxy.Upstream, error) {
+func upstreamOf(c *config.Config, named *config.NamedUpstream) (upstream.Config, error) {
 	u, name := &c.Upstream, ""
 	if named != nil {
 		u, name = &named.Upstream, named.Name
 	}
-	out := proxy.Upstream{
+	out := upstream.Config{
 		Name: name, Backends: u.Backends, ConnectTimeout: u.ConnectTimeout,
 		ReadTimeout: u.ReadTimeout, WriteTimeout: u.WriteTimeout, MaxConns: u.MaxConns, MaxQueue: u.MaxQueue,
 		HealthPath: u.HealthPath, HealthInterval: u.HealthInterval, EjectAfter: u.EjectAfter,
 		ResolveInterval: u.ResolveInterval, ServerName: u.ServerName,
 	}
 	if u.RoundRobin {
-		out.Balance = proxy.RoundRobin
+		out.Balance = upstream.RoundRobin
 	}
 	switch {
 	case u.Cert != "" && u.Key == "":
@@ -53,9 +53,9 @@ func upstreamOf(c *config.Config, named *config.NamedUpstream) (proxy.Upstream, 
 // blame names the setting that an upstream's error is about.
 func blame(err error) string {
 	switch {
-	case errors.Is(err, proxy.ErrCA):
+	case errors.Is(err, upstream.ErrCA):
 		return "backend-ca"
-	case errors.Is(err, proxy.ErrBackend), errors.Is(err, proxy.ErrManyBackends):
+	case errors.Is(err, upstream.ErrBackend), errors.Is(err, upstream.ErrManyBackends):
 		return "backend"
 	}
 	return "backend-cert"

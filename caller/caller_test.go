@@ -1,6 +1,7 @@
-package proxy
+package caller
 
 import (
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,10 +11,13 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/message"
 )
 
 // certificate is one of a given name and alternative names, issued anew.
@@ -71,9 +75,9 @@ func TestCallersByCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := map[digest]string{}
-	of := func(c *x509.Certificate) digest {
-		return (&asked{header: &fasthttp.RequestHeader{}, certificate: c}).caller([]string{"authorization"})
+	seen := map[Digest]string{}
+	of := func(c *x509.Certificate) Digest {
+		return (&Caller{head: &message.Head{}, certificate: c}).By([]string{"authorization"})
 	}
 	for name, change := range map[string]func(*x509.Certificate){
 		"none": func(*x509.Certificate) {}, "dns": func(c *x509.Certificate) { c.DNSNames = []string{"a"} },
@@ -97,35 +101,48 @@ func TestCallersByCertificate(t *testing.T) {
 	}
 }
 
-// Headers say who asks whatever their spelling and order in the settings, and only
-// if they have a value.
+// Headers say who asks whatever their spelling and order, and only if they have
+// a value.
 func TestCallersByHeader(t *testing.T) {
 	t.Parallel()
-	of := func(raw string, bind ...string) digest {
+	of := func(raw string, bind ...string) Digest {
 		var h fasthttp.RequestHeader
-		if err := readHeader(&h, "GET / HTTP/1.1\r\nHost: x\r\n"+raw+"\r\n"); err != nil {
+		h.DisableNormalizing()
+		if err := h.Read(bufio.NewReader(strings.NewReader("GET / HTTP/1.1\r\nHost: x\r\n" + raw + "\r\n"))); err != nil {
 			t.Fatal(err)
 		}
-		return (&asked{header: &h}).caller(bindNames(bind))
+		var head message.Head
+		head.Read(&h)
+		return (&Caller{head: &head}).By(bind)
 	}
-	me := of("Authorization: me\r\nX-A: 1\r\n", "Authorization", "X-A")
-	for _, same := range []digest{
-		of("X-A: 1\r\nauthorization: me\r\n", "Authorization", "X-A"), of("Authorization: me\r\nX-A: 1\r\n", "x-a", "AUTHORIZATION", "X-A"),
-		of("Authorization: me\r\nX-A: 1\r\nX-A:\r\nX-B: 7\r\n", "Authorization", "X-A"),
+	me := of("Authorization: me\r\nX-A: 1\r\n", "authorization", "x-a")
+	for _, same := range []Digest{
+		of("X-A: 1\r\nauthorization: me\r\n", "authorization", "x-a"), of("Authorization: me\r\nX-A: 1\r\n", "authorization", "x-a"),
+		of("Authorization: me\r\nX-A: 1\r\nX-A:\r\nX-B: 7\r\n", "authorization", "x-a"),
 	} {
 		if same != me {
 			t.Error("one caller became two")
 		}
 	}
-	for _, other := range []digest{
-		of("Authorization: m\r\nX-A: e1\r\n", "Authorization", "X-A"), of("Authorization: 1\r\nX-A: me\r\n", "Authorization", "X-A"),
-		of("Authorization: me\r\n", "Authorization", "X-A"), of("Authorization: me\r\nAuthorization: 1\r\n", "Authorization", "X-A"),
+	for _, other := range []Digest{
+		of("Authorization: m\r\nX-A: e1\r\n", "authorization", "x-a"), of("Authorization: 1\r\nX-A: me\r\n", "authorization", "x-a"),
+		of("Authorization: me\r\n", "authorization", "x-a"), of("Authorization: me\r\nAuthorization: 1\r\n", "authorization", "x-a"),
 	} {
 		if other == me {
 			t.Error("two callers became one")
 		}
 	}
-	if of("Authorization:\r\n", "Authorization") != (digest{}) {
+	if of("Authorization:\r\n", "authorization") != (Digest{}) {
 		t.Error("a field without a value says who asks")
+	}
+}
+
+// A scope as a header field can have it.
+func TestScopesAsFields(t *testing.T) {
+	t.Parallel()
+	for scope, want := range map[string]string{"": "", "header:a=b": "header:a=b", "header:a=b\x1fhost=c": "header:a=b\thost=c"} {
+		if got := AsField(scope); got != want {
+			t.Errorf("%q became %q, want %q", scope, got, want)
+		}
 	}
 }

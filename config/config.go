@@ -47,7 +47,7 @@ type Config struct {
 	// client may be silent, send a header or a body, and take nothing of a
 	// response.
 	IdleTimeout, HeaderTimeout, BodyTimeout, SendTimeout time.Duration
-	// Traceparent is what requests without one get: see proxy.ParseTraceparent.
+	// Traceparent is what requests without one get: see message.ParseTraceparent.
 	Traceparent string
 	// OTLP is the URL that spans are sent to; empty: none are made.
 	OTLP string

@@ -36,7 +36,7 @@ type Rules struct {
 	KeyFormat    string
 	KeyMinLength int
 	// Fingerprint is what must not change between two uses of a key: see
-	// proxy.ParseFingerprint.
+	// operation.ParseFingerprint.
 	Fingerprint []string
 	// DeriveKey is how long a key lasts that is derived for a request without
 	// one; 0 for none.
@@ -63,8 +63,8 @@ type Rules struct {
 	// key that do not say.
 	Bind        []string
 	RequireBind bool
-	// Scope is what partitions the keys: see proxy.ParseScope. EarlierScopes is what
-	// it was before: see proxy.ParseEarlierScopes.
+	// Scope is what partitions the keys: see caller.ParseScope. EarlierScopes is what
+	// it was before: see caller.ParseEarlierScopes.
 	Scope, EarlierScopes []string
 	// JWKS is the file or URL of the keys that verify tokens for a scope of the
 	// kind claim:NAME; JWTIssuer and JWTAudience must be those of the token.

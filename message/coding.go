@@ -1,4 +1,4 @@
-package proxy
+package message
 
 import (
 	"bytes"
@@ -6,35 +6,30 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
-
-	"github.com/idemproxy/idemproxy/idem"
 )
 
-// contentEncoding is the content coding of a stored response, empty for none.
-func contentEncoding(r *idem.Response) []byte {
-	for _, f := range r.Header {
-		if equalFold(f.Name, "Content-Encoding") && !equalFold(f.Value, "identity") {
+// ContentCoding is the content coding of a stored response, empty for none.
+func ContentCoding[L Line](header []L) []byte {
+	for _, line := range header {
+		if f := plain(line); EqualFold(f.Name, "Content-Encoding") && !EqualFold(f.Value, "identity") {
 			return f.Value
 		}
 	}
 	return nil
 }
 
-// accepts says whether a client takes a content coding, by its Accept-Encoding
+// Accepts says whether a client takes a content coding, by its Accept-Encoding
 // (RFC 9110 section 12.5.3). Without that field it takes all.
-func accepts(h *fasthttp.RequestHeader, coding []byte) bool {
+func (h *Head) Accepts(coding []byte) bool {
 	there, star := false, false
-	for name, value := range h.AllInOrder() {
-		if !equalFold(name, "Accept-Encoding") {
-			continue
-		}
+	for value := range h.Named("Accept-Encoding") {
 		there = true
 		for one := range bytes.SplitSeq(value, []byte{','}) {
 			token, params, _ := bytes.Cut(one, []byte{';'})
 			token = bytes.TrimSpace(token)
 			switch {
-			case equalFold(token, string(coding)), // x-gzip: section 8.4.1.3
-				equalFold(token, "x-"+string(coding)), equalFold(coding, "x-"+string(token)):
+			case EqualFold(token, string(coding)), // x-gzip: section 8.4.1.3
+				EqualFold(token, "x-"+string(coding)), EqualFold(coding, "x-"+string(token)):
 				return quality(params) > 0
 			case string(token) == "*":
 				star = quality(params) > 0
@@ -49,7 +44,7 @@ func accepts(h *fasthttp.RequestHeader, coding []byte) bool {
 func quality(params []byte) float64 {
 	for p := range bytes.SplitSeq(params, []byte{';'}) {
 		name, value, _ := bytes.Cut(p, []byte{'='})
-		if equalFold(bytes.TrimSpace(name), "q") {
+		if EqualFold(bytes.TrimSpace(name), "q") {
 			q, err := strconv.ParseFloat(string(bytes.TrimSpace(value)), 64)
 			if err != nil {
 				return 0
@@ -63,27 +58,27 @@ func quality(params []byte) float64 {
 // maxDecoded bounds what a replay is decoded to.
 const maxDecoded = 64 << 20
 
-// decoded is r without its content coding, for a client that does not take
-// that: same status, same content. A strong entity tag becomes a weak one, since
-// the bytes are others (RFC 9110 section 8.8.1). ok is false if it cannot be
-// decoded.
-func decoded(r *idem.Response, coding []byte) (_ *idem.Response, ok bool) {
+// Decode takes the content coding off a stored response, for a client that does not
+// take it: same content. A strong entity tag becomes a weak one, since the bytes
+// are others (RFC 9110 section 8.8.1). ok is false if it cannot be decoded.
+func Decode[L Line](header []L, body, coding []byte) (_ []L, _ []byte, ok bool) {
 	var resp fasthttp.Response
-	resp.SetBodyRaw(r.Body)
+	resp.SetBodyRaw(body)
 	resp.Header.SetContentEncodingBytes(bytes.TrimPrefix(bytes.ToLower(coding), []byte("x-")))
 	body, err := resp.BodyUncompressedWithLimit(maxDecoded)
 	if err != nil {
-		return nil, false
+		return nil, nil, false
 	}
-	out := &idem.Response{Status: r.Status, Body: body}
-	for _, f := range r.Header {
+	var out []L
+	for _, line := range header {
+		f := plain(line)
 		switch {
-		case equalFold(f.Name, "Content-Encoding"), equalFold(f.Name, "Content-Length"), equalFold(f.Name, "Content-Digest"):
+		case EqualFold(f.Name, "Content-Encoding"), EqualFold(f.Name, "Content-Length"), EqualFold(f.Name, "Content-Digest"):
 			continue // of the encoded bytes (RFC 9530 section 2)
-		case equalFold(f.Name, "ETag") && !strings.HasPrefix(string(f.Value), "W/"):
+		case EqualFold(f.Name, "ETag") && !strings.HasPrefix(string(f.Value), "W/"):
 			f.Value = append([]byte("W/"), f.Value...)
 		}
-		out.Header = append(out.Header, f)
+		out = append(out, L(f))
 	}
-	return out, true
+	return out, body, true
 }

@@ -1,4 +1,4 @@
-package proxy
+package message
 
 import (
 	"bytes"
@@ -7,29 +7,29 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Errors of sound: what two parsers could read as two different requests. Each
+// Errors of Sound: what two parsers could read as two different requests. Each
 // is a 400, and the connection is closed, since where the next request starts is
 // open to debate.
 var (
-	errBareLF      = errors.New("a header line ends in LF without CR")
-	errFolded      = errors.New("a header line starts with a space (obs-fold)")
-	errFieldName   = errors.New("a field name has a space in it")
-	errTwoLengths  = errors.New("the request has both Content-Length and Transfer-Encoding")
-	errCoding      = errors.New("the only transfer coding that a request can have here is chunked")
-	errHost        = errors.New("the Host field is not host:port")
-	errOtherHost   = errors.New("the request target names another host than the Host field")
-	errTargetForm  = errors.New("the request target is neither a path nor an http URL")
-	errHTTPVersion = errors.New("the request is not HTTP/1.1 or HTTP/1.0")
+	errBareLF     = errors.New("a header line ends in LF without CR")
+	errFolded     = errors.New("a header line starts with a space (obs-fold)")
+	errFieldName  = errors.New("a field name has a space in it")
+	errTwoLengths = errors.New("the request has both Content-Length and Transfer-Encoding")
+	errCoding     = errors.New("the only transfer coding that a request can have here is chunked")
+	errHost       = errors.New("the Host field is not host:port")
+	errOtherHost  = errors.New("the request target names another host than the Host field")
+	errTargetForm = errors.New("the request target is neither a path nor an http URL")
+	ErrVersion    = errors.New("the request is not HTTP/1.1 or HTTP/1.0")
 )
 
-// sound refuses what fasthttp takes though others may frame it differently (RFC
+// Sound refuses what fasthttp takes though others may frame it differently (RFC
 // 9112 sections 2.2, 5.1, 5.2, 6.1; RFC 9110 section 7.2). Bare CR, NUL, field
 // names that are no tokens, repeated or malformed lengths and malformed chunks
 // do not get this far. A target in absolute form (RFC 9112 section 3.2.2) becomes
 // the path that it means, so that its spelling makes no other request.
-func sound(h *fasthttp.RequestHeader) error {
+func Sound(h *fasthttp.RequestHeader) error {
 	if v := h.Protocol(); string(v) != "HTTP/1.1" && string(v) != "HTTP/1.0" {
-		return errHTTPVersion
+		return ErrVersion
 	}
 	var length, coding bool
 	for raw := h.RawHeaders(); len(raw) > 0; {
@@ -50,9 +50,9 @@ func sound(h *fasthttp.RequestHeader) error {
 			return errFieldName
 		}
 		switch {
-		case equalFold(name, "Content-Length"):
+		case EqualFold(name, "Content-Length"):
 			length = true
-		case equalFold(name, "Transfer-Encoding"):
+		case EqualFold(name, "Transfer-Encoding"):
 			coding = true
 		}
 	}
@@ -62,15 +62,15 @@ func sound(h *fasthttp.RequestHeader) error {
 	if coding && length {
 		return errTwoLengths
 	}
-	if !isAuthority(h.Host()) {
+	if !IsAuthority(h.Host()) {
 		return errHost
 	}
 	return originForm(h)
 }
 
-// isAuthority: host and port of RFC 3986 section 3.2, without user and
+// IsAuthority says whether text is host and port of RFC 3986 section 3.2, without user and
 // password. Empty is for HTTP/1.0, which has no Host.
-func isAuthority(host []byte) bool {
+func IsAuthority(host []byte) bool {
 	for _, c := range host {
 		if c <= ' ' || c >= 0x7f || bytes.IndexByte([]byte(`"#%/<>?@\^{|},`+"`"), c) >= 0 {
 			return false
@@ -87,7 +87,7 @@ func originForm(h *fasthttp.RequestHeader) error {
 	}
 	var rest []byte
 	for _, scheme := range []string{"http://", "https://"} {
-		if len(target) > len(scheme) && equalFold(target[:len(scheme)], scheme) {
+		if len(target) > len(scheme) && EqualFold(target[:len(scheme)], scheme) {
 			rest = target[len(scheme):]
 		}
 	}
@@ -96,7 +96,7 @@ func originForm(h *fasthttp.RequestHeader) error {
 		end = len(rest)
 	}
 	authority := rest[:end]
-	if len(authority) == 0 || !isAuthority(authority) || bytes.IndexByte(rest, '#') >= 0 { // a fragment is no part of a target
+	if len(authority) == 0 || !IsAuthority(authority) || bytes.IndexByte(rest, '#') >= 0 { // a fragment is no part of a target
 		return errTargetForm
 	}
 	if host := h.Host(); len(host) > 0 && !bytes.EqualFold(host, authority) {

@@ -1,8 +1,8 @@
-package proxy
+package message
 
 import "bytes"
 
-// canonicalHost appends the one spelling of a Host field to dst: in lower case,
+// CanonicalHost appends the one spelling of a Host field to dst: in lower case,
 // without the dot that may end a name, without a default port. Both default
 // ports go, since the scheme is not part of what this proxy compares: it does not
 // know which of the two a client used in front of a balancer. Another port stays.
@@ -10,12 +10,12 @@ import "bytes"
 //
 // The host is part of the target (RFC 9110 section 7.1), so all that asks whether
 // two requests have one target, or which route a target takes, asks this function.
-func canonicalHost(dst, host []byte) []byte {
+func CanonicalHost(dst, host []byte) []byte {
 	name, port := cutPort(host)
 	if n := len(name); n > 1 && name[n-1] == '.' {
 		name = name[:n-1]
 	}
-	dst = appendLower(dst, name)
+	dst = AppendLower(dst, name)
 	switch string(port) {
 	case "", "80", "443":
 		return dst
@@ -32,19 +32,8 @@ func cutPort(host []byte) (name, port []byte) {
 	return host[:i], host[i+1:]
 }
 
-// appendLower appends ASCII letters in lower case, and all else as it is.
-func appendLower(dst, b []byte) []byte {
-	for _, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		dst = append(dst, c)
-	}
-	return dst
-}
-
-// hostName is a canonical host without its port, for routes.
-func hostName(canonical []byte) []byte {
+// HostName is a canonical host without its port, for routes.
+func HostName(canonical []byte) []byte {
 	name, _ := cutPort(canonical)
 	return name
 }

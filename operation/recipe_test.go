@@ -1,27 +1,27 @@
-package proxy
+package operation
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
 
-// A resolver is told the scope that the client's request had, in a field that any
-// HTTP server takes.
-func TestScopesForResolvers(t *testing.T) {
+// A scope is bared of what this package put before it.
+func TestBareScopes(t *testing.T) {
 	t.Parallel()
 	key, err := idem.ParseKey("k")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for scope, want := range map[string]string{
-		"": "", "header:a=b": "header:a=b", "header:a=b\x1fhost=c": "header:a=b\thost=c", scopeDerived + "host=c": "host=c",
+		"": "", "header:a=b": "header:a=b", "header:a=b\x1fhost=c": "header:a=b\x1fhost=c", scopeDerived + "host=c": "host=c",
 	} {
-		if got := fieldOf(scope); got != want {
+		if got := Bare(scope); got != want {
 			t.Errorf("%q became %q, want %q", scope, got, want)
 		}
-		k := continuation(continuation(key.InScope(scope), place("http a /")), place("http b /"))
-		if got := fieldOf(k.Scope()); got != want {
+		k := Continuation(Continuation(key.InScope(scope), Place("http a /")), Place("http b /"))
+		if got := Bare(k.Scope()); got != want {
 			t.Errorf("%q, redirected, became %q, want %q", scope, got, want)
 		}
 	}
@@ -32,32 +32,34 @@ func TestScopesForResolvers(t *testing.T) {
 func TestEarlierRecipes(t *testing.T) {
 	t.Parallel()
 	asked := 0
-	rules := Rules{BindHeaders: []string{"A"}}
-	good := rules.recipeOf(nil)
+	good := NewRecipe(nil, []string{"X-A", "A", "a"}, nil)
+	if want := []string{"a", "x-a"}; !slices.Equal(good.Bind, want) {
+		t.Errorf("bound by %v, want %v", good.Bind, want)
+	}
 	const smell = `{"v":2,"fingerprint":["smell"],"bind":[]}`
 	texts := map[idem.Recipe]string{
-		good.id: good.text, 7: good.text /* not its name */, recipeID("{}"): "{}", recipeID(smell): smell,
+		good.ID: good.Text, 7: good.Text /* not its name */, RecipeID("{}"): "{}", RecipeID(smell): smell,
 	}
-	r := &recipes{secrets: newSecrets(nil), text: func(id idem.Recipe) (string, bool) {
+	r := &Recipes{secrets: NewSecrets(nil), text: func(id idem.Recipe) (string, bool) {
 		asked++
 		text, ok := texts[id]
 		return text, ok
 	}}
 	for range 3 {
-		if c := r.earlier(good.id); c == nil || c.text != good.text {
+		if c := r.earlier(good.ID); c == nil || c.Text != good.Text {
 			t.Errorf("%v", c)
 		}
 	}
 	if asked != 1 {
 		t.Errorf("asked %d times for one recipe", asked)
 	}
-	for _, id := range []idem.Recipe{7, 8, recipeID("{}"), recipeID(smell)} {
+	for _, id := range []idem.Recipe{7, 8, RecipeID("{}"), RecipeID(smell)} {
 		if c := r.earlier(id); c != nil {
 			t.Errorf("%d: %v", id, c)
 		}
 	}
-	if good.id == idem.LegacyRecipe || markerRecipe() == idem.LegacyRecipe || markerRecipe() == good.id {
-		t.Errorf("recipes %d and %d", good.id, markerRecipe())
+	if good.ID == idem.LegacyRecipe || markerRecipe() == idem.LegacyRecipe || markerRecipe() == good.ID {
+		t.Errorf("recipes %d and %d", good.ID, markerRecipe())
 	}
 	for i := range 3 * maxParsed {
 		r.mu.Lock()
@@ -66,9 +68,9 @@ func TestEarlierRecipes(t *testing.T) {
 		}
 		r.mu.Unlock()
 	}
-	r.text = func(idem.Recipe) (string, bool) { return good.text, true }
-	delete(r.parsed, good.id)
-	r.earlier(good.id)
+	r.text = func(idem.Recipe) (string, bool) { return good.Text, true }
+	delete(r.parsed, good.ID)
+	r.earlier(good.ID)
 	if len(r.parsed) > maxParsed {
 		t.Errorf("%d recipes are kept", len(r.parsed))
 	}

@@ -11,7 +11,11 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/operation"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // memoryStore is a store with one completed record, as the local caches hold it.
@@ -45,7 +49,7 @@ func hotReplay(tb testing.TB) (*Server, *fasthttp.RequestCtx) {
 	print, _ := (&rules).made(ctx)
 	store := &memoryStore{record: idem.Record{
 		Key: key, State: idem.Completed, ReplayUntil: 1 << 40,
-		Fingerprint: print, Recipe: rules.recipeOf(nil).id,
+		Fingerprint: print, Recipe: operation.NewRecipe(nil, rules.BindHeaders, nil).ID,
 		Response: &idem.Response{Status: 201, Body: make([]byte, 300), Header: []idem.Field{
 			{Name: []byte("Content-Type"), Value: []byte("application/json")},
 			{Name: []byte("Date"), Value: []byte("Mon, 02 Jan 2006 15:04:05 GMT")},
@@ -59,7 +63,7 @@ func hotReplay(tb testing.TB) (*Server, *fasthttp.RequestCtx) {
 		engine.Close(ctx)
 	})
 	s, err := New(Config{
-		Engine: engine, Rules: Rules{Policy: idem.DefaultPolicy(), BindHeaders: []string{"Authorization"}}, Upstream: Upstream{Backends: []string{"http://127.0.0.1:1"}},
+		Engine: engine, Rules: Rules{Policy: idem.DefaultPolicy(), BindHeaders: []string{"Authorization"}}, Upstream: upstream.Config{Backends: []string{"http://127.0.0.1:1"}},
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -70,9 +74,10 @@ func hotReplay(tb testing.TB) (*Server, *fasthttp.RequestCtx) {
 // made are the hashes that a server with these rules makes of a request without a
 // body.
 func (r *Rules) made(ctx *fasthttp.RequestCtx) (idem.Fingerprint, idem.Binding) {
-	h := &ctx.Request.Header
-	c := r.recipeOf(nil)
-	return c.of(&asked{header: h, host: canonicalHost(nil, h.Host()), target: h.RequestURI()})
+	var head message.Head
+	head.Read(&ctx.Request.Header)
+	c := operation.NewRecipe(r.Fingerprint, r.BindHeaders, nil)
+	return c.Hashes(&operation.Asked{Head: &head, Host: head.Host(), Target: head.Target()}, caller.Digest{})
 }
 
 // A hot replay allocates nothing: fasthttp reuses its buffers, and so do we.
@@ -82,7 +87,7 @@ func TestHotReplayAllocatesNothing(t *testing.T) {
 		ctx.Response.Reset()
 		s.handle(ctx)
 	})
-	if ctx.Response.StatusCode() != 201 || string(ctx.Response.Header.Peek(headerReplay)) != "true" {
+	if ctx.Response.StatusCode() != 201 || string(ctx.Response.Header.Peek(message.HeaderReplayed)) != "true" {
 		t.Fatalf("answered %d %s", ctx.Response.StatusCode(), ctx.Response.Body())
 	}
 	if allocs != 0 {
@@ -103,24 +108,29 @@ func BenchmarkIdentify(b *testing.B) {
 	s, ctx := hotReplay(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		id := identity{rules: s.live.Load().routes.rest}
-		if err := id.identify(ctx); err != nil || !id.keyed {
+		q := requests.Get().(*request) //nolint:forcetypeassert // see New
+		q.ctx, q.live = ctx, s.live.Load()
+		q.rules = q.live.routes.rest
+		if err := q.identify(); err != nil || !q.keyed {
 			b.Fatal(err)
 		}
+		q.release()
 	}
 }
 
 func BenchmarkFingerprint(b *testing.B) {
 	_, ctx := hotReplay(b)
-	q := asked{header: &ctx.Request.Header, host: []byte("x"), target: []byte("/pay")}
+	var head message.Head
+	head.Read(&ctx.Request.Header)
+	c := operation.NewRecipe(nil, nil, nil)
+	q := operation.Asked{Head: &head, Host: []byte("x"), Target: []byte("/pay")}
 	for _, size := range []int{300, 16 << 10, 256 << 10} {
-		body := make([]byte, size)
+		q.Body = make([]byte, size)
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(size))
 			for b.Loop() {
-				q.body = body
-				(*Fingerprint)(nil).of(&q)
+				c.Hashes(&q, caller.Digest{})
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/operation"
 )
 
 // attempts are the leases of one execution: under the key's name, and under each
@@ -105,65 +106,62 @@ func (a *attempts) finishEarlier(sent idem.Sent, r *idem.Response) {
 // begin acquires the key under all its names, or learns what stands under one of
 // them. That may be a redirect that this request follows: then the request is an
 // operation of its own, under names of its own.
-func (s *Server) begin(request idem.Request, id *identity, r *Request) (standing, attempts, error) {
-	was, held, err := s.beginAll(request, id.earlier, id, r)
-	if err != nil || held.first != nil || id.derived {
+func (s *Server) begin(q *request, ask idem.Request) (standing, attempts, error) {
+	was, held, err := s.beginAll(q, ask, q.earlier)
+	if err != nil || held.first != nil || q.derived {
 		return was, held, err
 	}
-	path, err := s.followed(&was, id)
+	path, err := s.followed(q, &was)
 	if err != nil || path == nil {
 		return was, held, err
 	}
-	request.Key = continued([]idem.Key{request.Key}, path)[0]
-	return s.beginAll(request, continued(id.earlier, path), id, r)
+	ask.Key = operation.Continued([]idem.Key{ask.Key}, path)[0]
+	return s.beginAll(q, ask, operation.Continued(q.earlier, path))
 }
 
 // beginAll acquires the key under its name and then its earlier ones. What stands
 // under one of them is the answer, and what was acquired before it is given back.
-func (s *Server) beginAll(
-	request idem.Request, earlier []idem.Key, id *identity, r *Request,
-) (was standing, held attempts, err error) {
+func (s *Server) beginAll(q *request, ask idem.Request, earlier []idem.Key) (was standing, held attempts, err error) {
 	for i := range 1 + len(earlier) {
 		if i > 0 {
-			request.Key = earlier[i-1]
+			ask.Key = earlier[i-1]
 		}
-		out, attempt, err := s.beginOne(request, id, r)
+		out, attempt, err := s.beginOne(q, ask)
 		if err != nil || attempt == nil {
 			if held.first != nil {
 				held.finish(idem.NothingSent, nil)
 			}
-			return standing{out, request.Key}, attempts{}, err
+			return standing{out, ask.Key}, attempts{}, err
 		}
 		held.add(attempt)
 	}
+	q.report.Attempt = held.number()
 	return standing{}, held, nil
 }
 
 // beginOne acquires one name, or learns what stands: at once, after waiting for
 // it, or from the backend's resolver, as the route has it.
-func (s *Server) beginOne(request idem.Request, id *identity, r *Request) (idem.Outcome, *idem.Attempt, error) {
-	out, attempt, err := s.engine.Begin(context.Background(), request)
-	if err == nil && out.Kind == idem.VerdictInProgress && id.wait > 0 {
-		out, attempt, err = s.wait(request, out, id.wait, r)
+func (s *Server) beginOne(q *request, ask idem.Request) (idem.Outcome, *idem.Attempt, error) {
+	out, attempt, err := s.engine.Begin(context.Background(), ask)
+	if err == nil && out.Kind == idem.VerdictInProgress && q.wait > 0 {
+		out, attempt, err = s.wait(q, ask, out)
 	}
-	if err == nil && out.Kind == idem.VerdictUnknown && id.rules.Resolver != nil {
-		if r.Err = s.resolve(request.Key, id.rules); r.Err == nil {
-			out, attempt, err = s.engine.Begin(context.Background(), request)
+	if err == nil && out.Kind == idem.VerdictUnknown && q.rules.Resolver != nil {
+		if q.report.Err = s.askResolver(ask.Key, q.rules); q.report.Err == nil {
+			out, attempt, err = s.engine.Begin(context.Background(), ask)
 		}
 	}
 	return out, attempt, err
 }
 
 // wait is for a client that would rather have the response than a 409.
-func (s *Server) wait(
-	request idem.Request, standing idem.Outcome, most time.Duration, r *Request,
-) (idem.Outcome, *idem.Attempt, error) {
+func (s *Server) wait(q *request, ask idem.Request, standing idem.Outcome) (idem.Outcome, *idem.Attempt, error) {
 	s.admission.pause()
 	defer s.admission.resume()
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), most)
+	ctx, cancel := context.WithTimeout(context.Background(), q.wait)
 	defer cancel()
-	out, attempt, err := s.engine.Wait(ctx, request, standing)
-	r.Waited += time.Since(begun)
+	out, attempt, err := s.engine.Wait(ctx, ask, standing)
+	q.report.Waited += time.Since(begun)
 	return out, attempt, err
 }

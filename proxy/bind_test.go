@@ -10,6 +10,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // Where the caller must be known, nobody is anonymous by mistake.
@@ -63,7 +64,7 @@ func TestCertificatesAreCallers(t *testing.T) {
 	}
 	r.start(tls.NewListener(ln, &tls.Config{
 		Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12,
-	}), &http.Transport{}, proxy.Config{Upstream: proxy.Upstream{Backends: []string{r.backend.URL()}}}, []func(*proxy.Config){
+	}), &http.Transport{}, proxy.Config{Upstream: upstream.Config{Backends: []string{r.backend.URL()}}}, []func(*proxy.Config){
 		func(c *proxy.Config) {
 			c.DeriveKey, c.RequireBind, c.MaxPerCaller, c.MaxPerAddress = time.Minute, true, 1, 1
 		},

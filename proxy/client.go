@@ -65,6 +65,9 @@ func (c *clientConn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t) //nolint:wrapcheck // as above
 }
 
+// NetConn is the connection below.
+func (c *clientConn) NetConn() net.Conn { return c.Conn }
+
 // lingering is how long, and lingeringBytes how much is read of what nobody wants.
 const (
 	lingering      = 5 * time.Second

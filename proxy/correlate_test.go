@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/idemproxy/idemproxy/message"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -24,7 +25,7 @@ func TestCorrelation(t *testing.T) {
 		mu.Unlock()
 		backendtest.OK(c, q)
 	}, func(c *proxy.Config) {
-		c.Trace.Done = func(q *proxy.Request) {
+		c.Trace.Done = func(q *proxy.Report) {
 			mu.Lock()
 			told = [2]string{string(q.RequestID), string(q.TraceID)}
 			mu.Unlock()
@@ -71,7 +72,7 @@ func TestCorrelation(t *testing.T) {
 // A trace is begun for requests without one, if the operator says how.
 func TestNewTraceparent(t *testing.T) {
 	t.Parallel()
-	for wish, flags := range map[proxy.Traceparent]string{proxy.Sampled: "01", proxy.Unsampled: "00"} {
+	for wish, flags := range map[message.Traceparent]string{message.Sampled: "01", message.Unsampled: "00"} {
 		var seen atomic.Value
 		r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
 			seen.Store(q.Header.Get("Traceparent"))

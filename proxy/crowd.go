@@ -1,11 +1,10 @@
 package proxy
 
 import (
-	"crypto/sha256"
 	"net/netip"
 	"sync"
 
-	"github.com/valyala/fasthttp"
+	"github.com/idemproxy/idemproxy/caller"
 )
 
 // crowd bounds how many requests of one kind are under way at a time: of one
@@ -19,7 +18,7 @@ type crowd struct {
 type member struct {
 	kind       memberKind
 	route, key string
-	caller     digest
+	caller     caller.Digest
 	network    netip.Addr
 }
 
@@ -70,18 +69,18 @@ func (c *crowd) leave(all []bounded) {
 
 // crowded lets a request in, or says why not. What it returns first is due when
 // the request has been answered; nil for nothing.
-func (s *Server) crowded(ctx *fasthttp.RequestCtx, id *identity, r *Request) (leave func(), refusal *problem) {
-	rules := id.rules
+func (s *Server) crowded(q *request) (leave func(), refusal *problem) {
+	rules := q.rules
 	if rules.MaxPerCaller == 0 && rules.MaxPerAddress == 0 && rules.MaxPerKey == 0 {
 		return nil, nil
 	}
-	all := id.callers(ctx)
-	if rules.MaxPerKey > 0 && id.keyed {
-		k := id.key.Clone()
+	all := q.members()
+	if rules.MaxPerKey > 0 && q.keyed {
+		k := q.key.Clone()
 		all = append(all, bounded{member{kind: byKey, key: k.Scope() + "\x00" + k.Value()}, rules.MaxPerKey, &problemKeyBusy})
 	}
 	for i := range all {
-		all[i].route = r.Route
+		all[i].route = q.report.Route
 	}
 	if refusal = s.crowd.enter(all); refusal != nil {
 		return nil, refusal
@@ -89,40 +88,23 @@ func (s *Server) crowded(ctx *fasthttp.RequestCtx, id *identity, r *Request) (le
 	return func() { s.crowd.leave(all) }, nil
 }
 
-// callers are who a request counts for. A certificate was checked, and counts
+// members are whom a request counts for. A certificate was checked, and counts
 // alone. What a client says of itself it can invent, anew for each request, so its
 // address counts as well.
-func (id *identity) callers(ctx *fasthttp.RequestCtx) (all []bounded) {
-	rules := id.rules
-	if c := id.asked.certificate; c != nil {
+func (q *request) members() (all []bounded) {
+	rules := q.rules
+	if who, ok := q.who.Certificate(); ok {
 		if rules.MaxPerCaller > 0 {
-			who := digest(sha256.Sum256(appendCertificate(nil, c)))
 			all = append(all, bounded{member{kind: byCertificate, caller: who}, rules.MaxPerCaller, &problemCallerBusy})
 		}
 		return all
 	}
-	if rules.MaxPerCaller > 0 && id.known() {
-		all = append(all, bounded{member{kind: byCredential, caller: id.caller}, rules.MaxPerCaller, &problemCallerBusy})
+	if rules.MaxPerCaller > 0 && q.who.Known() {
+		all = append(all, bounded{member{kind: byCredential, caller: q.who.Digest()}, rules.MaxPerCaller, &problemCallerBusy})
 	}
-	network := id.network(ctx)
-	if rules.MaxPerAddress > 0 && (network.IsValid() || !id.known()) {
+	network := q.who.Network()
+	if rules.MaxPerAddress > 0 && (network.IsValid() || !q.who.Known()) {
 		all = append(all, bounded{member{kind: byAddress, network: network}, rules.MaxPerAddress, &problemAddressBusy})
 	}
 	return all
-}
-
-// network is where the request came from: an IPv4 address, or the /64 that an
-// IPv6 address is in, which is what one customer has, and can choose from. It is
-// invalid for who connects over a socket of this machine.
-func (id *identity) network(ctx *fasthttp.RequestCtx) netip.Addr {
-	ip := id.client(id.trustedProxies)
-	if !ip.IsValid() {
-		ip, _ = ipOf(ctx.RemoteAddr())
-	}
-	if ip.Is6() {
-		if p, err := ip.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return ip
 }

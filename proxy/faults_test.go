@@ -19,6 +19,7 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 func hold(c *proxy.Config) { c.Policy.OnAmbiguous = idem.AmbiguousHold }
@@ -527,7 +528,7 @@ func TestTrustedProxies(t *testing.T) {
 				backendtest.OK(conn, q)
 			}, func(cfg *proxy.Config) {
 				cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(c.trusted)}
-				cfg.Trace.Done = func(q *proxy.Request) { client = q.Client.String() }
+				cfg.Trace.Done = func(q *proxy.Report) { client = q.Client.String() }
 			})
 			r.post("k", "x", "Host: api.example", "X-Forwarded-Proto: https", "X-Forwarded-Host: shop.example",
 				"X-Forwarded-For: 192.0.2.7, 203.0.113.9, 127.0.0.5", `Forwarded: for="[::1]"`)
@@ -624,7 +625,7 @@ func TestShutdownWaitsForWhatIsUnderWay(t *testing.T) {
 	r := newRig(t, backendtest.OK)
 	_ = r
 	engine := idem.NewEngine(idem.Config{Store: r.store})
-	s, err := proxy.New(proxy.Config{Engine: engine, Rules: proxy.Rules{Policy: idem.DefaultPolicy()}, Upstream: proxy.Upstream{Backends: []string{b.URL()}}})
+	s, err := proxy.New(proxy.Config{Engine: engine, Rules: proxy.Rules{Policy: idem.DefaultPolicy()}, Upstream: upstream.Config{Backends: []string{b.URL()}}})
 	if err != nil {
 		t.Fatal(err)
 	}

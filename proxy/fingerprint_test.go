@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -73,7 +74,7 @@ func TestFingerprints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, err := proxy.ParseFingerprint(strings.Split(c.parts, ","))
+			f, err := operation.ParseFingerprint(strings.Split(c.parts, ","))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +104,7 @@ func TestFingerprints(t *testing.T) {
 func TestFingerprintsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for _, parts := range []string{"", "method,verb", "header:", "target,path", "body,json", "multipart,body", "method,method", "any-host,method", "method,header:a,header:A"} {
-		if _, err := proxy.ParseFingerprint(strings.FieldsFunc(parts, func(r rune) bool { return r == ',' })); err == nil {
+		if _, err := operation.ParseFingerprint(strings.FieldsFunc(parts, func(r rune) bool { return r == ',' })); err == nil {
 			t.Errorf("%q was taken", parts)
 		}
 	}

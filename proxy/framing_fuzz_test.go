@@ -20,6 +20,7 @@ import (
 	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // wire is a proxy that is fed bytes, and a backend that writes down what it was
@@ -58,7 +59,7 @@ func newWire(tb testing.TB) *wire {
 	})
 	engine := idem.NewEngine(idem.Config{Store: storetest.NewMemory()})
 	s, err := proxy.New(proxy.Config{
-		Engine: engine, Rules: proxy.Rules{Policy: idem.DefaultPolicy()}, Upstream: proxy.Upstream{Backends: []string{"http://backend:80"}},
+		Engine: engine, Rules: proxy.Rules{Policy: idem.DefaultPolicy()}, Upstream: upstream.Config{Backends: []string{"http://backend:80"}},
 		Dial: func(context.Context, string, string) (net.Conn, error) { return ln.Dial() },
 	})
 	if err != nil {

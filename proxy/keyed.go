@@ -3,275 +3,98 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/valyala/bytebufferpool"
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/operation"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // keyed is the product: a request with a key is forwarded once, and answered
 // from the record ever after.
-func (s *Server) keyed(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
+func (s *Server) keyed(q *request) {
 	body := bytebufferpool.Get()
 	defer bytebufferpool.Put(body)
-	s.holds(id, expected(&ctx.Request.Header, id.rules.MaxRequestBody))
-	if p, err := readBody(ctx, body, id.rules.MaxRequestBody); p != nil {
-		s.fail(ctx, p, &id.key, r, err)
+	if p, err := s.readBody(q, body); p != nil { // first, so that a client that leaves while sending leaves nothing behind
+		s.fail(q, p, err)
 		return
 	}
-	s.holds(id, body.Len()-int(id.buffered))
-	id.asked.body = body.B
-	request := idem.Request{Key: id.key, Policy: &id.rules.Policy, Recipe: id.rules.recipe.id, Under: id.buffers.under}
-	request.Fingerprint, request.Binding = id.hashes()
-	if id.derived {
-		id.derive(&request)
-		r.Key = id.key
-		defer ctx.Response.Header.Set(headerDerived, "true")
-	}
-	was, held, err := s.begin(request, id, r)
-	r.Attempt = was.Attempt
+	ask := q.ask()
+	was, held, err := s.begin(q, ask)
 	switch {
-	case err != nil && id.rules.FailOpen && errors.Is(err, idem.ErrUnavailable):
-		s.failOpen(ctx, id, r, err)
-		return
+	case err != nil && q.rules.FailOpen && errors.Is(err, idem.ErrUnavailable):
+		s.failOpen(q, err)
 	case err != nil:
-		s.fail(ctx, id.rules.beginProblem(err), &id.key, r, err)
-		return
-	case held.first == nil:
-		s.answerStanding(ctx, &was.Outcome, id, r)
-		return
+		s.fail(q, q.rules.beginProblem(err), err)
+	case held.first == nil: // the key was there before
+		s.answerStanding(q, &was)
+	default:
+		s.once(q, &ask, &held)
 	}
-	r.Attempt = held.number()
-	if id.rules.DuplicateWindow > 0 && !id.derived && id.known() {
-		duplicate, err := s.isDuplicate(&request, id.rules, &held)
-		if p := id.rules.duplicateProblem(duplicate, err); p != nil {
-			r.Ending = held.finish(idem.NothingSent, nil)
-			s.fail(ctx, p, &id.key, r, err)
-			return
-		}
-		if duplicate {
-			defer ctx.Response.Header.Set(headerDuplicate, "true")
-		}
+	if q.derived {
+		q.ctx.Response.Header.Set(headerDerived, "true")
+	}
+}
+
+// once forwards under the lease, unless something speaks against it at the last
+// moment. Whatever happens, the attempt ends.
+func (s *Server) once(q *request, ask *idem.Request, held *attempts) {
+	duplicate, err := s.isDuplicate(q, ask, held)
+	if p := q.rules.duplicateProblem(duplicate, err); p != nil {
+		q.report.Ending = held.finish(idem.NothingSent, nil)
+		s.fail(q, p, err)
+		return
 	}
 	// Last: nothing may take time between this and sending.
 	if err := held.confirm(context.Background()); err != nil {
-		r.Ending = held.finish(idem.NothingSent, nil)
-		s.fail(ctx, id.rules.confirmProblem(err), &id.key, r, err)
+		q.report.Ending = held.finish(idem.NothingSent, nil)
+		s.fail(q, q.rules.confirmProblem(err), err)
 		return
 	}
-	s.execute(ctx, &held, id, r)
-}
-
-// holds counts what a request has in memory until it is answered.
-func (s *Server) holds(id *identity, n int) {
-	id.buffered += int64(n)
-	s.admission.hold(int64(n))
-}
-
-// expected is how much a request's body may take up to limit: it is counted
-// before it arrives, since a slow one stays for long.
-func expected(h *fasthttp.RequestHeader, limit int) int {
-	if n := h.ContentLength(); n >= 0 {
-		return min(n, limit)
-	} else if n == -1 { // chunked
-		return limit
+	s.execute(q, held)
+	if duplicate {
+		q.ctx.Response.Header.Set(headerDuplicate, "true")
 	}
-	return 0
 }
 
-// duplicateProblem is why a request is refused after its payload was looked up,
-// nil if it is not.
-func (r *Rules) duplicateProblem(duplicate bool, err error) *problem {
-	switch {
-	case err != nil:
-		return r.storeProblem()
-	case duplicate && r.RejectDuplicates:
-		return &problemDuplicate
-	}
-	return nil
-}
-
-// execute forwards under the lease, records what came of it, and answers.
-func (s *Server) execute(ctx *fasthttp.RequestCtx, held *attempts, id *identity, r *Request) {
-	id.attempt = held.number()
-	out := s.outgoing(ctx, id, r)
+// execute forwards, records what came of it, and answers.
+func (s *Server) execute(q *request, held *attempts) {
+	resp := &q.ctx.Response
+	out := s.outgoing(q, held.number(), false)
 	sent := time.Now()
-	e := id.rules.upstream.do(out, &ctx.Response, want{buffer: id.rules.MaxResponseBody, timeout: id.rules.BackendTimeout})
+	e := q.rules.upstream.Do(out, resp, upstream.Want{Buffer: q.rules.MaxResponseBody, Timeout: q.rules.BackendTimeout})
 	fasthttp.ReleaseRequest(out)
-	if e.err == nil {
-		r.Err = overrule(held, &ctx.Response.Header, id.derived)
+	if e.Err == nil {
+		q.report.Err = overrule(held, &resp.Header, q.derived)
 	}
-	e.clean(&ctx.Response, false)
-	if e.rest != nil && !readRest(ctx, &e, id.rules.MaxResponseBody) {
-		r.Backend = time.Since(sent)
-		s.streamLarge(ctx, held, &e, id, r)
-		return
-	}
-	r.Backend = time.Since(sent)
-	if e.err != nil {
-		r.Ending = held.finish(e.sent, nil)
-		s.fail(ctx, exchangeProblem(&e, id.rules.Policy.OnAmbiguous == idem.AmbiguousHold), &id.key, r, e.err)
-		return
-	}
-	s.holds(id, len(ctx.Response.Body()))
-	var fields [24]idem.Field
-	r.Ending = held.finish(idem.Answered, &idem.Response{
-		Status: ctx.Response.StatusCode(), Header: id.rules.appendFields(fields[:0], &ctx.Response),
-		Body: ctx.Response.Body(), Redirect: id.redirectOf(&ctx.Response.Header),
-	})
-	r.Outcome, r.Status = Executed, ctx.Response.StatusCode()
-}
-
-// answerStanding answers from what was there before the request.
-func (s *Server) answerStanding(ctx *fasthttp.RequestCtx, out *idem.Outcome, id *identity, r *Request) {
-	switch out.Kind {
-	case idem.VerdictCompleted:
-		if out.Response.BodyOmitted {
-			s.fail(ctx, &problemNotReplayable, &id.key, r, nil)
-			return
-		}
-		response := out.Response
-		if coding := contentEncoding(response); coding != nil && !ctx.IsHead() && !accepts(&ctx.Request.Header, coding) {
-			var ok bool
-			if response, ok = decoded(response, coding); !ok {
-				s.fail(ctx, &problemEncoding, &id.key, r, nil)
-				return
-			}
-		}
-		if err := s.replay(ctx, response); err != nil {
-			s.fail(ctx, id.rules.storeProblem(), &id.key, r, err)
-			return
-		}
-		r.Outcome, r.Status = ReplayedStore, out.Response.Status
-		if out.Local {
-			r.Outcome = ReplayedLocal
-		}
-	case idem.VerdictInProgress:
-		s.fail(ctx, &problemInProgress, &id.key, r, nil)
-	case idem.VerdictMismatch:
-		s.fail(ctx, mismatchProblem(out.Part), &id.key, r, nil)
-	case idem.VerdictExpired:
-		s.fail(ctx, &problemExpired, &id.key, r, nil)
-	case idem.VerdictUnknown:
-		s.fail(ctx, &problemUnknown, &id.key, r, r.Err) // of the resolver
-	default: // nothing that an acquire answers; refuse
-		s.fail(ctx, id.rules.storeProblem(), &id.key, r, nil)
-	}
-}
-
-// readBody reads the request's body whole: nothing is acquired before it has
-// arrived, so a client that leaves while sending leaves nothing behind.
-func readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer, limit int) (*problem, error) {
-	stream := ctx.RequestBodyStream()
-	if stream == nil {
-		return nil, nil //nolint:nilnil // no problem
-	}
-	if length := ctx.Request.Header.ContentLength(); length > limit {
-		if length <= maxDiscard {
-			discard(stream)
-		}
-		return &problemBodyTooLarge, nil
-	}
-	n, err := body.ReadFrom(io.LimitReader(stream, int64(limit)+1))
+	e.Clean(resp, false)
+	large := e.Rest != nil && !s.readRest(q, held, &e)
+	q.report.Backend = time.Since(sent)
 	switch {
-	case err != nil:
-		return &problemBodyBroken, fmt.Errorf("reading the request body: %w", err)
-	case n > int64(limit):
-		discard(stream)
-		return &problemBodyTooLarge, nil
-	case ctx.Request.Header.ContentLength() >= 0 && n < int64(ctx.Request.Header.ContentLength()):
-		return &problemBodyBroken, io.ErrUnexpectedEOF
+	case large:
+	case e.Err != nil:
+		q.report.Ending = held.finish(e.Sent, nil)
+		s.fail(q, exchangeProblem(&e, q.rules.Policy.OnAmbiguous == idem.AmbiguousHold), e.Err)
+	default:
+		s.holds(q, len(resp.Body()))
+		var fields [24]idem.Field
+		q.report.Ending = held.finish(idem.Answered, &idem.Response{
+			Status: resp.StatusCode(), Header: q.rules.appendFields(fields[:0], resp), Body: resp.Body(), Redirect: q.redirect(resp),
+		})
+		q.report.Outcome, q.report.Status = Executed, resp.StatusCode()
 	}
-	ctx.Request.SetBodyRaw(body.B)
-	return nil, nil //nolint:nilnil // no problem
 }
 
-// discard reads what a client goes on sending before it is refused: most clients
-// send all before they listen, and would see a broken connection instead of the
-// answer. What is longer than maxDiscard does.
-func discard(stream io.Reader) { _, _ = io.CopyN(io.Discard, stream, maxDiscard) }
-
-const maxDiscard = 8 << 20
-
-// readRest reads a response of unknown length into memory and reports whether it
-// fitted (or failed, which the exchange then says).
-func readRest(ctx *fasthttp.RequestCtx, e *exchange, limit int) bool {
-	if e.rest.length > limit {
-		return false
+// ask is what the engine is asked, once the body has been read.
+func (q *request) ask() idem.Request {
+	r := idem.Request{Key: q.key, Policy: &q.rules.Policy, Recipe: q.rules.recipe.ID, Under: q.under}
+	r.Fingerprint, r.Binding = q.hashes()
+	if q.derived {
+		r.Key, r.Policy = operation.DerivedKey(&r), &q.rules.derived
+		q.key, q.report.Key = r.Key, r.Key
 	}
-	body := bytebufferpool.Get()
-	defer bytebufferpool.Put(body)
-	_, err := body.ReadFrom(io.LimitReader(e.rest, int64(limit)+1))
-	switch {
-	case err != nil:
-		e.rest.end(false)
-		e.rest = nil
-		e.fail(idem.MayHaveExecuted, err)
-		return true
-	case body.Len() > limit:
-		e.prefix = append([]byte(nil), body.B...)
-		return false
-	}
-	e.rest.end(true)
-	e.rest = nil
-	ctx.Response.SetBody(body.B)
-	return true
-}
-
-// streamLarge answers with a response that is too large to keep.
-func (s *Server) streamLarge(
-	ctx *fasthttp.RequestCtx, held *attempts, e *exchange, id *identity, r *Request,
-) {
-	kept := &idem.Response{
-		Status: ctx.Response.StatusCode(), Header: id.rules.appendFields(nil, &ctx.Response), BodyOmitted: true,
-		Redirect: id.redirectOf(&ctx.Response.Header),
-	}
-	s.watchCut(e.rest, held.key())
-	ctx.Response.SetBodyStream(&keyedStream{
-		responseStream: e.rest, prefix: e.prefix, held: *held, response: kept.Clone(),
-	}, max(e.rest.length, -1))
-	r.Outcome, r.Status = Executed, kept.Status
-}
-
-// beginProblem is why a request is refused whose key could be neither acquired nor
-// compared with what stands.
-func (r *Rules) beginProblem(err error) *problem {
-	p := r.storeProblem()
-	if errors.Is(err, idem.ErrRecipe) {
-		status := p.status
-		*p = problemRecipe
-		p.status = status
-	}
-	return p
-}
-
-func (r *Rules) confirmProblem(err error) *problem {
-	if errors.Is(err, idem.ErrLeaseLost) {
-		return &problemLeaseLost
-	}
-	return r.storeProblem()
-}
-
-// storeProblem is how a request is refused that could not be made safe.
-func (r *Rules) storeProblem() *problem {
-	p := problemStore
-	p.status = r.FailStatus
-	if p.status == fasthttp.StatusServiceUnavailable {
-		p.retryAfter = "1"
-	}
-	return &p
-}
-
-// failOpen forwards without a lease, as the operator chose for the route, and
-// says so to client, log and metrics.
-func (s *Server) failOpen(ctx *fasthttp.RequestCtx, id *identity, r *Request, why error) {
-	s.passThrough(ctx, id, r)
-	if r.Outcome == Passed {
-		r.Outcome, r.Err = FailedOpen, why
-		ctx.Response.Header.Set(headerUnprotected, "true")
-	}
+	return r
 }

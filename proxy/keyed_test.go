@@ -22,6 +22,7 @@ import (
 	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 func TestMain(m *testing.M) {
@@ -65,7 +66,7 @@ func newSlowRig(
 	}
 	transport := &http.Transport{DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	r.start(proxy.Listen(ln, sendTimeout), transport, proxy.Config{Upstream: proxy.Upstream{Backends: []string{r.backend.URL()}}}, change)
+	r.start(proxy.Listen(ln, sendTimeout), transport, proxy.Config{Upstream: upstream.Config{Backends: []string{r.backend.URL()}}}, change)
 	return r
 }
 
@@ -81,7 +82,7 @@ func bubbleRig(t *testing.T, respond func(backendtest.Conn, *backendtest.Request
 	}
 	t.Cleanup(func() { time.Sleep(time.Minute) }) // fasthttp's cleaners end
 	r.start(ln, transport, proxy.Config{
-		Upstream: proxy.Upstream{Backends: []string{"http://backend:80"}},
+		Upstream: upstream.Config{Backends: []string{"http://backend:80"}},
 		Dial:     func(context.Context, string, string) (net.Conn, error) { return backendLn.Dial() },
 	}, change)
 	return r
@@ -98,7 +99,7 @@ func (r *rig) start(ln net.Listener, transport *http.Transport, c proxy.Config, 
 	c.Policy = idem.DefaultPolicy()
 	c.BindHeaders = []string{"Authorization"}
 	c.NotReplayed = []string{"Set-Cookie"}
-	c.Trace.Done = func(q *proxy.Request) {
+	c.Trace.Done = func(q *proxy.Report) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.outcomes[q.Outcome]++

@@ -3,18 +3,20 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"reflect"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/operation"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // live is what Reload replaces. A request takes it once and keeps it to its end.
 type live struct {
 	routes    *routes
-	upstreams map[string]*upstream
-	trusted   prefixes
-	recipes   *recipes
-	own       map[idem.Recipe]*recipe // of its routes
+	upstreams map[string]*upstream.Upstream
+	trusted   caller.Prefixes
+	recipes   *operation.Recipes
+	own       map[idem.Recipe]*operation.Recipe // of its routes
 }
 
 // ErrUpstream is a name of no upstream, or of two.
@@ -22,40 +24,43 @@ var ErrUpstream = errors.New("upstream")
 
 // newLive makes one; upstreams that are in old and have not changed are shared
 // with it, connections and all.
-func newLive(c *Config, known *recipes, old *live) (*live, error) {
-	l := &live{upstreams: map[string]*upstream{}, trusted: c.TrustedProxies, recipes: known}
+func newLive(c *Config, known *operation.Recipes, old *live) (*live, error) {
+	l := &live{upstreams: map[string]*upstream.Upstream{}, trusted: c.TrustedProxies, recipes: known}
 	for i := range c.Upstreams {
 		if c.Upstreams[i].Name == "" {
 			return nil, fmt.Errorf("%w: one of them has no name", ErrUpstream)
 		}
 	}
-	all := append([]Upstream{c.Upstream}, c.Upstreams...)
+	all := append([]upstream.Config{c.Upstream}, c.Upstreams...)
 	all[0].Name = ""
 	for i := range all {
 		one := all[i]
-		one.setDefaults()
+		one.SetDefaults()
 		if _, twice := l.upstreams[one.Name]; twice {
 			return nil, fmt.Errorf("%w %q is there twice", ErrUpstream, one.Name)
 		}
-		if was := old.find(one.Name); was != nil && reflect.DeepEqual(was.config, one) {
+		if was := old.find(one.Name); was != nil && was.Is(&one) {
 			l.upstreams[one.Name] = was
 			continue
 		}
-		u, err := newUpstream(&one, &network{c.Dial, c.Lookup}, &c.Trace)
+		u, err := upstream.New(&one, upstream.Network{Dial: c.Dial, Lookup: c.Lookup}, c.Trace.backends())
 		if err != nil {
 			return nil, fmt.Errorf("%w %q: %w", ErrUpstream, one.Name, err)
 		}
 		l.upstreams[one.Name] = u
 	}
 	var err error
-	if l.routes, err = newRoutes(c, known.current); err != nil {
+	if l.routes, err = newRoutes(c, known.Secret()); err != nil {
 		return nil, err
 	}
-	l.own = known.recipesOf(l.routes.all())
+	l.own = map[idem.Recipe]*operation.Recipe{}
+	for _, rules := range l.routes.all() {
+		known.Own(l.own, rules.Fingerprint, rules.BindHeaders)
+	}
 	return l, l.bind()
 }
 
-func (l *live) find(name string) *upstream {
+func (l *live) find(name string) *upstream.Upstream {
 	if l == nil {
 		return nil
 	}
@@ -96,7 +101,7 @@ func (s *Server) Reload(c Config) error {
 	s.admission.limit(c.MaxInFlight, c.MaxBuffered)
 	for name, u := range old.upstreams {
 		if now.upstreams[name] != u {
-			u.close()
+			u.Close()
 		}
 	}
 	return nil
@@ -106,7 +111,7 @@ func (s *Server) Reload(c Config) error {
 func (*Server) start(now, old *live) {
 	for name, u := range now.upstreams {
 		if old.find(name) != u {
-			u.watch()
+			u.Watch()
 		}
 	}
 }
@@ -114,6 +119,18 @@ func (*Server) start(now, old *live) {
 // close ends what Reload has not ended.
 func (l *live) close() {
 	for _, u := range l.upstreams {
-		u.close()
+		u.Close()
 	}
+}
+
+// RecipeTexts are the recipes by which the server makes records now, of all
+// routes: what a later process must know to compare with those records. Keep them
+// for as long as there may be such a record, and hand them over by
+// Config.Recipes.
+func (s *Server) RecipeTexts() map[idem.Recipe]string {
+	texts := map[idem.Recipe]string{}
+	for _, rules := range s.live.Load().routes.all() {
+		texts[rules.recipe.ID] = rules.recipe.Text
+	}
+	return texts
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // Reloading dismisses the upstreams that are gone or changed, and keeps the
@@ -16,7 +17,7 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 	var gone []string
 	var first proxy.Config
 	r := newRig(t, backendtest.OK, func(c *proxy.Config) {
-		c.Upstreams = []proxy.Upstream{{Name: "a", Backends: []string{a.URL()}}, {Name: "b", Backends: []string{b.URL()}}}
+		c.Upstreams = []upstream.Config{{Name: "a", Backends: []string{a.URL()}}, {Name: "b", Backends: []string{b.URL()}}}
 		rules := c.Rules
 		rules.Upstream = "a"
 		c.Routes = []proxy.Route{{Name: "to-a", Match: proxy.Match{Path: "/a"}, Rules: rules}}

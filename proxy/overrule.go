@@ -7,12 +7,9 @@ import (
 
 	"github.com/dunglas/httpsfv"
 	"github.com/valyala/fasthttp"
-)
 
-// headerPolicy is how a backend overrules, for one response, what its route says
-// of keeping: an RFC 9651 dictionary of no-store and retention (seconds). It is
-// for this proxy, and ends here.
-const headerPolicy = "Idempotency-Policy"
+	"github.com/idemproxy/idemproxy/message"
+)
 
 const maxRetention = 8760 * time.Hour
 
@@ -22,7 +19,7 @@ var errPolicy = errors.New("the backend's Idempotency-Policy was ignored")
 // is kept for the route's short while, or not at all: the client did not ask for
 // more. An error says what was ignored; the response is the same either way.
 func overrule(held *attempts, h *fasthttp.ResponseHeader, derived bool) error {
-	value := h.Peek(headerPolicy)
+	value := h.Peek(message.HeaderPolicy)
 	if len(value) == 0 {
 		return nil
 	}

@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
+	"net"
 
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // passBuffer is up to which size a response without a key is read whole before
@@ -15,61 +17,65 @@ const passBuffer = 64 << 10
 
 // passThrough forwards a request without a key. It may be sent once only, too: a
 // client that wants safe retries sends a key.
-func (s *Server) passThrough(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
-	id.upgrading = id.wantsUpgrade(&ctx.Request.Header)
-	out := s.outgoing(ctx, id, r)
-	w := want{buffer: passBuffer, timeout: id.rules.BackendTimeout, upgrade: id.upgrading}
-	if s.config.EarlyHints && ctx.Request.Header.IsHTTP11() {
-		w.interim = ctx
+func (s *Server) passThrough(q *request) {
+	resp := &q.ctx.Response
+	w := upstream.Want{Buffer: passBuffer, Timeout: q.rules.BackendTimeout}
+	// A key needs a response to keep.
+	w.Upgrade = !q.keyed && !q.derived && q.head.WantsUpgrade()
+	if s.config.EarlyHints && q.ctx.Request.Header.IsHTTP11() {
+		// Past the writer of the final response: see Config.EarlyHints for why that is
+		// safe. That a client has left is noticed elsewhere.
+		w.Interim = func(h *fasthttp.ResponseHeader) { _ = message.WriteInterim(q.ctx.Conn(), h) }
 	}
-	e := id.rules.upstream.do(out, &ctx.Response, w)
+	out := s.outgoing(q, 0, w.Upgrade)
+	e := q.rules.upstream.Do(out, resp, w)
 	fasthttp.ReleaseRequest(out)
-	protocol := bytes.Clone(ctx.Response.Header.Peek("Upgrade"))
-	e.clean(&ctx.Response, true)
-	if id.upload.err != nil {
-		s.fail(ctx, &problemBodyBroken, nil, r, id.upload.err)
+	protocol := bytes.Clone(resp.Header.Peek("Upgrade"))
+	e.Clean(resp, true)
+	if q.upload.Err != nil {
+		s.fail(q, &problemBodyBroken, q.upload.Err)
 		return
 	}
-	if e.err != nil {
-		s.fail(ctx, exchangeProblem(&e, false), nil, r, e.err)
+	if e.Err != nil {
+		s.fail(q, exchangeProblem(&e, false), e.Err)
 		return
 	}
-	if e.rest != nil && ctx.Response.StatusCode() == fasthttp.StatusSwitchingProtocols {
-		s.tunnel(ctx, e.rest, protocol)
-	} else if e.rest != nil {
-		if len(ctx.Response.Header.PeekTrailerKeys()) > 0 {
-			e.rest.header = &ctx.Response.Header
+	if e.Rest != nil && resp.StatusCode() == fasthttp.StatusSwitchingProtocols {
+		s.tunnel(q.ctx, e.Rest, protocol)
+	} else if e.Rest != nil {
+		if len(resp.Header.PeekTrailerKeys()) > 0 {
+			e.Rest.Trailers(&resp.Header)
 		}
-		ctx.Response.ImmediateHeaderFlush = true
-		s.watchCut(e.rest, idem.Key{})
-		ctx.Response.SetBodyStream(e.rest, max(e.rest.length, -1))
+		resp.ImmediateHeaderFlush = true
+		s.watchCut(e.Rest, idem.Key{})
+		resp.SetBodyStream(e.Rest, max(e.Rest.Length(), -1))
 	}
-	r.Outcome, r.Status = Passed, ctx.Response.StatusCode()
+	q.report.Outcome, q.report.Status = Passed, resp.StatusCode()
 }
 
 // watchCut has a streamed response traced if it breaks off.
-func (s *Server) watchCut(r *responseStream, key idem.Key) {
+func (s *Server) watchCut(b *upstream.Body, key idem.Key) {
 	if s.config.Trace.Cut != nil {
-		r.onCut = func(err error) { s.config.Trace.Cut(key, err) }
+		b.OnCut(func(err error) { s.config.Trace.Cut(key, err) })
 	}
 }
 
-// exchangeProblem is the answer to an exchange that failed; held says that the
-// key was left unknown.
-func exchangeProblem(e *exchange, held bool) *problem {
-	switch {
-	case errors.Is(e.err, errNoConn), errors.Is(e.err, errQueueFull):
-		return &problemBusy
-	case e.sent == idem.NothingSent:
-		return &problemUnreachable
-	case held:
-		p := problemHeld
-		if e.timeout {
-			p.outcome, p.status = BackendTimeout, fasthttp.StatusGatewayTimeout
-		}
-		return &p
-	case e.timeout:
-		return &problemTimeout
+// tunnel answers 101 as the backend did, and then moves bytes both ways.
+func (s *Server) tunnel(ctx *fasthttp.RequestCtx, b *upstream.Body, protocol []byte) {
+	h := &ctx.Response.Header
+	h.Add("Connection", "Upgrade")
+	h.AddBytesV("Upgrade", protocol)
+	ctx.Response.SkipBody = true
+	client, t := ctx.Conn(), b.Tunnel() // a hijacked one, whose Close does nothing, reads ahead of the client's
+	ctx.Hijack(func(ahead net.Conn) { s.tunnels.Run(t, client, ahead) })
+}
+
+// failOpen forwards without a lease, as the operator chose for the route, and
+// says so to client, log and metrics.
+func (s *Server) failOpen(q *request, why error) {
+	s.passThrough(q)
+	if q.report.Outcome == Passed {
+		q.report.Outcome, q.report.Err = FailedOpen, why
+		q.ctx.Response.Header.Set(headerUnprotected, "true")
 	}
-	return &problemCut
 }

@@ -12,7 +12,9 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/operation"
 )
 
 // Plan is how a server names records: which route a request takes, and there, in
@@ -27,7 +29,7 @@ type Plan struct {
 	// secret is the id of what hashes are made with, empty for none; secrets are those
 	// that records can be compared by, which is not written down.
 	secret  string
-	secrets map[string]*secret
+	secrets map[string]*operation.Secret
 }
 
 // plannedRoute is what names records on one route. The order of its fields is part
@@ -61,17 +63,15 @@ var ErrPlan = errors.New("plan of names")
 
 // PlanOf is the plan of a server with that configuration.
 func PlanOf(c *Config) (*Plan, error) {
-	r, err := newRoutes(c, newSecret(c.Secret))
+	r, err := newRoutes(c, operation.NewSecret(c.Secret))
 	if err != nil {
 		return nil, err
 	}
 	p := &Plan{keep: r.rest.keeps(), recipes: map[idem.Recipe]string{}}
-	if now := newSecret(c.Secret); now != nil {
-		p.secret = now.id
-	}
-	p.secrets = newSecrets(append([][]byte{c.Secret}, c.EarlierSecrets...))
+	p.secret = operation.NewSecret(c.Secret).ID()
+	p.secrets = operation.NewSecrets(append([][]byte{c.Secret}, c.EarlierSecrets...))
 	for _, rules := range r.all() {
-		p.recipes[rules.recipe.id] = rules.recipe.text
+		p.recipes[rules.recipe.ID] = rules.recipe.Text
 	}
 	for i := range r.sorted {
 		route := &r.sorted[i]
@@ -101,17 +101,17 @@ func planned(name string, m Match, r *Rules) plannedRoute {
 	slices.Sort(one.KeyHeaders)
 	one.KeyHeaders = slices.Compact(one.KeyHeaders)
 	if r.DeriveKey > 0 {
-		one.Derived = r.recipe.text
+		one.Derived = r.recipe.Text
 	}
 	for _, e := range r.EarlierScopes {
-		if !e.plain || len(e.sources) == 0 {
-			one.earlier = append(one.earlier, scopeText(sourceTexts(e.sources)))
+		if sources, plain := e.Sources(); !plain || len(sources) == 0 {
+			one.earlier = append(one.earlier, scopeText(sourceTexts(sources)))
 		}
 	}
 	return one
 }
 
-func sourceTexts(sources []ScopeSource) (all []string) {
+func sourceTexts(sources []caller.Source) (all []string) {
 	for _, s := range sources {
 		all = append(all, s.String())
 	}
@@ -280,7 +280,7 @@ func (p *Plan) Orphans(earlier *Plan) (all []Orphan) {
 // without a look at any earlier scope: what is true of this one's names is then
 // true of the earlier one's.
 func (p *Plan) Covers(earlier *Plan) bool {
-	bare := &Plan{routes: slices.Clone(p.routes), secrets: map[string]*secret{p.secret: nil}}
+	bare := &Plan{routes: slices.Clone(p.routes), secrets: map[string]*operation.Secret{p.secret: nil}}
 	for i := range bare.routes {
 		bare.routes[i].earlier = nil
 	}
@@ -318,29 +318,14 @@ func (o *Orphan) MayBe(scope string) bool {
 	if o.Kind == OrphanSecret {
 		return true // whatever its scope
 	}
-	rest, derived := strings.CutPrefix(scope, scopeDerived)
-	if derived != (o.Kind == OrphanDerived) || strings.HasPrefix(scope, scopePayload) {
+	rest, derived := operation.IsDerived(scope)
+	if derived != (o.Kind == OrphanDerived) || operation.IsMarker(scope) {
 		return false
 	}
-	var sources []string
-	for one := range strings.SplitSeq(rest, string(rune(nextSource))) {
-		name, _, _ := strings.Cut(one, string(rune(beforeValue)))
-		if claim, isClaim := strings.CutPrefix(name, "claim:"); isClaim {
-			claim, _, _ = strings.Cut(claim, string(rune(beforeIssuer)))
-			name = "claim:" + claim
-		}
-		if one != "" {
-			sources = append(sources, name)
-		}
-	}
-	slices.Sort(sources)
 	want := make([]string, 0, len(o.scope))
 	for _, s := range o.scope {
-		if claim, isClaim := strings.CutPrefix(s, "claim:"); isClaim {
-			s = string(appendEncoded([]byte("claim:"), claim))
-		}
-		want = append(want, s)
+		want = append(want, caller.Encoded(s))
 	}
 	slices.Sort(want)
-	return slices.Equal(sources, want)
+	return slices.Equal(caller.SourcesOf(rest), want)
 }

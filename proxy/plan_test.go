@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 )
@@ -28,11 +29,11 @@ func (noTokens) Claim(string, string) (value, issuer string, err error) { return
 
 func (n *names) rules(t *testing.T) proxy.Rules {
 	t.Helper()
-	scope, err := proxy.ParseScope(n.scope)
+	scope, err := caller.ParseScope(n.scope)
 	if err != nil {
 		t.Fatal(err)
 	}
-	earlier, err := proxy.ParseEarlierScopes(n.earlier)
+	earlier, err := caller.ParseEarlierScopes(n.earlier)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
@@ -39,7 +40,7 @@ func TestP3NoPoisoning(t *testing.T) {
 	}
 
 	// Where one proxy serves several names, each can have keys of its own.
-	scope, err := proxy.ParseScope([]string{"host"})
+	scope, err := caller.ParseScope([]string{"host"})
 	if err != nil {
 		t.Fatal(err)
 	}

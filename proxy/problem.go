@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -196,44 +195,6 @@ var (
 
 //nolint:gochecknoglobals // constants, of a kind that Go has no word for
 var linkName = []byte("Link")
-
-// keyProblem is the answer to an error of identify.
-func keyProblem(err error) *problem {
-	for _, known := range []struct {
-		err error
-		is  *problem
-	}{
-		{errKeyMissing, &problemKeyMissing},
-		{errCallerUnknown, &problemCallerUnknown},
-		{idem.ErrKeyFormat, &problemKeyFormat},
-		{errToken, &problemToken},
-		{errScopeAbsent, &problemScope},
-		{errScopeChars, &problemScope},
-		{errScopeLong, &problemScope},
-		{errScopeTwice, &problemScope},
-	} {
-		if errors.Is(err, known.err) {
-			return known.is
-		}
-	}
-	return &problemKeyInvalid
-}
-
-// framingProblem is the answer to an error of sound.
-func framingProblem(err error) *problem {
-	if errors.Is(err, errHTTPVersion) {
-		return &problemVersion
-	}
-	return &problemRequestInvalid
-}
-
-// mismatchProblem says which part differs.
-func mismatchProblem(part idem.Part) *problem {
-	if part == idem.PartIdentity {
-		return &problemMismatchIdentity
-	}
-	return &problemMismatchPayload
-}
 
 // writeProblem answers with p as RFC 9457 JSON, or as plain text for a client
 // that wants that and no JSON; the key is echoed if there is a valid one. reason,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -32,9 +33,9 @@ func knowing(texts map[idem.Recipe]string) func(*proxy.Config) {
 	}
 }
 
-func mustFingerprint(t *testing.T, parts ...string) *proxy.Fingerprint {
+func mustFingerprint(t *testing.T, parts ...string) *operation.Fingerprint {
 	t.Helper()
-	f, err := proxy.ParseFingerprint(parts)
+	f, err := operation.ParseFingerprint(parts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
@@ -203,7 +204,7 @@ func TestRedirectsAfterAChangeOfSettings(t *testing.T) {
 	store := before.store
 	after := newRig(t, slashes, sharing(t, store), knowing(before.server.RecipeTexts()), func(c *proxy.Config) {
 		var err error
-		if c.EarlierScopes, err = proxy.ParseEarlierScopes([]string{"none"}); err != nil {
+		if c.EarlierScopes, err = caller.ParseEarlierScopes([]string{"none"}); err != nil {
 			t.Fatal(err)
 		}
 		c.Scope = mustScope(t, "host")

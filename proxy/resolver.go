@@ -2,17 +2,19 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/operation"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // Resolver is asked what became of a key whose outcome is unknown, before a
@@ -48,18 +50,14 @@ func NewHTTPResolver(rawURL string, timeout time.Duration, most int) (*HTTPResol
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return nil, errors.Join(fmt.Errorf("%q is no URL to ask: want http://host:port/path", rawURL), err)
 	}
-	b, err := ParseBackend(u.Scheme + "://" + u.Host)
+	b, err := upstream.ParseBackend(u.Scheme + "://" + u.Host)
 	if err != nil {
 		return nil, err
-	}
-	d := &dialer{network: b.Network, addr: b.Addr, timeout: timeout}
-	if b.TLS {
-		d.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
 	}
 	return &HTTPResolver{
 		url: rawURL, timeout: timeout,
 		client: &fasthttp.HostClient{
-			Addr: b.Addr, Dial: d.connect, MaxResponseBodySize: most,
+			Addr: b.Addr, Dial: b.Dialer(timeout), MaxResponseBodySize: most,
 			DisableHeaderNamesNormalizing: true, NoDefaultUserAgentHeader: true,
 			ReadTimeout: timeout, WriteTimeout: timeout, ReadBufferSize: 16 << 10,
 			MaxIdemponentCallAttempts: 1,
@@ -74,8 +72,8 @@ func (h *HTTPResolver) Ask(_ context.Context, key idem.Key) (*idem.Response, err
 	defer fasthttp.ReleaseResponse(resp)
 	req.SetRequestURI(h.url)
 	req.URI().QueryArgs().Set("key", key.Value())
-	req.Header.Set(headerKey, key.Value())
-	if scope := fieldOf(key.Scope()); scope != "" {
+	req.Header.Set(operation.HeaderKey, key.Value())
+	if scope := caller.AsField(operation.Bare(key.Scope())); scope != "" {
 		req.Header.Set(headerScope, scope)
 	}
 	if err := h.client.DoTimeout(req, resp, h.timeout); err != nil {
@@ -91,17 +89,6 @@ func (h *HTTPResolver) Ask(_ context.Context, key idem.Key) (*idem.Response, err
 	return resolved(resp)
 }
 
-// fieldOf is a scope as a header field can have it: without what the proxy itself
-// put before it, and with tabs between the sources, since a field may have them,
-// but not the separator of scopes, and values have neither.
-func fieldOf(scope string) string {
-	for strings.HasPrefix(scope, scopeRedirect) {
-		scope = scope[min(len(scope), len(scopeRedirect)+redirectDigits):]
-	}
-	scope = strings.TrimPrefix(scope, scopeDerived)
-	return strings.ReplaceAll(scope, string(rune(nextSource)), "\t")
-}
-
 // resolved is a resolver's answer as the response that it stands for.
 func resolved(resp *fasthttp.Response) (*idem.Response, error) {
 	r := &idem.Response{Status: fasthttp.StatusOK, Body: append([]byte(nil), resp.Body()...)}
@@ -112,20 +99,20 @@ func resolved(resp *fasthttp.Response) (*idem.Response, error) {
 		}
 		r.Status = n
 	}
-	if err := cleanResponse(resp, false); err != nil {
+	if err := message.CleanResponse(resp, false); err != nil {
 		return nil, fmt.Errorf("the resolver's answer: %w", err)
 	}
 	for name, value := range resp.Header.All() {
-		if !equalFold(name, "Content-Length") && !equalFold(name, headerStatus) {
+		if !message.EqualFold(name, "Content-Length") && !message.EqualFold(name, headerStatus) {
 			r.Header = append(r.Header, idem.Field{Name: append([]byte(nil), name...), Value: append([]byte(nil), value...)})
 		}
 	}
 	return r, nil
 }
 
-// resolve asks what became of the key, once for all who ask at a time, and
+// askResolver asks what became of the key, once for all who ask at a time, and
 // records it. It returns nil if the key is worth another acquire.
-func (s *Server) resolve(key idem.Key, rules *Rules) error {
+func (s *Server) askResolver(key idem.Key, rules *Rules) error {
 	key = key.Clone()
 	_, err, _ := s.resolving.Do(key.Scope()+"\x00"+key.Value(), func() (any, error) {
 		ctx := context.Background()

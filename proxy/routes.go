@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/operation"
 )
 
 // Match says which requests a route is for. What is empty matches all.
@@ -41,7 +44,7 @@ type routes struct {
 	rest   *Rules
 }
 
-func newRoutes(c *Config, s *secret) (*routes, error) {
+func newRoutes(c *Config, s *operation.Secret) (*routes, error) {
 	rest := c.Rules
 	r := &routes{sorted: slices.Clone(c.Routes), rest: &rest}
 	r.rest.setDefaults(s)
@@ -57,6 +60,15 @@ func newRoutes(c *Config, s *secret) (*routes, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// all are the rules of every route, those at large included.
+func (r *routes) all() []*Rules {
+	all := []*Rules{r.rest}
+	for i := range r.sorted {
+		all = append(all, &r.sorted[i].Rules)
+	}
+	return all
 }
 
 // SortRoutes puts the most specific first, which is the order in which they are
@@ -194,7 +206,7 @@ func RouteOf(sorted []Route, method, host, target string) int {
 	if !isPlain(plain) {
 		plain = uri.Path()
 	}
-	name := hostName(canonicalHost(nil, []byte(host)))
+	name := message.HostName(message.CanonicalHost(nil, []byte(host)))
 	for i := range sorted {
 		if sorted[i].Match.matches(name, []byte(method), plain) {
 			return i
@@ -204,17 +216,18 @@ func RouteOf(sorted []Route, method, host, target string) int {
 }
 
 // find does not allocate.
-func (r *routes) find(ctx *fasthttp.RequestCtx, q *Request) (rules *Rules, name string) {
+func (r *routes) find(ctx *fasthttp.RequestCtx) (rules *Rules, name string) {
 	if len(r.sorted) == 0 {
 		return r.rest, ""
 	}
 	var buf [256]byte
-	host, path := hostName(canonicalHost(buf[:0], ctx.Request.Header.Host())), q.Path
+	h := &ctx.Request.Header
+	host, path := message.HostName(message.CanonicalHost(buf[:0], h.Host())), message.PathOf(h)
 	if !isPlain(path) {
 		path = ctx.Path()
 	}
 	for i := range r.sorted {
-		if route := &r.sorted[i]; route.Match.matches(host, q.Method, path) {
+		if route := &r.sorted[i]; route.Match.matches(host, h.Method(), path) {
 			return &route.Rules, route.Name
 		}
 	}
@@ -241,9 +254,9 @@ func (m *Match) host() string { return strings.TrimSuffix(m.Host, ".") }
 func (m *Match) matchesHost(host []byte) bool {
 	want := m.host()
 	if name, wild := strings.CutPrefix(want, "*"); wild {
-		return len(host) > len(name) && equalFold(host[len(host)-len(name):], name)
+		return len(host) > len(name) && message.EqualFold(host[len(host)-len(name):], name)
 	}
-	return equalFold(host, want)
+	return message.EqualFold(host, want)
 }
 
 func (m *Match) matchesPath(path []byte) bool {

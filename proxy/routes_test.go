@@ -18,7 +18,7 @@ func TestRoutes(t *testing.T) {
 	}
 	names := make(chan string, 1)
 	r := newRig(t, answerOK, func(c *proxy.Config) {
-		c.Trace.Done = func(q *proxy.Request) { names <- q.Route }
+		c.Trace.Done = func(q *proxy.Report) { names <- q.Route }
 		c.Routes = []proxy.Route{
 			named("any-post", "", "", "POST"), named("below", "", "/pay/*"), named("deeper", "", "/pay/cards/*"),
 			named("exact", "", "/pay/cards/new"), named("exact-post", "", "/pay/cards/new", "POST"),

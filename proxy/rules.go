@@ -5,7 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/operation"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // Rules are how the requests of one route are treated. Whoever makes them does
@@ -34,7 +37,7 @@ type Rules struct {
 	Keys *idem.KeyFormat
 	// Fingerprint is what must not change between two uses of a key; nil for
 	// method, target (host included) and body.
-	Fingerprint *Fingerprint
+	Fingerprint *operation.Fingerprint
 	// DeriveKey gives requests of a known caller that have no key one of their
 	// payload's, which lasts that long after the response: double clicks and
 	// blind retries. 0: such requests are passed through.
@@ -63,13 +66,13 @@ type Rules struct {
 	RequireBind bool
 	// Scope is what partitions the keys; a key in one scope is another operation
 	// than in another.
-	Scope []ScopeSource
+	Scope []caller.Source
 	// EarlierScopes are former values of Scope. A key is looked up, and kept, under
 	// the names that they make of it, too, so that a change of Scope has nothing
 	// executed again. Each costs two more operations of the store for a new key.
-	EarlierScopes []EarlierScope
+	EarlierScopes []caller.EarlierScope
 	// Tokens verifies bearer tokens; required by scopes of the kind claim:NAME.
-	Tokens TokenVerifier
+	Tokens caller.TokenVerifier
 	// MaxWait bounds how long a request waits for a key in progress, be it by
 	// Wait or by the client's "Prefer: wait=N" (RFC 7240 section 4.3). 0: nobody
 	// waits, all get 409 at once.
@@ -85,9 +88,9 @@ type Rules struct {
 	// NotReplayed are response headers that are not kept for replays.
 	NotReplayed []string
 
-	recipe              recipe      // how records are compared
-	derived, duplicates idem.Policy // of what unkeyed.go keeps
-	upstream            *upstream   // that Upstream names
+	recipe              operation.Recipe   // how records are compared
+	derived, duplicates idem.Policy        // of what unkeyed.go keeps
+	upstream            *upstream.Upstream // that Upstream names
 }
 
 // errNoTokens is a mistake of who wired the server.
@@ -96,20 +99,21 @@ var errNoTokens = errors.New("a scope by claim needs Tokens")
 func (r *Rules) check() error {
 	all := r.Scope
 	for _, earlier := range r.EarlierScopes {
-		all = slices.Concat(all, earlier.sources)
+		sources, _ := earlier.Sources()
+		all = slices.Concat(all, sources)
 	}
 	for _, s := range all {
-		if s.kind == scopeClaim && r.Tokens == nil {
+		if s.NeedsToken() && r.Tokens == nil {
 			return errNoTokens
 		}
 	}
 	return nil
 }
 
-func (r *Rules) setDefaults(s *secret) {
-	r.recipe = r.recipeOf(s)
+func (r *Rules) setDefaults(s *operation.Secret) {
+	r.recipe = operation.NewRecipe(r.Fingerprint, r.BindHeaders, s)
 	if len(r.KeyHeaders) == 0 {
-		r.KeyHeaders = []string{headerKey, headerKeyOld}
+		r.KeyHeaders = []string{operation.HeaderKey, operation.HeaderKeyOld}
 	}
 	if r.MaxRequestBody <= 0 {
 		r.MaxRequestBody = 1 << 20

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/proxy"
@@ -56,7 +57,7 @@ func TestScopes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sources, err := proxy.ParseScope(strings.Split(c.scope, ","))
+			sources, err := caller.ParseScope(strings.Split(c.scope, ","))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,15 +93,15 @@ func TestScopes(t *testing.T) {
 func TestScopesThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"x", "header:", "claim:", "Host", "host,host,host,host"} {
-		if _, err := proxy.ParseScope(strings.Split(bad, ",")); err == nil {
+		if _, err := caller.ParseScope(strings.Split(bad, ",")); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}
 }
 
-func mustScope(t *testing.T, sources ...string) []proxy.ScopeSource {
+func mustScope(t *testing.T, sources ...string) []caller.Source {
 	t.Helper()
-	scope, err := proxy.ParseScope(sources)
+	scope, err := caller.ParseScope(sources)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +209,7 @@ func TestEarlierScopes(t *testing.T) {
 			before := newRig(t, respond, sharing(t, store), func(cfg *proxy.Config) { cfg.Scope = mustScope(t, c.before...) })
 			after := newRig(t, respond, sharing(t, store), func(cfg *proxy.Config) {
 				var err error
-				if cfg.EarlierScopes, err = proxy.ParseEarlierScopes([]string{c.earlier}); err != nil {
+				if cfg.EarlierScopes, err = caller.ParseEarlierScopes([]string{c.earlier}); err != nil {
 					t.Fatal(err)
 				}
 				cfg.Scope = mustScope(t, "host")
@@ -276,7 +277,7 @@ func TestAttemptsUnderEarlierScopes(t *testing.T) {
 	before := newRig(t, respond, sharing(t, store))
 	after := newRig(t, respond, sharing(t, store), func(c *proxy.Config) {
 		var err error
-		if c.EarlierScopes, err = proxy.ParseEarlierScopes([]string{"none"}); err != nil {
+		if c.EarlierScopes, err = caller.ParseEarlierScopes([]string{"none"}); err != nil {
 			t.Fatal(err)
 		}
 		c.Scope = mustScope(t, "host")
@@ -300,7 +301,7 @@ func TestScopesOfTheReleaseBefore(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, backendtest.OK, func(c *proxy.Config) {
 				var err error
-				if c.EarlierScopes, err = proxy.ParseEarlierScopes([]string{"header:X-Absent", earlier}); err != nil {
+				if c.EarlierScopes, err = caller.ParseEarlierScopes([]string{"header:X-Absent", earlier}); err != nil {
 					t.Fatal(err)
 				}
 				c.Scope, c.Tokens, c.BindHeaders = mustScope(t, "header:X-Tenant", "host"), claims{}, nil
@@ -327,7 +328,7 @@ func TestScopesOfTheReleaseBefore(t *testing.T) {
 func TestEarlierScopesThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "x", "v1:", "header:", "none+host", "host+host", "host,none,v1:host,v1:none,claim:a"} {
-		if _, err := proxy.ParseEarlierScopes(strings.Split(bad, ",")); err == nil {
+		if _, err := caller.ParseEarlierScopes(strings.Split(bad, ",")); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}

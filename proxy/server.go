@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -18,6 +17,9 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/operation"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // Config is what a server needs. Engine and Backend are required.
@@ -29,9 +31,9 @@ type Config struct {
 	// Engine takes keyed requests through the store.
 	Engine *idem.Engine
 	// Upstream is where the requests of Rules go. Required.
-	Upstream Upstream
+	Upstream upstream.Config
 	// Upstreams are further ones, for routes that name them.
-	Upstreams []Upstream
+	Upstreams []upstream.Config
 	// MaxInFlight bounds the requests under way, those aside that wait for a key
 	// in progress; further ones get 503. Default 8192.
 	MaxInFlight int
@@ -46,7 +48,7 @@ type Config struct {
 	// the answer to an earlier request on the same connection.
 	EarlyHints bool
 	// Traceparent is what requests without one get.
-	Traceparent Traceparent
+	Traceparent message.Traceparent
 	// MaxClients bounds the connections of clients; further ones get 503. Default
 	// 262144. MaxClientsPerIP bounds those from one address, which get 429. 0: no
 	// bound.
@@ -86,11 +88,11 @@ type Server struct {
 	config    Config
 	live      atomic.Pointer[live]
 	reloading sync.Mutex
-	recipes   *recipes
+	recipes   *operation.Recipes
 	engine    *idem.Engine
 	resolving singleflight.Group
 	admission admission
-	tunnels   tunnels
+	tunnels   upstream.Tunnels
 	crowd     crowd
 	leaving   atomic.Bool // see Leave
 	http      *fasthttp.Server
@@ -99,7 +101,7 @@ type Server struct {
 // New makes a server; it starts with Serve.
 func New(c Config) (*Server, error) {
 	c = c.withDefaults()
-	known := newRecipes(&c)
+	known := operation.NewRecipes(c.Secret, c.EarlierSecrets, c.Recipes)
 	l, err := newLive(&c, known, nil)
 	if err != nil {
 		return nil, err
@@ -187,11 +189,11 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) Leave() { s.leaving.Store(true) }
 
 // Status tells how the backends are doing.
-func (s *Server) Status() (all []Status) {
+func (s *Server) Status() (all []upstream.Status) {
 	for _, u := range s.live.Load().upstreams {
-		all = u.status(all)
+		all = u.Status(all)
 	}
-	slices.SortFunc(all, func(a, b Status) int {
+	slices.SortFunc(all, func(a, b upstream.Status) int {
 		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Backend, b.Backend))
 	})
 	return all
@@ -201,7 +203,7 @@ func (s *Server) Status() (all []Status) {
 func (s *Server) Ping(ctx context.Context) error {
 	var errs []error
 	for _, u := range s.live.Load().upstreams {
-		errs = append(errs, u.ping(ctx))
+		errs = append(errs, u.Ping(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -212,7 +214,7 @@ func (s *Server) Ping(ctx context.Context) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.engine.StopWaiting()
 	err := s.http.ShutdownWithContext(ctx)
-	s.tunnels.close()
+	s.tunnels.Close()
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	s.live.Load().close()
@@ -224,98 +226,83 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
-	st := states.Get().(*state) //nolint:forcetypeassert // see New
-	id, r := &st.id, &st.request
+	q := requests.Get().(*request) //nolint:forcetypeassert // see New
+	q.ctx = ctx
 	if s.config.EarlyHints {
 		// Which has fasthttp flush each response.
 		_ = ctx.SetWriteDeadline(start.Add(aDay))
 	}
-	invalid := sound(&ctx.Request.Header)
-	r.Method, r.Path = ctx.Method(), pathOf(ctx)
+	invalid := message.Sound(&ctx.Request.Header)
+	q.report.Method, q.report.Path = ctx.Method(), message.PathOf(&ctx.Request.Header)
 	switch {
 	case invalid != nil:
-		s.refuse(ctx, framingProblem(invalid), invalid, r)
+		s.refuse(q, framingProblem(invalid), invalid)
 	case !s.admission.enter():
-		s.fail(ctx, &problemOverloaded, nil, r, nil)
+		s.fail(q, &problemOverloaded, nil)
 	default:
-		s.route(ctx, id, r)
-		s.admission.leave(id.buffered)
+		s.route(q)
+		s.admission.leave(q.buffered)
 	}
 	if s.leaving.Load() {
 		ctx.Response.Header.SetConnectionClose()
 	}
 	if s.config.Trace.Done != nil {
-		r.Duration = time.Since(start)
-		r.Remote = ctx.RemoteAddr()
-		r.Client = id.client(id.trustedProxies)
-		id.correlate(r)
-		s.config.Trace.Done(r)
+		s.config.Trace.Done(q.finish(start))
 	}
-	st.reset()
-	states.Put(st)
+	q.release()
+}
+
+// finish is what a trace is told in the end.
+func (q *request) finish(start time.Time) *Report {
+	r := &q.report
+	r.Duration, r.Remote, r.Client = time.Since(start), q.ctx.RemoteAddr(), q.who.Client()
+	r.RequestID, r.TraceID, r.Traceparent = q.requestID, message.TraceID(q.traceparent), q.traceparent
+	return r
 }
 
 // route takes a well-formed request the way that its route and its key have it.
-func (s *Server) route(ctx *fasthttp.RequestCtx, id *identity, r *Request) {
-	l := s.live.Load()
-	id.rules, r.Route = l.routes.find(ctx, r)
-	id.trusted, id.trustedProxies = l.trusted.trusts(ctx.RemoteAddr()), l.trusted
-	id.live = l
-	err := id.identify(ctx)
+func (s *Server) route(q *request) {
+	q.live = s.live.Load()
+	q.rules, q.report.Route = q.live.routes.find(q.ctx)
+	err := q.identify()
 	switch {
-	case ctx.Request.Header.IsConnect():
-		s.fail(ctx, &problemMethod, nil, r, nil)
+	case q.ctx.Request.Header.IsConnect():
+		s.fail(q, &problemMethod, nil)
 		return
 	case err != nil:
-		s.refuse(ctx, keyProblem(err), err, r)
+		s.refuse(q, keyProblem(err), err)
 		return
 	}
-	leave, refusal := s.crowded(ctx, id, r)
+	leave, refusal := s.crowded(q)
 	switch {
 	case refusal != nil:
-		s.fail(ctx, refusal, nil, r, nil)
+		s.fail(q, refusal, nil)
 		return
 	case leave != nil:
 		defer leave()
 	}
-	if !id.keyed && !id.derived {
-		s.passThrough(ctx, id, r)
+	if !q.keyed && !q.derived {
+		s.passThrough(q)
 		return
 	}
-	r.Keyed, r.Key = true, id.key
-	s.keyed(ctx, id, r)
+	q.report.Keyed, q.report.Key = true, q.key
+	s.keyed(q)
 }
 
-// state is what is known of one request; it ends with the handler.
-type state struct {
-	id      identity
-	request Request
-}
-
-// reset leaves nothing of the request but the buffers.
-func (st *state) reset() {
-	kept := st.id.buffers
-	*st = state{}
-	st.id.buffers = kept
-}
-
-//nolint:gochecknoglobals // a pool is made to be shared
-var states = sync.Pool{New: func() any {
-	st := new(state)
-	st.id.buffers.under = st.id.under // once, since making it allocates
-	return st
-}}
-
-// fail answers with a problem.
-func (s *Server) fail(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, r *Request, err error) {
-	r.Outcome, r.Status, r.Err = p.outcome, p.status, err
-	writeProblem(ctx, p, key, "")
+// fail answers with a problem, and the key if the request got as far as that.
+func (s *Server) fail(q *request, p *problem, err error) {
+	q.report.Outcome, q.report.Status, q.report.Err = p.outcome, p.status, err
+	var key *idem.Key
+	if q.report.Keyed {
+		key = &q.key
+	}
+	writeProblem(q.ctx, p, key, "")
 }
 
 // refuse answers with a problem and its reason, of our own wording.
-func (s *Server) refuse(ctx *fasthttp.RequestCtx, p *problem, reason error, r *Request) {
-	r.Outcome, r.Status, r.Err = p.outcome, p.status, reason
-	writeProblem(ctx, p, nil, reason.Error())
+func (s *Server) refuse(q *request, p *problem, reason error) {
+	q.report.Outcome, q.report.Status, q.report.Err = p.outcome, p.status, reason
+	writeProblem(q.ctx, p, nil, reason.Error())
 }
 
 // handleError answers what fasthttp could not read as a request.
@@ -335,16 +322,10 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	}
 	writeProblem(ctx, &p, nil, "")
 	if s.config.Trace.Done != nil {
-		s.config.Trace.Done(&Request{
+		s.config.Trace.Done(&Report{
 			Outcome: Refused, Status: p.status, Err: err, Remote: ctx.RemoteAddr(),
 		})
 	}
-}
-
-// pathOf is the target without its query.
-func pathOf(ctx *fasthttp.RequestCtx) []byte {
-	path, _, _ := bytes.Cut(ctx.Request.Header.RequestURI(), []byte{'?'})
-	return path
 }
 
 // silent: what fasthttp would log is traced.

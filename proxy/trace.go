@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // Outcome is how a request was dealt with.
@@ -57,9 +58,9 @@ func (o Outcome) String() string {
 	return "invalid"
 }
 
-// Request is what a trace is told of one request. Its byte slices belong to the
+// Report is what a trace is told of one request. Its byte slices belong to the
 // request and end with the call.
-type Request struct {
+type Report struct {
 	Outcome Outcome
 	Status  int
 	Route   string // name of the route; empty for the rules at large
@@ -91,10 +92,10 @@ type Request struct {
 type Trace struct {
 	// Done is called when a request's outcome is settled, before its answer is
 	// written.
-	Done func(*Request)
+	Done func(*Report)
 	// Forward is called before a request is forwarded. What it returns, if that is
 	// not empty, is the traceparent that the backend gets.
-	Forward func(*Request) string
+	Forward func(*Report) string
 	// Resolved is called when a Resolver ended an unknown key: with a response,
 	// or not executed, so that it is free.
 	Resolved func(key idem.Key, executed bool)
@@ -109,4 +110,9 @@ type Trace struct {
 	// ResolveFailed is called when a backend's name could not be looked up; its
 	// addresses stay.
 	ResolveFailed func(upstream, backend string, err error)
+}
+
+// backends is the part of it that upstreams tell.
+func (t *Trace) backends() *upstream.Trace {
+	return &upstream.Trace{Down: t.BackendDown, Up: t.BackendUp, Gone: t.BackendGone, ResolveFailed: t.ResolveFailed}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // named answers with who it is.
@@ -45,7 +46,7 @@ func TestRoundRobinTakesTurns(t *testing.T) {
 	t.Parallel()
 	a, b, c := named(t, "a"), named(t, "b"), named(t, "c")
 	r := newRig(t, backendtest.OK, func(cfg *proxy.Config) {
-		cfg.Upstream = proxy.Upstream{Backends: []string{a.URL(), b.URL(), c.URL()}, Balance: proxy.RoundRobin}
+		cfg.Upstream = upstream.Config{Backends: []string{a.URL(), b.URL(), c.URL()}, Balance: upstream.RoundRobin}
 	})
 	count := map[string]int{}
 	for range 12 {
@@ -71,7 +72,7 @@ func TestLeastConnectionsAvoidsTheBusy(t *testing.T) {
 	}
 	a, b := backendtest.Start(t, answer("a")), backendtest.Start(t, answer("b"))
 	r := newRig(t, backendtest.OK, func(cfg *proxy.Config) {
-		cfg.Upstream = proxy.Upstream{Backends: []string{a.URL(), b.URL()}}
+		cfg.Upstream = upstream.Config{Backends: []string{a.URL(), b.URL()}}
 	})
 	done := make(chan answerOrError, 1)
 	go func() {
@@ -102,7 +103,7 @@ func TestAnotherBackendIfNothingWasSent(t *testing.T) {
 	var down atomic.Int32
 	gone, ok := dead(t), backendtest.Start(t, backendtest.OK)
 	r := newRig(t, backendtest.OK, func(cfg *proxy.Config) {
-		cfg.Upstream = proxy.Upstream{Backends: []string{gone, ok.URL()}, Balance: proxy.RoundRobin, EjectAfter: 2}
+		cfg.Upstream = upstream.Config{Backends: []string{gone, ok.URL()}, Balance: upstream.RoundRobin, EjectAfter: 2}
 		cfg.Trace.BackendDown = func(_, backend string, _ error) {
 			if backend == gone {
 				down.Add(1)
@@ -129,7 +130,7 @@ func TestNoOtherBackendOnceSent(t *testing.T) {
 	cut := func(c backendtest.Conn, _ *backendtest.Request) { c.Reset() }
 	a, b := backendtest.Start(t, cut), backendtest.Start(t, cut)
 	r := newRig(t, backendtest.OK, func(cfg *proxy.Config) {
-		cfg.Upstream = proxy.Upstream{Backends: []string{a.URL(), b.URL()}, EjectAfter: 1}
+		cfg.Upstream = upstream.Config{Backends: []string{a.URL(), b.URL()}, EjectAfter: 1}
 	})
 	for i := range 6 {
 		key := fmt.Sprintf("k%d", i)
@@ -154,8 +155,8 @@ func TestHealthChecks(t *testing.T) {
 	})
 	b := named(t, "b")
 	r := newRig(t, backendtest.OK, func(cfg *proxy.Config) {
-		cfg.Upstream = proxy.Upstream{
-			Backends: []string{a.URL(), b.URL()}, Balance: proxy.RoundRobin, HealthPath: "/health", HealthInterval: 20 * time.Millisecond,
+		cfg.Upstream = upstream.Config{
+			Backends: []string{a.URL(), b.URL()}, Balance: upstream.RoundRobin, HealthPath: "/health", HealthInterval: 20 * time.Millisecond,
 		}
 		cfg.Trace.BackendDown = func(_, backend string, why error) { events <- "down " + backend + ": " + why.Error() }
 		cfg.Trace.BackendUp = func(_, backend string) { events <- "up " + backend }
@@ -196,7 +197,7 @@ func TestAllDownIsAsGoodAsNone(t *testing.T) {
 	}
 	a, b := backendtest.Start(t, unwell), backendtest.Start(t, unwell)
 	r := newRig(t, backendtest.OK, func(cfg *proxy.Config) {
-		cfg.Upstream = proxy.Upstream{Backends: []string{a.URL(), b.URL()}, HealthPath: "/health", HealthInterval: 20 * time.Millisecond}
+		cfg.Upstream = upstream.Config{Backends: []string{a.URL(), b.URL()}, HealthPath: "/health", HealthInterval: 20 * time.Millisecond}
 		cfg.Trace.BackendDown = func(string, string, error) { down <- struct{}{} }
 	})
 	<-down
@@ -342,7 +343,7 @@ func TestBackendTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := proxy.Upstream{
+	up := upstream.Config{
 		Backends: []string{backend.URL}, CA: ours.pem(), ServerName: "ledger.internal",
 		Certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: clientCert.Certificate[0]}),
 		Key:         pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
@@ -351,10 +352,10 @@ func TestBackendTLS(t *testing.T) {
 	if a := r.post("k", "x"); a.StatusCode != 200 || asked.Load() != "ledger.internal idemproxy" {
 		t.Errorf("%d %s, asked for %v", a.StatusCode, a.body, asked.Load())
 	}
-	for name, change := range map[string]func(*proxy.Upstream){
-		"another authority": func(u *proxy.Upstream) { u.CA = theirs.pem() },
-		"another name":      func(u *proxy.Upstream) { u.ServerName = "mail.internal" },
-		"no certificate":    func(u *proxy.Upstream) { u.Certificate, u.Key = nil, nil },
+	for name, change := range map[string]func(*upstream.Config){
+		"another authority": func(u *upstream.Config) { u.CA = theirs.pem() },
+		"another name":      func(u *upstream.Config) { u.ServerName = "mail.internal" },
+		"no certificate":    func(u *upstream.Config) { u.Certificate, u.Key = nil, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -371,7 +372,7 @@ func TestBackendTLS(t *testing.T) {
 
 func TestUpstreamsThatCannotBe(t *testing.T) {
 	t.Parallel()
-	for want, u := range map[string]proxy.Upstream{
+	for want, u := range map[string]upstream.Config{
 		`"http://a/b": want http://host:port, https://host:port or unix:/path, and nothing else`: {Backends: []string{"http://a/b"}},
 		"want http://host:port, https://host:port or unix:/path":                                 {},
 		`"unix:x": want http://host:port, https://host:port or unix:/path, absolute`:             {Backends: []string{"unix:x"}},
@@ -400,7 +401,7 @@ func TestNamesAreResolved(t *testing.T) {
 	}
 	b := backendtest.Start(t, backendtest.OK)
 	_, port, _ := net.SplitHostPort(b.Addr)
-	up := proxy.Upstream{Backends: []string{"http://localhost:" + port}, ResolveInterval: time.Hour}
+	up := upstream.Config{Backends: []string{"http://localhost:" + port}, ResolveInterval: time.Hour}
 	var s *proxy.Server
 	r := newRig(t, backendtest.OK, func(cfg *proxy.Config) { cfg.Upstream = up; cfg.Trace.Done = nil })
 	s = r.server
@@ -433,7 +434,7 @@ func TestNamesAreFollowed(t *testing.T) {
 	points.Store(&[]string{"127.0.0.1"})
 	looked, gone := make(chan struct{}), make(chan string, 8)
 	r := newRig(t, backendtest.OK, func(cfg *proxy.Config) {
-		cfg.Upstream = proxy.Upstream{Backends: []string{"http://api.internal:" + port}, ResolveInterval: 20 * time.Millisecond}
+		cfg.Upstream = upstream.Config{Backends: []string{"http://api.internal:" + port}, ResolveInterval: 20 * time.Millisecond}
 		cfg.Lookup = func(_ context.Context, host string) ([]string, error) {
 			select {
 			case looked <- struct{}{}:

@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"errors"
@@ -47,7 +47,7 @@ const maxEndpoints = 64
 // pick chooses the next endpoint of those not tried yet, -1 if there is none.
 // One that is down is taken only when there is no other: all being down says
 // more about the checks than about the backends.
-func (u *upstream) pick(all []*endpoint, tried uint64) int {
+func (u *Upstream) pick(all []*endpoint, tried uint64) int {
 	if len(all) == 1 {
 		return -int(tried & 1)
 	}
@@ -77,33 +77,33 @@ func (u *upstream) pick(all []*endpoint, tried uint64) int {
 
 // judge takes an endpoint out that failed several times in a row, if there are
 // others; the watcher lets it in again.
-func (u *upstream) judge(p *endpoint, e *exchange) {
+func (u *Upstream) judge(p *endpoint, e *Exchange) {
 	switch {
-	case e.err == nil:
+	case e.Err == nil:
 		if p.failures.Load() != 0 {
 			p.failures.Store(0)
 		}
 		return
-	case errors.Is(e.err, errNoConn), errors.Is(e.err, errQueueFull), errors.Is(e.err, errClientBody):
+	case errors.Is(e.Err, ErrNoConn), errors.Is(e.Err, ErrQueueFull), errors.Is(e.Err, ErrClientBody):
 		return // not its fault
-	case e.sent == idem.Answered:
+	case e.Sent == idem.Answered:
 		return
 	}
 	n := p.failures.Add(1)
 	if after := u.config.EjectAfter; after > 0 && int(n) >= after && len(*u.endpoints.Load()) > 1 {
-		u.setDown(p, e.err)
+		u.setDown(p, e.Err)
 	}
 }
 
-func (u *upstream) setDown(p *endpoint, why error) {
-	if !p.down.Swap(true) && u.trace.BackendDown != nil {
-		u.trace.BackendDown(u.config.Name, p.name, why)
+func (u *Upstream) setDown(p *endpoint, why error) {
+	if !p.down.Swap(true) && u.trace.Down != nil {
+		u.trace.Down(u.config.Name, p.name, why)
 	}
 }
 
-func (u *upstream) setUp(p *endpoint) {
+func (u *Upstream) setUp(p *endpoint) {
 	p.failures.Store(0)
-	if p.down.Swap(false) && u.trace.BackendUp != nil {
-		u.trace.BackendUp(u.config.Name, p.name)
+	if p.down.Swap(false) && u.trace.Up != nil {
+		u.trace.Up(u.config.Name, p.name)
 	}
 }

@@ -1,20 +1,22 @@
-package proxy
+package upstream
 
 import (
 	"bufio"
 	"errors"
 	"io"
 
+	"github.com/valyala/bytebufferpool"
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
 )
 
-// responseStream reads one response off a connection, and gives the connection
+// Body reads one response off a connection, and gives the connection
 // back, or closes it, when it ends. A connection is used again only if the
 // response was read to its end, nothing is left over, and neither side asked for
 // it to be closed.
-type responseStream struct {
+type Body struct {
 	client *fasthttp.HostClient
 	conn   *pooledConn
 	reader *bufio.Reader
@@ -29,8 +31,8 @@ type responseStream struct {
 }
 
 // start reads the header, and the body if it has a known length of at most
-// w.buffer bytes.
-func (r *responseStream) start(req *fasthttp.Request, resp *fasthttp.Response, w *want) error {
+// w.Buffer bytes.
+func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want) error {
 	if err := r.readHeader(&resp.Header, w); err != nil {
 		return err
 	}
@@ -45,7 +47,7 @@ func (r *responseStream) start(req *fasthttp.Request, resp *fasthttp.Response, w
 		r.done = true
 	case status == fasthttp.StatusNoContent, status == fasthttp.StatusNotModified:
 		r.done = true
-	case r.length >= 0 && r.length <= w.buffer:
+	case r.length >= 0 && r.length <= w.Buffer:
 		if err := resp.ReadBody(r.reader, 0); err != nil {
 			return noEOF(err)
 		}
@@ -61,25 +63,25 @@ func (r *responseStream) start(req *fasthttp.Request, resp *fasthttp.Response, w
 
 // readHeader reads the final response's header, past interim ones (RFC 9110
 // section 15.2).
-func (r *responseStream) readHeader(h *fasthttp.ResponseHeader, w *want) error {
+func (r *Body) readHeader(h *fasthttp.ResponseHeader, w *Want) error {
 	for range maxInterim {
 		if err := h.Read(r.reader); err != nil {
 			return noEOF(err)
 		}
 		switch status := h.StatusCode(); {
-		case status == fasthttp.StatusSwitchingProtocols && !w.upgrade:
+		case status == fasthttp.StatusSwitchingProtocols && !w.Upgrade:
 			return errUpgraded
 		case status >= 200, status == fasthttp.StatusSwitchingProtocols:
 			return nil
-		case w.interim != nil && status != fasthttp.StatusContinue: // which this hop has seen to
-			passInterim(w.interim, h)
+		case w.Interim != nil && status != fasthttp.StatusContinue:
+			w.Interim(h)
 		}
 	}
 	return errTooManyInterim
 }
 
 // Read implements io.Reader. A response cut short is an error, never io.EOF.
-func (r *responseStream) Read(p []byte) (int, error) {
+func (r *Body) Read(p []byte) (int, error) {
 	if r.done {
 		return 0, io.EOF
 	}
@@ -90,7 +92,7 @@ func (r *responseStream) Read(p []byte) (int, error) {
 			return n, r.cut(io.ErrUnexpectedEOF)
 		}
 		r.done = true
-		copyTrailers(r.header, &r.source.Header)
+		message.CopyTrailers(r.header, &r.source.Header)
 		return n, io.EOF
 	}
 	if err != nil {
@@ -99,7 +101,7 @@ func (r *responseStream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (r *responseStream) cut(err error) error {
+func (r *Body) cut(err error) error {
 	if r.onCut != nil {
 		r.onCut(err)
 		r.onCut = nil
@@ -108,7 +110,7 @@ func (r *responseStream) cut(err error) error {
 }
 
 // end gives up the connection; reuse says whether that is thinkable at all.
-func (r *responseStream) end(reuse bool) {
+func (r *Body) end(reuse bool) {
 	if r.conn == nil {
 		return
 	}
@@ -124,7 +126,7 @@ func (r *responseStream) end(reuse bool) {
 }
 
 // Close implements io.Closer.
-func (r *responseStream) Close() error {
+func (r *Body) Close() error {
 	r.end(true)
 	return nil
 }
@@ -136,46 +138,33 @@ func noEOF(err error) error {
 	return err
 }
 
-// keyedStream passes on a response that is too large to keep, under the lease,
-// and ends the attempt when the response has ended: completed without its body,
-// or ambiguous if it was cut. The attempt ends before the client gets the last
-// bytes. If the client leaves, the rest is read all the same.
-type keyedStream struct {
-	*responseStream
-	prefix   []byte // what was read before it was known to be too large
-	held     attempts
-	response *idem.Response
-	ended    bool
-}
+// Length is what was announced; -1 for chunked, -2 for until the connection closes.
+func (r *Body) Length() int { return r.length }
 
-// Read implements io.Reader.
-func (k *keyedStream) Read(p []byte) (int, error) {
-	if len(k.prefix) > 0 {
-		n := copy(p, k.prefix)
-		k.prefix = k.prefix[n:]
-		return n, nil
+// OnCut has f called when the response breaks off on the backend's side.
+func (r *Body) OnCut(f func(error)) { r.onCut = f }
+
+// Trailers has those that to announces copied there when the body has ended.
+func (r *Body) Trailers(to *fasthttp.ResponseHeader) { r.header = to }
+
+// ReadRest reads a response of unknown length, and reports whether it fitted into
+// limit bytes (or failed, which Err then says). If it did not, body is how it
+// begins, and Rest goes on behind it.
+func (e *Exchange) ReadRest(body *bytebufferpool.ByteBuffer, limit int) bool {
+	if e.Rest.length > limit {
+		return false
 	}
-	n, err := k.responseStream.Read(p)
+	_, err := body.ReadFrom(io.LimitReader(e.Rest, int64(limit)+1))
 	switch {
-	case errors.Is(err, io.EOF):
-		k.finish(idem.Answered)
 	case err != nil:
-		k.finish(idem.MayHaveExecuted)
+		e.Rest.end(false)
+		e.Rest = nil
+		e.fail(idem.MayHaveExecuted, err)
+		return true
+	case body.Len() > limit:
+		return false
 	}
-	return n, err
-}
-
-func (k *keyedStream) finish(sent idem.Sent) {
-	if !k.ended {
-		k.ended = true
-		k.held.finish(sent, k.response)
-	}
-}
-
-// Close implements io.Closer.
-func (k *keyedStream) Close() error {
-	if !k.ended {
-		_, _ = io.Copy(io.Discard, k)
-	}
-	return k.responseStream.Close()
+	e.Rest.end(true)
+	e.Rest = nil
+	return true
 }

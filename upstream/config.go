@@ -1,249 +1,222 @@
-package proxy
+package upstream
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
+	"net/netip"
+	"net/url"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
-
-	"github.com/idemproxy/idemproxy/idem"
 )
 
-// upstream is one or more backends that do the same work. How a request goes
-// over a connection is written here, since the promise of never sending twice
-// depends on each step: no retry, no write before the connection was seen to be
-// alive, and a record of whether a byte was written. Another backend is tried
-// only if the first got nothing.
-type upstream struct {
-	config Upstream
-	network
-	trace     *Trace
-	endpoints atomic.Pointer[[]*endpoint]
-	turn      atomic.Uint32
-	watching  watcher
+// Config is where requests are forwarded to. Backends is required.
+type Config struct {
+	// Name is what routes and logs call it; empty is the one of the rules at
+	// large.
+	Name string
+	// Backends are the origins, each as ParseBackend takes it. They all do the
+	// same work; a name that has several addresses counts as so many backends.
+	Backends []string
+	Balance  Balance
+	// ConnectTimeout bounds connecting, TLS included. Default 5 s.
+	ConnectTimeout time.Duration
+	// ReadTimeout and WriteTimeout bound the time in which nothing at all comes
+	// from the backend, or is taken by it, while it should. 0: no bound.
+	ReadTimeout, WriteTimeout time.Duration
+	// MaxConns bounds the connections to each backend. Default 4096.
+	MaxConns int
+	// MaxQueue bounds how many requests wait for one of those; further ones get
+	// 503, as do those that waited for ConnectTimeout. Default MaxConns.
+	MaxQueue int
+	// HealthPath is asked for every HealthInterval (default 5 s): a backend that
+	// does not answer 2xx or 3xx twice in a row is left out until it does. Empty:
+	// only those that were left out for other reasons are looked at, by
+	// connecting.
+	HealthPath     string
+	HealthInterval time.Duration
+	// EjectAfter is how many exchanges in a row must fail for a backend to be left
+	// out. 0: it never is for that reason.
+	EjectAfter int
+	// ResolveInterval is how often the backends' names are resolved anew. 0: only
+	// with each connection.
+	ResolveInterval time.Duration
+	// CA is what https:// backends' certificates must come from (PEM); nil for
+	// the system's authorities.
+	CA []byte
+	// Certificate and Key are what this proxy shows to https:// backends (PEM);
+	// nil for nothing.
+	Certificate, Key []byte
+	// ServerName is the name that the certificate must have and that is asked for
+	// (SNI); empty for the origin's.
+	ServerName string
 }
 
-// endpoint is one address, with the connections to it.
-type endpoint struct {
-	origin   string // as configured
-	name     string // with the address that the origin's name stood for
-	host     string // host:port for a request that does not say
-	dialer   *dialer
-	client   *fasthttp.HostClient
-	limit    int64        // of active
-	active   atomic.Int64 // exchanges that have a connection, or wait for one
-	failures atomic.Int32 // in a row
-	down     atomic.Bool
-	checks   int // that failed in a row; the watcher's own
-	gone     atomic.Bool
-}
-
-// maxInterim: RFC 9110 section 15.2 sets no bound; this one is ours.
-const maxInterim = 16
-
-// Errors of an exchange.
+// Errors of a Config.
 var (
-	// errNoConn: MaxConns are in use and none became free.
-	errNoConn = errors.New("no connection to the backend is free")
-	// errQueueFull: so many wait for a connection that waiting is no use.
-	errQueueFull = errors.New("too many requests wait for a connection to the backend")
-	// errClientBody: not the backend, but the client broke off.
-	errClientBody     = errors.New("reading the request's body from the client")
-	errTooManyInterim = errors.New("too many interim (1xx) responses")
-	errUpgraded       = errors.New("the backend switched protocols unasked")
+	// ErrBackend is an origin that cannot be used.
+	ErrBackend = errors.New("want http://host:port, https://host:port or unix:/path")
+	// ErrCA is a file without authorities.
+	ErrCA = errors.New("there is no certificate in it: want CA certificates as PEM")
+	// ErrManyBackends is more than can be balanced.
+	ErrManyBackends = fmt.Errorf("more than %d backends", maxEndpoints)
 )
 
-// want is what the caller of do needs.
-type want struct {
-	buffer  int                  // read a response up to that many bytes whole
-	timeout time.Duration        // of the whole exchange; 0 for none
-	upgrade bool                 // 101 may come
-	interim *fasthttp.RequestCtx // who gets interim responses; nil for nobody
+// Backend is an origin in the network's terms.
+type Backend struct {
+	Network string // tcp or unix
+	Addr    string // host:port, or a path
+	Host    string // host:port as clients would name it
+	TLS     bool
 }
 
-// exchange is one request's way to the backend and back.
-type exchange struct {
-	sent    idem.Sent
-	err     error // why it is not Answered
-	timeout bool
-	// rest is what was not read into the response: the response is longer than
-	// asked for, or its length is not known. The exchange is Answered only when
-	// rest has been read to its end.
-	rest     *responseStream
-	prefix   []byte // of rest, already read
-	deadline time.Time
-	want     want
-	touched  bool // part of the request's body is gone from where it came from
+// ParseBackend reads an origin: http://host:port, https://host:port (the port
+// may be left out), or unix:/path of a socket.
+func ParseBackend(origin string) (Backend, error) {
+	if file, ok := strings.CutPrefix(origin, "unix:"); ok {
+		if !path.IsAbs(file) {
+			return Backend{}, fmt.Errorf("%q: %w, absolute", origin, ErrBackend)
+		}
+		return Backend{Network: "unix", Addr: path.Clean(file), Host: "localhost"}, nil
+	}
+	u, err := url.Parse(origin)
+	switch {
+	case err != nil:
+		return Backend{}, fmt.Errorf("%w: %w", ErrBackend, err)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return Backend{}, fmt.Errorf("%q: %w", origin, ErrBackend)
+	case u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
+		return Backend{}, fmt.Errorf("%q: %w, and nothing else", origin, ErrBackend)
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return Backend{}, fmt.Errorf("%q: %w", origin, ErrBackend)
+	}
+	addr := net.JoinHostPort(u.Hostname(), port)
+	return Backend{Network: "tcp", Addr: addr, Host: addr, TLS: u.Scheme == "https"}, nil
 }
 
-func (e *exchange) fail(sent idem.Sent, err error) {
-	e.sent, e.err = sent, err
-	e.timeout = e.late() || isTimeout(err)
-}
-
-// isTimeout also knows fasthttp's own timeouts.
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
-}
-
-func (e *exchange) late() bool { return !e.deadline.IsZero() && !time.Now().Before(e.deadline) }
-
-// clean takes the hop-by-hop fields off the response.
-func (e *exchange) clean(resp *fasthttp.Response, trailers bool) {
-	if e.err != nil {
-		return
-	}
-	if err := cleanResponse(resp, trailers); err != nil {
-		if e.rest != nil {
-			e.rest.end(false)
-			e.rest = nil
-		}
-		e.fail(idem.MayHaveExecuted, err)
-	}
-}
-
-// do sends req and reads the response's header, and its body if that is known
-// to have at most w.buffer bytes. A backend that got nothing of the request is
-// followed by another one, each at most once.
-func (u *upstream) do(req *fasthttp.Request, resp *fasthttp.Response, w want) (e exchange) {
-	e.want = w
-	if w.timeout > 0 {
-		e.deadline = time.Now().Add(w.timeout)
-	}
-	all := *u.endpoints.Load()
-	var tried uint64
-	for {
-		i := u.pick(all, tried)
-		if i < 0 {
-			return e
-		}
-		tried |= 1 << i
-		p := all[i]
-		e.err = nil
-		p.do(&e, req, resp)
-		u.judge(p, &e)
-		if e.err == nil || e.sent != idem.NothingSent || e.touched || e.late() || errors.Is(e.err, errNoConn) {
-			return e
-		}
-	}
-}
-
-// host is what a request is for that does not say.
-func (u *upstream) host() string { return (*u.endpoints.Load())[0].host }
-
-// do is one attempt at one endpoint.
-func (p *endpoint) do(e *exchange, req *fasthttp.Request, resp *fasthttp.Response) {
-	if p.active.Add(1) > p.limit {
-		p.active.Add(-1)
-		e.fail(idem.NothingSent, errQueueFull)
-		return
-	}
-	for {
-		cc, err := p.client.AcquireConn(e.want.timeout, false)
-		if err != nil {
-			p.active.Add(-1)
-			if errors.Is(err, fasthttp.ErrNoFreeConns) || errors.Is(err, fasthttp.ErrTimeout) { // not of dialling
-				err = errNoConn
-			}
-			e.fail(idem.NothingSent, err)
-			return
-		}
-		conn := cc.Conn()
-		err = unwrap(conn).bound(e.deadline)
-		if err == nil {
-			err = aliveBeforeWrite(conn)
-		}
-		if err == nil {
-			p.exchange(e, &pooledConn{release: func(reuse bool) {
-				if reuse && !p.gone.Load() {
-					p.client.ReleaseConn(cc)
-				} else {
-					p.client.CloseConn(cc)
-				}
-				p.active.Add(-1)
-			}, conn: conn}, req, resp)
-			return
-		}
-		// Closed by the backend since its last use, and noticed before a byte
-		// was written: the one case in which another connection is taken. A
-		// backend that closes a new one has no use for further ones either.
-		fresh := isFresh(conn)
-		p.client.CloseConn(cc)
-		if fresh {
-			p.active.Add(-1)
-			e.fail(idem.NothingSent, err)
-			return
-		}
-	}
-}
-
-// pooledConn is a connection on loan.
-type pooledConn struct {
-	conn    net.Conn
-	release func(reuse bool)
-}
-
-func (p *endpoint) exchange(e *exchange, c *pooledConn, req *fasthttp.Request, resp *fasthttp.Response) {
-	before := written(c.conn)
-	bw := p.client.AcquireWriter(c.conn)
-	err := req.Write(bw)
-	if err == nil {
-		err = bw.Flush()
-	}
-	p.client.ReleaseWriter(bw)
-	early := false
-	if err != nil {
-		err = fmt.Errorf("sending the request: %w", err)
-		if early = p.answersEarly(e, c, err, before); !early {
-			sent := idem.MayHaveExecuted
-			if written(c.conn) == before {
-				sent = idem.NothingSent
-			}
-			e.touched = req.IsBodyStream()
-			c.release(false)
-			e.fail(sent, err)
-			return
-		}
-	}
-
-	br := p.client.AcquireReader(c.conn)
-	resp.Header.DisableNormalizing()
-	resp.Header.SetNoDefaultContentType(true)
-	e.rest = &responseStream{client: p.client, conn: c, reader: br}
-	if readErr := e.rest.start(req, resp, &e.want); readErr != nil {
-		e.rest.end(false)
-		e.rest = nil
-		if !early {
-			err = fmt.Errorf("reading the response: %w", readErr)
-		}
-		e.fail(idem.MayHaveExecuted, err)
-		return
-	}
-	e.rest.reuse = e.rest.reuse && !early
-	if e.rest.done {
-		e.rest.end(true)
-		e.rest = nil
-	}
-	e.sent = idem.Answered
-}
-
-// lastWord is how long a backend that stopped reading may take to say why.
-const lastWord = time.Second
-
-// answersEarly says whether a backend that does not take the request to its end
-// may have answered it all the same: with 413 to a body that is too long, say
-// (RFC 9110 section 10.1.1, RFC 9112 section 9.5).
-func (p *endpoint) answersEarly(e *exchange, c *pooledConn, err error, before int64) bool {
-	if errors.Is(err, errClientBody) || e.late() || written(c.conn) == before {
+// isName: the address has to be resolved.
+func (b *Backend) isName() bool {
+	host, _, err := net.SplitHostPort(b.Addr)
+	if b.Network != "tcp" || err != nil {
 		return false
 	}
-	deadline := time.Now().Add(lastWord)
-	if !e.deadline.IsZero() && e.deadline.Before(deadline) {
-		deadline = e.deadline
+	_, err = netip.ParseAddr(host)
+	return err != nil
+}
+
+// SetDefaults fills in what is not set.
+func (u *Config) SetDefaults() {
+	if u.ConnectTimeout <= 0 {
+		u.ConnectTimeout = 5 * time.Second
 	}
-	return c.conn.SetReadDeadline(deadline) == nil
+	if u.MaxConns <= 0 {
+		u.MaxConns = 4096
+	}
+	if u.MaxQueue <= 0 {
+		u.MaxQueue = u.MaxConns
+	}
+	if u.HealthInterval <= 0 {
+		u.HealthInterval = 5 * time.Second
+	}
+}
+
+// tlsConfig is for the origin of that host.
+func (u *Config) tlsConfig(host string) (*tls.Config, error) {
+	c := &tls.Config{ServerName: u.ServerName, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	if c.ServerName == "" {
+		c.ServerName, _, _ = net.SplitHostPort(host)
+	}
+	if u.CA != nil {
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(u.CA) {
+			return nil, ErrCA
+		}
+	}
+	if u.Certificate != nil {
+		pair, err := tls.X509KeyPair(u.Certificate, u.Key)
+		if err != nil {
+			return nil, fmt.Errorf("the certificate for the backend: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// Check says what is wrong with it.
+func (u *Config) Check() error {
+	_, err := New(u, Network{}, &Trace{})
+	return err
+}
+
+// New connects to nothing yet; see Watch. trace is kept.
+func New(c *Config, n Network, trace *Trace) (*Upstream, error) {
+	u := &Upstream{config: *c, network: n, trace: trace}
+	u.config.SetDefaults()
+	if len(c.Backends) == 0 {
+		return nil, ErrBackend
+	}
+	if len(c.Backends) > maxEndpoints {
+		return nil, ErrManyBackends
+	}
+	if _, err := c.tlsConfig(""); err != nil { // whether there is an https:// backend or not
+		return nil, err
+	}
+	endpoints := make([]*endpoint, 0, len(c.Backends))
+	for _, origin := range c.Backends {
+		b, err := ParseBackend(origin)
+		if err != nil {
+			return nil, err
+		}
+		p, err := u.newEndpoint(origin, b, b.Addr)
+		if err != nil {
+			return nil, err
+		}
+		endpoints = append(endpoints, p)
+	}
+	u.endpoints.Store(&endpoints)
+	return u, nil
+}
+
+// newEndpoint is for one address of an origin.
+func (u *Upstream) newEndpoint(origin string, b Backend, addr string) (*endpoint, error) {
+	c := &u.config
+	d := &dialer{
+		network: b.Network, addr: addr, timeout: c.ConnectTimeout, dial: u.network.Dial,
+		readTimeout: c.ReadTimeout, writeTimeout: c.WriteTimeout,
+	}
+	if b.TLS {
+		var err error
+		if d.tls, err = c.tlsConfig(b.Host); err != nil {
+			return nil, err
+		}
+	}
+	name := origin
+	if addr != b.Addr {
+		name += " (" + addr + ")"
+	}
+	return &endpoint{
+		origin: origin, name: name, host: b.Host, dialer: d, limit: int64(c.MaxConns) + int64(c.MaxQueue),
+		client: &fasthttp.HostClient{
+			Addr:               b.Host,
+			Dial:               d.connect,
+			MaxConns:           c.MaxConns,
+			MaxConnWaitTimeout: c.ConnectTimeout,
+			ConnPoolStrategy:   fasthttp.LIFO,
+			ReadBufferSize:     16 << 10,
+			// This package sends without the client's own Do, which would
+			// repeat GET, HEAD and PUT; should it ever be called, it does not.
+			MaxIdemponentCallAttempts: 1,
+			RetryIfErr:                func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
+		},
+	}, nil
 }

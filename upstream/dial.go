@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"context"
@@ -130,10 +130,10 @@ func aliveBeforeWrite(conn net.Conn) error {
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// network is how backends are reached; tests have their own.
-type network struct {
-	dial   dialFunc                                                 // nil: the system's
-	lookup func(ctx context.Context, host string) ([]string, error) // nil: the system's
+// Network is how backends are reached; tests have their own.
+type Network struct {
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the system's
+	Lookup func(ctx context.Context, host string) ([]string, error)          // nil: the system's
 }
 
 // dialer connects to a backend, TLS handshake included, so that a handshake
@@ -145,6 +145,16 @@ type dialer struct {
 	dial          dialFunc    // nil: the network's
 
 	readTimeout, writeTimeout time.Duration
+}
+
+// Dialer connects to a backend outside of any Upstream.
+func (b *Backend) Dialer(timeout time.Duration) func(string) (net.Conn, error) {
+	d := &dialer{network: b.Network, addr: b.Addr, timeout: timeout}
+	if b.TLS {
+		name, _, _ := net.SplitHostPort(b.Addr)
+		d.tls = &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
+	}
+	return d.connect
 }
 
 func (d *dialer) connect(string) (net.Conn, error) {

@@ -1,4 +1,4 @@
-package proxy
+package upstream
 
 import (
 	"context"
@@ -23,12 +23,13 @@ type watcher struct {
 // failsDown is how many checks in a row must fail: one may be lost.
 const failsDown = 2
 
-// watch starts the watcher; close ends it.
-func (u *upstream) watch() {
-	resolves := u.config.ResolveInterval > 0 && u.dial == nil && slices.ContainsFunc(u.config.Backends, func(origin string) bool {
+// Watch starts to look after the backends; Close ends it.
+func (u *Upstream) Watch() {
+	hasName := func(origin string) bool {
 		b, err := ParseBackend(origin)
 		return err == nil && b.isName()
-	})
+	}
+	resolves := u.config.ResolveInterval > 0 && u.network.Dial == nil && slices.ContainsFunc(u.config.Backends, hasName)
 	if len(*u.endpoints.Load()) == 1 && u.config.HealthPath == "" && !resolves {
 		return
 	}
@@ -41,7 +42,7 @@ func (u *upstream) watch() {
 }
 
 // every calls f at once, and then every so often until ctx ends.
-func (*upstream) every(ctx context.Context, interval time.Duration, f func(context.Context)) {
+func (*Upstream) every(ctx context.Context, interval time.Duration, f func(context.Context)) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -54,9 +55,9 @@ func (*upstream) every(ctx context.Context, interval time.Duration, f func(conte
 	}
 }
 
-// close ends the watcher and gives up idle connections; those in use are closed
+// Close ends the watcher and gives up idle connections; those in use are closed
 // when their exchange ends.
-func (u *upstream) close() {
+func (u *Upstream) Close() {
 	if u.watching.stop != nil {
 		u.watching.stop()
 		u.watching.done.Wait()
@@ -66,16 +67,16 @@ func (u *upstream) close() {
 	}
 }
 
-func (u *upstream) dismiss(p *endpoint) {
+func (u *Upstream) dismiss(p *endpoint) {
 	p.gone.Store(true)
 	p.client.CloseIdleConnections()
-	if u.trace.BackendGone != nil {
-		u.trace.BackendGone(u.config.Name, p.name)
+	if u.trace.Gone != nil {
+		u.trace.Gone(u.config.Name, p.name)
 	}
 }
 
 // checkAll looks at all endpoints at once.
-func (u *upstream) checkAll(ctx context.Context) {
+func (u *Upstream) checkAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, u.config.HealthInterval)
 	defer cancel()
 	var checking sync.WaitGroup
@@ -88,7 +89,7 @@ func (u *upstream) checkAll(ctx context.Context) {
 	checking.Wait()
 }
 
-func (u *upstream) check(ctx context.Context, p *endpoint) {
+func (u *Upstream) check(ctx context.Context, p *endpoint) {
 	err := p.check(ctx, u.config.HealthPath)
 	switch {
 	case err == nil:
@@ -139,7 +140,7 @@ func (p *endpoint) check(ctx context.Context, path string) error {
 
 // resolveAll looks up what the origins' names stand for now. A name that cannot
 // be looked up keeps its addresses.
-func (u *upstream) resolveAll(ctx context.Context) {
+func (u *Upstream) resolveAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, u.config.ConnectTimeout)
 	defer cancel()
 	old := *u.endpoints.Load()
@@ -163,7 +164,7 @@ func (u *upstream) resolveAll(ctx context.Context) {
 
 // resolveOne returns the endpoints of an origin: those of old that still are,
 // and new ones.
-func (u *upstream) resolveOne(ctx context.Context, origin string, old []*endpoint) (now []*endpoint) {
+func (u *Upstream) resolveOne(ctx context.Context, origin string, old []*endpoint) (now []*endpoint) {
 	known := map[string]*endpoint{}
 	for _, p := range old {
 		if p.origin == origin {
@@ -176,7 +177,7 @@ func (u *upstream) resolveOne(ctx context.Context, origin string, old []*endpoin
 		return now
 	}
 	host, port, _ := net.SplitHostPort(b.Addr) // as ParseBackend joined it
-	lookup := u.lookup
+	lookup := u.network.Lookup
 	if lookup == nil {
 		lookup = net.DefaultResolver.LookupHost
 	}
@@ -210,15 +211,16 @@ type Status struct {
 	Active   int64  `json:"active"` // requests that have a connection, or wait for one
 }
 
-func (u *upstream) status(to []Status) []Status {
+// Status appends how each endpoint is doing.
+func (u *Upstream) Status(to []Status) []Status {
 	for _, p := range *u.endpoints.Load() {
 		to = append(to, Status{Upstream: u.config.Name, Backend: p.name, Up: !p.down.Load(), Active: p.active.Load()})
 	}
 	return to
 }
 
-// ping says whether a backend can be connected to.
-func (u *upstream) ping(ctx context.Context) error {
+// Ping returns nil if a backend can be connected to.
+func (u *Upstream) Ping(ctx context.Context) error {
 	var errs []error
 	for _, p := range *u.endpoints.Load() {
 		err := p.check(ctx, "")

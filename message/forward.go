@@ -1,0 +1,156 @@
+package message
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+)
+
+//nolint:gochecknoglobals // constants, of a kind that Go has no word for
+var schemeHTTP, schemeHTTPS = []byte("http"), []byte("https")
+
+// Onward is how a request goes on to a backend, besides what its client says.
+type Onward struct {
+	// Host is what it is for if it does not say: an HTTP/1.0 client need not, and
+	// HTTP/1.1 must.
+	Host string
+	// Peer is who connected, TLS how. Believed: what it says of where the request
+	// came from is true.
+	Peer     net.Addr
+	TLS      bool
+	Believed bool
+	// Upgrade repeats the wish to leave HTTP.
+	Upgrade bool
+	// RequestID is for one that has none.
+	RequestID []byte
+	// Traceparent takes the place of the client's, or is for one that has none;
+	// empty: the client's stays.
+	Traceparent []byte
+	// Attempt at its key; 0 for none.
+	Attempt uint32
+}
+
+// Forward writes the header as it goes to the backend: the client's fields in
+// their order and spelling, without those that end at this hop, and with those
+// that say where it came from. It is made anew, since deleting a field from a
+// fasthttp header reorders the others.
+func (h *Head) Forward(out *fasthttp.RequestHeader, on *Onward) {
+	out.DisableNormalizing()
+	out.DisableSpecialHeader()
+	out.SetMethodBytes(h.header.Method())
+	out.SetRequestURIBytes(h.header.RequestURI())
+	if host := h.header.Host(); len(host) > 0 {
+		out.AddBytesV("Host", host)
+	} else {
+		out.Add("Host", on.Host)
+	}
+	for i := range h.fields {
+		if f := &h.fields[i]; !h.drops(f, on) {
+			out.AddBytesKV(f.Name, f.Value)
+		}
+	}
+	h.addForwarded(out, on)
+	if on.Upgrade {
+		out.Add("Connection", "Upgrade")
+		out.AddBytesV("Upgrade", h.joined[kindUpgrade])
+	}
+	if len(h.joined[kindRequestID]) == 0 {
+		out.AddBytesV(HeaderRequestID, on.RequestID)
+	}
+	if len(on.Traceparent) > 0 {
+		out.AddBytesV("Traceparent", on.Traceparent)
+	}
+	if on.Attempt > 0 {
+		var digits [10]byte
+		out.AddBytesV(HeaderAttempt, strconv.AppendUint(digits[:0], uint64(on.Attempt), 10))
+	}
+}
+
+// drops says which of the client's fields do not go on as they are: those that
+// end at this hop (RFC 9110 section 7.6.1), and those that Forward writes.
+func (h *Head) drops(f *Field, on *Onward) bool {
+	switch f.kind {
+	case kindHop, kindConnection, kindUpgrade, kindContentLength, kindHost, kindVia, kindForwardedFor, kindForwardedHost,
+		kindForwardedProto, kindForwarded, kindAttempt: // nobody but this proxy says it
+		return true
+	case kindTraceparent:
+		if len(on.Traceparent) > 0 {
+			return true
+		}
+	case kindContentType: // describes the message, and cannot be nominated away
+		return false
+	default:
+	}
+	return !f.key && h.tokens.has(f.Name)
+}
+
+// addForwarded says where the request came from. A peer that is believed is taken
+// at its word, and X-Forwarded-For and Forwarded (RFC 7239) grow by its address;
+// what anybody else says of that kind ends here, since the backend could not tell
+// it from the truth. Via is RFC 9110 section 7.6.3.
+func (h *Head) addForwarded(out *fasthttp.RequestHeader, on *Onward) {
+	var buf [128]byte
+	var before, proto, host, forwarded []byte
+	if on.Believed {
+		before, proto = h.joined[kindForwardedFor], h.joined[kindForwardedProto]
+		host, forwarded = h.joined[kindForwardedHost], h.joined[kindForwarded]
+	}
+	if len(proto) == 0 {
+		proto = Scheme(on.TLS)
+	}
+	if len(host) == 0 {
+		host = h.header.Host()
+	}
+	out.AddBytesV("X-Forwarded-For", appendIP(appendList(buf[:0], before), on.Peer))
+	out.AddBytesV("Via", append(appendList(buf[:0], h.joined[kindVia]), "1.1 idemproxy"...))
+	out.AddBytesV("X-Forwarded-Proto", proto)
+	if len(host) > 0 {
+		out.AddBytesV("X-Forwarded-Host", host)
+	}
+	if len(forwarded) > 0 {
+		out.AddBytesV("Forwarded", appendNode(append(appendList(buf[:0], forwarded), "for="...), on.Peer))
+	}
+}
+
+// Scheme is https or http.
+func Scheme(tls bool) []byte {
+	if tls {
+		return schemeHTTPS
+	}
+	return schemeHTTP
+}
+
+// appendList starts a list with what was there.
+func appendList(dst, before []byte) []byte {
+	if len(before) == 0 {
+		return dst
+	}
+	return append(append(dst, before...), ", "...)
+}
+
+// IPOf is the address of a peer; false for one that has none.
+func IPOf(addr net.Addr) (netip.Addr, bool) {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	ip, ok := netip.AddrFromSlice(tcp.IP)
+	return ip.Unmap(), ok
+}
+
+func appendIP(dst []byte, addr net.Addr) []byte {
+	if ip, ok := IPOf(addr); ok {
+		return ip.AppendTo(dst)
+	}
+	return append(dst, "unknown"...) // RFC 7239 6.3
+}
+
+// appendNode writes an address as RFC 7239 section 6 has it.
+func appendNode(dst []byte, addr net.Addr) []byte {
+	if ip, ok := IPOf(addr); ok && ip.Is6() {
+		return append(ip.AppendTo(append(dst, `"[`...)), `]"`...)
+	}
+	return appendIP(dst, addr)
+}

@@ -1,0 +1,254 @@
+package message
+
+import (
+	"bytes"
+	"iter"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Head is a request's header, read once into a table, which all that asks of the
+// header looks at. The zero value is ready for Read. It is not safe for concurrent
+// use, and its bytes end with the request.
+type Head struct {
+	header *fasthttp.RequestHeader
+	fields []Field
+	host   []byte // canonical
+	joined [joinedKinds][]byte
+	tokens tokens
+}
+
+// Field is a line of a header.
+type Field struct {
+	Name, Value []byte
+	kind        kind
+	// key: it carries the idempotency key, which is end to end whatever Connection
+	// says, so that nobody can strip it on the way to the backend.
+	key bool
+}
+
+// kind is what a field of a request is for, as far as this proxy minds. The first
+// ones are lists, whose repeats are joined (RFC 9110 section 5.3).
+type kind uint8
+
+const (
+	kindVia kind = iota
+	kindPrefer
+	kindConnection
+	kindForwardedFor
+	kindForwardedHost
+	kindForwardedProto
+	kindForwarded
+	kindUpgrade
+	kindRequestID
+	kindTraceparent
+	joinedKinds // how many those are
+
+	kindHost
+	kindContentLength
+	kindContentType
+	kindAttempt
+	kindHop // all others that end at this hop
+	kindOther
+)
+
+// Names of fields that this proxy writes or reads in requests.
+const (
+	// HeaderRequestID names a request across the services that it goes through. The
+	// client's is passed on; one that has none gets one on its way to the backend.
+	HeaderRequestID = "X-Request-Id"
+	// HeaderAttempt tells the backend which attempt at the key it sees, from 1:
+	// monotonic per key, so that it can serve as a fencing token.
+	HeaderAttempt = "Idempotency-Attempt"
+)
+
+// kindOf looks a name up: by its length, and then among few.
+func kindOf(name []byte) kind {
+	switch len(name) {
+	case 3:
+		return pick(name, "Via", kindVia)
+	case 4:
+		return pick(name, "Host", kindHost)
+	case 6:
+		if EqualFold(name, "Prefer") {
+			return kindPrefer
+		}
+	case 7:
+		if EqualFold(name, "Upgrade") {
+			return kindUpgrade
+		}
+	case 9:
+		return pick(name, "Forwarded", kindForwarded)
+	case 10:
+		if EqualFold(name, "Connection") {
+			return kindConnection
+		}
+	case 11:
+		return pick(name, "Traceparent", kindTraceparent)
+	case 12:
+		if EqualFold(name, HeaderRequestID) {
+			return kindRequestID
+		}
+		return pick(name, "Content-Type", kindContentType)
+	case 14:
+		return pick(name, "Content-Length", kindContentLength)
+	case 15:
+		return pick(name, "X-Forwarded-For", kindForwardedFor)
+	case 16:
+		if EqualFold(name, "X-Forwarded-Host") {
+			return kindForwardedHost
+		}
+	case 17:
+		if EqualFold(name, "X-Forwarded-Proto") {
+			return kindForwardedProto
+		}
+	case 19:
+		if EqualFold(name, HeaderAttempt) {
+			return kindAttempt
+		}
+	}
+	if IsHopByHop(name) {
+		return kindHop
+	}
+	return kindOther
+}
+
+func pick(name []byte, want string, k kind) kind {
+	if EqualFold(name, want) {
+		return k
+	}
+	return kindOther
+}
+
+// Read takes in a header. Names are compared without case, values are taken as
+// they are.
+func (h *Head) Read(header *fasthttp.RequestHeader) {
+	h.header = header
+	h.host = CanonicalHost(h.host[:0], header.Host())
+	h.fields = h.fields[:0]
+	for name, value := range header.AllInOrder() {
+		k := kindOf(name)
+		if k < joinedKinds {
+			h.join(k, value)
+		}
+		h.fields = append(h.fields, Field{Name: name, Value: value, kind: k})
+	}
+	h.tokens.read(h.joined[kindConnection])
+}
+
+func (h *Head) join(k kind, value []byte) {
+	if to := &h.joined[k]; len(*to) == 0 {
+		*to = value
+	} else {
+		*to = bytes.Join([][]byte{*to, value}, []byte(", "))
+	}
+}
+
+// Reset leaves nothing of the request but room.
+func (h *Head) Reset() {
+	clear(h.fields)
+	*h = Head{fields: h.fields[:0], host: h.host[:0]}
+}
+
+// All are the fields in their order. Each may be changed by [Field.IsKey].
+func (h *Head) All() []Field { return h.fields }
+
+// Named are the values of a field, in their order.
+func (h *Head) Named(name string) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for i := range h.fields {
+			if f := &h.fields[i]; EqualFold(f.Name, name) && !yield(f.Value) {
+				return
+			}
+		}
+	}
+}
+
+// IsKey says of a field that it carries the idempotency key, and what the backend
+// is to get of it.
+func (f *Field) IsKey(value []byte) { f.key, f.Value = true, value }
+
+// Method is the request's.
+func (h *Head) Method() []byte { return h.header.Method() }
+
+// Target is path and query, or what else the method takes.
+func (h *Head) Target() []byte { return h.header.RequestURI() }
+
+// Path is the target without its query.
+func (h *Head) Path() []byte { return PathOf(h.header) }
+
+// Host is the canonical one: see [CanonicalHost].
+func (h *Head) Host() []byte { return h.host }
+
+// ContentType is the first one.
+func (h *Head) ContentType() []byte { return h.header.ContentType() }
+
+// Prefer is RFC 7240's field, repeats joined.
+func (h *Head) Prefer() []byte { return h.joined[kindPrefer] }
+
+// RequestID is the client's X-Request-Id; empty for none.
+func (h *Head) RequestID() []byte { return h.joined[kindRequestID] }
+
+// Traceparent is the client's; empty for none.
+func (h *Head) Traceparent() []byte { return h.joined[kindTraceparent] }
+
+// ForwardedFor and ForwardedProto are what the peer says of where the request came
+// from, whether it is to be believed or not.
+func (h *Head) ForwardedFor() []byte { return h.joined[kindForwardedFor] }
+
+// ForwardedProto is X-Forwarded-Proto: see ForwardedFor.
+func (h *Head) ForwardedProto() []byte { return h.joined[kindForwardedProto] }
+
+// WantsUpgrade says whether the request asks to leave HTTP in a way that can be
+// passed on: as RFC 9110 section 7.8 has it, and without a body. h2c is not, since
+// what came after it would get around every check of this proxy.
+func (h *Head) WantsUpgrade() bool {
+	upgrade := h.joined[kindUpgrade]
+	if len(upgrade) == 0 || !h.header.IsHTTP11() {
+		return false
+	}
+	n := h.header.ContentLength()
+	return (n == 0 || n == -2) && h.tokens.has([]byte("Upgrade")) && !ListHas(upgrade, []byte("h2c"))
+}
+
+// PathOf is a header's target without its query.
+func PathOf(h *fasthttp.RequestHeader) []byte {
+	path, _, _ := bytes.Cut(h.RequestURI(), []byte{'?'})
+	return path
+}
+
+// tokens are those of Connection (RFC 9110 section 7.6.1): the names of fields
+// that end at this hop. A list that is long is looked up, since a client may send
+// thousands of tokens and of fields.
+type tokens struct {
+	list   []byte
+	lookup map[string]struct{}
+}
+
+// manyTokens is about where looking up begins to be worth it, in bytes.
+const manyTokens = 128
+
+func (t *tokens) read(list []byte) {
+	t.list, t.lookup = list, nil
+	if len(list) <= manyTokens {
+		return
+	}
+	t.lookup = map[string]struct{}{}
+	var lower []byte
+	for token := range bytes.SplitSeq(list, []byte{','}) {
+		lower = AppendLower(lower[:0], bytes.TrimSpace(token))
+		t.lookup[string(lower)] = struct{}{}
+	}
+}
+
+func (t *tokens) has(name []byte) bool {
+	if len(t.list) == 0 {
+		return false
+	}
+	if t.lookup == nil {
+		return ListHas(t.list, name)
+	}
+	var buf [64]byte
+	_, there := t.lookup[string(AppendLower(buf[:0], name))]
+	return there
+}

@@ -1,0 +1,160 @@
+package operation
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"slices"
+	"strings"
+
+	"github.com/gowebpki/jcs"
+
+	"github.com/idemproxy/idemproxy/message"
+)
+
+// appendBody appends how the body is to be read, and returns it, or its canonical
+// form, with its name and length appended already.
+func (f *Fingerprint) appendBody(b []byte, q *Asked) (head, body []byte) {
+	for value := range q.Head.Named("Content-Type") {
+		b = appendMediaType(b, value)
+	}
+	for value := range q.Head.Named("Content-Encoding") {
+		b = appendCodings(b, value)
+	}
+	name, body := "body", q.Body
+	if f.json || f.multipart {
+		name, body = f.canonical(string(q.Head.ContentType()), body)
+	}
+	return appendPartName(b, name, "", len(body)), body
+}
+
+// canonical is the form of a body that the parts json and multipart ask for.
+func (f *Fingerprint) canonical(contentType string, body []byte) (name string, form []byte) {
+	mediaType, params, err := mime.ParseMediaType(contentType)
+	switch {
+	case err == nil && f.json && isJSON(mediaType):
+		if canonical, ok := canonicalJSON(body); ok {
+			return "json", canonical
+		}
+	case err == nil && f.multipart && strings.HasPrefix(mediaType, "multipart/"):
+		if parts, ok := multipartHash(body, params["boundary"]); ok {
+			return "multipart", parts
+		}
+	}
+	return "body", body
+}
+
+func isJSON(mediaType string) bool {
+	return mediaType == "application/json" || strings.HasSuffix(mediaType, "+json")
+}
+
+// appendMediaType appends type and charset in small letters. Other parameters are
+// left out: a boundary is made anew by each try, and stands in the body anyway.
+func appendMediaType(b, contentType []byte) []byte {
+	mediaType, params := message.CutUnquoted(contentType, ';')
+	mediaType = bytes.TrimSpace(mediaType)
+	b = message.AppendLower(appendPartName(b, "type", "", len(mediaType)), mediaType)
+	for len(params) > 0 {
+		var one []byte
+		one, params = message.CutUnquoted(params, ';')
+		name, value, _ := bytes.Cut(one, []byte{'='})
+		if message.EqualFold(bytes.TrimSpace(name), "charset") {
+			value = message.Bare(value)
+			b = message.AppendLower(appendPartName(b, "charset", "", len(value)), value)
+		}
+	}
+	return b
+}
+
+// appendCodings appends content codings in small letters. Identity is none (RFC
+// 9110 section 8.4).
+func appendCodings(b, codings []byte) []byte {
+	for len(codings) > 0 {
+		var one []byte
+		one, codings, _ = bytes.Cut(codings, []byte{','})
+		if one = bytes.TrimSpace(one); len(one) > 0 && !message.EqualFold(one, "identity") {
+			b = message.AppendLower(appendPartName(b, "coding", "", len(one)), one)
+		}
+	}
+	return b
+}
+
+// appendPart appends what a part is, its length and it, so that no two lists of
+// parts are written alike.
+func appendPart(b []byte, name string, value []byte) []byte {
+	return append(appendPartName(b, name, "", len(value)), value...)
+}
+
+// appendPartName appends all but the value, which has n bytes.
+func appendPartName(b []byte, kind, name string, n int) []byte {
+	b = append(append(append(b, kind...), name...), 0)
+	return binary.BigEndian.AppendUint32(b, uint32(n)) //nolint:gosec // bounded by the request's limits
+}
+
+// canonicalJSON is body in RFC 8785's form. That form has IEEE doubles for
+// numbers: two long ones that differ in their last digit become one. A body with
+// such a number has no canonical form here.
+func canonicalJSON(body []byte) ([]byte, bool) {
+	if hasLongNumber(body) {
+		return nil, false
+	}
+	canonical, err := jcs.Transform(body)
+	return canonical, err == nil
+}
+
+// hasLongNumber: 15 significant digits survive a double, 16 may not.
+func hasLongNumber(body []byte) bool {
+	quoted, digits := false, 0
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c >= '0' && c <= '9':
+			if digits++; digits > 15 {
+				return true
+			}
+		case c != '.':
+			digits = 0
+		}
+	}
+	return false
+}
+
+// multipartHash is the SHA-256 over the parts' headers and contents, in order.
+func multipartHash(body []byte, boundary string) ([]byte, bool) {
+	if boundary == "" {
+		return nil, false
+	}
+	sum := sha256.New()
+	for r := multipart.NewReader(bytes.NewReader(body), boundary); ; {
+		part, err := r.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			return sum.Sum(nil), true
+		}
+		if err != nil {
+			return nil, false
+		}
+		names := make([]string, 0, len(part.Header))
+		for name := range part.Header {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			for _, value := range part.Header[name] {
+				_, _ = sum.Write(appendPart(nil, name, []byte(value)))
+			}
+		}
+		content, err := io.ReadAll(part)
+		if err != nil {
+			return nil, false
+		}
+		_, _ = sum.Write(appendPart(nil, "", content))
+	}
+}

@@ -1,0 +1,200 @@
+package operation
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+)
+
+// Digest is a whole SHA-256. Records keep the first half of one.
+type Digest = [sha256.Size]byte
+
+// Asked is a request as hashes are made of it. Its bytes belong to the request.
+type Asked struct {
+	Head   *message.Head
+	Scheme []byte // http or https, as far as this proxy knows
+	Host   []byte // canonical
+	Target []byte // path and query
+	Body   []byte
+}
+
+// Who says who asks, by the fields that bind names, which are sorted and in lower
+// case; Legacy as they are spelled in the settings, for idem.LegacyRecipe.
+type Who interface {
+	By(bind []string) Digest
+	Legacy(bind []string) Digest
+}
+
+// Recipe is how fingerprints and bindings are made. A record names its recipe, so
+// that it can be compared by it after the settings have changed.
+type Recipe struct {
+	ID   idem.Recipe
+	Text string
+	// Bind are the fields that say who asks, sorted, in lower case.
+	Bind        []string
+	fingerprint *Fingerprint
+	spelled     []string // Bind as in the settings
+	secret      *Secret
+}
+
+// recipeVersion counts the ways of hashing what a recipe names; 1 is in legacy.go.
+const recipeVersion = 2
+
+// recipeText is a recipe written down. The order of its fields is part of the
+// text, and so of every id.
+type recipeText struct {
+	Version     int      `json:"v"`
+	Fingerprint []string `json:"fingerprint"`
+	Bind        []string `json:"bind"`
+	Secret      string   `json:"secret,omitempty"` // its id
+}
+
+// NewRecipe is the recipe of a route's settings.
+func NewRecipe(f *Fingerprint, bind []string, s *Secret) Recipe {
+	c := Recipe{fingerprint: f, Bind: bindNames(bind), spelled: bind, secret: s}
+	text := recipeText{Version: recipeVersion, Fingerprint: f.names(), Bind: c.Bind}
+	if s != nil {
+		text.Secret = s.id
+	}
+	written, _ := json.Marshal(text) //nolint:gosec // strings and a number, which cannot fail; the secret by its id only
+	c.Text, c.ID = string(written), RecipeID(string(written))
+	return c
+}
+
+// bindNames are bind headers in the one order and spelling that is hashed.
+func bindNames(headers []string) []string {
+	names := make([]string, len(headers))
+	for i, h := range headers {
+		names[i] = strings.ToLower(h)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// RecipeID names a recipe in records, by its text.
+func RecipeID(text string) idem.Recipe {
+	sum := sha256.Sum256([]byte(text))
+	if id := idem.Recipe(binary.BigEndian.Uint32(sum[:])); id != idem.LegacyRecipe {
+		return id
+	}
+	return 1
+}
+
+// parseRecipe reads what recipeOf wrote, be it another release.
+func parseRecipe(text string, secrets map[string]*Secret) (*Recipe, error) {
+	var t recipeText
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&t); err != nil {
+		return nil, fmt.Errorf("the recipe %q: %w", text, err)
+	}
+	if t.Version != recipeVersion {
+		return nil, fmt.Errorf("the recipe %q: version %d is not known here", text, t.Version)
+	}
+	s, known := secrets[t.Secret]
+	if !known {
+		return nil, fmt.Errorf("the recipe %q: its secret is not configured any more", text)
+	}
+	f, err := ParseFingerprint(t.Fingerprint)
+	if err != nil {
+		return nil, fmt.Errorf("the recipe %q: %w", text, err)
+	}
+	c := NewRecipe(f, t.Bind, s)
+	c.Text, c.ID = text, RecipeID(text)
+	return &c, nil
+}
+
+// Hashes are the request's. bound is who asks by Bind.
+func (c *Recipe) Hashes(q *Asked, bound Digest) (idem.Fingerprint, idem.Binding) {
+	return c.secret.fingerprint(c.fingerprint.of(q)), c.secret.binding(bound)
+}
+
+// legacy are the request's hashes by version 1, made by the route's present
+// settings, since such records do not say by which they were made.
+func (c *Recipe) legacy(q *Asked, who Who) (idem.Fingerprint, idem.Binding) {
+	return c.secret.fingerprint(c.fingerprint.legacy(q)), c.secret.binding(who.Legacy(c.spelled))
+}
+
+// Recipes finds the recipes that records name: those of the routes, and earlier
+// ones, whose texts somebody else keeps. It is safe for concurrent use.
+type Recipes struct {
+	current *Secret // for what is made now
+	secrets map[string]*Secret
+	text    func(idem.Recipe) (string, bool) // nil: none are known
+
+	mu     sync.Mutex
+	parsed map[idem.Recipe]*Recipe // guarded by mu
+}
+
+// NewRecipes has hashes made with a secret, and compared with what earlier ones
+// made; nil for none. text gives the text of a recipe that no route has.
+func NewRecipes(secret []byte, earlier [][]byte, text func(idem.Recipe) (string, bool)) *Recipes {
+	return &Recipes{current: NewSecret(secret), text: text, secrets: NewSecrets(append([][]byte{secret}, earlier...))}
+}
+
+// Secret is what hashes are made with now; nil for none.
+func (r *Recipes) Secret() *Secret { return r.current }
+
+// Own adds what a route's settings make with each secret that is configured.
+func (r *Recipes) Own(own map[idem.Recipe]*Recipe, f *Fingerprint, bind []string) {
+	for _, s := range r.secrets {
+		c := NewRecipe(f, bind, s)
+		own[c.ID] = &c
+	}
+}
+
+// Hash makes the hashes of q by the recipe of a record that it is to be compared
+// with, and says whether that is known. own are those of all routes, route is the
+// request's own.
+func (r *Recipes) Hash(
+	own map[idem.Recipe]*Recipe, route *Recipe, name idem.Recipe, q *Asked, who Who,
+) (f idem.Fingerprint, b idem.Binding, known bool) {
+	if name == idem.LegacyRecipe {
+		f, b = route.legacy(q, who)
+		return f, b, true
+	}
+	c := own[name]
+	if c == nil {
+		c = r.earlier(name)
+	}
+	if c == nil {
+		return f, b, false
+	}
+	f, b = c.Hashes(q, who.By(c.Bind))
+	return f, b, true
+}
+
+// maxParsed bounds the recipes that are kept ready; settings change seldom.
+const maxParsed = 64
+
+// earlier is a recipe that no route has any more, nil if it is not known.
+func (r *Recipes) earlier(id idem.Recipe) *Recipe {
+	if r.text == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.parsed[id]; c != nil {
+		return c
+	}
+	text, ok := r.text(id)
+	if !ok || RecipeID(text) != id {
+		return nil
+	}
+	c, err := parseRecipe(text, r.secrets)
+	if err != nil {
+		return nil // not known, whatever the reason: its records fail closed
+	}
+	if r.parsed == nil || len(r.parsed) >= maxParsed {
+		r.parsed = map[idem.Recipe]*Recipe{}
+	}
+	r.parsed[id] = c
+	return c
+}

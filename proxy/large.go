@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+
+	"github.com/valyala/bytebufferpool"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/upstream"
+)
+
+// readRest reads a response of unknown length into memory, and reports whether it
+// fitted, or failed. One that did not is passed on as it comes.
+func (s *Server) readRest(q *request, held *attempts, e *upstream.Exchange) bool {
+	body := bytebufferpool.Get()
+	defer bytebufferpool.Put(body)
+	if !e.ReadRest(body, q.rules.MaxResponseBody) {
+		s.streamLarge(q, held, e.Rest, bytes.Clone(body.B))
+		return false
+	}
+	if e.Err == nil {
+		q.ctx.Response.SetBody(body.B)
+	}
+	return true
+}
+
+// streamLarge answers with a response that is too large to keep. prefix is how it
+// begins.
+func (s *Server) streamLarge(q *request, held *attempts, rest *upstream.Body, prefix []byte) {
+	resp := &q.ctx.Response
+	kept := &idem.Response{
+		Status: resp.StatusCode(), Header: q.rules.appendFields(nil, resp), BodyOmitted: true, Redirect: q.redirect(resp),
+	}
+	s.watchCut(rest, held.key())
+	resp.SetBodyStream(&keyedStream{Body: rest, prefix: prefix, held: *held, response: kept.Clone()}, max(rest.Length(), -1))
+	q.report.Outcome, q.report.Status = Executed, kept.Status
+}
+
+// keyedStream passes on a response that is too large to keep, under the lease,
+// and ends the attempt when the response has ended: completed without its body,
+// or ambiguous if it was cut. The attempt ends before the client gets the last
+// bytes. If the client leaves, the rest is read all the same.
+type keyedStream struct {
+	*upstream.Body
+	prefix   []byte // what was read before it was known to be too large
+	held     attempts
+	response *idem.Response
+	ended    bool
+}
+
+// Read implements io.Reader.
+func (k *keyedStream) Read(p []byte) (int, error) {
+	if len(k.prefix) > 0 {
+		n := copy(p, k.prefix)
+		k.prefix = k.prefix[n:]
+		return n, nil
+	}
+	n, err := k.Body.Read(p)
+	switch {
+	case errors.Is(err, io.EOF):
+		k.finish(idem.Answered)
+	case err != nil:
+		k.finish(idem.MayHaveExecuted)
+	}
+	return n, err
+}
+
+func (k *keyedStream) finish(sent idem.Sent) {
+	if !k.ended {
+		k.ended = true
+		k.held.finish(sent, k.response)
+	}
+}
+
+// Close implements io.Closer.
+func (k *keyedStream) Close() error {
+	if !k.ended {
+		_, _ = io.Copy(io.Discard, k)
+	}
+	return k.Body.Close()
+}

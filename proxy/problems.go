@@ -1,0 +1,113 @@
+package proxy
+
+import (
+	"errors"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/caller"
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/upstream"
+)
+
+// Which problem an error is.
+
+// keyProblem is the answer to an error of identify.
+func keyProblem(err error) *problem {
+	for _, known := range []struct {
+		err error
+		is  *problem
+	}{
+		{errKeyMissing, &problemKeyMissing},
+		{errCallerUnknown, &problemCallerUnknown},
+		{idem.ErrKeyFormat, &problemKeyFormat},
+		{caller.ErrToken, &problemToken},
+		{caller.ErrScopeAbsent, &problemScope},
+		{caller.ErrScopeChars, &problemScope},
+		{caller.ErrScopeLong, &problemScope},
+		{caller.ErrScopeTwice, &problemScope},
+	} {
+		if errors.Is(err, known.err) {
+			return known.is
+		}
+	}
+	return &problemKeyInvalid
+}
+
+// framingProblem is the answer to an error of message.Sound.
+func framingProblem(err error) *problem {
+	if errors.Is(err, message.ErrVersion) {
+		return &problemVersion
+	}
+	return &problemRequestInvalid
+}
+
+// mismatchProblem says which part differs.
+func mismatchProblem(part idem.Part) *problem {
+	if part == idem.PartIdentity {
+		return &problemMismatchIdentity
+	}
+	return &problemMismatchPayload
+}
+
+// beginProblem is why a request is refused whose key could be neither acquired nor
+// compared with what stands.
+func (r *Rules) beginProblem(err error) *problem {
+	p := r.storeProblem()
+	if errors.Is(err, idem.ErrRecipe) {
+		status := p.status
+		*p = problemRecipe
+		p.status = status
+	}
+	return p
+}
+
+func (r *Rules) confirmProblem(err error) *problem {
+	if errors.Is(err, idem.ErrLeaseLost) {
+		return &problemLeaseLost
+	}
+	return r.storeProblem()
+}
+
+// storeProblem is how a request is refused that could not be made safe.
+func (r *Rules) storeProblem() *problem {
+	p := problemStore
+	p.status = r.FailStatus
+	if p.status == fasthttp.StatusServiceUnavailable {
+		p.retryAfter = "1"
+	}
+	return &p
+}
+
+// duplicateProblem is why a request is refused after its payload was looked up,
+// nil if it is not.
+func (r *Rules) duplicateProblem(duplicate bool, err error) *problem {
+	switch {
+	case err != nil:
+		return r.storeProblem()
+	case duplicate && r.RejectDuplicates:
+		return &problemDuplicate
+	}
+	return nil
+}
+
+// exchangeProblem is the answer to an exchange that failed; held says that the
+// key was left unknown.
+func exchangeProblem(e *upstream.Exchange, held bool) *problem {
+	switch {
+	case errors.Is(e.Err, upstream.ErrNoConn), errors.Is(e.Err, upstream.ErrQueueFull):
+		return &problemBusy
+	case e.Sent == idem.NothingSent:
+		return &problemUnreachable
+	case held:
+		p := problemHeld
+		if e.Timeout {
+			p.outcome, p.status = BackendTimeout, fasthttp.StatusGatewayTimeout
+		}
+		return &p
+	case e.Timeout:
+		return &problemTimeout
+	}
+	return &problemCut
+}

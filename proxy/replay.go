@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+)
+
+// answerStanding answers from what was there before the request.
+func (s *Server) answerStanding(q *request, was *standing) {
+	q.report.Attempt = was.Attempt
+	switch was.Kind {
+	case idem.VerdictCompleted:
+		s.answerStored(q, &was.Outcome)
+	case idem.VerdictInProgress:
+		s.fail(q, &problemInProgress, nil)
+	case idem.VerdictMismatch:
+		s.fail(q, mismatchProblem(was.Part), nil)
+	case idem.VerdictExpired:
+		s.fail(q, &problemExpired, nil)
+	case idem.VerdictUnknown:
+		s.fail(q, &problemUnknown, q.report.Err) // of the resolver
+	default: // nothing that an acquire answers; refuse
+		s.fail(q, q.rules.storeProblem(), nil)
+	}
+}
+
+// answerStored replays.
+func (s *Server) answerStored(q *request, out *idem.Outcome) {
+	response := out.Response
+	if response.BodyOmitted {
+		s.fail(q, &problemNotReplayable, nil)
+		return
+	}
+	header, body := response.Header, response.Body
+	if coding := message.ContentCoding(header); coding != nil && !q.ctx.IsHead() && !q.head.Accepts(coding) {
+		var ok bool
+		if header, body, ok = message.Decode(header, body, coding); !ok {
+			s.fail(q, &problemEncoding, nil)
+			return
+		}
+	}
+	if err := message.Replay(&q.ctx.Response, response.Status, header, body, q.ctx.IsHead()); err != nil {
+		s.fail(q, q.rules.storeProblem(), err)
+		return
+	}
+	q.report.Outcome, q.report.Status = ReplayedStore, response.Status
+	if out.Local {
+		q.report.Outcome = ReplayedLocal
+	}
+}
+
+// appendFields appends the fields of a cleaned response that a replay repeats:
+// all but the framing, which is made anew, and those that the operator excluded.
+// A response to HEAD has no body to count, so there Content-Length is kept.
+func (r *Rules) appendFields(dst []idem.Field, resp *fasthttp.Response) []idem.Field {
+	for name, value := range resp.Header.All() {
+		if message.EqualFold(name, "Content-Length") && !resp.SkipBody || r.notReplayed(name) || message.IsHopByHop(name) {
+			continue
+		}
+		dst = append(dst, idem.Field{Name: name, Value: value})
+	}
+	return dst
+}
+
+func (r *Rules) notReplayed(name []byte) bool {
+	for _, n := range r.NotReplayed {
+		if message.EqualFold(name, n) {
+			return true
+		}
+	}
+	return false
+}

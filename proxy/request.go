@@ -1,0 +1,216 @@
+package proxy
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/caller"
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/operation"
+	"github.com/idemproxy/idemproxy/upstream"
+)
+
+// Names of fields that this package writes into answers.
+const (
+	// headerUnprotected marks what was forwarded without a lease, since the store
+	// could not answer (fail open).
+	headerUnprotected = "Idempotency-Unprotected"
+	// headerDerived marks an answer to a request whose key was derived.
+	headerDerived = "Idempotency-Key-Derived"
+	// headerDuplicate marks an answer to a payload that came under another key
+	// shortly before.
+	headerDuplicate = "Idempotency-Duplicate"
+)
+
+// request is one on its way: what each room made of it, and what a trace is told
+// in the end. It ends with the handler.
+type request struct {
+	ctx   *fasthttp.RequestCtx
+	live  *live
+	rules *Rules // of its route
+
+	head message.Head
+	who  caller.Caller
+	// asked is what hashes are made of; its body comes last.
+	asked operation.Asked
+
+	keyed   bool
+	derived bool // the key is to be derived from the payload
+	key     idem.Key
+	earlier []idem.Key // what the key was called by earlier settings
+
+	wait     time.Duration // how long it may take for a key in progress to end
+	buffered int64         // bytes that it holds: see admission
+	upload   upstream.Upload
+
+	requestID, traceparent []byte // the client's, or those that it is forwarded with
+	ownID                  message.RequestID
+
+	report Report
+	// under is the method hashesUnder, made once for all requests of this room.
+	under func(idem.Recipe) (idem.Fingerprint, idem.Binding, bool)
+}
+
+//nolint:gochecknoglobals // a pool is made to be shared
+var requests = sync.Pool{New: func() any {
+	q := new(request)
+	q.under = q.hashesUnder // once, since making it allocates
+	return q
+}}
+
+// release leaves nothing of the request but room for another one.
+func (q *request) release() {
+	head, who := q.head, q.who
+	head.Reset()
+	who.Reset()
+	*q = request{head: head, who: who, under: q.under}
+	requests.Put(q)
+}
+
+// Errors of identify, each a 400.
+var (
+	errKeyMissing    = errors.New("the request has no idempotency key, and this route requires one")
+	errCallerUnknown = errors.New("nothing in the request says who asks")
+)
+
+// identify tells who asks, and for which operation.
+func (q *request) identify() (err error) {
+	q.head.Read(&q.ctx.Request.Header)
+	q.requestID, q.traceparent = q.head.RequestID(), q.head.Traceparent()
+	q.who.Read(q.ctx, &q.head, q.live.trusted)
+	q.asked = operation.Asked{Head: &q.head, Scheme: q.who.Scheme(), Host: q.head.Host(), Target: q.head.Target()}
+	r := q.rules
+	if q.key, q.keyed, err = operation.FindKey(&q.head, r.KeyHeaders); err != nil {
+		return err
+	}
+	if q.keyed || r.DeriveKey > 0 || r.MaxPerCaller > 0 || r.MaxPerAddress > 0 { // who asks for it pays for it
+		q.who.Identify(r.recipe.Bind)
+	}
+	switch {
+	case q.keyed:
+		if err := r.Keys.Check(q.key); err != nil {
+			return err
+		}
+	case r.RequireKey:
+		return errKeyMissing
+	case !r.derives(&q.ctx.Request.Header):
+		return nil
+	case q.who.Known():
+		q.derived = true
+	case !r.RequireBind:
+		return nil
+	}
+	if r.RequireBind && !q.who.Known() {
+		return errCallerUnknown
+	}
+	q.wishes()
+	return q.scoped()
+}
+
+// wishes settles how long the request waits for a key in progress: what the
+// client prefers, within what the route allows.
+func (q *request) wishes() {
+	if q.rules.Wait {
+		q.wait = q.rules.MaxWait
+	}
+	if prefer := q.head.Prefer(); len(prefer) > 0 {
+		if wait, found := message.PreferredWait(prefer); found {
+			q.wait = min(wait, q.rules.MaxWait)
+		}
+	}
+}
+
+// scoped puts the key into its scope, and names those that it had by earlier
+// settings. A request that lacks what one of these asks for could not have been
+// sent under it.
+func (q *request) scoped() error {
+	r := q.rules
+	bare := q.key
+	if len(r.Scope) > 0 {
+		scope, err := q.who.Scope(r.Scope, r.Tokens)
+		if err != nil {
+			return err
+		}
+		q.key = bare.InScope(scope)
+	}
+	if !q.keyed {
+		return nil
+	}
+	for _, earlier := range r.EarlierScopes {
+		scope, err := q.who.Earlier(earlier, r.Tokens)
+		if key := bare.InScope(scope); err == nil && key != q.key && !contains(q.earlier, key) {
+			q.earlier = append(q.earlier, key)
+		}
+	}
+	return nil
+}
+
+func contains(all []idem.Key, key idem.Key) bool {
+	for _, one := range all {
+		if one == key {
+			return true
+		}
+	}
+	return false
+}
+
+// hashes are the request's by its route's own recipe.
+func (q *request) hashes() (idem.Fingerprint, idem.Binding) {
+	return q.rules.recipe.Hashes(&q.asked, q.who.Digest())
+}
+
+// hashesUnder makes the request's hashes by the recipe of the record that it is to
+// be compared with, and says whether it can. See idem.Request.
+func (q *request) hashesUnder(name idem.Recipe) (idem.Fingerprint, idem.Binding, bool) {
+	return q.hashesOf(&q.asked, name)
+}
+
+func (q *request) hashesOf(asked *operation.Asked, name idem.Recipe) (idem.Fingerprint, idem.Binding, bool) {
+	return q.live.recipes.Hash(q.live.own, &q.rules.recipe, name, asked, &q.who)
+}
+
+// outgoing is the request as it goes to the backend. The body is the client's, by
+// reference. Release it with fasthttp.ReleaseRequest.
+func (s *Server) outgoing(q *request, attempt uint32, upgrade bool) *fasthttp.Request {
+	in, out := &q.ctx.Request, fasthttp.AcquireRequest()
+	on := message.Onward{
+		Host: q.rules.upstream.Host(), Peer: q.ctx.RemoteAddr(), TLS: q.ctx.IsTLS(), Believed: q.who.Believed(),
+		Upgrade: upgrade, Attempt: attempt,
+	}
+	if len(q.requestID) == 0 {
+		q.requestID = q.ownID.New()
+		on.RequestID = q.requestID
+	}
+	on.Traceparent = s.traceparent(q)
+	q.head.Forward(&out.Header, &on)
+	if stream := q.ctx.RequestBodyStream(); stream != nil {
+		q.upload.Reader = stream
+		if !q.keyed {
+			q.upload.Announce(&in.Header, &out.Header)
+		}
+		out.SetBodyStream(&q.upload, max(in.Header.ContentLength(), -1))
+	} else {
+		out.SetBodyRaw(in.Body())
+	}
+	return out
+}
+
+// traceparent is what the backend gets instead of the client's, or since the
+// client sent none; empty for the client's.
+func (s *Server) traceparent(q *request) []byte {
+	if s.config.Trace.Forward != nil {
+		q.report.Traceparent = q.traceparent
+		if own := s.config.Trace.Forward(&q.report); own != "" {
+			return []byte(own)
+		}
+	}
+	if len(q.traceparent) > 0 || s.config.Traceparent == message.PassTraceparent {
+		return nil
+	}
+	q.traceparent = s.config.Traceparent.New()
+	return q.traceparent
+}
