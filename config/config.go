@@ -129,7 +129,7 @@ func Default() Config {
 			Fingerprint: []string{"method", "target", "body"},
 		},
 		Upstream: Upstream{
-			Backends: []string{"http://127.0.0.1:9000"}, ConnectTimeout: 5 * time.Second, MaxConns: 4096, MaxQueue: 4096,
+			Backends: []string{"http://127.0.0.1:9000"}, ConnectTimeout: 5 * time.Second, MaxHeader: 64 << 10, MaxConns: 4096, MaxQueue: 4096,
 			HealthInterval: 5 * time.Second, EjectAfter: 3, ResolveInterval: 10 * time.Second,
 		},
 		MaxHeader: 16 << 10, MaxClients: 262_144, Traceparent: "pass", MaxInFlight: 8192,

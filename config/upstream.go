@@ -21,6 +21,8 @@ type Upstream struct {
 	ConnectTimeout time.Duration
 	// ReadTimeout and WriteTimeout bound the time without progress; 0: none.
 	ReadTimeout, WriteTimeout time.Duration
+	// MaxHeader is the largest header of a response.
+	MaxHeader Size
 	// MaxConns bounds the connections to each backend, MaxQueue the requests that
 	// wait for one.
 	MaxConns, MaxQueue int
@@ -58,6 +60,8 @@ func (u *Upstream) bind(f *pflag.FlagSet) {
 		"longest time in which nothing comes from a backend while a response is due; 0 for any")
 	f.DurationVar(&u.WriteTimeout, "backend-write-timeout", u.WriteTimeout,
 		"longest time in which a backend takes nothing of a request; 0 for any")
+	f.Var(&u.MaxHeader, "max-response-header",
+		"largest header of a response; a request with a key that is answered with a larger one counts as executed")
 	f.IntVar(&u.MaxConns, "max-conns", u.MaxConns, "most connections to each backend; further requests wait for one")
 	f.IntVar(&u.MaxQueue, "max-queue", u.MaxQueue,
 		"most requests that wait for a connection to each backend, up to connect-timeout; further ones get 503")
@@ -91,6 +95,7 @@ func (u *Upstream) validate(check check) {
 	check(between(u.ConnectTimeout, time.Millisecond, time.Hour), "connect-timeout", u.ConnectTimeout, "from 1ms to 1h")
 	check(u.ReadTimeout >= 0, "backend-read-timeout", u.ReadTimeout, "0 (none) or more")
 	check(u.WriteTimeout >= 0, "backend-write-timeout", u.WriteTimeout, "0 (none) or more")
+	check(u.MaxHeader >= 1<<10 && u.MaxHeader <= 16<<20, "max-response-header", u.MaxHeader.String(), "from 1KiB to 16MiB")
 	check(u.MaxConns >= 1 && u.MaxConns <= 1<<20, "max-conns", u.MaxConns, "from 1 to 1048576")
 	check(u.MaxQueue >= 1 && u.MaxQueue <= 1<<20, "max-queue", u.MaxQueue, "from 1 to 1048576")
 	check(u.HealthPath == "" || isPath(u.HealthPath), "health-path", quote(u.HealthPath), "a path, such as /healthz, or nothing")

@@ -21,10 +21,10 @@ var (
 )
 
 // ReadResponse reads the header of a response, of most bytes at most, and says how
-// many it had. What two parsers could read as two different responses is an error,
-// at once. Two forms that recipients may mend (RFC 9112 sections 2.2 and 5.2) are:
-// lines that end in LF alone, and folded ones. The client's library alone would wait
-// for ever on the first, and take too much for a header's name.
+// many it had. Of one that is larger, h has the status (ErrHeaderTooLarge). What two
+// parsers could read as two different responses is an error, at once. Two forms are
+// mended, as recipients may (RFC 9112 sections 2.2 and 5.2): lines that end in LF
+// alone, and folded ones. fasthttp by itself would wait for ever on the first.
 func ReadResponse(br *bufio.Reader, h *fasthttp.ResponseHeader, most int) (size int, err error) {
 	var s headScan
 	for want := 1; ; want = br.Buffered() + 1 {
@@ -39,7 +39,8 @@ func ReadResponse(br *bufio.Reader, h *fasthttp.ResponseHeader, most int) (size 
 			return 0, err
 		}
 		switch {
-		case s.ended && s.pos > most:
+		case s.pos > most:
+			h.SetStatusCode(s.status)
 			return 0, ErrHeaderTooLarge
 		case s.ended && !s.mend:
 			if err = h.Read(br); err != nil {
@@ -47,10 +48,11 @@ func ReadResponse(br *bufio.Reader, h *fasthttp.ResponseHeader, most int) (size 
 			}
 			return s.pos, nil
 		case s.ended:
-			if err = readMended(h, b[:s.pos]); err == nil {
-				_, err = br.Discard(s.pos)
+			if err = readMended(h, b[:s.pos]); err != nil {
+				return 0, err
 			}
-			return s.pos, err
+			_, _ = br.Discard(s.pos) // which is buffered
+			return s.pos, nil
 		}
 	}
 }
@@ -60,6 +62,7 @@ func readLong(br *bufio.Reader, h *fasthttp.ResponseHeader, s *headScan, most in
 	var text []byte
 	for !s.ended {
 		if len(text) > most {
+			h.SetStatusCode(s.status)
 			return 0, ErrHeaderTooLarge
 		}
 		if _, err := br.Peek(1); err != nil {
@@ -81,6 +84,7 @@ func readLong(br *bufio.Reader, h *fasthttp.ResponseHeader, s *headScan, most in
 		}
 	}
 	if s.pos > most {
+		h.SetStatusCode(s.status)
 		return 0, ErrHeaderTooLarge
 	}
 	return s.pos, readMended(h, text)
@@ -111,8 +115,10 @@ func isFold(line []byte) bool { return line[0] == ' ' || line[0] == '\t' }
 type headScan struct {
 	pos   int // the next line starts there, or the body
 	lines int
-	ended bool
-	mend  bool // it has a line of another form
+	// status is the first line's.
+	status int
+	ended  bool
+	mend   bool // it has a line of another form
 }
 
 func (s *headScan) scan(b []byte) error {
@@ -139,7 +145,11 @@ func (s *headScan) scan(b []byte) error {
 func (s *headScan) line(line []byte) error {
 	switch {
 	case s.lines == 0:
-		return statusLine(line)
+		if err := statusLine(line); err != nil {
+			return err
+		}
+		s.status = int(line[9]-'0')*100 + int(line[10]-'0')*10 + int(line[11]-'0')
+		return nil
 	case len(line) == 0:
 		s.ended = true
 		return nil

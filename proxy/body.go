@@ -38,6 +38,18 @@ func expected(h *fasthttp.RequestHeader, limit int) int {
 	return 0
 }
 
+// smallBody is up to which size a body is read before anything is sent, though it
+// has no key: it costs less than to send and to read at the same time.
+const smallBody = 16 << 10
+
+// readSmallBody does so.
+func readSmallBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer) (*problem, error) {
+	if n := ctx.Request.Header.ContentLength(); n < 0 || n > smallBody {
+		return nil, nil //nolint:nilnil // no problem
+	}
+	return readBody(ctx, body, smallBody)
+}
+
 func readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer, limit int) (*problem, error) {
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
@@ -52,7 +64,8 @@ func readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer, limit i
 	n, err := body.ReadFrom(io.LimitReader(stream, int64(limit)+1))
 	switch {
 	case err != nil:
-		return &problemBodyBroken, fmt.Errorf("reading the request body: %w", err)
+		err = fmt.Errorf("reading the request body: %w", err)
+		return bodyProblem(err), err
 	case n > int64(limit):
 		discard(stream)
 		return &problemBodyTooLarge, nil

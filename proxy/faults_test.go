@@ -104,9 +104,15 @@ func TestMalformedResponses(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 2\r\n\r\nok",
-		"HTTP/1.1 200 OK\r\nX-Big: " + strings.Repeat("x", 64<<10) + "\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/1.1  200 OK\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/1.1 200 O\rK\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/1.1 200 O\x00K\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nX Y: 1\r\nContent-Length: 2\r\n\r\nok",
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
-		strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 50) + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+		strings.Repeat("HTTP/1.1 102 Processing\r\nX: "+strings.Repeat("x", 1000)+"\r\n\r\n", 1100) +
+			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
 	} {
 		r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
 			if q.Number == 1 {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/valyala/bytebufferpool"
-	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/operation"
@@ -66,7 +65,6 @@ func (s *Server) execute(q *request, held *attempts) {
 	out := s.outgoing(q, held.number(), false)
 	sent := time.Now()
 	e := q.rules.upstream.Do(out, resp, upstream.Want{Buffer: q.rules.MaxResponseBody, Timeout: q.rules.BackendTimeout})
-	fasthttp.ReleaseRequest(out)
 	if e.Err == nil {
 		q.report.Err = overrule(held, &resp.Header, q.derived)
 	}
@@ -75,6 +73,9 @@ func (s *Server) execute(q *request, held *attempts) {
 	q.report.Backend = time.Since(sent)
 	switch {
 	case large:
+	case errors.Is(e.Err, upstream.ErrHeaderTooLarge): // executed, and there is nothing to keep of the answer
+		q.report.Ending = held.finish(idem.Answered, &idem.Response{Status: resp.StatusCode(), BodyOmitted: true})
+		s.fail(q, &problemHeaderTooLarge, e.Err)
 	case e.Err != nil:
 		q.report.Ending = held.finish(e.Sent, nil)
 		s.fail(q, exchangeProblem(&e, q.rules.Policy.OnAmbiguous == idem.AmbiguousHold), e.Err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/valyala/bytebufferpool"
 
@@ -41,7 +42,7 @@ func (s *Server) streamLarge(q *request, held *attempts, rest *upstream.Body, pr
 // keyedStream passes on a response that is too large to keep, under the lease,
 // and ends the attempt when the response has ended: completed without its body,
 // or ambiguous if it was cut. The attempt ends before the client gets the last
-// bytes. If the client leaves, the rest is read all the same.
+// bytes. If the client leaves, the rest is read all the same, within bounds.
 type keyedStream struct {
 	*upstream.Body
 	prefix   []byte // what was read before it was known to be too large
@@ -74,10 +75,19 @@ func (k *keyedStream) finish(sent idem.Sent) {
 	}
 }
 
+// What is read of a response at most after its client has left. One that is longer,
+// or has no end, is ambiguous.
+const (
+	readOnFor   = time.Minute
+	readOnBytes = 256 << 20
+)
+
 // Close implements io.Closer.
 func (k *keyedStream) Close() error {
 	if !k.ended {
-		_, _ = io.Copy(io.Discard, k)
+		k.Within(readOnFor)
+		_, _ = io.CopyN(io.Discard, k, readOnBytes)
+		k.finish(idem.MayHaveExecuted) // unless it has ended by now
 	}
 	return k.Body.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 
+	"github.com/valyala/bytebufferpool"
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -19,6 +20,12 @@ const passBuffer = 64 << 10
 // client that wants safe retries sends a key.
 func (s *Server) passThrough(q *request) {
 	resp := &q.ctx.Response
+	body := bytebufferpool.Get()
+	defer bytebufferpool.Put(body)
+	if p, err := readSmallBody(q.ctx, body); p != nil {
+		s.fail(q, p, err)
+		return
+	}
 	w := upstream.Want{Buffer: passBuffer, Timeout: q.rules.BackendTimeout}
 	// A key needs a response to keep.
 	w.Upgrade = !q.keyed && !q.derived && q.head.WantsUpgrade()
@@ -28,14 +35,10 @@ func (s *Server) passThrough(q *request) {
 		w.Interim = func(h *fasthttp.ResponseHeader) { _ = message.WriteInterim(q.ctx.Conn(), h) }
 	}
 	out := s.outgoing(q, 0, w.Upgrade)
+	w.Upload = q.upload
 	e := q.rules.upstream.Do(out, resp, w)
-	fasthttp.ReleaseRequest(out)
 	protocol := bytes.Clone(resp.Header.Peek("Upgrade"))
 	e.Clean(resp, true)
-	if q.upload.Err != nil {
-		s.fail(q, &problemBodyBroken, q.upload.Err)
-		return
-	}
 	if e.Err != nil {
 		s.fail(q, exchangeProblem(&e, false), e.Err)
 		return
@@ -45,6 +48,9 @@ func (s *Server) passThrough(q *request) {
 	} else if e.Rest != nil {
 		if len(resp.Header.PeekTrailerKeys()) > 0 {
 			e.Rest.Trailers(&resp.Header)
+		}
+		if e.Rest.UnderWay() {
+			resp.SetConnectionClose()
 		}
 		resp.ImmediateHeaderFlush = true
 		s.watchCut(e.Rest, idem.Key{})

@@ -29,7 +29,8 @@ type problem struct {
 func problems() map[string]*problem {
 	all := []*problem{
 		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken,
-		&problemScope, &problemCallerUnknown, &problemBodyTooLarge, &problemBodyBroken, &problemRequestInvalid, &problemVersion,
+		&problemScope, &problemCallerUnknown, &problemBodyTooLarge, &problemBodyBroken, &problemSlow,
+		&problemHeaderTooLarge, &problemRequestInvalid, &problemVersion,
 		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemOverloaded, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
@@ -84,6 +85,16 @@ var (
 		Refused, 400, "body-incomplete", "Incomplete request body",
 		"The body ended before its announced length, or its chunks are malformed. With an idempotency key, " +
 			"nothing was forwarded. Send it again.", "", true, true,
+	}
+	problemSlow = problem{
+		Refused, 408, "request-timeout", "Request too slow",
+		"The request did not arrive in time (header_timeout, body_timeout). With an idempotency key, nothing was forwarded. " +
+			"Send it again.", "", true, true,
+	}
+	problemHeaderTooLarge = problem{
+		NotReplayable, 502, "response-header-too-large", "Response header too large",
+		"The backend answered with a header larger than this proxy takes (max_response_header). The request was executed. " +
+			"With an idempotency key, it is not executed again: look its result up instead of retrying.", "", false, false,
 	}
 	problemMethod = problem{
 		Refused, 501, "method-unsupported", "Method not supported",

@@ -96,6 +96,10 @@ func (r *Rules) duplicateProblem(duplicate bool, err error) *problem {
 // key was left unknown.
 func exchangeProblem(e *upstream.Exchange, held bool) *problem {
 	switch {
+	case errors.Is(e.Err, upstream.ErrClientBody):
+		return bodyProblem(e.Err)
+	case errors.Is(e.Err, upstream.ErrHeaderTooLarge):
+		return &problemHeaderTooLarge
 	case errors.Is(e.Err, upstream.ErrNoConn), errors.Is(e.Err, upstream.ErrQueueFull):
 		return &problemBusy
 	case e.Sent == idem.NothingSent:
@@ -110,4 +114,18 @@ func exchangeProblem(e *upstream.Exchange, held bool) *problem {
 		return &problemTimeout
 	}
 	return &problemCut
+}
+
+// bodyProblem is the answer to a body that the client broke off, or was too slow
+// with.
+func bodyProblem(err error) *problem {
+	if isTimeout(err) {
+		return &problemSlow
+	}
+	return &problemBodyBroken
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
 }

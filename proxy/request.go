@@ -43,9 +43,9 @@ type request struct {
 	key     idem.Key
 	earlier []idem.Key // what the key was called by earlier settings
 
-	wait     time.Duration // how long it may take for a key in progress to end
-	buffered int64         // bytes that it holds: see admission
-	upload   upstream.Upload
+	wait     time.Duration    // how long it may take for a key in progress to end
+	buffered int64            // bytes that it holds: see admission
+	upload   *upstream.Upload // its body, if it is passed on as it comes
 
 	requestID, traceparent []byte // the client's, or those that it is forwarded with
 	ownID                  message.RequestID
@@ -173,8 +173,8 @@ func (q *request) hashesOf(asked *operation.Asked, name idem.Recipe) (idem.Finge
 	return q.live.recipes.Hash(q.live.own, &q.rules.recipe, name, asked, &q.who)
 }
 
-// outgoing is the request as it goes to the backend. The body is the client's, by
-// reference. Release it with fasthttp.ReleaseRequest.
+// outgoing is the request as it goes to the backend, which ends it (see
+// upstream.Do). A body in memory is referred to, not copied.
 func (s *Server) outgoing(q *request, attempt uint32, upgrade bool) *fasthttp.Request {
 	in, out := &q.ctx.Request, fasthttp.AcquireRequest()
 	on := message.Onward{
@@ -187,15 +187,16 @@ func (s *Server) outgoing(q *request, attempt uint32, upgrade bool) *fasthttp.Re
 	}
 	on.Traceparent = s.traceparent(q)
 	q.head.Forward(&out.Header, &on)
-	if stream := q.ctx.RequestBodyStream(); stream != nil {
-		q.upload.Reader = stream
-		if !q.keyed {
-			q.upload.Announce(&in.Header, &out.Header)
-		}
-		out.SetBodyStream(&q.upload, max(in.Header.ContentLength(), -1))
-	} else {
+	stream := q.ctx.RequestBodyStream()
+	if stream == nil {
 		out.SetBodyRaw(in.Body())
+		return out
 	}
+	conn := q.ctx.Conn()
+	q.upload = &upstream.Upload{
+		From: stream, Length: max(in.Header.ContentLength(), -1), Stop: func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) },
+	}
+	q.upload.Announce(&in.Header, &out.Header)
 	return out
 }
 

@@ -309,16 +309,14 @@ func (s *Server) refuse(q *request, p *problem, reason error) {
 func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	p := problemRequestInvalid
 	var small *fasthttp.ErrSmallBuffer
-	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF): // after the header, or nobody would listen
 		p = problemBodyBroken
 	case errors.As(err, &small):
 		p.status = fasthttp.StatusRequestHeaderFieldsTooLarge
 		p.detail = "The request's header is larger than this proxy takes (max_header)."
-	case errors.As(err, &timeout) && timeout.Timeout():
-		p.status, p.retryable = fasthttp.StatusRequestTimeout, true
-		p.detail = "The request did not arrive in time; nothing was forwarded."
+	case isTimeout(err):
+		p = problemSlow
 	}
 	writeProblem(ctx, &p, nil, "")
 	if s.config.Trace.Done != nil {

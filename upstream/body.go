@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/valyala/bytebufferpool"
 	"github.com/valyala/fasthttp"
@@ -21,18 +22,24 @@ type Body struct {
 	conn   *pooledConn
 	reader *bufio.Reader
 
-	length int // as announced; -1 chunked, -2 until the connection closes
-	read   int
-	done   bool // the whole response has been read
-	reuse  bool
-	source *fasthttp.Response       // holds fasthttp's body reader while streaming
-	header *fasthttp.ResponseHeader // gets the trailers, if any are passed on
-	onCut  func(error)              // while it is passed on as it comes
+	maxHeader int
+	length    int // as announced; -1 chunked, -2 until the connection closes
+	read      int
+	done      bool // the whole response has been read
+	reuse     bool
+	source    *fasthttp.Response       // holds fasthttp's body reader while streaming
+	header    *fasthttp.ResponseHeader // gets the trailers, if any are passed on
+	onCut     func(error)              // while it is passed on as it comes
+	upload    *sender                  // the request is still on its way; nil: it is not
 }
 
-// start reads the header, and the body if it has a known length of at most
-// w.Buffer bytes.
-func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want) error {
+// ErrHeaderTooLarge says that the backend executed the request, and that its answer's header is
+// larger than Config.MaxHeader.
+var ErrHeaderTooLarge = message.ErrHeaderTooLarge
+
+// start reads the header, and the body if it has a known length of at most buffer
+// bytes.
+func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want, buffer int) error {
 	if err := r.readHeader(&resp.Header, w); err != nil {
 		return err
 	}
@@ -47,7 +54,7 @@ func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want) er
 		r.done = true
 	case status == fasthttp.StatusNoContent, status == fasthttp.StatusNotModified:
 		r.done = true
-	case r.length >= 0 && r.length <= w.Buffer:
+	case r.length >= 0 && r.length <= buffer && !r.underWay():
 		if err := resp.ReadBody(r.reader, 0); err != nil {
 			return noEOF(err)
 		}
@@ -64,9 +71,10 @@ func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want) er
 // readHeader reads the final response's header, past interim ones (RFC 9110
 // section 15.2).
 func (r *Body) readHeader(h *fasthttp.ResponseHeader, w *Want) error {
-	for range maxInterim {
-		if err := h.Read(r.reader); err != nil {
-			return noEOF(err)
+	for interim := 0; interim <= maxInterim; {
+		n, err := message.ReadResponse(r.reader, h, r.maxHeader)
+		if err != nil {
+			return err
 		}
 		switch status := h.StatusCode(); {
 		case status == fasthttp.StatusSwitchingProtocols && !w.Upgrade:
@@ -76,6 +84,7 @@ func (r *Body) readHeader(h *fasthttp.ResponseHeader, w *Want) error {
 		case w.Interim != nil && status != fasthttp.StatusContinue:
 			w.Interim(h)
 		}
+		interim += n
 	}
 	return errTooManyInterim
 }
@@ -119,7 +128,11 @@ func (r *Body) end(reuse bool) {
 		fasthttp.ReleaseResponse(r.source)
 		r.source = nil
 	}
-	reuse = reuse && r.done && r.reuse && r.reader.Buffered() == 0
+	if r.upload != nil {
+		reuse = r.upload.finish(r.done) == nil && reuse
+		r.upload = nil
+	}
+	reuse = reuse && r.done && r.reuse && r.reader.Buffered() == 0 && nothingLeft(r.conn.conn)
 	r.client.ReleaseReader(r.reader)
 	r.conn.release(reuse)
 	r.conn = nil
@@ -136,6 +149,17 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// UnderWay says that the request is not all sent yet: the client's connection cannot
+// be used for another one.
+func (r *Body) UnderWay() bool { return r.underWay() }
+
+// Within has the rest come within a time.
+func (r *Body) Within(d time.Duration) {
+	if b := unwrap(r.conn.conn); b != nil {
+		b.endUpload(d)
+	}
 }
 
 // Length is what was announced; -1 for chunked, -2 for until the connection closes.

@@ -29,6 +29,9 @@ type Config struct {
 	// ReadTimeout and WriteTimeout bound the time in which nothing at all comes
 	// from the backend, or is taken by it, while it should. 0: no bound.
 	ReadTimeout, WriteTimeout time.Duration
+	// MaxHeader is the largest header of a response, in bytes. Default 64 KiB. A
+	// backend that answers with a larger one has executed the request all the same.
+	MaxHeader int
 	// MaxConns bounds the connections to each backend. Default 4096.
 	MaxConns int
 	// MaxQueue bounds how many requests wait for one of those; further ones get
@@ -119,6 +122,9 @@ func (u *Config) SetDefaults() {
 	if u.ConnectTimeout <= 0 {
 		u.ConnectTimeout = 5 * time.Second
 	}
+	if u.MaxHeader <= 0 {
+		u.MaxHeader = 64 << 10
+	}
 	if u.MaxConns <= 0 {
 		u.MaxConns = 4096
 	}
@@ -205,7 +211,7 @@ func (u *Upstream) newEndpoint(origin string, b Backend, addr string) (*endpoint
 		name += " (" + addr + ")"
 	}
 	return &endpoint{
-		origin: origin, name: name, host: b.Host, dialer: d, limit: int64(c.MaxConns) + int64(c.MaxQueue),
+		origin: origin, name: name, host: b.Host, dialer: d, maxHeader: c.MaxHeader, limit: int64(c.MaxConns) + int64(c.MaxQueue),
 		client: &fasthttp.HostClient{
 			Addr:               b.Host,
 			Dial:               d.connect,

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -14,16 +16,22 @@ import (
 // can look whether the backend has closed it.
 type backendConn struct {
 	net.Conn
-	written int64
+	written atomic.Int64
 	raw     syscall.RawConn
 	peek    func(fd uintptr) bool // made once, since a closure a request would be garbage
 	state   error
 	used    bool
 	tls     bool
 
-	// of the exchange under way; see bound
-	deadline                  time.Time
 	readTimeout, writeTimeout time.Duration // between two reads, or writes; 0 for none
+
+	mu       sync.Mutex
+	deadline time.Time // of the exchange under way, guarded by mu; see bound
+	// uploading: the request is on its way while the response is awaited. Guarded by
+	// mu; patience is how long the backend may take nothing of it.
+	uploading bool
+	patience  time.Duration
+	drained   bool // see nothingLeft
 }
 
 var errConnClosed = errors.New("the backend has closed the connection")
@@ -53,15 +61,41 @@ func newBackendConn(c net.Conn, isTLS bool) *backendConn {
 
 // bound has an exchange end at deadline, unless that is zero.
 func (b *backendConn) bound(deadline time.Time) error {
-	if deadline.IsZero() && b.deadline.IsZero() && b.readTimeout == 0 && b.writeTimeout == 0 {
+	if deadline.IsZero() && b.deadline.IsZero() && b.readTimeout == 0 && b.writeTimeout == 0 && b.patience == 0 {
 		return nil // nothing was ever set
 	}
-	b.deadline = deadline
+	b.deadline, b.patience = deadline, 0
 	return b.SetDeadline(deadline) //nolint:wrapcheck // it stands in for the connection
 }
 
-// next is when an operation that starts now has to have ended.
+// beginUpload has no time pass while the client sends: only the backend's own count,
+// in which it takes nothing.
+func (b *backendConn) beginUpload(patience time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.uploading, b.patience, b.deadline = true, patience, time.Time{}
+	return b.SetDeadline(time.Time{}) //nolint:wrapcheck // it stands in for the connection
+}
+
+// endUpload has the rest of the response come within a time (0: no bound).
+func (b *backendConn) endUpload(within time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.uploading = false
+	b.deadline = time.Time{}
+	if within > 0 {
+		b.deadline = time.Now().Add(within)
+	}
+	_ = b.SetReadDeadline(b.next(b.readTimeout)) // if it cannot be set, reading fails too
+	_ = b.SetWriteDeadline(b.deadline)
+}
+
+// next is when an operation that starts now has to have ended; zero: no bound. It
+// is called with mu held.
 func (b *backendConn) next(timeout time.Duration) time.Time {
+	if timeout <= 0 {
+		return b.deadline
+	}
 	at := time.Now().Add(timeout)
 	if !b.deadline.IsZero() && b.deadline.Before(at) {
 		return b.deadline
@@ -71,8 +105,17 @@ func (b *backendConn) next(timeout time.Duration) time.Time {
 
 // Read implements net.Conn.
 func (b *backendConn) Read(p []byte) (int, error) {
+	if b.drained {
+		return 0, errDrained
+	}
 	if b.readTimeout > 0 {
-		if err := b.SetReadDeadline(b.next(b.readTimeout)); err != nil {
+		b.mu.Lock()
+		var err error
+		if !b.uploading {
+			err = b.SetReadDeadline(b.next(b.readTimeout))
+		}
+		b.mu.Unlock()
+		if err != nil {
 			return 0, err //nolint:wrapcheck // it stands in for the connection
 		}
 	}
@@ -81,14 +124,51 @@ func (b *backendConn) Read(p []byte) (int, error) {
 
 // Write implements net.Conn.
 func (b *backendConn) Write(p []byte) (int, error) {
-	if b.writeTimeout > 0 {
-		if err := b.SetWriteDeadline(b.next(b.writeTimeout)); err != nil {
+	timeout := b.writeTimeout
+	if b.patience > 0 && (timeout == 0 || b.patience < timeout) {
+		timeout = b.patience
+	}
+	if timeout > 0 {
+		b.mu.Lock()
+		err := b.SetWriteDeadline(b.next(timeout))
+		b.mu.Unlock()
+		if err != nil {
 			return 0, err //nolint:wrapcheck // as above
 		}
 	}
 	n, err := b.Conn.Write(p)
-	b.written += int64(n)
+	b.written.Add(int64(n))
 	return n, err //nolint:wrapcheck // as above
+}
+
+// drainedError is what TLS gets to read that may read no further. A temporary error
+// is one after which it goes on.
+type drainedError struct{}
+
+var errDrained drainedError
+
+func (drainedError) Error() string   { return "nothing is to be read now" }
+func (drainedError) Timeout() bool   { return true }
+func (drainedError) Temporary() bool { return true }
+
+// nothingLeft says that nothing is left of what was read from the connection: TLS
+// decrypts whole records, which may have more in them than was asked for, and what
+// is left of one would be the begin of the next exchange's response. What is still
+// in the socket, aliveBeforeWrite sees.
+func nothingLeft(conn net.Conn) bool {
+	t, ok := conn.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	b := unwrap(conn)
+	if b == nil {
+		return false
+	}
+	b.drained = true
+	defer func() { b.drained = false }()
+	var one [1]byte
+	n, err := t.Read(one[:])
+	return n == 0 && errors.Is(err, errDrained)
 }
 
 func unwrap(conn net.Conn) *backendConn {
@@ -107,7 +187,7 @@ func isFresh(conn net.Conn) bool {
 
 func written(conn net.Conn) int64 {
 	if b := unwrap(conn); b != nil {
-		return b.written
+		return b.written.Load()
 	}
 	return -1
 }

@@ -30,21 +30,24 @@ type Upstream struct {
 
 // endpoint is one address, with the connections to it.
 type endpoint struct {
-	origin   string // as configured
-	name     string // with the address that the origin's name stood for
-	host     string // host:port for a request that does not say
-	dialer   *dialer
-	client   *fasthttp.HostClient
-	limit    int64        // of active
-	active   atomic.Int64 // exchanges that have a connection, or wait for one
-	failures atomic.Int32 // in a row
-	down     atomic.Bool
-	checks   int // that failed in a row; the watcher's own
-	gone     atomic.Bool
+	origin    string // as configured
+	name      string // with the address that the origin's name stood for
+	host      string // host:port for a request that does not say
+	dialer    *dialer
+	client    *fasthttp.HostClient
+	maxHeader int          // of a response
+	limit     int64        // of active
+	active    atomic.Int64 // exchanges that have a connection, or wait for one
+	failures  atomic.Int32 // in a row
+	down      atomic.Bool
+	checks    int // that failed in a row; the watcher's own
+	gone      atomic.Bool
 }
 
-// maxInterim: RFC 9110 section 15.2 sets no bound; this one is ours.
-const maxInterim = 16
+// maxInterim bounds the interim responses (RFC 9110 section 15.2) before one
+// response, in bytes: a backend that says every ten seconds that it is at work may
+// do so for days. Their time is the exchange's.
+const maxInterim = 1 << 20
 
 // Errors of an exchange.
 var (
@@ -54,7 +57,7 @@ var (
 	ErrQueueFull = errors.New("too many requests wait for a connection to the backend")
 	// ErrClientBody: not the backend, but the client broke off.
 	ErrClientBody     = errors.New("reading the request's body from the client")
-	errTooManyInterim = errors.New("too many interim (1xx) responses")
+	errTooManyInterim = fmt.Errorf("more than %d bytes of interim (1xx) responses", maxInterim)
 	errUpgraded       = errors.New("the backend switched protocols unasked")
 )
 
@@ -66,6 +69,9 @@ type Want struct {
 	// Interim gets interim responses other than 100, which this hop has seen to; nil:
 	// nobody does.
 	Interim func(*fasthttp.ResponseHeader)
+	// Upload is the request's body if it is still on its way; nil if the request has
+	// all of it.
+	Upload *Upload
 }
 
 // Exchange is one request's way to the backend and back.
@@ -112,10 +118,10 @@ func (e *Exchange) Clean(resp *fasthttp.Response, trailers bool) {
 
 // Do sends req and reads the response's header, and its body if that is known
 // to have at most w.Buffer bytes. A backend that got nothing of the request is
-// followed by another one, each at most once.
+// followed by another one, each at most once. Do releases req.
 func (u *Upstream) Do(req *fasthttp.Request, resp *fasthttp.Response, w Want) (e Exchange) {
 	e.want = w
-	if w.Timeout > 0 {
+	if w.Timeout > 0 && w.Upload == nil {
 		e.deadline = time.Now().Add(w.Timeout)
 	}
 	all := *u.endpoints.Load()
@@ -123,7 +129,7 @@ func (u *Upstream) Do(req *fasthttp.Request, resp *fasthttp.Response, w Want) (e
 	for {
 		i := u.pick(all, tried)
 		if i < 0 {
-			return e
+			break
 		}
 		tried |= 1 << i
 		p := all[i]
@@ -131,9 +137,13 @@ func (u *Upstream) Do(req *fasthttp.Request, resp *fasthttp.Response, w Want) (e
 		p.do(&e, req, resp)
 		u.judge(p, &e)
 		if e.Err == nil || e.Sent != idem.NothingSent || e.touched || e.late() || errors.Is(e.Err, ErrNoConn) {
-			return e
+			break
 		}
 	}
+	if e.Rest == nil || e.Rest.upload == nil { // which needs it until it ends
+		fasthttp.ReleaseRequest(req)
+	}
+	return e
 }
 
 // Host is what a request is for that does not say.
@@ -191,48 +201,71 @@ type pooledConn struct {
 	release func(reuse bool)
 }
 
+// exchange sends the request and reads the response, one after the other, or both at
+// once if the request's body is still on its way.
 func (p *endpoint) exchange(e *Exchange, c *pooledConn, req *fasthttp.Request, resp *fasthttp.Response) {
-	before := written(c.conn)
-	bw := p.client.AcquireWriter(c.conn)
-	err := req.Write(bw)
-	if err == nil {
-		err = bw.Flush()
+	if e.want.Upload != nil {
+		p.duplex(e, c, req, resp)
+		return
 	}
-	p.client.ReleaseWriter(bw)
+	before := written(c.conn)
 	early := false
+	err := p.send(c, req)
 	if err != nil {
-		err = fmt.Errorf("sending the request: %w", err)
-		if early = p.answersEarly(e, c, err, before); !early {
-			sent := idem.MayHaveExecuted
-			if written(c.conn) == before {
-				sent = idem.NothingSent
-			}
-			e.touched = req.IsBodyStream()
+		if early = p.answersEarly(e, c, before); !early {
 			c.release(false)
-			e.fail(sent, err)
+			e.fail(sentSince(c, before), err)
 			return
 		}
 	}
-
-	br := p.client.AcquireReader(c.conn)
-	resp.Header.DisableNormalizing()
-	resp.Header.SetNoDefaultContentType(true)
-	e.Rest = &Body{client: p.client, conn: c, reader: br}
-	if readErr := e.Rest.start(req, resp, &e.want); readErr != nil {
-		e.Rest.end(false)
-		e.Rest = nil
-		if !early {
+	b := p.newBody(c, resp)
+	if readErr := b.start(req, resp, &e.want, e.want.Buffer); readErr != nil {
+		b.end(false)
+		if !early || errors.Is(readErr, ErrHeaderTooLarge) {
 			err = fmt.Errorf("reading the response: %w", readErr)
 		}
 		e.fail(idem.MayHaveExecuted, err)
 		return
 	}
-	e.Rest.reuse = e.Rest.reuse && !early
-	if e.Rest.done {
-		e.Rest.end(true)
+	b.reuse = b.reuse && !early
+	e.answered(b)
+}
+
+// send writes the request.
+func (p *endpoint) send(c *pooledConn, req *fasthttp.Request) error {
+	bw := p.client.AcquireWriter(c.conn)
+	defer p.client.ReleaseWriter(bw)
+	err := req.Write(bw)
+	if err == nil {
+		err = bw.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("sending the request: %w", err)
+	}
+	return nil
+}
+
+// sentSince is what is known of a request that was broken off.
+func sentSince(c *pooledConn, before int64) idem.Sent {
+	if written(c.conn) == before {
+		return idem.NothingSent
+	}
+	return idem.MayHaveExecuted
+}
+
+func (p *endpoint) newBody(c *pooledConn, resp *fasthttp.Response) *Body {
+	resp.Header.DisableNormalizing()
+	resp.Header.SetNoDefaultContentType(true)
+	return &Body{client: p.client, conn: c, reader: p.client.AcquireReader(c.conn), maxHeader: p.maxHeader}
+}
+
+// answered ends the exchange with what was read of the response.
+func (e *Exchange) answered(b *Body) {
+	e.Sent, e.Rest = idem.Answered, b
+	if b.done && b.upload == nil {
+		b.end(true)
 		e.Rest = nil
 	}
-	e.Sent = idem.Answered
 }
 
 // lastWord is how long a backend that stopped reading may take to say why.
@@ -241,8 +274,8 @@ const lastWord = time.Second
 // answersEarly says whether a backend that does not take the request to its end
 // may have answered it all the same: with 413 to a body that is too long, say
 // (RFC 9110 section 10.1.1, RFC 9112 section 9.5).
-func (p *endpoint) answersEarly(e *Exchange, c *pooledConn, err error, before int64) bool {
-	if errors.Is(err, ErrClientBody) || e.late() || written(c.conn) == before {
+func (p *endpoint) answersEarly(e *Exchange, c *pooledConn, before int64) bool {
+	if e.late() || written(c.conn) == before {
 		return false
 	}
 	deadline := time.Now().Add(lastWord)
