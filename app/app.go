@@ -171,7 +171,8 @@ func (a *App) listen(c config.Config) (err error) {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	a.trusted.Store(&trusted)
-	if a.listeners, err = listeners(&c, &a.trusted, a.certificates); err != nil {
+	a.checkFiles(&c)
+	if a.listeners, err = listeners(&c, &a.trusted, a.certificates, a.cannotAccept); err != nil {
 		return err
 	}
 	if c.Admin != "" {

@@ -22,17 +22,21 @@ import (
 
 // listeners opens what clients connect to. What it returns with an error is to
 // be closed, too.
-func listeners(c *config.Config, trusted *atomic.Pointer[[]netip.Prefix], certs *certificates) (all []net.Listener, err error) {
+func listeners(
+	c *config.Config, trusted *atomic.Pointer[[]netip.Prefix], certs *certificates, failed func(error),
+) (all []net.Listener, err error) {
 	for _, addr := range c.Listen {
 		ln, err := listenOn(addr, c.ReusePort)
 		if err != nil {
 			return all, fmt.Errorf("--listen %s: %w", addr, err)
 		}
-		ln = proxy.Listen(ln, c.SendTimeout)
+		ln = proxy.Listen(ln, proxy.Listening{
+			SendTimeout: c.SendTimeout, MaxPerNetwork: c.MaxClientsPerIP, TLS: certs != nil, AcceptFailed: failed,
+		})
 		if _, local := ln.Addr().(*net.UnixAddr); !local {
 			if c.ProxyProtocol {
 				ln = &proxyproto.Listener{
-					Listener: ln, ConnPolicy: trustedOnly(trusted), ReadHeaderTimeout: c.HeaderTimeout,
+					Listener: ln, ConnPolicy: trustedOnly(trusted), ReadHeaderTimeout: c.HeaderTimeout, ValidateHeader: overTCP,
 				}
 			}
 			if certs != nil {
@@ -125,4 +129,32 @@ func checkListening(c *config.Config) error {
 		return c.At(nil, "max-clients-per-ip", errors.New("want 0 with proxy-protocol, where all connections are the proxies'"))
 	}
 	return nil
+}
+
+// errNotStream is a PROXY header about something that carries no HTTP/1.1.
+var errNotStream = errors.New("the PROXY header is not about a TCP connection")
+
+// overTCP refuses headers that name no client of a stream: its address is what
+// backends, limits and logs go by.
+func overTCP(h *proxyproto.Header) error {
+	if h.Command.IsLocal() || h.TransportProtocol.IsStream() && !h.TransportProtocol.IsUnix() {
+		return nil
+	}
+	return errNotStream
+}
+
+// cannotAccept is told that file descriptors, say, are used up.
+func (a *App) cannotAccept(err error) {
+	a.log.Error().Str("event", "accept_failed").Err(err).
+		Msg("no client can connect until connections end; raise the limit (ulimit -n)")
+}
+
+// checkFiles warns of a limit of file descriptors that is reached before max_clients.
+func (a *App) checkFiles(c *config.Config) {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= uint64(c.MaxClients) { //nolint:gosec // it was checked
+		return
+	}
+	a.log.Warn().Str("event", "few_files").Uint64("limit", limit.Cur).Int("max_clients", c.MaxClients).
+		Msg("file descriptors (ulimit -n) are used up before max_clients is reached: raise the limit, or lower max_clients")
 }

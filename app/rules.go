@@ -59,8 +59,8 @@ func proxyConfig(c *config.Config, tokens *verifiers) (proxy.Config, error) {
 	out := proxy.Config{
 		Rules: rules, MaxInFlight: c.MaxInFlight, MaxBuffered: int64(c.MaxBuffered),
 		MaxHeader: int(c.MaxHeader), TrustedProxies: trusted, EarlyHints: c.EarlyHints,
-		MaxClients: c.MaxClients, MaxClientsPerIP: c.MaxClientsPerIP,
-		IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout, BodyTimeout: c.BodyTimeout,
+		MaxClients:  c.MaxClients,
+		IdleTimeout: c.IdleTimeout, HeaderTimeout: c.HeaderTimeout, BodyTimeout: c.BodyTimeout, BodyMinRate: int64(c.BodyMinRate),
 	}
 	if out.Traceparent, err = message.ParseTraceparent(c.Traceparent); err != nil {
 		return proxy.Config{}, c.At(nil, "traceparent", err)

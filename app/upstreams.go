@@ -17,7 +17,8 @@ func upstreamOf(c *config.Config, named *config.NamedUpstream) (upstream.Config,
 	}
 	out := upstream.Config{
 		Name: name, Backends: u.Backends, ConnectTimeout: u.ConnectTimeout,
-		ReadTimeout: u.ReadTimeout, WriteTimeout: u.WriteTimeout, MaxHeader: int(u.MaxHeader), MaxConns: u.MaxConns, MaxQueue: u.MaxQueue,
+		ReadTimeout: u.ReadTimeout, WriteTimeout: u.WriteTimeout, MaxHeader: int(u.MaxHeader),
+		MaxConns: u.MaxConns, MaxQueue: u.MaxQueue,
 		HealthPath: u.HealthPath, HealthInterval: u.HealthInterval, EjectAfter: u.EjectAfter,
 		ResolveInterval: u.ResolveInterval, ServerName: u.ServerName,
 	}

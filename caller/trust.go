@@ -85,10 +85,5 @@ func (c *Caller) Network() netip.Addr {
 	if !ip.IsValid() {
 		ip, _ = message.IPOf(c.ctx.RemoteAddr())
 	}
-	if ip.Is6() {
-		if p, err := ip.Prefix(64); err == nil {
-			return p.Addr()
-		}
-	}
-	return ip
+	return message.NetworkOf(ip)
 }

@@ -47,6 +47,8 @@ type Config struct {
 	// client may be silent, send a header or a body, and take nothing of a
 	// response.
 	IdleTimeout, HeaderTimeout, BodyTimeout, SendTimeout time.Duration
+	// BodyMinRate is how many bytes a second a body with a key must come in.
+	BodyMinRate Size
 	// Traceparent is what requests without one get: see message.ParseTraceparent.
 	Traceparent string
 	// OTLP is the URL that spans are sent to; empty: none are made.
@@ -129,12 +131,14 @@ func Default() Config {
 			Fingerprint: []string{"method", "target", "body"},
 		},
 		Upstream: Upstream{
-			Backends: []string{"http://127.0.0.1:9000"}, ConnectTimeout: 5 * time.Second, MaxHeader: 64 << 10, MaxConns: 4096, MaxQueue: 4096,
+			Backends: []string{"http://127.0.0.1:9000"}, ConnectTimeout: 5 * time.Second, MaxHeader: 64 << 10,
+			MaxConns: 4096, MaxQueue: 4096,
 			HealthInterval: 5 * time.Second, EjectAfter: 3, ResolveInterval: 10 * time.Second,
 		},
 		MaxHeader: 16 << 10, MaxClients: 262_144, Traceparent: "pass", MaxInFlight: 8192,
-		IdleTimeout: 2 * time.Minute, HeaderTimeout: 10 * time.Second, BodyTimeout: time.Hour, SendTimeout: time.Minute,
-		Namespace: "idem", StoreTimeout: 2 * time.Second, StoreJournal: time.Minute,
+		IdleTimeout: 2 * time.Minute, HeaderTimeout: 10 * time.Second, BodyTimeout: time.Hour, BodyMinRate: 240,
+		SendTimeout: time.Minute,
+		Namespace:   "idem", StoreTimeout: 2 * time.Second, StoreJournal: time.Minute,
 		CacheSize: 64 << 20, MaxWaiters: 10_000, MaxBuffered: 256 << 20,
 		LogLevel: "info", LogFormat: "auto",
 	}

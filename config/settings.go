@@ -79,6 +79,8 @@ func (c *Config) bindClients(f *pflag.FlagSet) {
 		"most connections from one address; further ones get 429; 0 for any")
 	f.DurationVar(&c.IdleTimeout, "idle-timeout", c.IdleTimeout, "how long a client's connection may be idle")
 	f.DurationVar(&c.HeaderTimeout, "header-timeout", c.HeaderTimeout, "how long a request's header may take to arrive")
+	f.Var(&c.BodyMinRate, "body-min-rate",
+		"bytes a second in which the body of a request with a key must arrive, after header-timeout of grace; 0 for any")
 	f.DurationVar(&c.BodyTimeout, "body-timeout", c.BodyTimeout, "how long a request's body may take to arrive")
 	f.DurationVar(&c.SendTimeout, "send-timeout", c.SendTimeout,
 		"how long, to twice that, a client may take nothing of its response; 0 for any time")

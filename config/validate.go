@@ -30,6 +30,7 @@ func (c *Config) validate(origin Origin) (errs []error) {
 	c.Rules.validate(check)
 	c.Upstream.validate(check)
 	c.validateClients(check)
+	check(c.BodyMinRate >= 0 && c.BodyMinRate <= 1<<30, "body-min-rate", c.BodyMinRate.String(), "from 0 (any) to 1GiB")
 	check(c.MaxHeader >= 1<<10 && c.MaxHeader <= 1<<20, "max-header", c.MaxHeader.String(), "from 1KiB to 1MiB")
 	check(c.Namespace != "" && !strings.ContainsAny(c.Namespace, "{} \t\r\n"), "namespace", quote(c.Namespace),
 		"one word without braces, which would move every record into one slot of a Redis Cluster")

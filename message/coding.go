@@ -55,17 +55,25 @@ func quality(params []byte) float64 {
 	return 1
 }
 
-// maxDecoded bounds what a replay is decoded to.
-const maxDecoded = 64 << 20
+// maxDecoded bounds what a replay is decoded to: a coding can make a thousand times
+// as much of a body.
+const maxDecoded = 16 << 20
 
 // Decode takes the content coding off a stored response, for a client that does not
-// take it: same content. A strong entity tag becomes a weak one, since the bytes
-// are others (RFC 9110 section 8.8.1). ok is false if it cannot be decoded.
-func Decode[L Line](header []L, body, coding []byte) (_ []L, _ []byte, ok bool) {
+// take it: same content, of most bytes at most. A strong entity tag becomes a weak
+// one, since the bytes are others (RFC 9110 section 8.8.1), and digests over the
+// coded form go. ok is false if it cannot be decoded, or must not be (no-transform,
+// section 7.7 and RFC 9111 section 5.2.2.6).
+func Decode[L Line](header []L, body, coding []byte, most int) (_ []L, _ []byte, ok bool) {
+	for _, line := range header {
+		if f := plain(line); EqualFold(f.Name, "Cache-Control") && ListHas(f.Value, []byte("no-transform")) {
+			return nil, nil, false
+		}
+	}
 	var resp fasthttp.Response
 	resp.SetBodyRaw(body)
 	resp.Header.SetContentEncodingBytes(bytes.TrimPrefix(bytes.ToLower(coding), []byte("x-")))
-	body, err := resp.BodyUncompressedWithLimit(maxDecoded)
+	body, err := resp.BodyUncompressedWithLimit(min(most, maxDecoded))
 	if err != nil {
 		return nil, nil, false
 	}
@@ -73,8 +81,9 @@ func Decode[L Line](header []L, body, coding []byte) (_ []L, _ []byte, ok bool) 
 	for _, line := range header {
 		f := plain(line)
 		switch {
-		case EqualFold(f.Name, "Content-Encoding"), EqualFold(f.Name, "Content-Length"), EqualFold(f.Name, "Content-Digest"):
-			continue // of the encoded bytes (RFC 9530 section 2)
+		case EqualFold(f.Name, "Content-Encoding"), EqualFold(f.Name, "Content-Length"), EqualFold(f.Name, "Content-Digest"),
+			EqualFold(f.Name, "Repr-Digest"), EqualFold(f.Name, "Digest"), EqualFold(f.Name, "Content-MD5"):
+			continue // of the encoded bytes (RFC 9530 sections 2 and 3, and those before it)
 		case EqualFold(f.Name, "ETag") && !strings.HasPrefix(string(f.Value), "W/"):
 			f.Value = append([]byte("W/"), f.Value...)
 		}

@@ -140,6 +140,17 @@ func IPOf(addr net.Addr) (netip.Addr, bool) {
 	return ip.Unmap(), ok
 }
 
+// NetworkOf is what counts as one client: an IPv4 address, or the /64 that an IPv6
+// address is in.
+func NetworkOf(ip netip.Addr) netip.Addr {
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
+}
+
 func appendIP(dst []byte, addr net.Addr) []byte {
 	if ip, ok := IPOf(addr); ok {
 		return ip.AppendTo(dst)

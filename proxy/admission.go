@@ -18,7 +18,7 @@ func (a *admission) limit(requests int, bytes int64) {
 
 // enter says whether one more request may come in; if so, leave is due.
 func (a *admission) enter() bool {
-	if a.requests.Add(1) > a.maxRequests.Load() || a.bytes.Load() > a.maxBytes.Load() {
+	if a.requests.Add(1) > a.maxRequests.Load() {
 		a.requests.Add(-1)
 		return false
 	}
@@ -36,10 +36,16 @@ func (a *admission) leave(n int64) {
 func (a *admission) pause()  { a.requests.Add(-1) }
 func (a *admission) resume() { a.requests.Add(1) }
 
-// hold counts n bytes more, or less. They are not refused: what was
-// executed is answered. But nobody else comes in until they are gone.
+// hold counts n bytes more, or less. What was executed is answered, however much
+// there is.
 func (a *admission) hold(n int64) {
 	if n != 0 {
 		a.bytes.Add(n)
 	}
 }
+
+// full says that nobody may take more.
+func (a *admission) full() bool { return a.bytes.Load() > a.maxBytes.Load() }
+
+// room is how many bytes there is room for.
+func (a *admission) room() int { return int(max(0, a.maxBytes.Load()-a.bytes.Load())) }

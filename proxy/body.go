@@ -1,41 +1,118 @@
 package proxy
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/valyala/bytebufferpool"
-	"github.com/valyala/fasthttp"
 )
 
 // readBody reads the request's body whole: nothing is acquired before it has
-// arrived.
-func (s *Server) readBody(q *request, body *bytebufferpool.ByteBuffer) (*problem, error) {
-	limit := q.rules.MaxRequestBody
-	s.holds(q, expected(&q.ctx.Request.Header, limit))
-	if p, err := readBody(q.ctx, body, limit); p != nil {
-		return p, err
+// arrived. Its bytes count as they come, not as they are announced: who sends
+// nothing takes nothing from others. A client that is too slow gets 408.
+func (s *Server) readBody(q *request, body *bytebufferpool.ByteBuffer, limit int) (*problem, error) {
+	stream, length := q.ctx.RequestBodyStream(), q.ctx.Request.Header.ContentLength()
+	if stream == nil {
+		return nil, nil //nolint:nilnil // no problem
 	}
-	s.holds(q, body.Len()-int(q.buffered))
+	if client := clientOf(q.ctx.Conn()); client != nil {
+		client.pace = pace{
+			on: true, begun: time.Now(), all: s.config.BodyTimeout, grace: s.config.HeaderTimeout, rate: s.config.BodyMinRate,
+		}
+		defer func() { client.pace.on = false }()
+	}
+	if length > limit {
+		if length <= maxDiscard {
+			discard(stream)
+		}
+		return &problemBodyTooLarge, nil
+	}
+	q.counted = counted{stream: stream, request: q, left: limit + 1}
+	n, err := body.ReadFrom(&q.counted)
+	switch {
+	case errors.Is(err, errNoRoom):
+		return &problemOverloaded, errNoRoom
+	case err != nil:
+		err = fmt.Errorf("reading the request body: %w", err)
+		return bodyProblem(err), err
+	case n > int64(limit):
+		discard(stream)
+		return &problemBodyTooLarge, nil
+	case length >= 0 && n < int64(length):
+		return &problemBodyBroken, io.ErrUnexpectedEOF
+	}
+	q.ctx.Request.SetBodyRaw(body.B)
 	q.asked.Body = body.B
 	return nil, nil //nolint:nilnil // no problem
 }
 
-// holds counts what a request has in memory until it is answered.
-func (s *Server) holds(q *request, n int) {
-	q.buffered += int64(n)
-	s.admission.hold(int64(n))
+// counted reads a body up to a limit, counts it, and reads no further when there is
+// no room.
+type counted struct {
+	stream  io.Reader
+	request *request
+	left    int
 }
 
-// expected is how much a request's body may take up to limit: it is counted
-// before it arrives, since a slow one stays for long.
-func expected(h *fasthttp.RequestHeader, limit int) int {
-	if n := h.ContentLength(); n >= 0 {
-		return min(n, limit)
-	} else if n == -1 { // chunked
-		return limit
+// errNoRoom: see Config.MaxBuffered.
+var errNoRoom = errors.New("as many bytes are in memory as may be")
+
+// Read implements io.Reader.
+func (c *counted) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, io.EOF
 	}
-	return 0
+	n, err := c.stream.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	c.request.Hold(n)
+	if n > 0 && c.request.admission.full() {
+		return 0, errNoRoom
+	}
+	return n, err //nolint:wrapcheck // it stands in for the reader
+}
+
+// Hold implements upstream.Memory: it counts what a request has in memory until it
+// is answered.
+func (q *request) Hold(n int) {
+	q.buffered += int64(n)
+	q.admission.hold(int64(n))
+}
+
+// largeBody is from which size a response counts until its client has taken it: up
+// to that, sockets have room for it.
+const largeBody = 64 << 10
+
+// heldUntilSent has the response's body counted until it was written, which happens
+// after the handler.
+func (s *Server) heldUntilSent(q *request) {
+	resp := &q.ctx.Response
+	body := resp.Body()
+	n := len(body)
+	if n <= largeBody || resp.SkipBody || q.buffered < int64(n) {
+		return
+	}
+	q.buffered -= int64(n)
+	if own := resp.SwapBody(nil); len(own) > 0 { // in a buffer that would be used again
+		body = own
+	}
+	resp.SetBodyStream(&heldBody{Reader: bytes.NewReader(body), admission: &s.admission, n: int64(n)}, n)
+}
+
+// heldBody is a body that counts until it is closed.
+type heldBody struct {
+	*bytes.Reader
+	admission *admission
+	n         int64
+}
+
+// Close implements io.Closer. It may be repeated.
+func (b *heldBody) Close() error {
+	b.admission.hold(-b.n)
+	b.n = 0
+	return nil
 }
 
 // smallBody is up to which size a body is read before anything is sent, though it
@@ -43,37 +120,11 @@ func expected(h *fasthttp.RequestHeader, limit int) int {
 const smallBody = 16 << 10
 
 // readSmallBody does so.
-func readSmallBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer) (*problem, error) {
-	if n := ctx.Request.Header.ContentLength(); n < 0 || n > smallBody {
+func (s *Server) readSmallBody(q *request, body *bytebufferpool.ByteBuffer) (*problem, error) {
+	if n := q.ctx.Request.Header.ContentLength(); n < 0 || n > smallBody {
 		return nil, nil //nolint:nilnil // no problem
 	}
-	return readBody(ctx, body, smallBody)
-}
-
-func readBody(ctx *fasthttp.RequestCtx, body *bytebufferpool.ByteBuffer, limit int) (*problem, error) {
-	stream := ctx.RequestBodyStream()
-	if stream == nil {
-		return nil, nil //nolint:nilnil // no problem
-	}
-	if length := ctx.Request.Header.ContentLength(); length > limit {
-		if length <= maxDiscard {
-			discard(stream)
-		}
-		return &problemBodyTooLarge, nil
-	}
-	n, err := body.ReadFrom(io.LimitReader(stream, int64(limit)+1))
-	switch {
-	case err != nil:
-		err = fmt.Errorf("reading the request body: %w", err)
-		return bodyProblem(err), err
-	case n > int64(limit):
-		discard(stream)
-		return &problemBodyTooLarge, nil
-	case ctx.Request.Header.ContentLength() >= 0 && n < int64(ctx.Request.Header.ContentLength()):
-		return &problemBodyBroken, io.ErrUnexpectedEOF
-	}
-	ctx.Request.SetBodyRaw(body.B)
-	return nil, nil //nolint:nilnil // no problem
+	return s.readBody(q, body, smallBody)
 }
 
 // discard reads what a client goes on sending before it is refused: most clients

@@ -1,33 +1,124 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net"
+	"net/netip"
+	"sync"
 	"syscall"
 	"time"
+
+	"github.com/idemproxy/idemproxy/message"
 )
 
-// Listen wraps the listener of clients, below TLS. A client that takes nothing of
-// its response for sendTimeout, to twice that, is disconnected (0: it is not). A
-// connection that is closed before all that the client sends was read lingers for
-// a little while, since closing it at once would take the answer away from the
-// client (RFC 9112 section 9.6).
-func Listen(ln net.Listener, sendTimeout time.Duration) net.Listener {
-	return &clientListener{Listener: ln, timeout: sendTimeout}
+// Listening is how clients are listened to.
+type Listening struct {
+	// SendTimeout disconnects a client that takes nothing of its response for so
+	// long, to twice that. 0: never.
+	SendTimeout time.Duration
+	// MaxPerNetwork bounds the connections from one address, or from one /64 of IPv6,
+	// which is what one customer has and can choose from; further ones are closed,
+	// with 429 unless TLS comes first. 0: no bound.
+	MaxPerNetwork int
+	TLS           bool
+	// AcceptFailed is told why no connection can be accepted for now (no file
+	// descriptors, say), once a second at most. Nil: nobody is.
+	AcceptFailed func(error)
+}
+
+// Listen wraps the listener of clients, below TLS. A connection that is closed
+// before all that the client sends was read lingers for a little while, since
+// closing it at once would take the answer away from the client (RFC 9112 section
+// 9.6). An Accept that fails for lack of something that comes back is tried again.
+func Listen(ln net.Listener, c Listening) net.Listener {
+	return &clientListener{Listener: ln, config: c, networks: map[netip.Addr]int{}}
 }
 
 type clientListener struct {
 	net.Listener
-	timeout time.Duration
+	config Listening
+
+	mu       sync.Mutex
+	networks map[netip.Addr]int // guarded by mu
 }
 
 // Accept implements net.Listener.
 func (l *clientListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err //nolint:wrapcheck // it stands in for the listener
+	for wait := time.Duration(0); ; {
+		c, err := l.Listener.Accept()
+		switch {
+		case err == nil:
+			wait = 0
+		case isShortage(err):
+			// As net/http does: what is missing comes back when other connections end.
+			if wait = min(max(2*wait, 5*time.Millisecond), time.Second); wait >= time.Second && l.config.AcceptFailed != nil {
+				l.config.AcceptFailed(err)
+			}
+			time.Sleep(wait)
+			continue
+		default:
+			return nil, err //nolint:wrapcheck // it stands in for the listener
+		}
+		conn := &clientConn{Conn: c, timeout: l.config.SendTimeout}
+		if l.config.MaxPerNetwork > 0 {
+			network, ok := networkOf(c.RemoteAddr())
+			if ok && !l.enter(network) {
+				l.turnAway(c)
+				continue
+			}
+			if ok {
+				conn.leave = sync.OnceFunc(func() { l.leave(network) })
+			}
+		}
+		return conn, nil
 	}
-	return &clientConn{Conn: c, timeout: l.timeout}, nil
+}
+
+// isShortage says of an error that it passes.
+func isShortage(err error) bool {
+	for _, passing := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}
+
+func networkOf(addr net.Addr) (netip.Addr, bool) {
+	ip, ok := message.IPOf(addr)
+	return message.NetworkOf(ip), ok
+}
+
+func (l *clientListener) enter(network netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.networks[network] >= l.config.MaxPerNetwork {
+		return false
+	}
+	l.networks[network]++
+	return true
+}
+
+func (l *clientListener) leave(network netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.networks[network]--; l.networks[network] == 0 {
+		delete(l.networks, network)
+	}
+}
+
+// turnAway closes a connection that is one too many.
+func (l *clientListener) turnAway(c net.Conn) {
+	if !l.config.TLS {
+		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+		// One write into an empty buffer, which does not wait.
+		_, _ = io.WriteString(c, "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\n"+
+			"Content-Type: text/plain\r\nContent-Length: 38\r\n\r\nToo many connections from one address\n")
+	}
+	_ = c.Close()
 }
 
 // clientConn is a client's connection.
@@ -35,6 +126,73 @@ type clientConn struct {
 	net.Conn
 	timeout time.Duration
 	armed   time.Time // when the deadline of writing was last set
+	pace    pace      // of the body that is being read
+	leave   func()    // nil: it does not count
+
+	mu     sync.Mutex
+	gone   bool   // guarded by mu; it was closed
+	onGone func() // guarded by mu; see whenGone
+}
+
+// clientOf is the client's connection below TLS; nil if it is another kind.
+func clientOf(conn net.Conn) *clientConn {
+	for conn != nil {
+		if c, ok := conn.(*clientConn); ok {
+			return c
+		}
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		conn = over.NetConn()
+	}
+	return nil
+}
+
+// whenGone has f called when the connection is closed, or now if it was.
+func (c *clientConn) whenGone(f func()) {
+	c.mu.Lock()
+	c.onGone = f
+	gone := c.gone
+	c.mu.Unlock()
+	if gone {
+		f()
+	}
+}
+
+// pace is how fast a body must come, as a whole and in bytes a second.
+type pace struct {
+	on    bool
+	begun time.Time
+	all   time.Duration // for all of it
+	grace time.Duration // before the rate counts
+	rate  int64         // bytes a second; 0: any
+	came  int64
+}
+
+// till is when the next bytes have to be there.
+func (p *pace) till() time.Time {
+	at := p.begun.Add(p.all)
+	if p.rate > 0 {
+		if paced := p.begun.Add(p.grace + time.Duration(float64(p.came)/float64(p.rate)*float64(time.Second))); paced.Before(at) {
+			return paced
+		}
+	}
+	return at
+}
+
+// Read implements net.Conn. A deadline is set only before bytes are waited for that
+// are not there yet, and costs nothing for a body that came along with its header.
+func (c *clientConn) Read(p []byte) (int, error) {
+	if !c.pace.on {
+		return c.Conn.Read(p) //nolint:wrapcheck // it stands in for the connection
+	}
+	if err := c.SetReadDeadline(c.pace.till()); err != nil {
+		return 0, err //nolint:wrapcheck // as above
+	}
+	n, err := c.Conn.Read(p)
+	c.pace.came += int64(n)
+	return n, err //nolint:wrapcheck // as above
 }
 
 // Write implements net.Conn. There is a deadline before each write, and none
@@ -76,6 +234,16 @@ const (
 
 // Close implements net.Conn.
 func (c *clientConn) Close() error {
+	c.mu.Lock()
+	c.gone = true
+	onGone := c.onGone
+	c.mu.Unlock()
+	if onGone != nil {
+		onGone()
+	}
+	if c.leave != nil {
+		c.leave()
+	}
 	tcp, ok := c.Conn.(*net.TCPConn)
 	if !ok || !unread(tcp) || tcp.CloseWrite() != nil || tcp.SetReadDeadline(time.Now().Add(lingering)) != nil {
 		return c.Conn.Close() //nolint:wrapcheck // as above

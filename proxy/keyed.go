@@ -17,7 +17,8 @@ import (
 func (s *Server) keyed(q *request) {
 	body := bytebufferpool.Get()
 	defer bytebufferpool.Put(body)
-	if p, err := s.readBody(q, body); p != nil { // first, so that a client that leaves while sending leaves nothing behind
+	// First, so that a client that leaves while sending leaves nothing behind.
+	if p, err := s.readBody(q, body, q.rules.MaxRequestBody); p != nil {
 		s.fail(q, p, err)
 		return
 	}
@@ -64,7 +65,9 @@ func (s *Server) execute(q *request, held *attempts) {
 	resp := &q.ctx.Response
 	out := s.outgoing(q, held.number(), false)
 	sent := time.Now()
-	e := q.rules.upstream.Do(out, resp, upstream.Want{Buffer: q.rules.MaxResponseBody, Timeout: q.rules.BackendTimeout})
+	e := q.rules.upstream.Do(out, resp, upstream.Want{
+		Buffer: q.rules.MaxResponseBody, Timeout: q.rules.BackendTimeout, Memory: q,
+	})
 	if e.Err == nil {
 		q.report.Err = overrule(held, &resp.Header, q.derived)
 	}
@@ -80,12 +83,12 @@ func (s *Server) execute(q *request, held *attempts) {
 		q.report.Ending = held.finish(e.Sent, nil)
 		s.fail(q, exchangeProblem(&e, q.rules.Policy.OnAmbiguous == idem.AmbiguousHold), e.Err)
 	default:
-		s.holds(q, len(resp.Body()))
 		var fields [24]idem.Field
 		q.report.Ending = held.finish(idem.Answered, &idem.Response{
 			Status: resp.StatusCode(), Header: q.rules.appendFields(fields[:0], resp), Body: resp.Body(), Redirect: q.redirect(resp),
 		})
 		q.report.Outcome, q.report.Status = Executed, resp.StatusCode()
+		s.heldUntilSent(q)
 	}
 }
 

@@ -66,7 +66,7 @@ func newSlowRig(
 	}
 	transport := &http.Transport{DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	r.start(proxy.Listen(ln, sendTimeout), transport, proxy.Config{Upstream: upstream.Config{Backends: []string{r.backend.URL()}}}, change)
+	r.start(proxy.Listen(ln, proxy.Listening{SendTimeout: sendTimeout}), transport, proxy.Config{Upstream: upstream.Config{Backends: []string{r.backend.URL()}}}, change)
 	return r
 }
 

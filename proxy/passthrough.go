@@ -22,11 +22,11 @@ func (s *Server) passThrough(q *request) {
 	resp := &q.ctx.Response
 	body := bytebufferpool.Get()
 	defer bytebufferpool.Put(body)
-	if p, err := readSmallBody(q.ctx, body); p != nil {
+	if p, err := s.readSmallBody(q, body); p != nil {
 		s.fail(q, p, err)
 		return
 	}
-	w := upstream.Want{Buffer: passBuffer, Timeout: q.rules.BackendTimeout}
+	w := upstream.Want{Buffer: passBuffer, Timeout: q.rules.BackendTimeout, Memory: q}
 	// A key needs a response to keep.
 	w.Upgrade = !q.keyed && !q.derived && q.head.WantsUpgrade()
 	if s.config.EarlyHints && q.ctx.Request.Header.IsHTTP11() {
@@ -73,6 +73,9 @@ func (s *Server) tunnel(ctx *fasthttp.RequestCtx, b *upstream.Body, protocol []b
 	h.AddBytesV("Upgrade", protocol)
 	ctx.Response.SkipBody = true
 	client, t := ctx.Conn(), b.Tunnel() // a hijacked one, whose Close does nothing, reads ahead of the client's
+	if c := clientOf(client); c != nil {
+		c.whenGone(t.Abandon) // before the tunnel begins: the answer could not be written
+	}
 	ctx.Hijack(func(ahead net.Conn) { s.tunnels.Run(t, client, ahead) })
 }
 

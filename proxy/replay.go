@@ -36,10 +36,13 @@ func (s *Server) answerStored(q *request, out *idem.Outcome) {
 	header, body := response.Header, response.Body
 	if coding := message.ContentCoding(header); coding != nil && !q.ctx.IsHead() && !q.head.Accepts(coding) {
 		var ok bool
-		if header, body, ok = message.Decode(header, body, coding); !ok {
+		if header, body, ok = message.Decode(header, body, coding, s.admission.room()); !ok {
 			s.fail(q, &problemEncoding, nil)
 			return
 		}
+		q.Hold(len(body))
+	} else if !out.Local { // in this process's memory it is there once for all
+		q.Hold(len(body))
 	}
 	if err := message.Replay(&q.ctx.Response, response.Status, header, body, q.ctx.IsHead()); err != nil {
 		s.fail(q, q.rules.storeProblem(), err)
@@ -49,6 +52,7 @@ func (s *Server) answerStored(q *request, out *idem.Outcome) {
 	if out.Local {
 		q.report.Outcome = ReplayedLocal
 	}
+	s.heldUntilSent(q)
 }
 
 // appendFields appends the fields of a cleaned response that a replay repeats:

@@ -29,9 +29,10 @@ const (
 // request is one on its way: what each room made of it, and what a trace is told
 // in the end. It ends with the handler.
 type request struct {
-	ctx   *fasthttp.RequestCtx
-	live  *live
-	rules *Rules // of its route
+	ctx       *fasthttp.RequestCtx
+	admission *admission
+	live      *live
+	rules     *Rules // of its route
 
 	head message.Head
 	who  caller.Caller
@@ -45,6 +46,7 @@ type request struct {
 
 	wait     time.Duration    // how long it may take for a key in progress to end
 	buffered int64            // bytes that it holds: see admission
+	counted  counted          // reads its body into memory
 	upload   *upstream.Upload // its body, if it is passed on as it comes
 
 	requestID, traceparent []byte // the client's, or those that it is forwarded with
@@ -196,6 +198,7 @@ func (s *Server) outgoing(q *request, attempt uint32, upgrade bool) *fasthttp.Re
 	q.upload = &upstream.Upload{
 		From: stream, Length: max(in.Header.ContentLength(), -1), Stop: func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) },
 	}
+	_ = conn.SetReadDeadline(time.Now().Add(s.config.BodyTimeout)) // see bodyDeadline; what fails now, fails when it is read
 	q.upload.Announce(&in.Header, &out.Header)
 	return out
 }

@@ -37,8 +37,8 @@ type Config struct {
 	// MaxInFlight bounds the requests under way, those aside that wait for a key
 	// in progress; further ones get 503. Default 8192.
 	MaxInFlight int
-	// MaxBuffered bounds the bytes of requests and responses with a key that are
-	// in memory; while there are more, new requests get 503. Default 256 MiB.
+	// MaxBuffered bounds the bytes of requests and responses that are in memory;
+	// while there are more, requests that would add to them get 503. Default 256 MiB.
 	MaxBuffered int64
 	// TrustedProxies may say where a request came from (X-Forwarded-*,
 	// Forwarded): others are not believed.
@@ -50,9 +50,8 @@ type Config struct {
 	// Traceparent is what requests without one get.
 	Traceparent message.Traceparent
 	// MaxClients bounds the connections of clients; further ones get 503. Default
-	// 262144. MaxClientsPerIP bounds those from one address, which get 429. 0: no
-	// bound.
-	MaxClients, MaxClientsPerIP int
+	// 262144. See Listening for those from one address.
+	MaxClients int
 	// IdleTimeout closes a client's connection that sends nothing. Default 2
 	// minutes.
 	IdleTimeout time.Duration
@@ -61,6 +60,9 @@ type Config struct {
 	HeaderTimeout time.Duration
 	// BodyTimeout bounds how long a request's body may take. Default 1 h.
 	BodyTimeout time.Duration
+	// BodyMinRate is how many bytes a second the body of a request with a key must
+	// come in, on the whole, after a HeaderTimeout of grace. 0: any.
+	BodyMinRate int64
 	// MaxHeader is the largest request header, in bytes. Every client connection,
 	// idle ones too, holds a buffer of that size. Default 16 KiB.
 	MaxHeader int
@@ -116,9 +118,8 @@ func New(c Config) (*Server, error) {
 		WriteBufferSize:               2 << 10, // larger bodies are written past it
 		IdleTimeout:                   c.IdleTimeout,
 		Concurrency:                   c.MaxClients,
-		MaxConnsPerIP:                 c.MaxClientsPerIP,
 		ReadTimeout:                   c.HeaderTimeout,
-		HeaderReceived:                bodyDeadline(c.BodyTimeout),
+		HeaderReceived:                c.bodyDeadline,
 		MaxRequestBodySize:            1 << 62, // of streams; keyed bodies have a limit of their own
 		StreamRequestBody:             true,
 		CloseOnShutdown:               true,
@@ -159,16 +160,24 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// bodyDeadline gives a body its own time, counted from the end of the header. A
-// body that surely came along with its header is not worth setting a timer for.
-func bodyDeadline(timeout time.Duration) func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
-	return func(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
-		if n := h.ContentLength(); n == -1 || n > small {
-			c.ReadTimeout = timeout
-		}
-		return c
+// bodyDeadline gives a body its own time, counted from the end of the header. Of one
+// whose length is known, fasthttp reads the first bytes before the handler can see
+// to their pace. A small body has the header's time, unless its own is shorter: it
+// mostly came along with the header, and is not worth setting a timer for.
+func (c *Config) bodyDeadline(h *fasthttp.RequestHeader) (r fasthttp.RequestConfig) {
+	n := h.ContentLength()
+	switch {
+	case n == -1:
+		r.ReadTimeout = c.BodyTimeout
+	case n > small, n > 0 && c.BodyTimeout < c.HeaderTimeout:
+		p := pace{all: c.BodyTimeout, grace: c.HeaderTimeout, rate: c.BodyMinRate, came: int64(min(n, readAhead))}
+		r.ReadTimeout = p.till().Sub(p.begun)
 	}
+	return r
 }
+
+// readAhead is how much fasthttp reads of a body before it calls the handler.
+const readAhead = 8 << 10
 
 const aDay = 24 * time.Hour
 
@@ -227,7 +236,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
 	q := requests.Get().(*request) //nolint:forcetypeassert // see New
-	q.ctx = ctx
+	q.ctx, q.admission = ctx, &s.admission
 	if s.config.EarlyHints {
 		// Which has fasthttp flush each response.
 		_ = ctx.SetWriteDeadline(start.Add(aDay))

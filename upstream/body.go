@@ -55,6 +55,7 @@ func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want, bu
 	case status == fasthttp.StatusNoContent, status == fasthttp.StatusNotModified:
 		r.done = true
 	case r.length >= 0 && r.length <= buffer && !r.underWay():
+		w.hold(r.length)
 		if err := resp.ReadBody(r.reader, 0); err != nil {
 			return noEOF(err)
 		}
@@ -178,7 +179,7 @@ func (e *Exchange) ReadRest(body *bytebufferpool.ByteBuffer, limit int) bool {
 	if e.Rest.length > limit {
 		return false
 	}
-	_, err := body.ReadFrom(io.LimitReader(e.Rest, int64(limit)+1))
+	_, err := body.ReadFrom(&heldReader{io.LimitReader(e.Rest, int64(limit)+1), &e.want})
 	switch {
 	case err != nil:
 		e.Rest.end(false)
@@ -191,4 +192,17 @@ func (e *Exchange) ReadRest(body *bytebufferpool.ByteBuffer, limit int) bool {
 	e.Rest.end(true)
 	e.Rest = nil
 	return true
+}
+
+// heldReader has what it reads counted.
+type heldReader struct {
+	from io.Reader
+	want *Want
+}
+
+// Read implements io.Reader.
+func (h *heldReader) Read(p []byte) (int, error) {
+	n, err := h.from.Read(p)
+	h.want.hold(n)
+	return n, err //nolint:wrapcheck // it stands in for the reader
 }

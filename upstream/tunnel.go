@@ -48,6 +48,13 @@ func (r *Body) Tunnel() *Tunnel {
 	return t
 }
 
+// Abandon gives a tunnel up that has not begun.
+func (t *Tunnel) Abandon() {
+	if t.abandoned.Stop() {
+		t.release()
+	}
+}
+
 // Run moves bytes both ways until either side ends it. ahead reads what comes from
 // the client, some of which may have been read from its connection before.
 func (t *Tunnels) Run(one *Tunnel, client net.Conn, ahead io.Reader) {

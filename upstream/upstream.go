@@ -69,9 +69,21 @@ type Want struct {
 	// Interim gets interim responses other than 100, which this hop has seen to; nil:
 	// nobody does.
 	Interim func(*fasthttp.ResponseHeader)
+	// Memory is told of bytes of the response that are read into memory; nil: nobody is.
+	Memory Memory
 	// Upload is the request's body if it is still on its way; nil if the request has
 	// all of it.
 	Upload *Upload
+}
+
+// Memory counts bytes that are in memory. What a backend answers is read whatever it
+// counts: the request has been executed.
+type Memory interface{ Hold(n int) }
+
+func (w *Want) hold(n int) {
+	if w.Memory != nil && n > 0 {
+		w.Memory.Hold(n)
+	}
 }
 
 // Exchange is one request's way to the backend and back.
