@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -57,7 +56,8 @@ func routesCommand(cfg *config.Config) *cobra.Command {
 			return nil
 		},
 		Long: "Shows the routes, the most specific first, which is the order in which they are tried, with the settings that each\n" +
-			"has of its own. With a method and a URL it marks the one that such a request takes.",
+			"has of its own. With a method and a URL it marks the one that such a request takes. Exit code 1: it is refused, since\n" +
+			"servers read its target in different ways (ambiguous_paths), or it is malformed.",
 		Example: "  idemproxy routes -c idemproxy.yaml\n" +
 			"  idemproxy routes -c idemproxy.yaml POST https://api.example.com/payments",
 		SilenceUsage: true, SilenceErrors: true,
@@ -75,13 +75,15 @@ func routesCommand(cfg *config.Config) *cobra.Command {
 		if err := proxy.SortRoutes(pc.Routes); err != nil {
 			return fmt.Errorf("routes: %w", err)
 		}
-		taken := -2 // nothing was asked
+		taken, refused := -2, error(nil) // nothing was asked
 		if len(args) == 2 {
-			u, err := url.Parse(args[1])
-			if err != nil || u.Host == "" {
-				return fmt.Errorf("%q: want a URL with a host, such as https://api.example.com/payments", args[1])
+			host, target, err := splitURL(args[1])
+			if err != nil {
+				return err
 			}
-			taken = proxy.RouteOf(pc.Routes, strings.ToUpper(args[0]), u.Host, u.RequestURI())
+			if taken, refused = proxy.RouteOf(pc.Routes, &pc.Rules, strings.ToUpper(args[0]), host, target); refused != nil {
+				return failure{fmt.Errorf("such a request is refused: %w", refused)}
+			}
 		}
 		shown := showRoutes(cfg, pc.Routes, taken)
 		if asJSON {
@@ -92,6 +94,26 @@ func routesCommand(cfg *config.Config) *cobra.Command {
 		return printRoutes(c.OutOrStdout(), shown)
 	}
 	return c
+}
+
+// splitURL takes a URL apart as it is spelled, since routes hang on that. A fragment
+// is not sent.
+func splitURL(text string) (host, target string, err error) {
+	scheme, rest, ok := strings.Cut(text, "://")
+	text, _, _ = strings.Cut(text, "#")
+	rest, _, _ = strings.Cut(rest, "#")
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	host, target = rest[:end], rest[end:]
+	if !ok || scheme != "http" && scheme != "https" || host == "" {
+		return "", "", fmt.Errorf("%q: want a URL with a host, such as https://api.example.com/payments", text)
+	}
+	if !strings.HasPrefix(target, "/") {
+		target = "/" + target
+	}
+	return host, target, nil
 }
 
 // showRoutes lists routes that are sorted, and the settings at large at the end.

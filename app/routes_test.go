@@ -96,6 +96,19 @@ func TestRoutesCommand(t *testing.T) {
 			}
 		}
 	}
+	for target, want := range map[string]string{
+		"https://other.example/payments/..%2fpublic": "encodes a delimiter", "https://other.example//payments": "empty segment",
+		"https://a..b/": "the Host field is not host:port", "https://other.example/pay ments": "no request",
+	} {
+		if code, out := command(t, "routes", "-c", file, "POST", target); code != 1 || !strings.Contains(out, want) {
+			t.Errorf("%s: %d %s, want %q", target, code, out, want)
+		}
+	}
+	loose := writeFile(t, routesFile+"ambiguous_paths: allow\n")
+	if code, out := command(t, "routes", "-c", loose, "POST", "https://other.example/payments/..%2fpublic#x"); code != 0 ||
+		!strings.Contains(out, "->  (everything else)") {
+		t.Errorf("%d %s", code, out)
+	}
 	for _, args := range [][]string{{"POST"}, {"POST", "/payments"}, {"POST", "::"}} {
 		if code, out := command(t, append([]string{"routes", "-c", file}, args...)...); code != 2 {
 			t.Errorf("%v: %d %s", args, code, out)

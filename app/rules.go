@@ -154,7 +154,8 @@ func rulesOf(c *config.Config, route *config.Route, r *config.Rules, tokens *ver
 		DeriveKey: r.DeriveKey, DuplicateWindow: r.DuplicateWindow, RejectDuplicates: r.RejectDuplicates,
 		Keys: keys, Resolver: resolver, Fingerprint: fingerprint, FailOpen: r.FailOpen, FailStatus: r.FailStatus,
 		Wait: r.Wait, MaxWait: r.MaxWait, MaxPerCaller: r.MaxPerCaller, MaxPerAddress: r.MostPerAddress(), MaxPerKey: r.MaxPerKey,
-		RequireKey: r.RequireKey, KeyHeaders: r.KeyHeaders, BindHeaders: r.Bind, RequireBind: r.RequireBind,
+		RequireKey: r.RequireKey, AllowAmbiguous: r.AllowAmbiguous,
+		KeyHeaders: r.KeyHeaders, BindHeaders: r.Bind, RequireBind: r.RequireBind,
 		Scope: scope, EarlierScopes: earlier, Tokens: verifier,
 		NotReplayed: r.NotReplayed,
 	}, nil

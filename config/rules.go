@@ -57,8 +57,10 @@ type Rules struct {
 	MaxRequestBody Size
 	// MaxResponseBody is the largest response that is kept.
 	MaxResponseBody Size
-	// RequireKey refuses requests without a key.
+	// RequireKey refuses requests without a key whose method may change something.
 	RequireKey bool
+	// AllowAmbiguous takes targets that backends read in different ways.
+	AllowAmbiguous bool
 	// Bind names the headers that say who asks; RequireBind refuses requests with a
 	// key that do not say.
 	Bind        []string
@@ -159,7 +161,11 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.Var(&r.MaxRequestBody, "max-request-body", "largest body of a request with a key; larger ones get 413")
 	f.Var(&r.MaxResponseBody, "max-response-body",
 		"largest response that is kept; larger ones are passed on and cannot be replayed")
-	f.BoolVar(&r.RequireKey, "require-key", r.RequireKey, "refuse requests without a key")
+	f.BoolVar(&r.RequireKey, "require-key", r.RequireKey,
+		"refuse requests without a key whose method is not GET, HEAD, OPTIONS or TRACE")
+	f.Var(&choice{&r.AllowAmbiguous, "refuse", "allow"}, "ambiguous-paths",
+		"what becomes of targets that backends read in different ways (//, dot segments, semicolons, encoded delimiters), where a route "+
+			"has a path: refuse (400) or allow")
 	r.bindCallers(f)
 	f.Var(&choice{&r.Wait, "reject", "wait"}, "in-progress",
 		"what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait")

@@ -19,6 +19,7 @@ var (
 	errHost       = errors.New("the Host field is not host:port")
 	errOtherHost  = errors.New("the request target names another host than the Host field")
 	errTargetForm = errors.New("the request target is neither a path nor an http URL")
+	errFragment   = errors.New("the request target has a fragment (#), which is for the client alone")
 	ErrVersion    = errors.New("the request is not HTTP/1.1 or HTTP/1.0")
 )
 
@@ -69,8 +70,12 @@ func Sound(h *fasthttp.RequestHeader) error {
 }
 
 // IsAuthority says whether text is host and port of RFC 3986 section 3.2, without user and
-// password. Empty is for HTTP/1.0, which has no Host.
+// password. Empty is for HTTP/1.0, which has no Host. Labels of a name are not empty,
+// but for the one of the root, which may end it.
 func IsAuthority(host []byte) bool {
+	if len(host) > 0 && host[0] == '.' || bytes.Contains(host, []byte("..")) {
+		return false
+	}
 	for _, c := range host {
 		if c <= ' ' || c >= 0x7f || bytes.IndexByte([]byte(`"#%/<>?@\^{|},`+"`"), c) >= 0 {
 			return false
@@ -82,6 +87,9 @@ func IsAuthority(host []byte) bool {
 // originForm makes the target a path and query.
 func originForm(h *fasthttp.RequestHeader) error {
 	target := h.RequestURI()
+	if bytes.IndexByte(target, '#') >= 0 { // RFC 9112 section 3.2
+		return errFragment
+	}
 	if len(target) == 0 || target[0] == '/' || h.IsConnect() || len(target) == 1 && target[0] == '*' {
 		return nil
 	}
@@ -91,12 +99,12 @@ func originForm(h *fasthttp.RequestHeader) error {
 			rest = target[len(scheme):]
 		}
 	}
-	end := bytes.IndexAny(rest, "/?#")
+	end := bytes.IndexAny(rest, "/?")
 	if end < 0 {
 		end = len(rest)
 	}
 	authority := rest[:end]
-	if len(authority) == 0 || !IsAuthority(authority) || bytes.IndexByte(rest, '#') >= 0 { // a fragment is no part of a target
+	if len(authority) == 0 || !IsAuthority(authority) {
 		return errTargetForm
 	}
 	if host := h.Host(); len(host) > 0 && !bytes.EqualFold(host, authority) {

@@ -171,6 +171,24 @@ func (f *Field) IsKey(value []byte) { f.key, f.Value = true, value }
 // Method is the request's.
 func (h *Head) Method() []byte { return h.header.Method() }
 
+// MayChange says of a request that it is not safe (RFC 9110 section 9.2.1): by its
+// method, or by another one that it asks the backend to go by.
+func (h *Head) MayChange() bool {
+	switch string(h.Method()) {
+	case "GET", "HEAD", "OPTIONS", "TRACE":
+	default:
+		return true
+	}
+	for i := range h.fields {
+		for _, name := range []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"} {
+			if isTwin(h.fields[i].Name, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Target is path and query, or what else the method takes.
 func (h *Head) Target() []byte { return h.header.RequestURI() }
 

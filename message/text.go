@@ -72,3 +72,24 @@ func CutUnquoted(b []byte, sep byte) (before, after []byte) {
 	}
 	return b, nil
 }
+
+// isTwin says of a field's name that a backend may take it for want: CGI and its kin
+// name fields in capitals with underscores, and know no difference between those,
+// dashes and further signs.
+func isTwin(name []byte, want string) bool {
+	if len(name) != len(want) {
+		return false
+	}
+	for i := range len(want) {
+		x, y := name[i], want[i]
+		if x != y && (isSign(x) != isSign(y) || !isSign(x) && !EqualFold(name[i:i+1], want[i:i+1])) {
+			return false
+		}
+	}
+	return true
+}
+
+// isSign: of a token's characters.
+func isSign(c byte) bool {
+	return !isDigit(c) && (c|0x20 < 'a' || c|0x20 > 'z')
+}

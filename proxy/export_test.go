@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/message"
 )
 
 // readHeader parses a request header as the server would.
@@ -15,3 +17,8 @@ func readHeader(h *fasthttp.RequestHeader, raw string) error {
 
 // Buffered is how many bytes count as being in memory.
 func (s *Server) Buffered() int64 { return s.admission.bytes.Load() }
+// RouteAt is RouteOf for what need be no request, such as POST *.
+func RouteAt(sorted []Route, method, host, path string) int {
+	r := routes{sorted: sorted}
+	return r.match(message.HostName(message.CanonicalHost(nil, []byte(host))), []byte(method), []byte(path))
+}

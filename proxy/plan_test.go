@@ -281,7 +281,7 @@ func newNamer(t *testing.T, all []names) (*namer, bool) {
 }
 
 func (n *namer) of(method, host, path string) *names {
-	if i := proxy.RouteOf(n.sorted, method, host, path); i >= 0 {
+	if i := proxy.RouteAt(n.sorted, method, host, path); i >= 0 {
 		for j := range n.all[1:] {
 			if n.all[1+j].name == n.sorted[i].Name {
 				return &n.all[1+j]

@@ -31,7 +31,7 @@ func problems() map[string]*problem {
 		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken,
 		&problemScope, &problemCallerUnknown, &problemBodyTooLarge, &problemBodyBroken, &problemSlow,
 		&problemHeaderTooLarge, &problemRequestInvalid, &problemVersion,
-		&problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
+		&problemAmbiguous, &problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemOverloaded, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
 		&problemCut, &problemTimeout, &problemHeld,
@@ -76,6 +76,11 @@ var (
 	problemRequestInvalid = problem{
 		Refused, 400, "request-invalid", "Malformed request",
 		"The request is not well-formed HTTP/1.1; nothing was forwarded.", "", true, false,
+	}
+	problemAmbiguous = problem{
+		Refused, 400, "target-ambiguous", "Ambiguous request target",
+		"Servers read such a target in different ways, so this proxy cannot tell which route it is for (ambiguous_paths); " +
+			"nothing was forwarded.", "", false, false,
 	}
 	problemVersion = problem{
 		Refused, 505, "version-unsupported", "HTTP version not supported",

@@ -97,7 +97,7 @@ func (q *request) identify() (err error) {
 		if err := r.Keys.Check(q.key); err != nil {
 			return err
 		}
-	case r.RequireKey:
+	case r.RequireKey && q.head.MayChange():
 		return errKeyMissing
 	case !r.derives(&q.ctx.Request.Header):
 		return nil

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"errors"
@@ -22,7 +23,7 @@ type Match struct {
 	// Path is the target without its query: exact, or a prefix if it ends in
 	// "/*" ("/payments/*" matches /payments and everything below it). A segment in
 	// braces stands for any one segment ("/users/{id}/orders"). Percent encoding
-	// and dot segments are undone before it is compared.
+	// and dot segments are undone before it is compared; see Rules.AllowAmbiguous.
 	Path string
 	// Methods are compared with case (RFC 9110 section 9.1).
 	Methods []string
@@ -42,6 +43,7 @@ var ErrRoute = errors.New("route")
 type routes struct {
 	sorted []Route
 	rest   *Rules
+	paths  bool // any of them has one
 }
 
 func newRoutes(c *Config, s *operation.Secret) (*routes, error) {
@@ -59,6 +61,7 @@ func newRoutes(c *Config, s *operation.Secret) (*routes, error) {
 	if err := SortRoutes(r.sorted); err != nil {
 		return nil, err
 	}
+	r.paths = anyPath(r.sorted)
 	return r, nil
 }
 
@@ -195,51 +198,68 @@ func (m *Match) overlaps(o *Match) bool {
 }
 
 // RouteOf says which of routes, sorted by SortRoutes, a request takes: its index,
-// or -1 if none matches. target is a path, with a query or without.
-func RouteOf(sorted []Route, method, host, target string) int {
-	var uri fasthttp.URI
-	if err := uri.Parse([]byte(host), []byte(target)); err != nil {
-		return -1
+// or -1 for rest, the rules of what none matches. The target is as it stands in a
+// request. An error says why such a request is refused.
+func RouteOf(sorted []Route, rest *Rules, method, host, target string) (int, error) {
+	var h fasthttp.RequestHeader
+	h.DisableNormalizing()
+	text := method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
+	if err := h.Read(bufio.NewReaderSize(strings.NewReader(text), len(text))); err != nil {
+		return -1, fmt.Errorf("%s %s of %s is no request: %w", method, target, host, err)
 	}
-	path, _, _ := strings.Cut(target, "?")
-	plain := []byte(path)
-	if !isPlain(plain) {
-		plain = uri.Path()
+	if err := message.Sound(&h); err != nil {
+		return -1, err
 	}
-	name := message.HostName(message.CanonicalHost(nil, []byte(host)))
-	for i := range sorted {
-		if sorted[i].Match.matches(name, []byte(method), plain) {
+	r := routes{sorted: sorted, rest: rest, paths: anyPath(sorted)}
+	return r.find(&h)
+}
+
+func anyPath(all []Route) bool {
+	return slices.ContainsFunc(all, func(r Route) bool { return r.Match.Path != "" })
+}
+
+// of are the rules and the name of the route that find found.
+func (r *routes) of(i int) (rules *Rules, name string) {
+	if i < 0 {
+		return r.rest, ""
+	}
+	return &r.sorted[i].Rules, r.sorted[i].Name
+}
+
+// find says which route a request takes, or -1 for none, and whether its target is
+// one that backends read in different ways, which the route does not take. It does
+// not allocate for a target that is plain.
+func (r *routes) find(h *fasthttp.RequestHeader) (int, error) {
+	if len(r.sorted) == 0 {
+		return -1, nil
+	}
+	var buf [256]byte
+	host, path := message.HostName(message.CanonicalHost(buf[:0], h.Host())), message.PathOf(h)
+	if message.Plain(path) {
+		return r.match(host, h.Method(), path), nil
+	}
+	i := r.match(host, h.Method(), normalized(path))
+	if rules, _ := r.of(i); rules.AllowAmbiguous || !r.paths {
+		return i, nil
+	}
+	return i, message.Ambiguous(path)
+}
+
+func (r *routes) match(host, method, path []byte) int {
+	for i := range r.sorted {
+		if r.sorted[i].Match.matches(host, method, path) {
 			return i
 		}
 	}
 	return -1
 }
 
-// find does not allocate.
-func (r *routes) find(ctx *fasthttp.RequestCtx) (rules *Rules, name string) {
-	if len(r.sorted) == 0 {
-		return r.rest, ""
-	}
-	var buf [256]byte
-	h := &ctx.Request.Header
-	host, path := message.HostName(message.CanonicalHost(buf[:0], h.Host())), message.PathOf(h)
-	if !isPlain(path) {
-		path = ctx.Path()
-	}
-	for i := range r.sorted {
-		if route := &r.sorted[i]; route.Match.matches(host, h.Method(), path) {
-			return &route.Rules, route.Name
-		}
-	}
-	return r.rest, ""
-}
-
-// isPlain says that a path is spelled the only way there is: no percent
-// encoding, no dot segments, no empty segments. Other spellings are taken for
-// what the backend will read, so that nobody gets around a route's rules by
-// writing /payments as /%70ayments.
-func isPlain(path []byte) bool {
-	return bytes.IndexByte(path, '%') < 0 && !bytes.Contains(path, []byte("//")) && !bytes.Contains(path, []byte("/."))
+// normalized is a path decoded, without dot segments and empty ones, so that nobody
+// gets around a route's rules by writing /payments as /%70ayments.
+func normalized(path []byte) []byte {
+	var uri fasthttp.URI
+	uri.SetPathBytes(path)
+	return uri.Path()
 }
 
 func (m *Match) matches(host, method, path []byte) bool {

@@ -28,8 +28,12 @@ type Rules struct {
 	// responses are passed on; their key is completed without a body. Default
 	// 1 MiB.
 	MaxResponseBody int
-	// RequireKey answers 400 to requests without a key.
+	// RequireKey answers 400 to requests without a key that may change something: see
+	// message.Head.MayChange.
 	RequireKey bool
+	// AllowAmbiguous takes targets that backends read in different ways: see
+	// message.Ambiguous. Otherwise they get 400 where any route has a path.
+	AllowAmbiguous bool
 	// KeyHeaders are the fields that carry the key. Default Idempotency-Key and
 	// X-Idempotency-Key.
 	KeyHeaders []string

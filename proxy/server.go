@@ -272,9 +272,13 @@ func (q *request) finish(start time.Time) *Report {
 // route takes a well-formed request the way that its route and its key have it.
 func (s *Server) route(q *request) {
 	q.live = s.live.Load()
-	q.rules, q.report.Route = q.live.routes.find(q.ctx)
+	i, ambiguous := q.live.routes.find(&q.ctx.Request.Header)
+	q.rules, q.report.Route = q.live.routes.of(i)
 	err := q.identify()
 	switch {
+	case ambiguous != nil:
+		s.refuse(q, &problemAmbiguous, ambiguous)
+		return
 	case q.ctx.Request.Header.IsConnect():
 		s.fail(q, &problemMethod, nil)
 		return

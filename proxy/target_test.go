@@ -14,7 +14,7 @@ func TestRoutesByCanonicalHost(t *testing.T) {
 		"b.example": "", "a.example.evil": "",
 	} {
 		name := ""
-		if i := RouteOf(all, "POST", host, "/"); i >= 0 {
+		if i, err := RouteOf(all, &Rules{}, "POST", host, "/"); err == nil && i >= 0 {
 			name = all[i].Name
 		}
 		if name != want {
