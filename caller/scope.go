@@ -312,3 +312,6 @@ func Encoded(source string) string {
 // since a field may have them, but not the separator of scopes, and values have
 // neither.
 func AsField(scope string) string { return strings.ReplaceAll(scope, string(rune(nextSource)), "\t") }
+
+// Header is the field that a source is, if it is one.
+func (s Source) Header() (name string, ok bool) { return s.name, s.kind == scopeHeader }

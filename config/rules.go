@@ -164,8 +164,8 @@ func (r *Rules) bind(f *pflag.FlagSet) {
 	f.BoolVar(&r.RequireKey, "require-key", r.RequireKey,
 		"refuse requests without a key whose method is not GET, HEAD, OPTIONS or TRACE")
 	f.Var(&choice{&r.AllowAmbiguous, "refuse", "allow"}, "ambiguous-paths",
-		"what becomes of targets that backends read in different ways (//, dot segments, semicolons, encoded delimiters), where a route "+
-			"has a path: refuse (400) or allow")
+		"what becomes of targets that backends read in different ways (//, dot segments, semicolons, encoded delimiters), where a "+
+			"route has a path: refuse (400) or allow")
 	r.bindCallers(f)
 	f.Var(&choice{&r.Wait, "reject", "wait"}, "in-progress",
 		"what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait")

@@ -86,7 +86,7 @@ func (c *Config) bindClients(f *pflag.FlagSet) {
 		"how long, to twice that, a client may take nothing of its response; 0 for any time")
 	f.StringSliceVar(&c.TrustedProxies, "trusted-proxies", c.TrustedProxies,
 		"addresses or networks (10.0.0.0/8) of the proxies in front, which are believed what they say of where a request "+
-			"came from: X-Forwarded-For, -Proto, -Host, Forwarded; of others that is thrown away")
+			"came from: X-Forwarded-*, X-Real-IP, Forwarded and their like; of others that is thrown away")
 	f.BoolVar(&c.ProxyProtocol, "proxy-protocol", c.ProxyProtocol,
 		"trusted proxies begin each connection with a PROXY header (v1 or v2); others may not connect")
 	f.BoolVar(&c.ReusePort, "reuse-port", c.ReusePort, "let other processes listen on the same port (SO_REUSEPORT)")

@@ -21,6 +21,9 @@ type Onward struct {
 	Peer     net.Addr
 	TLS      bool
 	Believed bool
+	// Guarded are further fields that this proxy goes by: what a backend may take for
+	// one of them does not go on, and none can be nominated by Connection.
+	Guarded []string
 	// Upgrade repeats the wish to leave HTTP.
 	Upgrade bool
 	// RequestID is for one that has none.
@@ -73,17 +76,41 @@ func (h *Head) Forward(out *fasthttp.RequestHeader, on *Onward) {
 func (h *Head) drops(f *Field, on *Onward) bool {
 	switch f.kind {
 	case kindHop, kindConnection, kindUpgrade, kindContentLength, kindHost, kindVia, kindForwardedFor, kindForwardedHost,
-		kindForwardedProto, kindForwarded, kindAttempt: // nobody but this proxy says it
+		kindForwardedProto, kindForwarded, kindAttempt, kindTwin: // nobody but this proxy says it
 		return true
-	case kindTraceparent:
-		if len(on.Traceparent) > 0 {
+	case kindTraceparent: // as the next ones
+		return len(on.Traceparent) > 0
+	case kindContentType, kindRequestID: // describes the message, or names it: cannot be nominated away
+		return false
+	case kindOrigin:
+		if !on.Believed {
 			return true
 		}
-	case kindContentType: // describes the message, and cannot be nominated away
-		return false
+	case kindOther:
+		if isOdd(f.Name) && isTwinOfAny(f.Name, on.Guarded) {
+			return true
+		}
 	default:
 	}
-	return !f.key && h.tokens.has(f.Name)
+	return !f.key && h.tokens.has(f.Name) && !isAny(f.Name, on.Guarded)
+}
+
+func isTwinOfAny(name []byte, all []string) bool {
+	for _, one := range all {
+		if isTwin(name, one) && !EqualFold(name, one) {
+			return true
+		}
+	}
+	return false
+}
+
+func isAny(name []byte, all []string) bool {
+	for _, one := range all {
+		if EqualFold(name, one) {
+			return true
+		}
+	}
+	return false
 }
 
 // addForwarded says where the request came from. A peer that is believed is taken

@@ -15,6 +15,7 @@ type Head struct {
 	fields []Field
 	host   []byte // canonical
 	joined [joinedKinds][]byte
+	own    [joinedKinds]bool // joined has room of its own
 	tokens tokens
 }
 
@@ -48,7 +49,10 @@ const (
 	kindContentLength
 	kindContentType
 	kindAttempt
-	kindHop // all others that end at this hop
+	kindMethodOverride
+	kindOrigin // all others that say where the request came from, or what it was for there
+	kindHop    // all others that end at this hop
+	kindTwin   // what a backend may take for one of these: see isTwin
 	kindOther
 )
 
@@ -62,8 +66,24 @@ const (
 	HeaderAttempt = "Idempotency-Attempt"
 )
 
-// kindOf looks a name up: by its length, and then among few.
+// kindOf looks a name up.
 func kindOf(name []byte) kind {
+	k := known(name)
+	switch {
+	case k != kindOther:
+		return k
+	case IsHopByHop(name):
+		return kindHop
+	case isOrigin(name):
+		return kindOrigin
+	case isMethodOverride(name):
+		return kindMethodOverride
+	}
+	return kindOther
+}
+
+// known looks a name up: by its length, and then among few.
+func known(name []byte) kind {
 	switch len(name) {
 	case 3:
 		return pick(name, "Via", kindVia)
@@ -107,11 +127,67 @@ func kindOf(name []byte) kind {
 			return kindAttempt
 		}
 	}
-	if IsHopByHop(name) {
-		return kindHop
-	}
 	return kindOther
 }
+
+// isOrigin says of a field that proxies write it, and backends that sit behind them
+// take it for true.
+func isOrigin(name []byte) bool {
+	const family = "X-Forwarded"
+	if len(name) < len("X-Real-IP") || name[0]|0x20 != 'x' && name[0]|0x20 != 't' {
+		return false
+	}
+	switch len(name) {
+	case 9:
+		return EqualFold(name, "X-Real-IP")
+	case 11:
+		return EqualFold(name, family) || EqualFold(name, "X-Client-IP")
+	case 13:
+		if EqualFold(name, "X-Rewrite-URL") {
+			return true
+		}
+	case 14:
+		if EqualFold(name, "X-Original-URL") || EqualFold(name, "True-Client-IP") {
+			return true
+		}
+	}
+	return len(name) > len(family) && name[len(family)] == '-' && EqualFold(name[:len(family)], family)
+}
+
+func isMethodOverride(name []byte) bool {
+	switch len(name) {
+	case 13:
+		return EqualFold(name, "X-HTTP-Method")
+	case 17:
+		return EqualFold(name, "X-Method-Override")
+	case 22:
+		return EqualFold(name, "X-HTTP-Method-Override")
+	}
+	return false
+}
+
+// twinOf is kindTwin for a name that a backend may take for one of a kind that this
+// proxy minds, and k for others.
+func twinOf(name []byte, k kind) kind {
+	var buf [maxKnown]byte
+	if k != kindOther || len(name) > maxKnown || !isOdd(name) {
+		return k
+	}
+	dashed := append(buf[:0], name...)
+	for i, c := range dashed {
+		if isSign(c) {
+			dashed[i] = '-'
+		}
+	}
+	if kindOf(dashed) != kindOther {
+		return kindTwin
+	}
+	return k
+}
+
+// maxKnown is longer than any name that kindOf knows by its whole length, and than
+// any of the family X-Forwarded that there is.
+const maxKnown = 64
 
 func pick(name []byte, want string, k kind) kind {
 	if EqualFold(name, want) {
@@ -127,7 +203,7 @@ func (h *Head) Read(header *fasthttp.RequestHeader) {
 	h.host = CanonicalHost(h.host[:0], header.Host())
 	h.fields = h.fields[:0]
 	for name, value := range header.AllInOrder() {
-		k := kindOf(name)
+		k := twinOf(name, kindOf(name))
 		if k < joinedKinds {
 			h.join(k, value)
 		}
@@ -137,11 +213,15 @@ func (h *Head) Read(header *fasthttp.RequestHeader) {
 }
 
 func (h *Head) join(k kind, value []byte) {
-	if to := &h.joined[k]; len(*to) == 0 {
+	to := &h.joined[k]
+	switch {
+	case len(*to) == 0:
 		*to = value
-	} else {
-		*to = bytes.Join([][]byte{*to, value}, []byte(", "))
+		return
+	case !h.own[k]: // grows from here by itself, so that thousands of lines cost no more than their bytes
+		*to, h.own[k] = bytes.Clone(*to), true
 	}
+	*to = append(append(*to, ", "...), value...)
 }
 
 // Reset leaves nothing of the request but room.
@@ -180,10 +260,8 @@ func (h *Head) MayChange() bool {
 		return true
 	}
 	for i := range h.fields {
-		for _, name := range []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"} {
-			if isTwin(h.fields[i].Name, name) {
-				return true
-			}
+		if h.fields[i].kind == kindMethodOverride {
+			return true
 		}
 	}
 	return false

@@ -93,3 +93,13 @@ func isTwin(name []byte, want string) bool {
 func isSign(c byte) bool {
 	return !isDigit(c) && (c|0x20 < 'a' || c|0x20 > 'z')
 }
+
+// isOdd says of a field's name that it has signs other than dashes.
+func isOdd(name []byte) bool {
+	for _, c := range name {
+		if c != '-' && isSign(c) {
+			return true
+		}
+	}
+	return false
+}

@@ -119,6 +119,15 @@ func (f *Fingerprint) add(part string) error {
 	return nil
 }
 
+// Headers are the fields that it has for themselves, besides those that go with its
+// parts.
+func (f *Fingerprint) Headers() []string {
+	if f == nil {
+		return nil
+	}
+	return f.headers
+}
+
 // readsBody says whether the body matters.
 func (f *Fingerprint) readsBody() bool { return f.body || f.json || f.multipart }
 

@@ -110,7 +110,7 @@ func TestKeyIsRequiredOfUnsafeMethods(t *testing.T) {
 	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "get", "PURGE"} {
 		r.isProblem(r.target(method, "x", "/pay", ""), 400, "key-missing")
 	}
-	for _, field := range []string{"X-HTTP-Method-Override: POST", "X-HTTP-Method: PUT", "x-method-override: DELETE", "X_HTTP_METHOD_OVERRIDE: POST"} {
+	for _, field := range []string{"X-HTTP-Method-Override: POST", "X-HTTP-Method: PUT", "x-method-override: DELETE"} {
 		r.isProblem(r.target("GET", "x", "/pay", field+"\r\n"), 400, "key-missing")
 	}
 }

@@ -181,7 +181,7 @@ func (s *Server) outgoing(q *request, attempt uint32, upgrade bool) *fasthttp.Re
 	in, out := &q.ctx.Request, fasthttp.AcquireRequest()
 	on := message.Onward{
 		Host: q.rules.upstream.Host(), Peer: q.ctx.RemoteAddr(), TLS: q.ctx.IsTLS(), Believed: q.who.Believed(),
-		Upgrade: upgrade, Attempt: attempt,
+		Upgrade: upgrade, Attempt: attempt, Guarded: q.rules.guarded,
 	}
 	if len(q.requestID) == 0 {
 		q.requestID = q.ownID.New()

@@ -93,6 +93,7 @@ type Rules struct {
 	NotReplayed []string
 
 	recipe              operation.Recipe   // how records are compared
+	guarded             []string           // fields that requests are told apart by
 	derived, duplicates idem.Policy        // of what unkeyed.go keeps
 	upstream            *upstream.Upstream // that Upstream names
 }
@@ -123,10 +124,23 @@ func (r *Rules) setDefaults(s *operation.Secret) {
 		r.MaxRequestBody = 1 << 20
 	}
 	r.setDerived()
+	r.guarded = r.goneBy()
 	if r.FailStatus == 0 {
 		r.FailStatus = 500
 	}
 	if r.MaxResponseBody <= 0 {
 		r.MaxResponseBody = 1 << 20
 	}
+}
+
+// goneBy are the fields that the rules tell requests, callers and scopes apart by.
+func (r *Rules) goneBy() []string {
+	all := slices.Concat([]string{operation.HeaderKey, operation.HeaderKeyOld, "Content-Encoding"}, r.KeyHeaders,
+		r.BindHeaders, r.Fingerprint.Headers())
+	for _, source := range r.Scope {
+		if name, ok := source.Header(); ok {
+			all = append(all, name)
+		}
+	}
+	return all
 }
