@@ -44,11 +44,13 @@ func CleanResponse(resp *fasthttp.Response, trailers bool) error {
 	if !dirty {
 		return nil
 	}
+	var gone tokens
+	gone.read(nominated)
 	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
 	defer parsers.Put(p)
 	p.begin(h.StatusCode(), h.StatusMessage())
 	for name, value := range h.All() {
-		if endsHere(name, trailers) || ListHas(nominated, name) && !endToEndAlways(name) {
+		if endsHere(name, trailers) || gone.has(name) && !endToEndAlways(name) {
 			continue
 		}
 		p.field(name, value)
