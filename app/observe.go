@@ -221,9 +221,7 @@ func (o *observer) request(r *proxy.Report) {
 	if r.Route != "" {
 		e = e.Str("route", r.Route)
 	}
-	if len(r.RequestID) > 0 && len(r.RequestID) <= maxLoggedID {
-		e = e.Bytes("request_id", printable(r.RequestID))
-	}
+	e = e.Bytes("request_id", loggedID(r.RequestID))
 	if len(r.TraceID) > 0 {
 		e = e.Bytes("trace_id", r.TraceID)
 	}
@@ -271,6 +269,9 @@ func (o *observer) outcomesOf(route string) []prometheus.Counter {
 
 // maxLoggedID bounds what a client can make the log hold.
 const maxLoggedID = 128
+
+// loggedID is how a request's id begins, which is the whole of most.
+func loggedID(id []byte) []byte { return printable(id[:min(len(id), maxLoggedID)]) }
 
 // printable is text for a log that people read on terminals: everything but
 // printable ASCII is written as an escape. The logger itself would let C1

@@ -93,9 +93,7 @@ func event(r *proxy.Report) admin.Event {
 	} else if r.Remote != nil {
 		e.Client = r.Remote.String()
 	}
-	if len(r.RequestID) <= maxLoggedID {
-		e.Request = string(printable(r.RequestID))
-	}
+	e.Request = string(loggedID(r.RequestID))
 	if r.Err != nil {
 		e.Error = r.Err.Error()
 	}

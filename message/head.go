@@ -59,7 +59,7 @@ const (
 // Names of fields that this proxy writes or reads in requests.
 const (
 	// HeaderRequestID names a request across the services that it goes through. The
-	// client's is passed on; one that has none gets one on its way to the backend.
+	// client's is passed on; one that has none gets one. Its answer has it, too.
 	HeaderRequestID = "X-Request-Id"
 	// HeaderAttempt tells the backend which attempt at the key it sees, from 1:
 	// monotonic per key, so that it can serve as a fencing token.

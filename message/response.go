@@ -82,14 +82,18 @@ type plain struct{ Name, Value []byte }
 
 // Replay writes a stored response. Its header is parsed like one that came over a
 // wire, which keeps what fasthttp's setters would not take (Date). The body is
-// referred to, not copied. head: the request was HEAD, and there is no body.
+// referred to, not copied. head: the request was HEAD, and there is no body. What
+// names the request and what marks a replay is this one's, and not the stored one's.
 func Replay[L Line](resp *fasthttp.Response, status int, header []L, body []byte, head bool) error {
 	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
 	defer parsers.Put(p)
 	p.begin(status, nil)
-	counted := status == fasthttp.StatusNoContent || status == fasthttp.StatusNotModified
+	counted := head || status == fasthttp.StatusNoContent || status == fasthttp.StatusNotModified
 	for _, line := range header {
 		f := plain(line)
+		if EqualFold(f.Name, HeaderRequestID) || EqualFold(f.Name, HeaderReplayed) {
+			continue
+		}
 		counted = counted || EqualFold(f.Name, "Content-Length") // of a response to HEAD
 		p.field(f.Name, f.Value)
 	}
@@ -108,6 +112,16 @@ func Replay[L Line](resp *fasthttp.Response, status int, header []L, body []byte
 	}
 	resp.SetBodyRaw(body)
 	return nil
+}
+
+// NameResponse has a response carry its request's id, unless it has one.
+func NameResponse(h *fasthttp.ResponseHeader, id []byte) {
+	for name := range h.All() {
+		if EqualFold(name, HeaderRequestID) {
+			return
+		}
+	}
+	h.AddBytesV(HeaderRequestID, id)
 }
 
 // WriteInterim writes an interim response (RFC 9110 section 15.2) to a client's

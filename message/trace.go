@@ -8,8 +8,8 @@ import (
 	"math/rand/v2"
 )
 
-// X-Request-Id of a client is passed on; one that has none gets one on its way to
-// the backend.
+// X-Request-Id of a client is passed on; a request that has none gets one, so that
+// backend, log and answer call it the same.
 //
 // A traceparent (W3C Trace Context) is passed on too. One is made only if the
 // operator says whether it is sampled, since this proxy records no spans of its

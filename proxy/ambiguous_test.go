@@ -27,8 +27,14 @@ func guarded(t *testing.T) *rig {
 // target sends a request with a target and a host spelled as they are.
 func (r *rig) target(method, host, target, more string) answer {
 	r.t.Helper()
+	return r.raw(method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\nConnection: close\r\n" + more + "\r\n")
+}
+
+// raw sends a request as it is written.
+func (r *rig) raw(text string) answer {
+	r.t.Helper()
 	conn, br := dial(r.t, r.addr)
-	send(r.t, conn, method+" "+target+" HTTP/1.1\r\nHost: "+host+"\r\nContent-Length: 0\r\nConnection: close\r\n"+more+"\r\n")
+	send(r.t, conn, text)
 	resp, err := http.ReadResponse(br, nil)
 	if err != nil {
 		r.t.Fatal(err)

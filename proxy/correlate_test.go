@@ -41,7 +41,7 @@ func TestCorrelation(t *testing.T) {
 		parent      string
 	}{
 		{"a", nil, "*", "", ""},
-		{"a", nil, "", "", ""}, // a replay is forwarded to nobody
+		{"a", nil, "*", "", ""},
 		{"", nil, "*", "", ""},
 		{"b", []string{"X-Request-Id: " + id, "Traceparent: " + parent}, id, trace, parent},
 		{"b", []string{"X-Request-Id: again"}, "again", "", ""},
@@ -91,4 +91,69 @@ func TestNewTraceparent(t *testing.T) {
 			t.Errorf("the client's own became %q", seen.Load())
 		}
 	}
+}
+
+// Every answer has the name that log and backend know its request by: those of the
+// backend, unless it says another one, replays, and this proxy's own.
+func TestEveryAnswerHasItsRequestID(t *testing.T) {
+	t.Parallel()
+	told := make(chan string, 1)
+	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+		switch q.URL.Path {
+		case "/own":
+			c.Answer(200, "ok", "x-request-id: of the backend")
+		case "/cut":
+			_ = c.Close()
+		case "/stream":
+			c.Raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n")
+		default:
+			c.Answer(200, "ok")
+		}
+	}, func(c *proxy.Config) {
+		c.Trace.Done = func(q *proxy.Report) { told <- string(q.RequestID) }
+		c.MaxResponseBody = 100
+	})
+	for _, c := range []struct{ path, key, body, id string }{
+		{"/", "", "x", ""},
+		{"/", "", "x", "mine"},
+		{"/", "a", "x", "first"},
+		{"/", "a", "x", "second"},
+		{"/", "a", "x", ""},
+		{"/", "a", "y", ""},
+		{"/", "\x7f", "x", ""},
+		{"/cut", "c", "x", ""},
+		{"/stream", "", "x", ""},
+		{"/stream", "s", "x", ""},
+		{"/own", "", "x", "mine"},
+		{"/own", "o", "x", "mine"},
+		{"/own", "o", "x", "mine"},
+	} {
+		header := ""
+		if c.id != "" {
+			header = "X-Request-Id: " + c.id + "\r\n"
+		}
+		if c.key != "" {
+			header += "Idempotency-Key: " + c.key + "\r\n"
+		}
+		a := r.raw("POST " + c.path + " HTTP/1.1\r\nHost: x\r\n" + header + "Content-Length: 1\r\n\r\n" + c.body)
+		id := <-told
+		if want := a.Header.Values("X-Request-Id"); len(want) != 1 || want[0] != id && want[0] != "of the backend" || c.id != "" && id != c.id || id == "" {
+			t.Errorf("%v: the answer %d says %q, the log %q", c, a.StatusCode, want, id)
+		}
+		if own := a.Header.Get("X-Request-Id") == "of the backend"; own != (c.path == "/own" && a.Header.Get("Idempotent-Replayed") == "") {
+			t.Errorf("%v: %v", c, a.Header)
+		}
+	}
+}
+
+// A response of a backend that replays by itself is marked once.
+func TestReplayedByBoth(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c backendtest.Conn, _ *backendtest.Request) { c.Answer(200, "ok", "idempotent-replayed: true") })
+	for range 2 {
+		if a := r.post("k", "x"); len(a.Header.Values("Idempotent-Replayed")) != 1 {
+			t.Errorf("%v", a.Header)
+		}
+	}
+	r.executions("k", 1)
 }

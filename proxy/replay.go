@@ -57,10 +57,12 @@ func (s *Server) answerStored(q *request, out *idem.Outcome) {
 
 // appendFields appends the fields of a cleaned response that a replay repeats:
 // all but the framing, which is made anew, and those that the operator excluded.
-// A response to HEAD has no body to count, so there Content-Length is kept.
+// A response to HEAD, and a 304, have no body to count, so there Content-Length is
+// kept (RFC 9110 section 8.6).
 func (r *Rules) appendFields(dst []idem.Field, resp *fasthttp.Response) []idem.Field {
+	framed := !resp.SkipBody && resp.StatusCode() != fasthttp.StatusNotModified
 	for name, value := range resp.Header.All() {
-		if message.EqualFold(name, "Content-Length") && !resp.SkipBody || r.notReplayed(name) || message.IsHopByHop(name) {
+		if framed && message.EqualFold(name, "Content-Length") || r.notReplayed(name) || message.IsHopByHop(name) {
 			continue
 		}
 		dst = append(dst, idem.Field{Name: name, Value: value})

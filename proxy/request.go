@@ -183,10 +183,7 @@ func (s *Server) outgoing(q *request, attempt uint32, upgrade bool) *fasthttp.Re
 		Host: q.rules.upstream.Host(), Peer: q.ctx.RemoteAddr(), TLS: q.ctx.IsTLS(), Believed: q.who.Believed(),
 		Upgrade: upgrade, Attempt: attempt, Guarded: q.rules.guarded,
 	}
-	if len(q.requestID) == 0 {
-		q.requestID = q.ownID.New()
-		on.RequestID = q.requestID
-	}
+	on.RequestID = q.named()
 	on.Traceparent = s.traceparent(q)
 	q.head.Forward(&out.Header, &on)
 	stream := q.ctx.RequestBodyStream()
@@ -201,6 +198,14 @@ func (s *Server) outgoing(q *request, attempt uint32, upgrade bool) *fasthttp.Re
 	_ = conn.SetReadDeadline(time.Now().Add(s.config.BodyTimeout)) // see bodyDeadline; what fails now, fails when it is read
 	q.upload.Announce(&in.Header, &out.Header)
 	return out
+}
+
+// named is the request's id, made here if its client gave it none.
+func (q *request) named() []byte {
+	if len(q.requestID) == 0 {
+		q.requestID = q.ownID.New()
+	}
+	return q.requestID
 }
 
 // traceparent is what the backend gets instead of the client's, or since the

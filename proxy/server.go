@@ -252,6 +252,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		s.route(q)
 		s.admission.leave(q.buffered)
 	}
+	message.NameResponse(&ctx.Response.Header, q.named())
 	if s.leaving.Load() {
 		ctx.Response.Header.SetConnectionClose()
 	}
@@ -332,9 +333,11 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 		p = problemSlow
 	}
 	writeProblem(ctx, &p, nil, "")
+	id := new(message.RequestID).New()
+	message.NameResponse(&ctx.Response.Header, id)
 	if s.config.Trace.Done != nil {
 		s.config.Trace.Done(&Report{
-			Outcome: Refused, Status: p.status, Err: err, Remote: ctx.RemoteAddr(),
+			Outcome: Refused, Status: p.status, Err: err, Remote: ctx.RemoteAddr(), RequestID: id,
 		})
 	}
 }

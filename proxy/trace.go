@@ -64,8 +64,8 @@ type Report struct {
 	Outcome Outcome
 	Status  int
 	Route   string // name of the route; empty for the rules at large
-	// RequestID is the client's X-Request-Id, or the one that the request was
-	// forwarded with. TraceID is of the client's traceparent. Either may be empty.
+	// RequestID is the client's X-Request-Id, or one made here. TraceID is of the
+	// client's traceparent, and may be empty.
 	RequestID, TraceID []byte
 	// Traceparent is the client's, and Span whatever Trace.Forward keeps there.
 	Traceparent []byte
