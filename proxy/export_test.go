@@ -17,6 +17,7 @@ func readHeader(h *fasthttp.RequestHeader, raw string) error {
 
 // Buffered is how many bytes count as being in memory.
 func (s *Server) Buffered() int64 { return s.admission.bytes.Load() }
+
 // RouteAt is RouteOf for what need be no request, such as POST *.
 func RouteAt(sorted []Route, method, host, path string) int {
 	r := routes{sorted: sorted}

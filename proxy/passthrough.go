@@ -76,6 +76,9 @@ func (s *Server) tunnel(ctx *fasthttp.RequestCtx, b *upstream.Body, protocol []b
 	if c := clientOf(client); c != nil {
 		c.whenGone(t.Abandon) // before the tunnel begins: the answer could not be written
 	}
+	if c, ok := client.(interface{ leave() net.Conn }); ok {
+		client = c.leave()
+	}
 	ctx.Hijack(func(ahead net.Conn) { s.tunnels.Run(t, client, ahead) })
 }
 

@@ -187,6 +187,16 @@ func rawChunks() []raw {
 		{"trailer Transfer-Encoding", chunked("5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n"), "400!", 0},
 		{"trailer Host", chunked("5\r\nhello\r\n0\r\nHost: y\r\n\r\n"), "400!", 0},
 		{"trailer without colon", chunked("5\r\nhello\r\n0\r\nnonsense\r\n\r\n"), "400!", 0},
+		{"last chunk ends in LF", chunked("5\r\nhello\r\n0\n\r\n"), "400!", 0},
+		{"trailers end in LF", chunked("5\r\nhello\r\n0\r\n\n"), "400!", 0},
+		{"trailer ends in LF", chunked("5\r\nhello\r\n0\r\nX: y\n\r\n"), "400!", 0},
+		{"trailer, folded", chunked("5\r\nhello\r\n0\r\nX: y\r\n z\r\n\r\n"), "400!", 0},
+		{"trailer, fold in front", chunked("5\r\nhello\r\n0\r\n X: y\r\n\r\n"), "400!", 0},
+		{"trailer, space before the colon", chunked("5\r\nhello\r\n0\r\nX : y\r\n\r\n"), "400!", 0},
+		{"trailer, space in the name", chunked("5\r\nhello\r\n0\r\nX Y: y\r\n\r\n"), "400!", 0},
+		{"trailer, no name", chunked("5\r\nhello\r\n0\r\n: y\r\n\r\n"), "400!", 0},
+		{"extension that does not end", chunked("5;" + strings.Repeat("x", 64<<10) + "\r\nhello\r\n0\r\n\r\n"), "400!", 0},
+		{"space behind the size", chunked("5 \r\nhello\r\n0\r\n\r\n"), "400!", 0},
 		{"over the limit", chunked("1e8480\r\n" + strings.Repeat("x", 2_000_000) + "\r\n0\r\n\r\n"), "413!", 0},
 	}
 }
@@ -261,7 +271,12 @@ func rawHeaders() []raw {
 		{"fold in front", "GET / HTTP/1.1\r\n Host: x\r\n\r\n", "400!", 0},
 		{"line ends in LF", "GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n", "400!", 0},
 		{"last line ends in LF", "GET / HTTP/1.1\r\nHost: x\n\r\n", "400!", 0},
-		{"LF for all CRLF of the header", "GET / HTTP/1.1\nHost: x\n\n", "400", 0},
+		{"LF for all CRLF of the header", "GET / HTTP/1.1\nHost: x\n\n", "400!", 0},
+		{"request line ends in LF", "GET / HTTP/1.1\nHost: x\r\n\r\n", "400!", 0},
+		{"request line of the second ends in LF", again + "GET / HTTP/1.1\nHost: x\r\n\r\n", "200 400!", 1},
+		{"request line behind an upgrade ends in LF", get + "Upgrade: a\r\n\r\n" + "GET / HTTP/1.1\nHost: x\r\n\r\n", "200 400!", 1},
+		{"pipelined behind an upgrade that is none", get + "Connection: Upgrade\r\nUpgrade: a\r\n\r\n" + again + again, "200 200 200", 3},
+		{"header ends in LF", "GET / HTTP/1.1\r\nHost: x\r\n\n", "400!", 0},
 		{"line ends in CR CR LF", "GET / HTTP/1.1\r\nHost: x\r\r\n\r\n", "400!", 0},
 		{"header over the limit", field("X: " + strings.Repeat("x", 32<<10)), "431!", 0},
 		{"many fields over the limit", field(strings.Repeat("X: y\r\n", 8<<10) + "Z: z"), "431!", 0},
@@ -273,13 +288,25 @@ func rawHeaders() []raw {
 	}
 }
 
+// withoutKey are the same requests without a key, which stream: the backend may have
+// the beginning of one that is refused in the end, but never all of it. Their bodies
+// have no limit.
+func withoutKey(all []raw) (bare []raw) {
+	for _, c := range all {
+		if c.text = strings.ReplaceAll(c.text, "Idempotency-Key: {k}\r\n", ""); c.name != "over the limit" {
+			bare = append(bare, c)
+		}
+	}
+	return bare
+}
+
 func allRaw() []raw { return slices.Concat(rawKeys(), rawLengths(), rawChunks(), rawHeaders()) }
 
 // TestRawRequests sends each of them over a connection of its own.
 func TestRawRequests(t *testing.T) {
 	t.Parallel()
 	for group, cases := range map[string][]raw{
-		"keys": rawKeys(), "lengths": rawLengths(), "chunks": rawChunks(), "headers": rawHeaders(),
+		"chunks without a key": withoutKey(rawChunks()), "keys": rawKeys(), "lengths": rawLengths(), "chunks": rawChunks(), "headers": rawHeaders(),
 	} {
 		for i, c := range cases {
 			t.Run(group+"/"+c.name, func(t *testing.T) {

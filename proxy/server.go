@@ -186,7 +186,7 @@ const small = 1 << 10
 
 // Serve answers on ln until Shutdown. It may be called for several listeners.
 func (s *Server) Serve(ln net.Listener) error {
-	if err := s.http.Serve(ln); err != nil {
+	if err := s.http.Serve(strict{ln}); err != nil {
 		return fmt.Errorf("serving on %s: %w", ln.Addr(), err)
 	}
 	return nil
@@ -332,7 +332,12 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	case isTimeout(err):
 		p = problemSlow
 	}
-	writeProblem(ctx, &p, nil, "")
+	reason := ""
+	if c, ok := ctx.Conn().(interface{ fault() error }); ok && c.fault() != nil {
+		err = c.fault()
+		reason = err.Error()
+	}
+	writeProblem(ctx, &p, nil, reason)
 	id := new(message.RequestID).New()
 	message.NameResponse(&ctx.Response.Header, id)
 	if s.config.Trace.Done != nil {

@@ -82,6 +82,31 @@ func TestUpgradeTunnels(t *testing.T) {
 	r.outcome(proxy.Passed, 1)
 }
 
+// A tunnel begins also behind lines that end in LF alone.
+func TestTunnelsOfOtherLines(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, echo)
+	c, br := dial(t, r.addr)
+	send(t, c, "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly\n;")
+	if _, err := http.ReadResponse(br, nil); err != nil {
+		t.Fatal(err)
+	}
+	readExactly(t, br, "first;early\n;")
+	send(t, c, "la\nte;")
+	readExactly(t, br, "la\nte;")
+}
+
+// A refusal says what is wrong with a line that the client's library would not see.
+func TestRefusalOfALineSaysWhy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, backendtest.OK)
+	a := r.raw("GET / HTTP/1.1\nHost: x\r\n\r\n")
+	r.isProblem(a, 400, "request-invalid")
+	if !strings.Contains(a.body, "ends in LF without CR") {
+		t.Error(a.body)
+	}
+}
+
 // Whoever asks for an upgrade that cannot be passed on gets an ordinary answer.
 func TestUpgradesThatAreNot(t *testing.T) {
 	t.Parallel()
