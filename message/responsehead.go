@@ -24,7 +24,8 @@ var (
 // many it had. Of one that is larger, h has the status (ErrHeaderTooLarge). What two
 // parsers could read as two different responses is an error, at once. Two forms are
 // mended, as recipients may (RFC 9112 sections 2.2 and 5.2): lines that end in LF
-// alone, and folded ones. fasthttp by itself would wait for ever on the first.
+// alone, and folded ones. What may not be a trailer is taken out of its announcement.
+// fasthttp by itself would wait for ever on the first.
 func ReadResponse(br *bufio.Reader, h *fasthttp.ResponseHeader, most int) (size int, err error) {
 	var s headScan
 	for want := 1; ; want = br.Buffered() + 1 {
@@ -103,6 +104,9 @@ func readMended(h *fasthttp.ResponseHeader, text []byte) error {
 		case isFold(line):
 			p.text = append(bytes.TrimSuffix(p.text, []byte("\r\n")), ' ')
 			line = bytes.TrimLeft(line, " \t")
+		case len(line) > len("Trailer:") && EqualFold(line[:len("Trailer:")], "Trailer:"): // a fold behind it is refused
+			allowed, _ := allowedTrailers(line[len("Trailer:"):])
+			line = append([]byte("Trailer: "), allowed...)
 		}
 		p.text = append(append(p.text, line...), "\r\n"...)
 	}
@@ -163,6 +167,10 @@ func (s *headScan) line(line []byte) error {
 	colon := bytes.IndexByte(line, ':')
 	if colon < 1 || !isToken(line[:colon]) {
 		return errResponseField
+	}
+	if EqualFold(line[:colon], "Trailer") {
+		_, ok := allowedTrailers(line[colon+1:])
+		s.mend = s.mend || !ok
 	}
 	return fieldValue(line[colon:])
 }

@@ -193,22 +193,27 @@ func (s *Stream) header() {
 // chunk reads a chunk's size. Of extensions only the end matters.
 func (s *Stream) chunk(line []byte) error {
 	size, _, _ := bytes.Cut(line, []byte{';'})
-	if len(size) == 0 || bytes.IndexByte(line, '\r') >= 0 {
+	n, ok := hexSize(size)
+	if !ok || bytes.IndexByte(line, '\r') >= 0 {
 		return errChunk
-	}
-	n := 0
-	for _, c := range size {
-		d, ok := hexDigit(c)
-		if !ok || n > math.MaxInt>>4 {
-			return errChunk
-		}
-		n = n<<4 | int(d)
 	}
 	s.at, s.left = inChunk, n
 	if n == 0 {
 		s.at = inTrailers
 	}
 	return nil
+}
+
+// hexSize is 1*HEXDIG.
+func hexSize(b []byte) (n int, ok bool) {
+	for _, c := range b {
+		d, ok := hexDigit(c)
+		if !ok || n > math.MaxInt>>4 {
+			return 0, false
+		}
+		n = n<<4 | int(d)
+	}
+	return n, len(b) > 0
 }
 
 // decimal is 1*DIGIT.

@@ -34,7 +34,7 @@ type strictConn struct {
 // Read implements net.Conn.
 func (c *strictConn) Read(p []byte) (n int, err error) {
 	if err := c.stream.Err(); err != nil {
-		return 0, err //nolint:wrapcheck // it says all
+		return 0, err
 	}
 	c.stream.Go(true)
 	if len(c.rest) > 0 {
@@ -46,7 +46,7 @@ func (c *strictConn) Read(p []byte) (n int, err error) {
 	taken, bad := c.stream.Take(p[:n])
 	switch {
 	case bad != nil && taken == 0:
-		return 0, bad //nolint:wrapcheck // as above
+		return 0, bad
 	case bad != nil:
 		return taken, nil
 	case taken < n:
@@ -60,7 +60,7 @@ func (c *strictConn) Read(p []byte) (n int, err error) {
 func (c *strictConn) NetConn() net.Conn { return c.Conn }
 
 // fault is why the connection cannot be read any further, if it cannot.
-func (c *strictConn) fault() error { return c.stream.Err() } //nolint:wrapcheck // it says all
+func (c *strictConn) fault() error { return c.stream.Err() }
 
 // leave has all that follows pass as it comes, and returns the connection below.
 func (c *strictConn) leave() net.Conn {

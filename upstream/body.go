@@ -27,7 +27,8 @@ type Body struct {
 	read      int
 	done      bool // the whole response has been read
 	reuse     bool
-	source    *fasthttp.Response       // holds fasthttp's body reader while streaming
+	chunks    message.Chunks           // of a chunked body
+	source    *fasthttp.Response       // holds fasthttp's body reader while streaming another one
 	header    *fasthttp.ResponseHeader // gets the trailers, if any are passed on
 	onCut     func(error)              // while it is passed on as it comes
 	upload    *sender                  // the request is still on its way; nil: it is not
@@ -36,6 +37,9 @@ type Body struct {
 // ErrHeaderTooLarge says that the backend executed the request, and that its answer's header is
 // larger than Config.MaxHeader.
 var ErrHeaderTooLarge = message.ErrHeaderTooLarge
+
+// chunked is the length of such a body.
+const chunked = -1
 
 // start reads the header, and the body if it has a known length of at most buffer
 // bytes.
@@ -60,6 +64,8 @@ func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want, bu
 			return noEOF(err)
 		}
 		r.done = true
+	case r.length == chunked:
+		r.chunks = message.NewChunks(r.reader)
 	default:
 		r.source = fasthttp.AcquireResponse()
 		r.source.StreamBody = true
@@ -95,20 +101,27 @@ func (r *Body) Read(p []byte) (int, error) {
 	if r.done {
 		return 0, io.EOF
 	}
-	n, err := r.source.BodyStream().Read(p)
+	n, err := r.next(p)
 	r.read += n
 	if errors.Is(err, io.EOF) || err == nil && r.length >= 0 && r.read == r.length {
 		if r.length >= 0 && r.read < r.length {
 			return n, r.cut(io.ErrUnexpectedEOF)
 		}
 		r.done = true
-		message.CopyTrailers(r.header, &r.source.Header)
+		r.chunks.CopyTrailers(r.header)
 		return n, io.EOF
 	}
 	if err != nil {
 		err = r.cut(err)
 	}
 	return n, err
+}
+
+func (r *Body) next(p []byte) (int, error) {
+	if r.length == chunked {
+		return r.chunks.Read(p)
+	}
+	return r.source.BodyStream().Read(p) //nolint:wrapcheck // it stands in for the body
 }
 
 func (r *Body) cut(err error) error {
