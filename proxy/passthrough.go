@@ -91,3 +91,13 @@ func (s *Server) failOpen(q *request, why error) {
 		q.ctx.Response.Header.Set(headerUnprotected, "true")
 	}
 }
+
+// answerHere answers a TRACE or OPTIONS that was to come as far as this proxy.
+func (q *request) answerHere() {
+	resp := &q.ctx.Response
+	q.report.Outcome, q.report.Status = Passed, fasthttp.StatusOK
+	if q.ctx.IsTrace() {
+		resp.Header.SetContentType("message/http")
+		resp.SetBodyRaw(q.head.AppendEcho(nil, q.rules.guarded))
+	}
+}

@@ -287,6 +287,15 @@ func (s *Server) route(q *request) {
 		s.refuse(q, keyProblem(err), err)
 		return
 	}
+	last, err := q.head.LastHop()
+	switch {
+	case err != nil:
+		s.refuse(q, &problemRequestInvalid, err)
+		return
+	case last:
+		q.answerHere()
+		return
+	}
 	leave, refusal := s.crowded(q)
 	switch {
 	case refusal != nil:
