@@ -69,7 +69,7 @@ func TestUpgradeTunnels(t *testing.T) {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 	readExactly(t, br, "first;early;")
-	for _, word := range []string{"one", "two", strings.Repeat("long", 100_000)} {
+	for _, word := range []string{"one\n", "two\n", strings.Repeat("long", 100_000)} { // no HTTP
 		go func() { _, _ = io.WriteString(c, word) }() // what is missing is noticed below
 		readExactly(t, br, word)
 	}
