@@ -1,0 +1,113 @@
+package redact
+
+import (
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Error is err with a text in which URLs are as URL, or Place, shows them. Where
+// parts of what they hide are left, the text is another one. errors.Is and
+// errors.As find what they found before.
+func Error(err error, raws ...string) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	was := text
+	for _, raw := range raws {
+		text = clean(err, text, raw)
+	}
+	if text == was {
+		return err
+	}
+	return &shownError{text: text, err: err}
+}
+
+// shownError has another text than the error it is of.
+type shownError struct {
+	text string
+	err  error
+}
+
+// Error implements error.
+func (e *shownError) Error() string { return e.text }
+
+// Unwrap gives errors.Is what it looks for.
+func (e *shownError) Unwrap() error { return e.err }
+
+// clean is text, an error's, without what raw hides.
+func clean(err error, text, raw string) string {
+	shown := Place(raw)
+	if shown == raw {
+		return text
+	}
+	quoted := strconv.Quote(raw)
+	text = strings.ReplaceAll(text, raw, shown)
+	text = strings.ReplaceAll(text, quoted[1:len(quoted)-1], shown)
+	var about *url.Error // has the URL in a spelling of its own, or what it redirects to
+	if errors.As(err, &about) && about.URL != "" {
+		text = strings.ReplaceAll(text, about.URL, shown)
+		inner := strconv.Quote(about.URL)
+		text = strings.ReplaceAll(text, inner[1:len(inner)-1], shown)
+	}
+	for _, part := range hiddenParts(raw) {
+		if strings.Contains(strings.ReplaceAll(text, shown, ""), part) {
+			return shown + ": why is not shown, since it may hold a password; " + Mend
+		}
+	}
+	return text
+}
+
+// leastPart is the length from which a part of a secret is looked for: a shorter
+// one is in every text.
+const leastPart = 3
+
+// hiddenParts are what URL hides, in the spellings that errors may have.
+func hiddenParts(raw string) (parts []string) {
+	add := func(part string) {
+		if len(part) >= leastPart {
+			parts = append(parts, part)
+		}
+	}
+	spell := func(part string) {
+		add(part)
+		if plain, err := url.QueryUnescape(part); err == nil {
+			add(plain)
+		}
+		if plain, err := url.PathUnescape(part); err == nil {
+			add(plain)
+			add(url.PathEscape(plain))
+		}
+	}
+	hidden := raw
+	if Certain(raw) {
+		hidden = hiddenOf(raw)
+	}
+	for _, part := range strings.FieldsFunc(hidden, func(c rune) bool { return strings.ContainsRune(":/@?#&=", c) }) {
+		if schemeOf(part+":") == "" {
+			spell(part)
+		}
+	}
+	return parts
+}
+
+// hiddenOf is what is not shown of a URL that is Certain: credentials, and values
+// in the query.
+func hiddenOf(raw string) string {
+	scheme, rest, _ := strings.Cut(raw, "://")
+	rest, query, _ := strings.Cut(rest, "?")
+	hidden := rest[:max(strings.LastIndexByte(rest, '@'), 0)]
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, has := strings.Cut(pair, "=")
+		switch {
+		case !strings.HasPrefix(scheme, "http") && isHarmless(name, value): // shown
+		case has:
+			hidden += "&" + value
+		default:
+			hidden += "&" + name
+		}
+	}
+	return hidden
+}
