@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/redact"
 	"github.com/idemproxy/idemproxy/message"
 	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/upstream"
@@ -46,9 +46,12 @@ type HTTPResolver struct {
 
 // NewHTTPResolver checks the URL. Answers of more than most bytes are errors.
 func NewHTTPResolver(rawURL string, timeout time.Duration, most int) (*HTTPResolver, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return nil, errors.Join(fmt.Errorf("%q is no URL to ask: want http://host:port/path", rawURL), err)
+	u, err := redact.Parse(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	if u.Host == "" || u.User != nil || u.Fragment != "" {
+		return nil, fmt.Errorf("%q is no URL to ask: want http://host:port/path", redact.URL(rawURL))
 	}
 	b, err := upstream.ParseBackend(u.Scheme + "://" + u.Host)
 	if err != nil {
@@ -77,7 +80,7 @@ func (h *HTTPResolver) Ask(_ context.Context, key idem.Key) (*idem.Response, err
 		req.Header.Set(headerScope, scope)
 	}
 	if err := h.client.DoTimeout(req, resp, h.timeout); err != nil {
-		return nil, fmt.Errorf("asking the resolver: %w", err)
+		return nil, fmt.Errorf("asking the resolver: %w", redact.Error(err, h.url))
 	}
 	switch resp.StatusCode() {
 	case fasthttp.StatusOK:

@@ -1,6 +1,7 @@
 package rstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/redact"
 )
 
 // gate is what calls pass to get at the primary.
@@ -103,9 +105,9 @@ func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeout(ctx, s.timeout)
 }
 
-// failed looks at why a call failed: an answer that no primary gives has the
+// mapClosed looks at why a call failed: an answer that no primary gives has the
 // primary looked for anew. A call that was under way during Close failed because
-// of it.
+// of it. A server may repeat in an answer what it was sent.
 func (s *Store) mapClosed(err error) error {
 	if err == nil {
 		return nil
@@ -119,8 +121,14 @@ func (s *Store) mapClosed(err error) error {
 		case "READONLY", "MASTERDOWN", "UNBLOCKED", "LOADING", "CLUSTERDOWN":
 			s.suspect()
 		}
+		return s.unsaid(err)
 	}
 	return err
+}
+
+// unsaid is err without the password; a user without one may be one.
+func (s *Store) unsaid(err error) error {
+	return redact.Secrets(err, cmp.Or(s.option.Password, s.option.Username))
 }
 
 // suspect has the primary looked at now.

@@ -6,13 +6,34 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 )
 
+// Errors of a Config: which of its fields they are about. An error that is none of
+// them is about the URL.
+var (
+	ErrCA          = errors.New("the CA certificates")
+	ErrCertificate = errors.New("the certificate for Redis")
+	ErrKey         = errors.New("the key of the certificate for Redis")
+	ErrNamespace   = errors.New("the namespace")
+)
+
+// Check is what New says of a configuration, without making a store.
+func (c *Config) Check() error {
+	copied := *c // which the defaults are filled into
+	_, err := copied.option()
+	return err
+}
+
 func (c *Config) option() (rueidis.ClientOption, error) {
-	option, err := rueidis.ParseURL(c.URL)
+	if strings.ContainsAny(c.Namespace, "{}") {
+		return rueidis.ClientOption{}, fmt.Errorf("%w %q has a brace: a Cluster would read it as what decides a record's slot",
+			ErrNamespace, c.Namespace)
+	}
+	option, err := parseURL(c.URL)
 	if err != nil {
 		return option, fmt.Errorf("the Redis URL: %w", err)
 	}
@@ -51,37 +72,45 @@ func (c *Config) option() (rueidis.ClientOption, error) {
 // secure sets what TLS is to be done with.
 func (c *Config) secure(option *tls.Config) error {
 	if option == nil {
-		if c.CAFile != "" || c.CertFile != "" || c.KeyFile != "" {
-			return errors.New("certificates and keys are for rediss:// only")
+		switch {
+		case c.CAFile != "":
+			return fmt.Errorf("%w: they are for rediss:// only", ErrCA)
+		case c.CertFile != "":
+			return fmt.Errorf("%w: it is for rediss:// only", ErrCertificate)
+		case c.KeyFile != "":
+			return fmt.Errorf("%w: it is for rediss:// only", ErrKey)
 		}
 		return nil
 	}
 	if c.CAFile != "" {
 		pem, err := os.ReadFile(c.CAFile)
 		if err != nil {
-			return fmt.Errorf("the CA certificates: %w", err)
+			return fmt.Errorf("%w: %w", ErrCA, err)
 		}
 		option.RootCAs = x509.NewCertPool()
 		if !option.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("the CA certificates: there is none in %s", c.CAFile)
+			return fmt.Errorf("%w: there is none in %s", ErrCA, c.CAFile)
 		}
 	}
 	if c.CertFile == "" && c.KeyFile == "" {
 		return nil
 	}
-	if c.CertFile == "" || c.KeyFile == "" {
-		return errors.New("the certificate for Redis: it and its key go together, and one is missing")
+	switch {
+	case c.KeyFile == "":
+		return fmt.Errorf("%w: it and its key go together, and that is missing", ErrCertificate)
+	case c.CertFile == "":
+		return fmt.Errorf("%w: it and the certificate go together, and that is missing", ErrKey)
 	}
 	// Read once here, so that what cannot be used is said at the start, and then
 	// for each connection: certificates are replaced while the process runs.
 	if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
-		return fmt.Errorf("the certificate for Redis: %w", err)
+		return fmt.Errorf("%w: %w", ErrCertificate, err)
 	}
 	cert, key := c.CertFile, c.KeyFile
 	option.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
-			return nil, fmt.Errorf("the certificate for Redis: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
 		}
 		return &pair, nil
 	}

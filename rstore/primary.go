@@ -105,7 +105,7 @@ func (s *Store) dial(ctx context.Context, addr string) (net.Conn, identity, erro
 	who, err := greet(ctx, conn, s.option.Username, s.option.Password)
 	if err != nil {
 		_ = conn.Close()
-		return nil, identity{}, fmt.Errorf("%w: %s: %w", errNotSent, addr, err)
+		return nil, identity{}, fmt.Errorf("%w: %s: %w", errNotSent, addr, s.unsaid(err))
 	}
 	return conn, who, nil
 }
@@ -230,7 +230,7 @@ func (s *Store) linkCluster(addr string, who identity) (*link, error) {
 func (s *Store) linkWith(l *link, option rueidis.ClientOption) (*link, error) {
 	client, err := rueidis.NewClient(option)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", l.addr, err)
+		return nil, fmt.Errorf("%s: %w", l.addr, s.unsaid(err))
 	}
 	l.client = client
 	l.sawReplicas(len(l.who.replicas))

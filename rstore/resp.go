@@ -87,6 +87,7 @@ func (w *wire) read(depth int) (any, error) {
 	case '+':
 		return text, nil
 	case '-':
+		text, _, _ = strings.Cut(text, ", with args beginning with") // a password, cut short
 		return refusal(text), nil
 	}
 	n, err := strconv.ParseInt(text, 10, 64)

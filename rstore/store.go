@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,9 +92,6 @@ var (
 // calls are idem.ErrUnavailable until it can, which is tried in the background.
 // An error means that the configuration is wrong.
 func New(c Config) (*Store, error) {
-	if strings.ContainsAny(c.Namespace, "{}") {
-		return nil, fmt.Errorf("the namespace %q has a brace: a Cluster would read it as what decides a record's slot", c.Namespace)
-	}
 	option, err := c.option()
 	if err != nil {
 		return nil, err

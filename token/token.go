@@ -18,6 +18,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/time/rate"
+
+	"github.com/idemproxy/idemproxy/internal/redact"
 )
 
 // ErrInvalid is a token that nobody should trust: malformed, expired, not yet
@@ -108,23 +110,23 @@ func keySet(ctx context.Context, where string, onError func(error)) (keyfunc.Key
 			RefreshErrorHandlerFunc: func(string) func(context.Context, error) {
 				return func(_ context.Context, err error) {
 					if onError != nil {
-						onError(fmt.Errorf("the key set at %s: %w", where, err))
+						onError(fmt.Errorf("the key set at %s: %w", redact.URL(where), redact.Error(err, where)))
 					}
 				}
 			},
 		})
 		if err != nil {
-			return nil, fmt.Errorf("the key set at %s: %w", where, err)
+			return nil, fmt.Errorf("the key set at %s: %w", redact.URL(where), redact.Error(err, where))
 		}
 		return keys, nil
 	}
 	text, err := os.ReadFile(where) //nolint:gosec // the operator names it
 	if err != nil {
-		return nil, fmt.Errorf("the key set: %w", err)
+		return nil, fmt.Errorf("the key set: %w", redact.Error(err, where))
 	}
 	keys, err := keyfunc.NewJWKSetJSON(json.RawMessage(text))
 	if err != nil {
-		return nil, fmt.Errorf("the key set in %s: %w", where, err)
+		return nil, fmt.Errorf("the key set in %s: %w", redact.Place(where), err)
 	}
 	return keys, nil
 }

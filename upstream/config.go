@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"path"
 	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/internal/redact"
 )
 
 // Config is where requests are forwarded to. Backends is required.
@@ -87,21 +88,22 @@ func ParseBackend(origin string) (Backend, error) {
 		}
 		return Backend{Network: "unix", Addr: path.Clean(file), Host: "localhost"}, nil
 	}
-	u, err := url.Parse(origin)
+	u, err := redact.Parse(origin)
+	shown := redact.URL(origin)
 	switch {
 	case err != nil:
 		return Backend{}, fmt.Errorf("%w: %w", ErrBackend, err)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return Backend{}, fmt.Errorf("%q: %w", origin, ErrBackend)
+		return Backend{}, fmt.Errorf("%q: %w", shown, ErrBackend)
 	case u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
-		return Backend{}, fmt.Errorf("%q: %w, and nothing else", origin, ErrBackend)
+		return Backend{}, fmt.Errorf("%q: %w, and nothing else", shown, ErrBackend)
 	}
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
-		return Backend{}, fmt.Errorf("%q: %w", origin, ErrBackend)
+		return Backend{}, fmt.Errorf("%q: %w", shown, ErrBackend)
 	}
 	addr := net.JoinHostPort(u.Hostname(), port)
 	return Backend{Network: "tcp", Addr: addr, Host: addr, TLS: u.Scheme == "https"}, nil

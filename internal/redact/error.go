@@ -11,18 +11,57 @@ import (
 // parts of what they hide are left, the text is another one. errors.Is and
 // errors.As find what they found before.
 func Error(err error, raws ...string) error {
+	return changed(err, func(text string) string {
+		for _, raw := range raws {
+			text = clean(err, text, raw)
+		}
+		return text
+	})
+}
+
+// Repeated is Error for an error that can have nothing of a URL but the whole, as
+// it is or quoted.
+func Repeated(err error, raws ...string) error {
+	return changed(err, func(text string) string {
+		for _, raw := range raws {
+			text = replace(text, raw, Place(raw))
+		}
+		return text
+	})
+}
+
+// Secrets is err with a text in which secrets are hidden. One of one or two
+// characters is not looked for: every text has it.
+func Secrets(err error, secrets ...string) error {
+	return changed(err, func(text string) string {
+		for _, secret := range secrets {
+			if len(secret) >= leastPart {
+				text = strings.ReplaceAll(text, secret, Hidden)
+			}
+		}
+		return text
+	})
+}
+
+// changed is err with another text.
+func changed(err error, change func(text string) string) error {
 	if err == nil {
 		return nil
 	}
-	text := err.Error()
-	was := text
-	for _, raw := range raws {
-		text = clean(err, text, raw)
+	was := err.Error()
+	if text := change(was); text != was {
+		return &shownError{text: text, err: err}
 	}
-	if text == was {
-		return err
+	return err
+}
+
+// replace puts what is shown of a URL where it stands in a text.
+func replace(text, raw, shown string) string {
+	if raw == "" || raw == shown {
+		return text
 	}
-	return &shownError{text: text, err: err}
+	quoted := strconv.Quote(raw)
+	return strings.ReplaceAll(strings.ReplaceAll(text, raw, shown), quoted[1:len(quoted)-1], shown)
 }
 
 // shownError has another text than the error it is of.
@@ -43,14 +82,10 @@ func clean(err error, text, raw string) string {
 	if shown == raw {
 		return text
 	}
-	quoted := strconv.Quote(raw)
-	text = strings.ReplaceAll(text, raw, shown)
-	text = strings.ReplaceAll(text, quoted[1:len(quoted)-1], shown)
+	text = replace(text, raw, shown)
 	var about *url.Error // has the URL in a spelling of its own, or what it redirects to
-	if errors.As(err, &about) && about.URL != "" {
-		text = strings.ReplaceAll(text, about.URL, shown)
-		inner := strconv.Quote(about.URL)
-		text = strings.ReplaceAll(text, inner[1:len(inner)-1], shown)
+	if errors.As(err, &about) {
+		text = replace(text, about.URL, shown)
 	}
 	for _, part := range hiddenParts(raw) {
 		if strings.Contains(strings.ReplaceAll(text, shown, ""), part) {
@@ -102,7 +137,7 @@ func hiddenOf(raw string) string {
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, has := strings.Cut(pair, "=")
 		switch {
-		case !strings.HasPrefix(scheme, "http") && isHarmless(name, value): // shown
+		case !strings.HasPrefix(scheme, "http") && isParameter(name, value): // shown
 		case has:
 			hidden += "&" + value
 		default:

@@ -68,7 +68,7 @@ func Path(raw string) string {
 // Text is for what should be no URL, but may be one that somebody put in the wrong
 // place.
 func Text(raw string) string {
-	if strings.Contains(raw, "://") && strings.ContainsAny(raw, "@?#") {
+	if schemeOf(raw) != "" || strings.Contains(raw, "://") && strings.ContainsAny(raw, "@?#") {
 		return URL(raw)
 	}
 	return raw
@@ -85,18 +85,19 @@ func Addr(raw string) string {
 // URLs is URL for a list that was written with commas, one of which may have been
 // a password's: then it shows none of them.
 func URLs(raws []string) []string {
-	shown := make([]string, 0, len(raws))
+	shown, begun := make([]string, 0, len(raws)), false
 	for _, raw := range raws {
 		text, certain := show(raw)
-		if !certain && schemeOf(raw) == "" {
+		if schemeOf(raw) == "" && (begun || !certain) {
 			return []string{Hidden}
 		}
+		begun = begun || !isPlain(raw)
 		shown = append(shown, text)
 	}
 	return shown
 }
 
-// schemes are those that settings have. The scheme of another URL may be a part of
+// schemeOf is one that settings have. The scheme of another URL may be a part of
 // a password.
 func schemeOf(raw string) string {
 	scheme, _, _ := strings.Cut(raw, ":")
@@ -111,12 +112,14 @@ func show(raw string) (shown string, certain bool) {
 	if raw == "" || strings.HasPrefix(raw, "embedded:") && !strings.HasPrefix(raw, "embedded://") {
 		return raw, true // embedded:DIR
 	}
+	if isHarmless(raw) {
+		return raw, true
+	}
 	scheme := schemeOf(raw)
 	if scheme == "" {
 		return Hidden, false
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != scheme || u.Opaque != "" || strings.Contains(raw, "#") {
+	if u, err := url.Parse(raw); err != nil || u.Scheme != scheme || u.Opaque != "" || strings.Contains(raw, "#") {
 		return scheme + "://" + Hidden, false
 	}
 	rest, query, hasQuery := strings.Cut(raw[len(scheme)+1:], "?")
@@ -140,6 +143,30 @@ func show(raw string) (shown string, certain bool) {
 	return shown, true
 }
 
+// isPlain: nothing in it ends credentials, or starts a query or a fragment.
+func isPlain(s string) bool { return !strings.ContainsAny(s, "@?#") }
+
+// isHarmless: a word, a path, host:port, or a URL of others' with none of what is
+// hidden.
+func isHarmless(raw string) bool {
+	before, after, has := strings.Cut(raw, ":")
+	switch scheme := schemeOf(raw); {
+	case !isPlain(raw):
+		return false
+	case !has:
+		return true
+	case scheme == "unix":
+		return !strings.Contains(after, ":")
+	case scheme != "":
+		return false
+	case strings.HasPrefix(after, "//"):
+		_, err := url.Parse(raw)
+		return err == nil
+	}
+	return after != "" && !strings.Contains(before, "/") &&
+		!strings.ContainsFunc(after, func(c rune) bool { return c < '0' || c > '9' })
+}
+
 // isFile: it is the name of a file. An @ may be in one, but not where a URL would
 // have it that lacks its scheme or a slash.
 func isFile(name string) bool {
@@ -161,7 +188,7 @@ func showQuery(scheme, query string) string {
 	hidden := false
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
-		if strings.HasPrefix(scheme, "http") || !isHarmless(name, value) {
+		if strings.HasPrefix(scheme, "http") || !isParameter(name, value) {
 			hidden = true
 			continue
 		}
@@ -173,8 +200,8 @@ func showQuery(scheme, query string) string {
 	return strings.Join(shown, "&")
 }
 
-// isHarmless: a parameter of a Redis URL, with a value of the kind that it has.
-func isHarmless(name, value string) bool {
+// isParameter: a parameter of a Redis URL, with a value of the kind that it has.
+func isParameter(name, value string) bool {
 	switch name {
 	case "db", "protocol", "client_cache", "max_retries":
 		return len(value) <= 6 && !strings.ContainsFunc(value, func(c rune) bool { return c < '0' || c > '9' })

@@ -42,7 +42,13 @@ func TestURL(t *testing.T) {
 		{"hunter2@host:6379", "***"},
 		{"user:hunter2@host:6379", "***"},
 		{"//user:hunter2@host:6379", "***"},
-		{"hunter2://host", "***"},
+		{"mysql://host", "mysql://host"},
+		{"localhost:6379", "localhost:6379"},
+		{"not-a-url", "not-a-url"},
+		{"unix:run.sock", "unix:run.sock"},
+		{"hunter2://user@host", "***"},
+		{"user:hunter2", "***"},
+		{":hunter2", "***"},
 		{"embedded://user:hunter2@host", "***"},
 		{"unix:/run/app@1.sock", "unix:/run/app@1.sock"},
 		{"unix:///run/app@1.sock", "unix:///run/app@1.sock"},
@@ -101,11 +107,14 @@ func TestError(t *testing.T) {
 		want string
 	}{
 		"the URL": {fmt.Errorf("fetching %s: no route", raw), "fetching https://***@host/keys?***: no route"},
-		"the URL, quoted": {fmt.Errorf("fetching %q: no route", raw),
-			`fetching "https://***@host/keys?***": no route`},
+		"the URL, quoted": {
+			fmt.Errorf("fetching %q: no route", raw),
+			`fetching "https://***@host/keys?***": no route`,
+		},
 		"as net/http has it": {
 			fmt.Errorf("fetching: %w", &url.Error{Op: "Get", URL: "https://user:***@host/keys?token=s%20cret&tenant=acme", Err: fs.ErrInvalid}),
-			`fetching: Get "https://***@host/keys?***": invalid argument`},
+			`fetching: Get "https://***@host/keys?***": invalid argument`,
+		},
 		"where it was led to":   {&url.Error{Op: "Get", URL: "https://other/?token=s+cret", Err: fs.ErrInvalid}, `Get "https://***@host/keys?***": invalid argument`},
 		"a value":               {errors.New("bad value acme"), ""},
 		"a password, unescaped": {errors.New("bad password hun/ter2"), ""},
