@@ -177,7 +177,7 @@ func TestPrintRoundTrip(t *testing.T) {
 
 func TestPrintHidesPasswords(t *testing.T) {
 	t.Parallel()
-	c, err := load(t, "", nil, "--store", "redis://user:hunter2@x:1/0")
+	c, err := load(t, "", nil, "--store", "redis://user:hunter2@x:1/0", "--resolver", "http://x/?token=hunter2")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,8 +185,27 @@ func TestPrintHidesPasswords(t *testing.T) {
 	if err := c.Print(&out, c.Flags(), config.Origin{}); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(out.String(), "hunter2") || !strings.Contains(out.String(), "user:***@x:1") {
+	if strings.Contains(out.String(), "hunter2") || !strings.Contains(out.String(), "redis://***@x:1/0") ||
+		!strings.Contains(out.String(), "http://x/?***") {
 		t.Error("the password is printed, or the rest is not")
+	}
+}
+
+// What is wrong with a file is said without its URLs, also where they are keys.
+func TestErrorsHidePasswords(t *testing.T) {
+	t.Parallel()
+	for _, yaml := range []string{
+		"redis://user:hunter2@x:1/0: 1", "\"redis://hunter2@x\": 1\n\"redis://hunter2@x\": 2", "lock_ttl: redis://user:hunter2@x",
+		"max_conns: redis://user:hunter2@x", "cache_size: redis://user:hunter2@x", "remember: redis://user:hunter2@x",
+		"on_ambiguous: redis://user:hunter2@x", "on_duplicate: redis://user:hunter2@x", "wait_replicas: redis://user:hunter2@x",
+		"fail_open: redis://user:hunter2@x", "max_per_address: redis://user:hunter2@x", "store: \"redis://user:hunter2@x",
+		"store: [redis://user:hunter2@x", "store: redis://user: hunter2@x", "store:\n  redis://user:hunter2@x: 1",
+		"routes:\n  - redis://user:hunter2@x", "routes: redis://user:hunter2@x", "redis://user:hunter2@x",
+	} {
+		_, err := load(t, yaml, nil)
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v", yaml, err)
+		}
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/spf13/pflag"
+
+	"github.com/idemproxy/idemproxy/internal/redact"
 )
 
 // Origin says where each setting that is not a default came from: "--listen",
@@ -165,9 +167,9 @@ func setWhole(f *pflag.Flag, value string) error {
 		"duration": "a duration, such as 500ms, 30s or 24h", "int": "a whole number", "bool": "true or false",
 	}[f.Value.Type()]
 	if err != nil && want != "" {
-		return fmt.Errorf("%q is not %s", value, want)
+		return fmt.Errorf("%q is not %s", redact.Addr(value), want)
 	}
-	return err //nolint:wrapcheck // the caller says where
+	return redact.Error(err, value)
 }
 
 func loadEnv(flags *pflag.FlagSet, environ []string, origin Origin) (errs []error) {
@@ -231,6 +233,9 @@ func loadFile(flags *pflag.FlagSet, file string, origin Origin) (items map[strin
 // follows, into the form of the other errors.
 func syntaxError(file string, err error) error {
 	message, _, _ := strings.Cut(err.Error(), "\n")
+	if first, last := strings.Index(message, `"`), strings.LastIndex(message, `"`); first < last { // a key, which may be none
+		message = message[:first+1] + redact.Addr(message[first+1:last]) + message[last:]
+	}
 	place, what, ok := strings.Cut(strings.TrimPrefix(message, "["), "] ")
 	if !ok {
 		return fmt.Errorf("%s: %s", file, message)
@@ -239,7 +244,7 @@ func syntaxError(file string, err error) error {
 }
 
 func setNode(flags *pflag.FlagSet, key, value ast.Node, place string, origin Origin) error {
-	name := key.GetToken().Value
+	name := redact.Addr(key.GetToken().Value)
 	f := flags.Lookup(strings.ReplaceAll(name, "_", "-"))
 	if what, ok := lists[name]; ok {
 		return fmt.Errorf("%s: %s: want %s", place, name, what)

@@ -10,8 +10,8 @@ import (
 
 // Print writes the settings as a YAML file that Load reads back, each with its
 // meaning and, if it is not a default, its origin; then the upstreams and
-// routes, each with what it does not have from the settings at large. A password in a URL is left
-// out.
+// routes, each with what it does not have from the settings at large. URLs are
+// printed without what may be a secret: see package redact.
 func (c *Config) Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
 	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
@@ -70,30 +70,13 @@ func printItem(b *strings.Builder, flags *pflag.FlagSet, origin Origin) {
 
 func yamlOf(f *pflag.Flag) string {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
-		return "[" + strings.Join(list.GetSlice(), ", ") + "]"
+		return "[" + strings.Join(shownList(f.Name, list.GetSlice()), ", ") + "]"
 	}
-	value := f.Value.String()
-	if f.Name == "store" {
-		value = Redact(value)
-	}
+	value := shown(f.Name, f.Value.String())
 	if f.Value.Type() == "string" {
 		return fmt.Sprintf("%q", value)
 	}
 	return value
-}
-
-// Redact hides the password of a URL.
-func Redact(s string) string {
-	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok {
-		return s
-	}
-	credentials, host, ok := strings.Cut(rest, "@")
-	if !ok {
-		return s
-	}
-	user, _, _ := strings.Cut(credentials, ":")
-	return scheme + "://" + user + ":***@" + host
 }
 
 // Table writes the settings as a Markdown table, for the documentation.

@@ -91,14 +91,14 @@ func (u *NamedUpstream) flags() *pflag.FlagSet {
 func (u *Upstream) validate(check check) {
 	check(len(u.Backends) > 0 && len(u.Backends) <= 64 &&
 		!slices.ContainsFunc(u.Backends, func(s string) bool { return !isOrigin(s) }), "backend",
-		quote(strings.Join(u.Backends, ",")), "1 to 64 of http://host:port, https://host:port, both without a path, or unix:/path")
+		texts(u.Backends), "1 to 64 of http://host:port, https://host:port, both without a path, or unix:/path")
 	check(between(u.ConnectTimeout, time.Millisecond, time.Hour), "connect-timeout", u.ConnectTimeout, "from 1ms to 1h")
 	check(u.ReadTimeout >= 0, "backend-read-timeout", u.ReadTimeout, "0 (none) or more")
 	check(u.WriteTimeout >= 0, "backend-write-timeout", u.WriteTimeout, "0 (none) or more")
 	check(u.MaxHeader >= 1<<10 && u.MaxHeader <= 16<<20, "max-response-header", u.MaxHeader.String(), "from 1KiB to 16MiB")
 	check(u.MaxConns >= 1 && u.MaxConns <= 1<<20, "max-conns", u.MaxConns, "from 1 to 1048576")
 	check(u.MaxQueue >= 1 && u.MaxQueue <= 1<<20, "max-queue", u.MaxQueue, "from 1 to 1048576")
-	check(u.HealthPath == "" || isPath(u.HealthPath), "health-path", quote(u.HealthPath), "a path, such as /healthz, or nothing")
+	check(u.HealthPath == "" || isPath(u.HealthPath), "health-path", text(u.HealthPath), "a path, such as /healthz, or nothing")
 	check(between(u.HealthInterval, 100*time.Millisecond, time.Hour), "health-interval", u.HealthInterval, "from 100ms to 1h")
 	check(u.EjectAfter >= 0 && u.EjectAfter <= 1000, "eject-after", u.EjectAfter, "from 0 (never) to 1000")
 	check(u.ResolveInterval == 0 || between(u.ResolveInterval, 100*time.Millisecond, 24*time.Hour), "resolve-interval",

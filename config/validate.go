@@ -24,15 +24,15 @@ func (c *Config) Validate() error {
 func (c *Config) validate(origin Origin) (errs []error) {
 	check := checker(&errs, origin)
 	check(len(c.Listen) > 0 && !slices.ContainsFunc(c.Listen, func(s string) bool { return !isListen(s) }), "listen",
-		quote(strings.Join(c.Listen, ",")), "host:port, such as :8080, unix:/path or fd:N")
-	check(c.Admin == "" || isAddr(c.Admin), "admin", quote(c.Admin), "host:port, such as 127.0.0.1:8081, or nothing")
-	check(isStore(c.Store), "store", quote(c.Store), "embedded:DIR, redis://host:port/db, rediss:// or unix://")
+		texts(c.Listen), "host:port, such as :8080, unix:/path or fd:N")
+	check(c.Admin == "" || isAddr(c.Admin), "admin", text(c.Admin), "host:port, such as 127.0.0.1:8081, or nothing")
+	check(isStore(c.Store), "store", text(c.Store), "embedded:DIR, redis://host:port/db, rediss:// or unix://")
 	c.Rules.validate(check)
 	c.Upstream.validate(check)
 	c.validateClients(check)
 	check(c.BodyMinRate >= 0 && c.BodyMinRate <= 1<<30, "body-min-rate", c.BodyMinRate.String(), "from 0 (any) to 1GiB")
 	check(c.MaxHeader >= 1<<10 && c.MaxHeader <= 1<<20, "max-header", c.MaxHeader.String(), "from 1KiB to 1MiB")
-	check(c.Namespace != "" && !strings.ContainsAny(c.Namespace, "{} \t\r\n"), "namespace", quote(c.Namespace),
+	check(c.Namespace != "" && !strings.ContainsAny(c.Namespace, "{} \t\r\n"), "namespace", text(c.Namespace),
 		"one word without braces, which would move every record into one slot of a Redis Cluster")
 	check(between(c.StoreTimeout, 10*time.Millisecond, time.Minute) && c.StoreTimeout < c.LockTTL, "store-timeout",
 		c.StoreTimeout, fmt.Sprintf("from 10ms to 1m, and below lock-ttl (%v)", c.LockTTL))
@@ -42,9 +42,9 @@ func (c *Config) validate(origin Origin) (errs []error) {
 	check(c.MaxInFlight >= 1 && c.MaxInFlight <= 1<<20, "max-in-flight", c.MaxInFlight, "from 1 to 1048576")
 	check(c.MaxWaiters >= 1 && c.MaxWaiters <= 1<<20, "max-waiters", c.MaxWaiters, "from 1 to 1048576")
 	check(c.DrainTimeout >= 0, "drain-timeout", c.DrainTimeout, "0 (waits for all) or more")
-	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel), "log-level", quote(c.LogLevel),
+	check(slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel), "log-level", text(c.LogLevel),
 		"debug, info, warn or error")
-	check(slices.Contains([]string{"auto", "console", "json"}, c.LogFormat), "log-format", quote(c.LogFormat),
+	check(slices.Contains([]string{"auto", "console", "json"}, c.LogFormat), "log-format", text(c.LogFormat),
 		"auto, console or json")
 	check(!c.Demo || len(c.Backends) == 1 && strings.HasPrefix(c.Backends[0], "http://"), "demo", c.Demo,
 		"one backend of http://, where the demo backend can listen")
@@ -53,17 +53,17 @@ func (c *Config) validate(origin Origin) (errs []error) {
 		u := &c.Upstreams[i]
 		check := checker(&errs, u.origin)
 		u.validate(check)
-		check(u.Name != "", "name", quote(u.Name), "a name that routes can go by")
-		check(c.FindUpstream(u.Name) == u, "name", quote(u.Name), "one that no other upstream has")
+		check(u.Name != "", "name", text(u.Name), "a name that routes can go by")
+		check(c.FindUpstream(u.Name) == u, "name", text(u.Name), "one that no other upstream has")
 	}
 	for i := range c.Routes {
 		r := &c.Routes[i]
 		check := checker(&errs, r.origin)
 		r.validate(check)
 		check(c.StoreTimeout < r.LockTTL, "lock-ttl", r.LockTTL, fmt.Sprintf("more than store-timeout (%v)", c.StoreTimeout))
-		check(r.Upstream == "" || c.FindUpstream(r.Upstream) != nil, "upstream", quote(r.Upstream),
+		check(r.Upstream == "" || c.FindUpstream(r.Upstream) != nil, "upstream", text(r.Upstream),
 			"the name of one of the upstreams, or none for the one at large")
-		check(r.Path != "" || r.Host != "" || len(r.Methods) > 0, "route", quote(r.Name), "a path, a host or methods to match")
+		check(r.Path != "" || r.Host != "" || len(r.Methods) > 0, "route", text(r.Name), "a path, a host or methods to match")
 	}
 	return errs
 }
@@ -86,6 +86,12 @@ func checker(errs *[]error, origin Origin) check {
 		if strings.Contains(place, ":") { // a line of a file, where the name is not in the place
 			place += ": " + strings.ReplaceAll(name, "-", "_")
 		}
+		switch given := value.(type) {
+		case text:
+			value, want = given.shown(name), want+mend(name, string(given))
+		case texts:
+			value, want = given.shown(name), want+mend(name, given...)
+		}
 		*errs = append(*errs, fmt.Errorf("%s: %v cannot be used: want %s", place, value, want))
 	}
 }
@@ -96,11 +102,11 @@ var errPrefix = errors.New("want an address, or a network such as 10.0.0.0/8")
 // validateClients looks at what is about clients and their connections.
 func (c *Config) validateClients(check check) {
 	_, err := ParsePrefixes(c.TrustedProxies)
-	check(err == nil, "trusted-proxies", quote(strings.Join(c.TrustedProxies, ",")), "addresses, or networks such as 10.0.0.0/8")
-	check(slices.Contains([]string{"pass", "sampled", "unsampled"}, c.Traceparent), "traceparent", quote(c.Traceparent),
+	check(err == nil, "trusted-proxies", texts(c.TrustedProxies), "addresses, or networks such as 10.0.0.0/8")
+	check(slices.Contains([]string{"pass", "sampled", "unsampled"}, c.Traceparent), "traceparent", text(c.Traceparent),
 		"pass, sampled or unsampled")
 	u, err := url.Parse(c.OTLP)
-	check(c.OTLP == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "", "otlp", quote(c.OTLP),
+	check(c.OTLP == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "", "otlp", text(c.OTLP),
 		"http://host:4318/v1/traces, or nothing")
 	check(c.MaxClients >= 1 && c.MaxClients <= 1<<24, "max-clients", c.MaxClients, "from 1 to 16777216")
 	check(c.MaxClientsPerIP >= 0 && c.MaxClientsPerIP <= 1<<24, "max-clients-per-ip", c.MaxClientsPerIP, "from 0 (any) to 16777216")
@@ -133,7 +139,7 @@ func isListen(s string) bool {
 
 func (r *Rules) validate(check check) {
 	check(len(r.KeyHeaders) > 0 && !slices.ContainsFunc(r.KeyHeaders, func(s string) bool { return !isToken(s) }), "key-headers",
-		quote(strings.Join(r.KeyHeaders, ",")), "names of headers")
+		texts(r.KeyHeaders), "names of headers")
 	check(r.MaxPerCaller >= 0 && r.MaxPerCaller <= 1<<20, "max-per-caller", r.MaxPerCaller, "from 0 (any) to 1048576")
 	check(r.MaxPerAddress == SameAs || r.MaxPerAddress >= 0 && r.MaxPerAddress <= 1<<20, "max-per-address", r.MaxPerAddress,
 		"same, or from 0 (any) to 1048576")
@@ -154,8 +160,6 @@ func (r *Rules) validate(check check) {
 	check(r.MaxRequestBody <= 1<<30, "max-request-body", r.MaxRequestBody.String(), "at most 1GiB: it is held in memory")
 	check(r.MaxResponseBody <= 256<<20, "max-response-body", r.MaxResponseBody.String(), "at most 256MiB: it is held in memory")
 }
-
-func quote(s string) string { return fmt.Sprintf("%q", s) }
 
 func between(d, least, most time.Duration) bool { return least <= d && d <= most }
 
