@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,12 +18,11 @@ import (
 
 	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/config"
-	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/internal/backend"
+	"github.com/idemproxy/idemproxy/internal/redact"
 	"github.com/idemproxy/idemproxy/metrics"
 	"github.com/idemproxy/idemproxy/proxy"
-	"github.com/idemproxy/idemproxy/rstore"
 	"github.com/idemproxy/idemproxy/upstream"
 )
 
@@ -192,56 +189,6 @@ func (a *App) listen(c config.Config) (err error) {
 	return nil
 }
 
-func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedStore, error) {
-	dir, embedded := strings.CutPrefix(c.Store, "embedded:")
-	if !embedded {
-		store, err := rstore.New(rstore.Config{
-			URL: c.Store, Namespace: c.Namespace, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log, Codec: codec,
-			WaitReplicas: int(c.WaitReplicas), Journal: journalOf(c), CAFile: c.StoreCA, CertFile: c.StoreCert, KeyFile: c.StoreKey,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("--store %s: %w", config.Redact(c.Store), err)
-		}
-		return &gatedRedis{Store: store}, nil
-	}
-	if c.WaitReplicas != 0 {
-		return nil, c.At(nil, "wait-replicas", errors.New("an embedded store has no replicas: want a Redis store with it"))
-	}
-	if dir == "" {
-		var err error
-		if dir, err = userDataDir(); err != nil {
-			return nil, fmt.Errorf("--store embedded: has no directory to use: %w", err)
-		}
-	}
-	store, err := estore.New(estore.Config{
-		Dir: dir, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log, Codec: codec,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("--store %s: %w", c.Store, err)
-	}
-	return &gatedEmbedded{Store: store}, nil
-}
-
-// journalOf has 0 mean none, where the store has it mean the default.
-func journalOf(c *config.Config) time.Duration {
-	if c.StoreJournal == 0 {
-		return -1
-	}
-	return c.StoreJournal
-}
-
-// userDataDir is where a user's programs keep data, by the XDG convention.
-func userDataDir() (string, error) {
-	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "idemproxy"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", err //nolint:wrapcheck // the caller says what for
-	}
-	return filepath.Join(home, ".local", "share", "idemproxy"), nil
-}
-
 // keysOf is what the operator can do to the store's keys.
 func (a *App) keysOf(o *observer) *admin.Keys {
 	return &admin.Keys{Store: a.store, Release: a.engine.ReleaseFrom, Audit: o.audit}
@@ -300,7 +247,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.names.again = a.remake
 	go a.names.run(ctx)
 	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.addresses()).
-		Str("backend", strings.Join(c.Backends, ",")).Str("store", config.Redact(c.Store)).Str("admin", a.AdminURL()).
+		Str("backend", strings.Join(redact.URLs(c.Backends), ",")).Str("store", redact.URL(c.Store)).Str("admin", a.AdminURL()).
 		Bool("demo", c.Demo).Msg("ready for requests")
 	select {
 	case err := <-failed:

@@ -21,6 +21,7 @@ import (
 	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/redact"
 )
 
 // keyCommand is what the commands on one key have in common: they ask the admin
@@ -62,6 +63,9 @@ const scopeSeparator = "\x1f"
 // shownScope is a scope for people.
 func shownScope(scope string) string { return strings.ReplaceAll(scope, scopeSeparator, " and ") }
 
+// where is the admin address, as errors show it.
+func (k *keyCommand) where() string { return redact.Addr(k.admin) }
+
 // ask returns what the admin listener answers, or its error.
 func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askedFor)
@@ -74,7 +78,7 @@ func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, failure{fmt.Errorf("asking the proxy at %s: %w", k.admin, err)}
+		return nil, failure{fmt.Errorf("asking the proxy at %s: %w", k.where(), redact.Error(err, k.admin))}
 	}
 	return answer, nil
 }
@@ -103,7 +107,7 @@ func (k *keyCommand) showProgress() (done func()) {
 				return
 			case <-tick.C:
 				shown = true
-				_, _ = fmt.Fprintf(os.Stderr, "\rasking %s ... %v", k.admin, time.Since(begun).Round(time.Second))
+				_, _ = fmt.Fprintf(os.Stderr, "\rasking %s ... %v", k.where(), time.Since(begun).Round(time.Second))
 			}
 		}
 	}()
@@ -125,7 +129,7 @@ func (k *keyCommand) request(ctx context.Context, method, path string, body any)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+k.admin+path, content)
 	if err != nil {
-		return nil, fmt.Errorf("--admin %s: %w", k.admin, err)
+		return nil, fmt.Errorf("--admin %s: %w", k.where(), redact.Error(err, "http://"+k.admin+path, k.admin))
 	}
 	req.Header.Set("Content-Type", "application/json")
 	token, err := secretOf(k.tokenFile)
@@ -137,7 +141,8 @@ func (k *keyCommand) request(ctx context.Context, method, path string, body any)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, failure{fmt.Errorf("asking the proxy at %s (is it running, with this --admin?): %w", k.admin, err)}
+		return nil, failure{fmt.Errorf("asking the proxy at %s (is it running, with this --admin?): %w", k.where(),
+			redact.Error(err, "http://"+k.admin+path, k.admin))}
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil

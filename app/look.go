@@ -104,9 +104,9 @@ func (k *keyCommand) follow(ctx context.Context, visit func(e *admin.Event, raw 
 		return nil // the user has seen enough
 	}
 	if err := lines.Err(); err != nil {
-		return failure{fmt.Errorf("the proxy at %s: %w", k.admin, err)}
+		return failure{fmt.Errorf("the proxy at %s: %w", k.where(), err)}
 	}
-	return failure{fmt.Errorf("the proxy at %s ended", k.admin)}
+	return failure{fmt.Errorf("the proxy at %s ended", k.where())}
 }
 
 // top is what came within an interval.

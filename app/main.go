@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/internal/redact"
 	"github.com/idemproxy/idemproxy/proxy"
 )
 
@@ -51,8 +52,20 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "idemproxy:", err)
 		return ExitFailed
 	}
-	_, _ = fmt.Fprintf(stderr, "idemproxy: %v\nRun `idemproxy --help` for the settings.\n", err)
+	_, _ = fmt.Fprintf(stderr, "idemproxy: %v\nRun `idemproxy --help` for the settings.\n", hideArgs(err, args))
 	return ExitUsage
+}
+
+// hideArgs is err, which may be the flag library's and repeat what was written,
+// without what is secret of URLs in the arguments.
+func hideArgs(err error, args []string) error {
+	for _, arg := range args {
+		err = redact.Repeated(err, arg)
+		if _, value, has := strings.Cut(arg, "="); has {
+			err = redact.Repeated(err, value)
+		}
+	}
+	return err
 }
 
 // setTimeFormat gives logs milliseconds, which the library's default lacks.
@@ -141,6 +154,9 @@ func check(cfg *config.Config) (proxy.Config, error) {
 	defer tokens.close()
 	pc, err := proxyConfig(cfg, tokens)
 	if err != nil {
+		return pc, err
+	}
+	if err := checkStore(cfg); err != nil {
 		return pc, err
 	}
 	if err := checkTracing(cfg); err != nil {

@@ -17,6 +17,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/idemproxy/idemproxy/internal/redact"
 	"github.com/idemproxy/idemproxy/proxy"
 )
 
@@ -33,7 +34,7 @@ type otelTracing struct {
 func newTracing(url string, log zerolog.Logger) (tracing, error) {
 	exporter, err := otlptracehttp.New(context.Background(), otlptracehttp.WithEndpointURL(url))
 	if err != nil {
-		return nil, fmt.Errorf("the exporter: %w", err)
+		return nil, fmt.Errorf("the exporter: %w", redact.Error(err, url))
 	}
 	about, err := resource.New(context.Background(),
 		resource.WithAttributes(attribute.String("service.name", "idemproxy"), attribute.String("service.version", Version())),
@@ -42,7 +43,7 @@ func newTracing(url string, log zerolog.Logger) (tracing, error) {
 		return nil, fmt.Errorf("what describes this process: %w", err)
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		log.Warn().Str("event", "spans_lost").Err(err).Msg("spans could not be sent")
+		log.Warn().Str("event", "spans_lost").Err(redact.Error(err, url)).Msg("spans could not be sent")
 	}))
 	p := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
 	return &otelTracing{provider: p, tracer: p.Tracer("github.com/idemproxy/idemproxy")}, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/internal/redact"
 	"github.com/idemproxy/idemproxy/proxy"
 )
 
@@ -108,7 +109,7 @@ func splitURL(text string) (host, target string, err error) {
 	}
 	host, target = rest[:end], rest[end:]
 	if !ok || scheme != "http" && scheme != "https" || host == "" {
-		return "", "", fmt.Errorf("%q: want a URL with a host, such as https://api.example.com/payments", text)
+		return "", "", fmt.Errorf("%q: want a URL with a host, such as https://api.example.com/payments", redact.URL(text))
 	}
 	if !strings.HasPrefix(target, "/") {
 		target = "/" + target
