@@ -3,6 +3,7 @@ package redact
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -87,10 +88,10 @@ func clean(err error, text, raw string) string {
 	if errors.As(err, &about) {
 		text = replace(text, about.URL, shown)
 	}
-	for _, part := range hiddenParts(raw) {
-		if strings.Contains(strings.ReplaceAll(text, shown, ""), part) {
-			return shown + ": why is not shown, since it may hold a password; " + Mend
-		}
+	unread := about != nil && about.Op == "parse" && !Certain(raw) // it shows what it stumbled over
+	if bare := strings.ReplaceAll(text, shown, ""); unread ||
+		slices.ContainsFunc(hiddenParts(raw), func(part string) bool { return strings.Contains(bare, part) }) {
+		return shown + ": why is not shown, since it may hold a password; " + Mend
 	}
 	return text
 }
@@ -103,7 +104,8 @@ const leastPart = 3
 func hiddenParts(raw string) (parts []string) {
 	add := func(part string) {
 		if len(part) >= leastPart {
-			parts = append(parts, part)
+			quoted := strconv.Quote(part)
+			parts = append(parts, part, quoted[1:len(quoted)-1])
 		}
 	}
 	spell := func(part string) {
@@ -120,7 +122,7 @@ func hiddenParts(raw string) (parts []string) {
 	if Certain(raw) {
 		hidden = hiddenOf(raw)
 	}
-	for _, part := range strings.FieldsFunc(hidden, func(c rune) bool { return strings.ContainsRune(":/@?#&=", c) }) {
+	for _, part := range strings.FieldsFunc(hidden, func(c rune) bool { return strings.ContainsRune(":/@?#&=,[] ", c) }) {
 		if schemeOf(part+":") == "" {
 			spell(part)
 		}
