@@ -56,6 +56,7 @@ func laws() map[string]room {
 		"bench":                 {outside: []string{"github.com/tsenart/vegeta/v12", "github.com/google/pprof"}},
 		"test":                  {},
 		"test/compose":          {},
+		"test/differential":     {},
 		"test/like":             {},
 		"test/page":             {},
 		"docs/examples/clients": {},

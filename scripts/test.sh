@@ -14,6 +14,12 @@ need chromium chromium # which the admin page is tested in
 need promtool prometheus # for the alert rules
 need node nodejs # for a recipe of the documentation
 need python3 python3 # for another
+# Servers that read what the proxy forwards, with nginx, node and python3. Debian has some where only root looks.
+PATH=$PATH:/usr/sbin
+need apache2 apache2-bin
+need lighttpd lighttpd
+need haproxy haproxy
+need gunicorn gunicorn
 need curl curl
 # Modules beside the product's: they build, and their benchmarks run once.
 for module in $(find . -mindepth 2 -name go.mod -not -path './.git/*'); do
