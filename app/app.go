@@ -101,6 +101,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 			{Name: "backend", Ask: a.proxy.Ping},
 		},
 	})
+	a.checkFiles(c.MaxClients)
 	return a, nil
 }
 
@@ -168,7 +169,6 @@ func (a *App) listen(c config.Config) (err error) {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	a.trusted.Store(&trusted)
-	a.checkFiles(&c)
 	if a.listeners, err = listeners(&c, &a.trusted, a.certificates, a.cannotAccept); err != nil {
 		return err
 	}

@@ -150,11 +150,11 @@ func (a *App) cannotAccept(err error) {
 }
 
 // checkFiles warns of a limit of file descriptors that is reached before max_clients.
-func (a *App) checkFiles(c *config.Config) {
+func (a *App) checkFiles(maxClients int) {
 	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= uint64(c.MaxClients) { //nolint:gosec // it was checked
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= uint64(maxClients) { //nolint:gosec // it was checked
 		return
 	}
-	a.log.Warn().Str("event", "few_files").Uint64("limit", limit.Cur).Int("max_clients", c.MaxClients).
+	a.log.Warn().Str("event", "few_files").Uint64("limit", limit.Cur).Int("max_clients", maxClients).
 		Msg("file descriptors (ulimit -n) are used up before max_clients is reached: raise the limit, or lower max_clients")
 }

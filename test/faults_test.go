@@ -288,8 +288,11 @@ func (e *episode) judge() {
 	t := e.rig.t
 	e.executions = e.rig.backend.Executions(e.key)
 	e.mu.Lock()
-	bodies, doubtful := map[string]bool{}, 0
+	bodies, doubtful, freed := map[string]bool{}, 0, 0
 	for _, h := range e.heard {
+		if h.problem == "backend-cut" || h.problem == "backend-timeout" {
+			freed++ // as it says, whatever the fault: a machine that is too busy has a backend time out
+		}
 		switch {
 		case h.err != nil, h.status == 502, h.status == 504:
 			doubtful++
@@ -302,6 +305,9 @@ func (e *episode) judge() {
 	}
 	e.mu.Unlock()
 	most := 1
+	if e.rig.policy == "release" {
+		most += freed
+	}
 	if e.fault.ambiguous && e.rig.policy == "release" || e.fault.loses {
 		most += doubtful + 1 // and one for a lease that lapsed unseen
 	}
