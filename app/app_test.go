@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/cli"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -114,6 +117,43 @@ func post(t *testing.T, url, key, body string) int {
 	defer func() { _ = resp.Body.Close() }()
 	_, _ = io.Copy(io.Discard, resp.Body)
 	return resp.StatusCode
+}
+
+func send(t *testing.T, url, key string) (status int, body, replayed string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "a.example" // whatever port the proxy is at
+	req.Header.Set("Idempotency-Key", key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text), resp.Header.Get("Idempotent-Replayed")
+}
+
+// command runs the command line and returns its exit code and output.
+func command(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = cli.Main(context.Background(), args, &stdout, &stderr)
+	return code, stdout.String() + stderr.String()
+}
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "idemproxy.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // metrics reads all values of ours.
@@ -269,25 +309,6 @@ func TestDemo(t *testing.T) {
 	a, _ := run(t, zerolog.Disabled, b.URL(), func(c *config.Config) { c.Demo = true })
 	if status := post(t, a.URL()+"/status/201", "k", "x"); status != 201 {
 		t.Errorf("the demo backend answers %d", status)
-	}
-}
-
-func TestVersionAndConfigCommands(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		args []string
-		code int
-		want string
-	}{
-		{[]string{"version"}, app.ExitOK, "idemproxy "},
-		{[]string{"config", "--lock-ttl", "9s"}, app.ExitOK, "lock_ttl: 9s  # from --lock-ttl"},
-		{[]string{"--help"}, app.ExitOK, "--on-ambiguous"},
-		{[]string{"config", "--lock-ttl", "9h"}, app.ExitUsage, "want from 100ms to 1h"},
-	} {
-		var out bytes.Buffer
-		if code := app.Main(context.Background(), c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.want) {
-			t.Errorf("%v: exit code %d, want %d and %q:\n%s", c.args, code, c.code, c.want, out.String())
-		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/cli"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -168,9 +169,8 @@ func TestSettingsThatDoNotGoTogether(t *testing.T) {
 		if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		var out strings.Builder
-		if code := app.Main(t.Context(), []string{"check", "-c", file}, io.Discard, &out); code != app.ExitUsage || !strings.Contains(out.String(), file+want) {
-			t.Errorf("%q: exit code %d, %s; want %s", yaml, code, out.String(), want)
+		if code, out := command(t, "check", "-c", file); code != cli.ExitUsage || !strings.Contains(out, file+want) {
+			t.Errorf("%q: exit code %d, %s; want %s", yaml, code, out, want)
 		}
 	}
 }

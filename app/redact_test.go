@@ -15,7 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/cli"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -120,7 +120,7 @@ func hushed(t *testing.T, args []string) (said string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out bytes.Buffer
-	app.Main(ctx, args, &out, &out)
+	cli.Main(ctx, args, &out, &out)
 	noSecret(t, fmt.Sprintf("%q", args), out.String())
 	return out.String()
 }
@@ -267,9 +267,9 @@ func TestCheckRefusesWhatServeRefuses(t *testing.T) {
 				cancel()
 				var out, stderr bytes.Buffer
 				args := append([]string{command, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, c.settings...)
-				code := app.Main(ctx, args, &out, &stderr)
+				code := cli.Main(ctx, args, &out, &stderr)
 				said[command], _, _ = strings.Cut(stderr.String(), "\n")
-				if code == app.ExitOK || !strings.Contains(said[command], c.want) {
+				if code == cli.ExitOK || !strings.Contains(said[command], c.want) {
 					t.Errorf("%s: exit code %d: %s", command, code, said[command])
 				}
 			}

@@ -51,13 +51,13 @@ func (a *App) remake() {
 // LoadFunc reads the settings from where they came from.
 type LoadFunc func() (config.Config, error)
 
-// follow reloads on SIGHUP, and when a file changes that the settings are from,
-// until ctx ends.
-func (a *App) follow(ctx context.Context, load LoadFunc, file string, every time.Duration) {
+// Follow reloads on SIGHUP, and when a file changes that the settings are from,
+// until ctx ends. file is the one that load reads; empty: none.
+func (a *App) Follow(ctx context.Context, load LoadFunc, file string) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	seen := a.digest(file)
 	for {

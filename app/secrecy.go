@@ -70,14 +70,15 @@ var errShortSecret = errors.New("the secret has fewer than 16 bytes (head -c 32 
 
 // readSecret reads the file that a setting names; nil for none.
 func readSecret(c *config.Config, setting, file string) ([]byte, error) {
-	text, err := secretOf(file)
+	text, err := SecretOf(file)
 	if err != nil {
 		return nil, c.At(nil, setting, err)
 	}
 	return text, nil
 }
 
-func secretOf(file string) ([]byte, error) {
+// SecretOf reads a file with a secret, such as the admin token; nil for none.
+func SecretOf(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}

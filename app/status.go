@@ -12,9 +12,9 @@ import (
 	"github.com/idemproxy/idemproxy/upstream"
 )
 
-// status is what the admin page and `idemproxy top` start from. Its numbers are
+// Status is what the admin page and `idemproxy top` start from. Its numbers are
 // those of the metrics, so that they cannot say something else.
-type status struct {
+type Status struct {
 	Version        string             `json:"version"`
 	UptimeMS       int64              `json:"uptime_ms"`
 	Store          string             `json:"store"` // embedded or redis
@@ -33,7 +33,7 @@ func (a *App) statusOf(registry prometheus.Gatherer, started time.Time) func() (
 		if err != nil {
 			return nil, fmt.Errorf("gathering the metrics: %w", err)
 		}
-		out := status{
+		out := Status{
 			Version: Version(), UptimeMS: time.Since(started).Milliseconds(), Store: storeKind(a.settings().Store),
 			Requests: map[string]float64{}, Backends: a.proxy.Status(),
 		}

@@ -1,4 +1,4 @@
-package app
+package cli
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/idemproxy/idemproxy/admin"
+	"github.com/idemproxy/idemproxy/app"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/internal/redact"
@@ -132,7 +133,7 @@ func (k *keyCommand) request(ctx context.Context, method, path string, body any)
 		return nil, fmt.Errorf("--admin %s: %w", k.where(), redact.Error(err, "http://"+k.admin+path, k.admin))
 	}
 	req.Header.Set("Content-Type", "application/json")
-	token, err := secretOf(k.tokenFile)
+	token, err := app.SecretOf(k.tokenFile)
 	if err != nil {
 		return nil, failure{fmt.Errorf("--admin-token-file: %w", err)}
 	}

@@ -1,15 +1,14 @@
-package app_test
+package cli_test
 
 import (
 	"bytes"
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/idemproxy/idemproxy/app"
+	"github.com/idemproxy/idemproxy/cli"
 )
 
 const routesFile = `backend: http://127.0.0.1:9000
@@ -25,22 +24,13 @@ routes:
     path: /payments/refunds
 `
 
-func writeFile(t *testing.T, text string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "idemproxy.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
 // The command says what the proxy does: see TestRoutes in package proxy.
 // The example of the documentation is one that works, and is what the text shows.
 func TestEdgeExample(t *testing.T) {
 	t.Parallel()
 	const file = "../docs/examples/edge.yaml"
 	var out, stderr bytes.Buffer
-	if code := app.Main(t.Context(), []string{"check", "-c", file}, &out, &stderr); code != app.ExitOK {
+	if code := cli.Main(t.Context(), []string{"check", "-c", file}, &out, &stderr); code != cli.ExitOK {
 		t.Fatal(stderr.String())
 	}
 	example, err := os.ReadFile(file)
@@ -55,7 +45,7 @@ func TestEdgeExample(t *testing.T) {
 		t.Error("docs/edge.md shows another file")
 	}
 	args := []string{"routes", "-c", file, "POST", "https://x/accounts/7/payments/new"}
-	if code := app.Main(t.Context(), args, &out, &stderr); code != app.ExitOK ||
+	if code := cli.Main(t.Context(), args, &out, &stderr); code != cli.ExitOK ||
 		!regexp.MustCompile(`->\s+payments .*upstream: ledger`).Match(out.Bytes()) {
 		t.Errorf("%s%s", out.String(), stderr.String())
 	}

@@ -1,4 +1,4 @@
-package app
+package cli
 
 import (
 	"encoding/json"
@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/idemproxy/idemproxy/app"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/internal/redact"
-	"github.com/idemproxy/idemproxy/proxy"
 )
 
 func checkCommand(cfg *config.Config) *cobra.Command {
@@ -27,7 +27,7 @@ func checkCommand(cfg *config.Config) *cobra.Command {
 	c.RunE = func(*cobra.Command, []string) error {
 		_, err := load()
 		if err == nil {
-			_, err = check(cfg)
+			err = app.Check(cfg)
 		}
 		return err
 	}
@@ -69,12 +69,9 @@ func routesCommand(cfg *config.Config) *cobra.Command {
 		if _, err := load(); err != nil {
 			return err
 		}
-		pc, err := check(cfg)
+		routing, err := app.RoutingOf(cfg)
 		if err != nil {
 			return err
-		}
-		if err := proxy.SortRoutes(pc.Routes); err != nil {
-			return fmt.Errorf("routes: %w", err)
 		}
 		taken, refused := -2, error(nil) // nothing was asked
 		if len(args) == 2 {
@@ -82,11 +79,11 @@ func routesCommand(cfg *config.Config) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if taken, refused = proxy.RouteOf(pc.Routes, &pc.Rules, strings.ToUpper(args[0]), host, target); refused != nil {
+			if taken, refused = routing.Of(strings.ToUpper(args[0]), host, target); refused != nil {
 				return failure{fmt.Errorf("such a request is refused: %w", refused)}
 			}
 		}
-		shown := showRoutes(cfg, pc.Routes, taken)
+		shown := showRoutes(cfg, routing, taken)
 		if asJSON {
 			e := json.NewEncoder(c.OutOrStdout())
 			e.SetIndent("", "  ")
@@ -117,12 +114,13 @@ func splitURL(text string) (host, target string, err error) {
 	return host, target, nil
 }
 
-// showRoutes lists routes that are sorted, and the settings at large at the end.
-func showRoutes(cfg *config.Config, sorted []proxy.Route, taken int) []shownRoute {
+// showRoutes lists the routes, and the settings at large at the end.
+func showRoutes(cfg *config.Config, routing *app.Routing, taken int) []shownRoute {
 	own := map[string]map[string]string{}
 	for i := range cfg.Routes {
 		own[cfg.Routes[i].Name] = cfg.Routes[i].Own()
 	}
+	sorted := routing.Routes()
 	shown := make([]shownRoute, 0, len(sorted)+1)
 	mark := func(i int) *bool {
 		if taken == -2 {

@@ -1,15 +1,12 @@
-package app_test
+package cli_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/app"
@@ -35,7 +32,7 @@ func operated(t *testing.T) (a *app.App, logged *log, proceed chan struct{}) {
 		}
 		c.Answer(201, "made", "X-Charge: 7")
 	})
-	a, logged = run(t, zerolog.InfoLevel, b.URL(), func(c *config.Config) {
+	a, logged = run(t, b.URL(), func(c *config.Config) {
 		c.OnAmbiguous, c.Scope = idem.AmbiguousHold, []string{"header:X-Account"}
 	})
 	ask := func(path, key, account string) {
@@ -135,7 +132,7 @@ func TestUnconfirmed(t *testing.T) {
 func TestTailAndTop(t *testing.T) {
 	t.Parallel()
 	b := backendtest.Start(t, backendtest.OK)
-	a, _ := run(t, zerolog.Disabled, b.URL())
+	a, _ := run(t, b.URL())
 	at := strings.TrimPrefix(a.AdminURL(), "http://")
 	stop := make(chan struct{})
 	going := make(chan struct{})
@@ -146,7 +143,7 @@ func TestTailAndTop(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				post(t, a.URL()+"/pay", "busy", "x")
+				_, _, _ = send(t, a.URL()+"/pay", "busy")
 			}
 		}
 	}()
@@ -174,74 +171,5 @@ func TestTailAndTop(t *testing.T) {
 	}
 	if code, out := command(t, "tail", "--admin", "127.0.0.1:1"); code != 1 || !strings.Contains(out, "is it running") {
 		t.Errorf("%d %s", code, out)
-	}
-}
-
-// The page's parts and the API's description come from the binary, and say
-// nothing without being asked with the token.
-func TestPageFiles(t *testing.T) {
-	t.Parallel()
-	a, _ := run(t, zerolog.Disabled, "http://127.0.0.1:1")
-	for path, kind := range map[string]string{
-		"/": "text/html", "/page.js": "text/javascript", "/page.css": "text/css", "/openapi.json": "application/json",
-		"/status": "application/json", "/settings": "application/yaml",
-	} {
-		resp, err := http.Get(a.AdminURL() + path) //nolint:noctx // a test
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, _ := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if resp.StatusCode != 200 || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) || len(b) == 0 {
-			t.Errorf("%s: %d %s", path, resp.StatusCode, resp.Header)
-		}
-	}
-}
-
-// The description of the API names what there is, and nothing else.
-func TestOpenAPI(t *testing.T) {
-	t.Parallel()
-	a, _ := run(t, zerolog.Disabled, "http://127.0.0.1:1")
-	resp, err := http.Get(a.AdminURL() + "/openapi.json") //nolint:noctx // a test
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	var api struct{ Paths map[string]map[string]any }
-	if err := json.NewDecoder(resp.Body).Decode(&api); err != nil {
-		t.Fatal(err)
-	}
-	named := map[string]bool{}
-	for path, methods := range api.Paths {
-		for method := range methods {
-			named[strings.ToUpper(method)+" "+path] = true
-		}
-	}
-	for _, there := range []string{
-		"GET /healthz", "GET /readyz", "GET /metrics", "GET /status", "GET /settings", "GET /events", "GET /keys", "GET /keys/list",
-		"POST /keys/resolve", "POST /keys/release", "POST /keys/purge",
-	} {
-		if !named[there] {
-			t.Errorf("%s is not described", there)
-		}
-		delete(named, there)
-		method, path, _ := strings.Cut(there, " ")
-		ctx, cancel := context.WithCancel(t.Context())
-		req, err := http.NewRequestWithContext(ctx, method, a.AdminURL()+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		cancel() // events have no end
-		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
-			t.Errorf("%s: %d", there, resp.StatusCode)
-		}
-	}
-	if len(named) > 0 {
-		t.Errorf("described, but not known here: %v", named)
 	}
 }

@@ -1,4 +1,4 @@
-package app
+package cli
 
 import (
 	"bufio"
@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/idemproxy/idemproxy/admin"
+	"github.com/idemproxy/idemproxy/app"
 )
 
 func tailCommand() *cobra.Command {
@@ -117,7 +118,7 @@ type top struct {
 	// decisions that did not come too fast to be shown.
 	Rates  map[string]float64 `json:"rates"`
 	Keys   map[string]int     `json:"keys"`
-	Status status             `json:"status"`
+	Status app.Status         `json:"status"`
 }
 
 func topCommand() *cobra.Command {
@@ -191,7 +192,7 @@ func (k *keyCommand) collect(ctx context.Context, d time.Duration, events <-chan
 	}
 }
 
-func (k *keyCommand) status(ctx context.Context) (s status, err error) {
+func (k *keyCommand) status(ctx context.Context) (s app.Status, err error) {
 	text, err := k.ask(ctx, http.MethodGet, "/status", nil)
 	if err != nil {
 		return s, err

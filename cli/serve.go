@@ -1,10 +1,11 @@
-package app
+package cli
 
 import (
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/idemproxy/idemproxy/app"
 	"github.com/idemproxy/idemproxy/config"
 )
 
@@ -32,11 +33,11 @@ flag wins over the environment, which wins over the file.`,
 			return err
 		}
 		tuneThreads(cfg.Store)
-		a, err := New(*cfg, newLogger(stderr, cfg))
+		a, err := app.New(*cfg, newLogger(stderr, cfg))
 		if err != nil {
 			return failure{err}
 		}
-		go a.follow(c.Context(), s.again, s.file, lookEvery)
+		go a.Follow(c.Context(), s.again, s.file)
 		if err := a.Run(c.Context()); err != nil {
 			return failure{err}
 		}

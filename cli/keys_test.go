@@ -1,52 +1,17 @@
-package app_test
+package cli_test
 
 import (
-	"bytes"
-	"context"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
-	"github.com/idemproxy/idemproxy/app"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
-
-// command runs the command line and returns its exit code and output.
-func command(t *testing.T, args ...string) (code int, out string) {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	code = app.Main(context.Background(), args, &stdout, &stderr)
-	return code, stdout.String() + stderr.String()
-}
-
-func send(t *testing.T, url, key string) (status int, body, replayed string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Host = "a.example" // whatever port the proxy is at
-	req.Header.Set("Idempotency-Key", key)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(text), resp.Header.Get("Idempotent-Replayed")
-}
 
 // An operator finds a held key, and ends it either way.
 func TestOperatorResolves(t *testing.T) {
@@ -65,7 +30,7 @@ func TestOperatorResolves(t *testing.T) {
 				}
 				backendtest.OK(c, q)
 			})
-			a, logged := run(t, zerolog.InfoLevel, backend.URL(), store, func(c *config.Config) { c.OnAmbiguous = idem.AmbiguousHold })
+			a, logged := run(t, backend.URL(), store, func(c *config.Config) { c.OnAmbiguous = idem.AmbiguousHold })
 			admin := strings.TrimPrefix(a.AdminURL(), "http://")
 			for _, key := range []string{"done", "not-done"} {
 				if status, _, _ := send(t, a.URL(), key); status != 502 {
@@ -120,7 +85,7 @@ func TestOperatorResolves(t *testing.T) {
 func TestResolvedAsItsRouteSays(t *testing.T) {
 	t.Parallel()
 	backend := backendtest.Start(t, func(c backendtest.Conn, _ *backendtest.Request) { _ = c.Close() })
-	a, _ := run(t, zerolog.InfoLevel, backend.URL(), func(c *config.Config) {
+	a, _ := run(t, backend.URL(), func(c *config.Config) {
 		c.OnAmbiguous, c.Retention = idem.AmbiguousHold, time.Second
 		long := config.Route{Name: "long", Path: "/long", Rules: c.Rules}
 		long.Retention = 720 * time.Hour
@@ -164,43 +129,5 @@ func TestResolveUsage(t *testing.T) {
 		if code, out := command(t, c.args...); code != c.code || !strings.Contains(out, c.why) {
 			t.Errorf("%v: %d %s, want %d and %q", c.args, code, out, c.code, c.why)
 		}
-	}
-}
-
-// The admin listener checks what it is asked.
-func TestResolveRequests(t *testing.T) {
-	t.Parallel()
-	backend := backendtest.Start(t, backendtest.OK)
-	a, _ := run(t, zerolog.InfoLevel, backend.URL())
-	for body, status := range map[string]int{
-		`{`: 400,
-		`{"key":"","confirm":true,"action":"retry"}`:                                                  400,
-		`{"key":"k","confirm":true,"action":"erase"}`:                                                 400,
-		`{"key":"k","confirm":true,"action":"retry","status":200}`:                                    400,
-		`{"key":"k","confirm":true,"action":"complete","status":99}`:                                  400,
-		`{"key":"k","confirm":true,"action":"complete","status":200,"header":{"a b":"c"}}`:            400,
-		`{"key":"k","confirm":true,"action":"complete","status":200,"header":{"a":"b\r\nc:d"}}`:       400,
-		`{"key":"k","confirm":true,"action":"complete","status":200,"header":{"content-length":"5"}}`: 400,
-		`{"key":"k","confirm":true,"action":"retry","sure":true}`:                                     400,
-		`{"key":"k","confirm":true,"action":"retry"}`:                                                 409,
-		`{"key":"k","action":"retry"}`:                                                                428,
-		`{"key":"k","confirm":false,"action":"complete","status":200}`:                                428,
-	} {
-		resp, err := http.Post(a.AdminURL()+"/keys/resolve", "application/json", strings.NewReader(body)) //nolint:noctx // a test
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode != status {
-			t.Errorf("%s: %d, want %d", body, resp.StatusCode, status)
-		}
-	}
-	resp, err := http.Post(a.AdminURL()+"/keys/resolve", "text/plain", strings.NewReader(`{"key":"k","confirm":true,"action":"retry"}`)) //nolint:noctx // a test
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusUnsupportedMediaType {
-		t.Errorf("a form's type: %d", resp.StatusCode)
 	}
 }

@@ -1,4 +1,4 @@
-package app
+package cli
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/idemproxy/idemproxy/app"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/internal/redact"
-	"github.com/idemproxy/idemproxy/proxy"
 )
 
 // Exit codes.
@@ -96,31 +96,12 @@ type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
 
-// Version is the module's version, or the commit that it was built from.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	version := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 && (version == "" || version == "(devel)") {
-			version = s.Value[:12]
-		}
-	}
-	if version == "" {
-		return "devel"
-	}
-	return version
-}
-
-func goVersion() string { return runtime.Version() }
-
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "idemproxy %s %s %s/%s\n", Version(), goVersion(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(c.OutOrStdout(), "idemproxy %s %s %s/%s\n",
+				app.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err //nolint:wrapcheck // nothing to add
 		},
 	}
@@ -137,7 +118,7 @@ func configCommand(cfg *config.Config) *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		origin, err := load()
 		if err == nil {
-			_, err = check(cfg)
+			err = app.Check(cfg)
 		}
 		if err != nil {
 			return err
@@ -145,37 +126,6 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		return cfg.Print(c.OutOrStdout(), c.Flags(), origin)
 	}
 	return c
-}
-
-// check is everything that serve would find wrong with the settings before it
-// serves. Files that they name are read.
-func check(cfg *config.Config) (proxy.Config, error) {
-	tokens := newVerifiers(zerolog.Nop())
-	defer tokens.close()
-	pc, err := proxyConfig(cfg, tokens)
-	if err != nil {
-		return pc, err
-	}
-	if err := checkStore(cfg); err != nil {
-		return pc, err
-	}
-	if err := checkTracing(cfg); err != nil {
-		return pc, err
-	}
-	if err := checkListening(cfg); err != nil {
-		return pc, err
-	}
-	if _, err := codecOf(cfg); err != nil {
-		return pc, err
-	}
-	if _, _, err := readSecrets(cfg); err != nil {
-		return pc, err
-	}
-	if _, err := newCertificates(cfg, zerolog.Nop()); err != nil {
-		return pc, err
-	}
-	_, err = readSecret(cfg, "admin-token-file", cfg.AdminTokenFile)
-	return pc, err
 }
 
 // settings read the settings of a command.
