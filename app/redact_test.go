@@ -266,7 +266,7 @@ func TestCheckRefusesWhatServeRefuses(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				cancel()
 				var out, stderr bytes.Buffer
-				args := append([]string{command, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, c.settings...)
+				args := append([]string{command, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error"}, c.settings...)
 				code := cli.Main(ctx, args, &out, &stderr)
 				said[command], _, _ = strings.Cut(stderr.String(), "\n")
 				if code == cli.ExitOK || !strings.Contains(said[command], c.want) {
