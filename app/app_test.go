@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -309,6 +310,31 @@ func TestDemo(t *testing.T) {
 	a, _ := run(t, zerolog.Disabled, b.URL(), func(c *config.Config) { c.Demo = true })
 	if status := post(t, a.URL()+"/status/201", "k", "x"); status != 201 {
 		t.Errorf("the demo backend answers %d", status)
+	}
+}
+
+// The settings that errors are said to be of are settings.
+func TestErrorsNameSettings(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, named := config.Default(), 0
+	flags := c.Flags()
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?:c\.At|c\.AtUpstream|readSecret)\([^,()]+, "([^"]+)"`).FindAllSubmatch(text, -1) {
+			if named++; flags.Lookup(string(m[1])) == nil {
+				t.Errorf("%s: there is no setting %s", file, m[1])
+			}
+		}
+	}
+	if named < 10 {
+		t.Errorf("only %d errors were looked at", named)
 	}
 }
 

@@ -94,7 +94,7 @@ func (a *App) reloadFrom(load LoadFunc) {
 // stamps of what a mounted directory links to need not change.
 func (a *App) digest(file string) (sum [sha256.Size]byte) {
 	c := a.settings()
-	files := upstreamFiles(&c)
+	files := c.Files()
 	if file != "" {
 		files = append(files, file)
 	}

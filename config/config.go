@@ -1,13 +1,13 @@
 // Package config is the configuration: one struct, filled from its defaults, a
 // YAML file, the environment and flags, in that order, each setting by one name
-// in three spellings (lock_ttl, IDEMPROXY_LOCK_TTL, --lock-ttl). Only app knows
-// this package; every other room has a small Config of its own.
+// in three spellings (lock_ttl, IDEMPROXY_LOCK_TTL, --lock-ttl). All that is known
+// of a setting stands in one line of a table (settings.go, rulelines.go,
+// upstream.go), its place in the proxy's own Config too. Only app and cli know this
+// package; no room that does work does.
 package config
 
 import (
 	"time"
-
-	"github.com/idemproxy/idemproxy/idem"
 )
 
 // Config is every setting. Durations and sizes have units when written: 30s,
@@ -112,34 +112,4 @@ type Config struct {
 
 	// Origin is where the settings came from; Load sets it.
 	Origin Origin
-}
-
-// Default is the configuration of a proxy that was told nothing.
-func Default() Config {
-	policy := idem.DefaultPolicy()
-	released, ambiguous := idem.DefaultStatuses()
-	return Config{
-		Listen: []string{":8080"}, Store: "embedded:", Admin: "127.0.0.1:8081",
-		Rules: Rules{
-			LockTTL: policy.TTL, Heartbeat: policy.Heartbeat, Retention: policy.Retention, Remember: SameAs,
-			OnAmbiguous:    policy.OnAmbiguous,
-			MaxRequestBody: 1 << 20, MaxResponseBody: 1 << 20,
-			Bind: []string{"Authorization"}, NotReplayed: []string{"Set-Cookie"},
-			MaxPerAddress: SameAs, MaxWait: 30 * time.Second, ReleaseStatuses: released, AmbiguousStatuses: ambiguous,
-			KeyHeaders: []string{"Idempotency-Key", "X-Idempotency-Key"}, KeyFormat: "any", KeyMinLength: 1,
-			FailStatus: 500, ResolverTimeout: 5 * time.Second,
-			Fingerprint: []string{"method", "target", "body"},
-		},
-		Upstream: Upstream{
-			Backends: []string{"http://127.0.0.1:9000"}, ConnectTimeout: 5 * time.Second, MaxHeader: 64 << 10,
-			MaxConns: 4096, MaxQueue: 4096,
-			HealthInterval: 5 * time.Second, EjectAfter: 3, ResolveInterval: 10 * time.Second,
-		},
-		MaxHeader: 16 << 10, MaxClients: 262_144, Traceparent: "pass", MaxInFlight: 8192,
-		IdleTimeout: 2 * time.Minute, HeaderTimeout: 10 * time.Second, BodyTimeout: time.Hour, BodyMinRate: 240,
-		SendTimeout: time.Minute,
-		Namespace:   "idem", StoreTimeout: 2 * time.Second, StoreJournal: time.Minute,
-		CacheSize: 64 << 20, MaxWaiters: 10_000, MaxBuffered: 256 << 20,
-		LogLevel: "info", LogFormat: "auto",
-	}
 }

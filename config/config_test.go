@@ -6,13 +6,17 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/spf13/pflag"
 
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/proxy"
 )
 
 // Each case is a YAML file, a line of dashes, and what becomes of it: the
@@ -103,33 +107,73 @@ func TestLaterSourcesWin(t *testing.T) {
 	}
 }
 
-// Every setting can be given in all three spellings.
-func TestEverySettingInEverySpelling(t *testing.T) {
+// others are values of the settings that are not their defaults, and can be used:
+// whichever of a list does, so that nobody need write one for a new setting.
+var others = sync.OnceValue(func() map[string]string {
+	found, d := map[string]string{}, config.Default()
+	d.Flags().VisitAll(func(f *pflag.Flag) {
+		for _, value := range []string{
+			"1", "2", "503", "4KiB", "2MiB", "1s", "3s", "11s", "1h", "48h", "true", "wait", "hold", "reject", "allow", "round-robin",
+			"sampled", "warn", "json", "uuid", "host", "none", "5xx", "method", "10.0.0.0/8", "127.0.0.1:1", "/x", "http://x:1",
+			"http://x:1/y", "redis://x:1/0",
+		} {
+			c := config.Default()
+			flags := c.Flags()
+			if flags.Set(f.Name, value) != nil || flags.Lookup(f.Name).Value.String() == f.Value.String() {
+				continue
+			}
+			if _, err := config.Load(&c, flags, "", nil); err != nil {
+				continue
+			}
+			if _, err := c.Proxy(); err == nil || namesFile(f.Name) {
+				found[f.Name] = value
+				return
+			}
+		}
+	})
+	return found
+})
+
+// namesFile says of what goes on to read a file.
+func namesFile(setting string) bool {
+	return slices.Contains([]string{"backend-ca", "backend-cert", "backend-key"}, setting)
+}
+
+func other(t *testing.T, setting string) string {
+	t.Helper()
+	value, ok := others()[setting]
+	if !ok {
+		t.Errorf("%s: none of the values can be used: add one", setting)
+	}
+	return value
+}
+
+// Every setting can be given in all three spellings, is printed so that it is read
+// back, asks for a restart unless it is live, and is in the reference.
+func TestEverySettingEverywhere(t *testing.T) {
 	t.Parallel()
-	values := map[string]string{
-		"listen": "[:81,unix:/x]", "accept-orphans": "true", "backend": "[http://x:1,unix:/y]", "store": "redis://x:1/0", "admin": "", "lock-ttl": "1m0s",
-		"heartbeat": "3s", "retention": "1h0m0s", "on-ambiguous": "hold", "backend-timeout": "7s", "connect-timeout": "8s",
-		"max-conns": "9", "max-response-header": "5KiB", "body-min-rate": "1KiB", "admin-token-file": "/t", "tls-cert": "/c", "tls-key": "/k", "tls-client-ca": "/a", "max-in-flight": "44", "max-buffered": "6MiB", "max-request-body": "2MiB", "max-response-body": "3MiB", "max-header": "4KiB", "require-key": "true", "ambiguous-paths": "allow", "bind": "[X]",
-		"scope": "[host]", "earlier-scopes": "[none,header:X+host]", "require-bind": "true", "remember": "48h0m0s", "max-per-address": "59", "jwks": "/k.json", "jwt-issuer": "i", "jwt-audience": "a", "not-replayed": "[Y]", "trusted-proxies": "[10.0.0.0/8,::1]", "proxy-protocol": "true", "reuse-port": "true", "max-clients": "55", "max-clients-per-ip": "56", "idle-timeout": "21s", "header-timeout": "22s", "body-timeout": "23s", "send-timeout": "24s", "early-hints": "true", "drain-delay": "25s", "balance": "round-robin", "backend-read-timeout": "26s", "backend-write-timeout": "27s", "max-queue": "8", "otlp": "http://o:1/v1/traces", "key-headers": "[X-Operation]", "traceparent": "sampled", "max-per-caller": "57", "max-per-key": "58", "health-path": "/h", "health-interval": "28s", "eject-after": "4", "resolve-interval": "29s", "backend-ca": "/ba", "backend-cert": "/bc", "backend-key": "/bk", "backend-name": "n", "namespace": "ns", "store-timeout": "1s",
-		"cache-size": "5MiB", "in-progress": "wait", "max-wait": "9s", "max-waiters": "77", "wait-replicas": "all", "store-journal": "31s", "store-ca": "/ca", "store-cert": "/sc", "store-key": "/sk", "compress-from": "4KiB", "encryption-keys": "/e", "secret-file": "/s",
-		"release-statuses": "[429,5xx]", "ambiguous-statuses": "[504]", "key-format": "uuid", "key-min-length": "36",
-		"fail-open": "true", "derive-key": "11s", "duplicate-window": "12s", "on-duplicate": "reject", "resolver": "http://x/y", "resolver-timeout": "6s", "fingerprint": "[method,json]", "fail-status": "503", "drain-timeout": "4s", "log-level": "warn", "log-format": "json", "demo": "true",
+	var reference strings.Builder
+	if err := config.Table(&reference); err != nil {
+		t.Fatal(err)
 	}
 	d := config.Default()
 	d.Flags().VisitAll(func(f *pflag.Flag) {
-		want, ok := values[f.Name]
-		if !ok {
-			t.Errorf("no value for %s", f.Name)
-			return
+		value, name := other(t, f.Name), strings.ReplaceAll(f.Name, "-", "_")
+		flag, err := load(t, "", nil, "--"+f.Name+"="+value)
+		if err != nil {
+			t.Fatalf("--%s=%s: %v", f.Name, value, err)
 		}
-		plain := strings.Trim(want, "[]")
-		name := strings.ReplaceAll(f.Name, "-", "_")
+		want := flag.Flags().Lookup(f.Name).Value.String()
+		var printed bytes.Buffer
+		if err := flag.Print(&printed, flag.Flags(), flag.Origin); err != nil || !strings.Contains(printed.String(), "# from --"+f.Name+"\n") {
+			t.Errorf("%s: printed as\n%s%v", f.Name, printed.String(), err)
+		}
 		for spelling, load := range map[string]func() (config.Config, error){
-			"flag": func() (config.Config, error) { return load(t, "", nil, "--"+f.Name+"="+plain) },
 			"environment": func() (config.Config, error) {
-				return load(t, "", []string{config.EnvPrefix + strings.ToUpper(name) + "=" + plain})
+				return load(t, "", []string{config.EnvPrefix + strings.ToUpper(name) + "=" + value})
 			},
-			"file": func() (config.Config, error) { return load(t, fmt.Sprintf("%s: %q", name, plain), nil) },
+			"file":    func() (config.Config, error) { return load(t, fmt.Sprintf("%s: %q", name, value), nil) },
+			"printed": func() (config.Config, error) { return load(t, printed.String(), nil) },
 		} {
 			c, err := load()
 			if err != nil {
@@ -140,7 +184,98 @@ func TestEverySettingInEverySpelling(t *testing.T) {
 				t.Errorf("%s as %s: %q, want %q", f.Name, spelling, got, want)
 			}
 		}
+		if changed := d.Fixed(&flag); slices.Contains(changed, f.Name) == config.Reloadable(f.Name) {
+			t.Errorf("%s is live: %v, and a change of it asks for a restart: %v", f.Name, config.Reloadable(f.Name), changed)
+		}
+		if !strings.Contains(reference.String(), "| `--"+f.Name+"` |") {
+			t.Errorf("%s is not in the reference", f.Name)
+		}
 	})
+}
+
+// No setting is without effect, nor has that of another: a change of it changes what
+// the proxy is told, or app has it from Config.
+func TestEverySettingReachesARoom(t *testing.T) {
+	t.Parallel()
+	var app strings.Builder
+	files, err := filepath.Glob("../app/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range append(files, "../cli/main.go", "../cli/serve.go") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(file, "_test.go") {
+			app.Write(text)
+		}
+	}
+	before := config.Default()
+	taken := map[string]string{} // by what they change
+	told, again := proxyOf(t, &before), proxyOf(t, &before)
+	if !reflect.DeepEqual(told, again) {
+		t.Fatal("the proxy is told something else each time, so that nothing can be said of a change")
+	}
+	before.Flags().VisitAll(func(f *pflag.Flag) {
+		if namesFile(f.Name) || strings.HasPrefix(f.Name, "resolver") { // the files are not there; clients cannot be compared
+			return
+		}
+		after, err := load(t, "", nil, "--"+f.Name+"="+other(t, f.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if places := placesOf("", reflect.ValueOf(told), reflect.ValueOf(proxyOf(t, &after))); len(places) > 0 {
+			place := strings.Join(places, ",")
+			if before := taken[place]; before != "" && !slices.Contains([]string{".Rules.Keys", ".Rules.Policy.Statuses"}, place) {
+				t.Errorf("%s and %s both are %s", before, f.Name, place)
+			}
+			taken[place] = f.Name
+			return
+		}
+		if field := changed(reflect.ValueOf(before), reflect.ValueOf(after)); !regexp.MustCompile(`\.` + field + `\b`).MatchString(app.String()) {
+			t.Errorf("nobody has --%s from Config.%s", f.Name, field)
+		}
+	})
+}
+
+func proxyOf(t *testing.T, c *config.Config) proxy.Config {
+	t.Helper()
+	p, err := c.Proxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// placesOf are those where two structs differ.
+func placesOf(path string, before, after reflect.Value) (places []string) {
+	for i := range before.NumField() {
+		f, was, is := before.Type().Field(i), before.Field(i), after.Field(i)
+		switch {
+		case !f.IsExported():
+		case f.Type.Kind() == reflect.Struct && f.Type.Field(0).IsExported():
+			places = append(places, placesOf(path+"."+f.Name, was, is)...)
+		case !reflect.DeepEqual(was.Interface(), is.Interface()):
+			places = append(places, path+"."+f.Name)
+		}
+	}
+	return places
+}
+
+// changed names a field that is another.
+func changed(before, after reflect.Value) string {
+	for i := range before.NumField() {
+		f := before.Type().Field(i)
+		switch {
+		case f.Name == "Origin", reflect.DeepEqual(before.Field(i).Interface(), after.Field(i).Interface()):
+		case f.Anonymous:
+			return changed(before.Field(i), after.Field(i))
+		default:
+			return f.Name
+		}
+	}
+	return "?"
 }
 
 func TestDefaultsAreValid(t *testing.T) {

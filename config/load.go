@@ -38,7 +38,8 @@ func Load(c *Config, flags *pflag.FlagSet, file string, environ []string) (Origi
 	if len(errs) > 0 {
 		return origin, errors.Join(errs...)
 	}
-	c.derive(origin)
+	above := Default()
+	deriveUnset(settings(), c, &above, origin)
 	c.Origin = origin
 	// Routes last: what they do not set they have from the settings at large.
 	errs = c.loadUpstreams(items["upstreams"], file)
@@ -53,9 +54,7 @@ func (c *Config) loadRoutes(nodes []ast.Node, file string) (errs []error) {
 	for i, node := range nodes {
 		r := Route{Rules: c.Rules, Name: fmt.Sprintf("route %d", i+1)}
 		r.origin, errs = loadMapping(r.flags(), node, file, "routes", errs)
-		if _, set := r.origin["heartbeat"]; !set && r.LockTTL != c.LockTTL {
-			r.Heartbeat = r.LockTTL / 3
-		}
+		deriveUnset(ofRoute(), &r, &Route{Rules: c.Rules}, r.origin)
 		c.Routes = append(c.Routes, r)
 	}
 	return errs
@@ -66,9 +65,7 @@ func (c *Config) loadUpstreams(nodes []ast.Node, file string) (errs []error) {
 	for _, node := range nodes {
 		u := NamedUpstream{Upstream: c.Upstream}
 		u.origin, errs = loadMapping(u.flags(), node, file, "upstreams", errs)
-		if _, set := u.origin["max-queue"]; !set {
-			u.MaxQueue = u.MaxConns
-		}
+		deriveUnset(ofNamed(), &u, &NamedUpstream{Upstream: c.Upstream}, u.origin)
 		c.Upstreams = append(c.Upstreams, u)
 	}
 	return errs
@@ -122,26 +119,12 @@ func (c *Config) AtUpstream(upstream *NamedUpstream, setting string, err error) 
 }
 
 func at(origin Origin, setting string, err error) error {
-	name := strings.ReplaceAll(setting, "-", "_")
+	name := keyOf(setting)
 	place := cmp.Or(origin[setting], origin[itemPlace], "--"+setting)
 	if !strings.Contains(place, ":") { // the name is in the place
 		return fmt.Errorf("%s: %w", place, err)
 	}
 	return fmt.Errorf("%s: %s: %w", place, name, err)
-}
-
-// derive fits what was not set to what was: a shorter lease wants a faster
-// heartbeat and a less patient store.
-func (c *Config) derive(origin Origin) {
-	if _, set := origin["heartbeat"]; !set {
-		c.Heartbeat = c.LockTTL / 3
-	}
-	if _, set := origin["max-queue"]; !set {
-		c.MaxQueue = c.MaxConns
-	}
-	if _, set := origin["store-timeout"]; !set {
-		c.StoreTimeout = min(c.StoreTimeout, c.LockTTL/2)
-	}
 }
 
 func valueOf(f *pflag.Flag) string {
@@ -307,7 +290,7 @@ func suggest(flags *pflag.FlagSet, name string) string {
 	if best == "" {
 		return "; `idemproxy config` prints them all"
 	}
-	return fmt.Sprintf("; did you mean %s?", strings.ReplaceAll(best, "-", "_"))
+	return fmt.Sprintf("; did you mean %s?", keyOf(best))
 }
 
 // distance is Levenshtein's.

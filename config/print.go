@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -14,6 +15,7 @@ import (
 // printed without what may be a secret: see package redact.
 func (c *Config) Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
 	var err error
+	shown := newShowings()
 	flags.VisitAll(func(f *pflag.Flag) {
 		if err != nil || f.Name == "config" || f.Name == "help" {
 			return
@@ -22,10 +24,10 @@ func (c *Config) Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
 		if place, ok := origin[f.Name]; ok {
 			from = "  # from " + place
 		}
-		_, err = fmt.Fprintf(w, "# %s\n%s: %s%s\n", f.Usage, strings.ReplaceAll(f.Name, "-", "_"), yamlOf(f), from)
+		_, err = fmt.Fprintf(w, "# %s\n%s: %s%s\n", f.Usage, keyOf(f.Name), shown.yaml(f), from)
 	})
 	if err == nil {
-		err = c.printRoutes(w)
+		err = c.printRoutes(w, shown)
 	}
 	if err != nil {
 		return fmt.Errorf("printing the configuration: %w", err)
@@ -33,32 +35,32 @@ func (c *Config) Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
 	return nil
 }
 
-func (c *Config) printRoutes(w io.Writer) error {
+func (c *Config) printRoutes(w io.Writer, shown showings) error {
 	var b strings.Builder
 	for i := range c.Upstreams {
 		u := c.Upstreams[i]
 		if i == 0 {
 			b.WriteString("upstreams:\n")
 		}
-		printItem(&b, u.flags(), u.origin)
+		printItem(&b, shown, u.flags(), u.origin)
 	}
 	for i := range c.Routes {
 		r := c.Routes[i]
 		if i == 0 {
 			b.WriteString("routes:\n")
 		}
-		printItem(&b, r.flags(), r.origin)
+		printItem(&b, shown, r.flags(), r.origin)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err //nolint:wrapcheck // the caller says what for
 }
 
 // printItem prints one item of a list: its name, and what it has of its own.
-func printItem(b *strings.Builder, flags *pflag.FlagSet, origin Origin) {
+func printItem(b *strings.Builder, shown showings, flags *pflag.FlagSet, origin Origin) {
 	dash := "- "
 	flags.VisitAll(func(f *pflag.Flag) {
 		if place, ok := origin[f.Name]; ok || f.Name == "name" {
-			fmt.Fprintf(b, "  %s%s: %s", dash, strings.ReplaceAll(f.Name, "-", "_"), yamlOf(f))
+			fmt.Fprintf(b, "  %s%s: %s", dash, keyOf(f.Name), shown.yaml(f))
 			if ok {
 				b.WriteString("  # from " + place)
 			}
@@ -68,11 +70,12 @@ func printItem(b *strings.Builder, flags *pflag.FlagSet, origin Origin) {
 	})
 }
 
-func yamlOf(f *pflag.Flag) string {
+// yaml is a value as a file has it.
+func (all showings) yaml(f *pflag.Flag) string {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
-		return "[" + strings.Join(shownList(f.Name, list.GetSlice()), ", ") + "]"
+		return "[" + strings.Join(all.of(f.Name, list.GetSlice()...), ", ") + "]"
 	}
-	value := shown(f.Name, f.Value.String())
+	value := all.of(f.Name, f.Value.String())[0]
 	if f.Value.Type() == "string" {
 		return fmt.Sprintf("%q", value)
 	}
@@ -82,27 +85,22 @@ func yamlOf(f *pflag.Flag) string {
 // Table writes the settings as a Markdown table, for the documentation.
 func Table(w io.Writer) error {
 	c := Default()
-	if _, err := fmt.Fprint(w, "| flag | default | live | careful | meaning |\n| --- | --- | --- | --- | --- |\n"); err != nil {
-		return fmt.Errorf("printing the settings: %w", err)
-	}
-	var err error
-	c.Flags().VisitAll(func(f *pflag.Flag) {
-		if err == nil {
-			value := f.DefValue
-			if list, ok := f.Value.(pflag.SliceValue); ok {
-				value = strings.Join(list.GetSlice(), ",")
-			}
-			if value == "" {
-				value = " "
-			}
-			_, err = fmt.Fprintf(w, "| `--%s` | `%s` | %s | %s | %s |\n", f.Name, value, yes(Reloadable(f.Name)),
-				yes(Careful(f.Name)), f.Usage)
-		}
-	})
-	if err != nil {
+	if err := printTable(w, settings(), c.Flags()); err != nil {
 		return fmt.Errorf("printing the settings: %w", err)
 	}
 	return nil
+}
+
+func printTable[S, R any](w io.Writer, lines []setting[S, R], flags *pflag.FlagSet) error {
+	var b strings.Builder
+	b.WriteString("| flag | default | live | careful | meaning |\n| --- | --- | --- | --- | --- |\n")
+	for _, l := range lines {
+		a := l.about()
+		value := cmp.Or(valueOf(flags.Lookup(a.name)), " ")
+		fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s | %s |\n", a.name, value, yes(a.live), yes(a.careful), a.usage)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err //nolint:wrapcheck // the caller says what for
 }
 
 func yes(is bool) string {
@@ -115,7 +113,7 @@ func yes(is bool) string {
 // Own are the settings that a route has of its own, by their names in the file;
 // what it is called and what it matches aside.
 func (r *Route) Own() map[string]string {
-	own := map[string]string{}
+	own, shown := map[string]string{}, newShowings()
 	c := *r
 	c.flags().VisitAll(func(f *pflag.Flag) {
 		switch f.Name {
@@ -123,7 +121,7 @@ func (r *Route) Own() map[string]string {
 			return
 		}
 		if _, set := r.origin[f.Name]; set {
-			own[strings.ReplaceAll(f.Name, "-", "_")] = strings.Trim(yamlOf(f), `"`)
+			own[keyOf(f.Name)] = strings.Trim(shown.yaml(f), `"`)
 		}
 	})
 	return own

@@ -1,13 +1,13 @@
 package config
 
 import (
-	"fmt"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/proxy"
 )
 
 // Rules are the settings that a route may have of its own.
@@ -118,185 +118,32 @@ type Route struct {
 	origin Origin // where its settings came from
 }
 
-// bind binds the rules to flags.
-func (r *Rules) bind(f *pflag.FlagSet) {
-	f.DurationVar(&r.BackendTimeout, "backend-timeout", r.BackendTimeout,
-		"bound of an exchange with the backend, from connecting to the end of the response; 0 for none")
-	f.DurationVar(&r.LockTTL, "lock-ttl", r.LockTTL, "how long a key stays locked after its proxy died; from 100ms to 1h")
-	f.DurationVar(&r.Heartbeat, "heartbeat", r.Heartbeat,
-		"how often leases in flight are renewed; at most half of lock-ttl, a third of it unless set")
-	f.DurationVar(&r.Retention, "retention", r.Retention,
-		"how long a response can be replayed, from its completion; from 1s to 8760h")
-	f.Var((*durationOrSame)(&r.Remember), "remember",
-		"how long the key is known after that: a retry gets 410 and is not executed; same (as retention), 0 for not, to 87600h")
-	f.Var((*ambiguity)(&r.OnAmbiguous), "on-ambiguous",
-		"what becomes of a key whose request may have executed: release (a retry runs) or hold (until it is resolved)")
-	f.StringSliceVar(&r.ReleaseStatuses, "release-statuses", r.ReleaseStatuses,
-		"statuses, or classes such as 5xx, that say that nothing was done: the key is freed; all others are kept")
-	f.StringSliceVar(&r.AmbiguousStatuses, "ambiguous-statuses", r.AmbiguousStatuses,
-		"statuses, or classes, after which the request may have executed: see on-ambiguous")
-	f.StringSliceVar(&r.KeyHeaders, "key-headers", r.KeyHeaders, "headers that carry the key; if several do, they must agree")
-	f.StringVar(&r.KeyFormat, "key-format", r.KeyFormat,
-		"which keys are taken: any, uuid, ulid, or a regular expression for the whole key")
-	f.IntVar(&r.KeyMinLength, "key-min-length", r.KeyMinLength, "least length of a key, from 1 to 255")
-	f.StringSliceVar(&r.Fingerprint, "fingerprint", r.Fingerprint,
-		"what must not change between two uses of a key: method, target with its host (or path, without the query; any-host "+
-			"besides, without the host), body with its media type (or json: in canonical form, RFC 8785; multipart: without its "+
-			"boundary), header:NAME")
-	f.DurationVar(&r.DeriveKey, "derive-key", r.DeriveKey,
-		"how long a POST or PATCH without a key, of a caller that bind or a certificate knows, counts as a retry of the same payload; "+
-			"0 for never")
-	f.DurationVar(&r.DuplicateWindow, "duplicate-window", r.DuplicateWindow,
-		"how long a caller's payload is remembered, to notice it under a second key; 0 for not")
-	f.Var(&choice{&r.RejectDuplicates, "warn", "reject"}, "on-duplicate",
-		"what then happens: warn (a response header) or reject (409)")
-	f.StringVar(&r.Resolver, "resolver", r.Resolver,
-		"URL that is asked what became of a key whose outcome is unknown: 200 with the response, 404 if it was not executed "+
-			"and never will be; empty for none")
-	f.DurationVar(&r.ResolverTimeout, "resolver-timeout", r.ResolverTimeout, "bound of asking the resolver")
-	f.BoolVar(&r.FailOpen, "fail-open", r.FailOpen,
-		"forward requests without protection when the store cannot answer: they may execute twice")
-	f.IntVar(&r.FailStatus, "fail-status", r.FailStatus,
-		"status of a request that is refused because the store cannot answer: 500, or 503 (with Retry-After)")
-	f.Var(&r.MaxRequestBody, "max-request-body", "largest body of a request with a key; larger ones get 413")
-	f.Var(&r.MaxResponseBody, "max-response-body",
-		"largest response that is kept; larger ones are passed on and cannot be replayed")
-	f.BoolVar(&r.RequireKey, "require-key", r.RequireKey,
-		"refuse requests without a key whose method is not GET, HEAD, OPTIONS or TRACE")
-	f.Var(&choice{&r.AllowAmbiguous, "refuse", "allow"}, "ambiguous-paths",
-		"what becomes of targets that backends read in different ways (//, dot segments, semicolons, encoded delimiters), where a "+
-			"route has a path: refuse (400) or allow")
-	r.bindCallers(f)
-	f.Var(&choice{&r.Wait, "reject", "wait"}, "in-progress",
-		"what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait")
-	f.DurationVar(&r.MaxWait, "max-wait", r.MaxWait,
-		"longest wait for a key in progress, also by Prefer: wait=N; 0 for none")
-	r.bindBounds(f)
-	f.StringSliceVar(&r.NotReplayed, "not-replayed", r.NotReplayed, "response headers that replays leave out")
+// ofRoute are the settings of one of routes.
+func ofRoute() []setting[Route, proxy.Route] {
+	type matching = line[Route, proxy.Route, string]
+	return slices.Concat([]setting[Route, proxy.Route]{
+		&matching{
+			name: "name", as: aText(), of: func(r *Route) *string { return &r.Name },
+			usage: "what logs call the route", to: func(s string, p *proxy.Route) { p.Name = s },
+		},
+		&matching{
+			name: "host", as: aText(), of: func(r *Route) *string { return &r.Host },
+			usage: "host that it is for, or *.example.com", to: func(s string, p *proxy.Route) { p.Match.Host = s },
+		},
+		&matching{
+			name: "path", as: aText(), of: func(r *Route) *string { return &r.Path },
+			usage: "path that it is for: exact, with any segment in a place (/users/{id}), or everything below one (/payments/*)",
+			to:    func(s string, p *proxy.Route) { p.Match.Path = s },
+		},
+		&line[Route, proxy.Route, []string]{
+			name: "methods", as: aList(), of: func(r *Route) *[]string { return &r.Methods },
+			usage: "methods that it is for", to: func(all []string, p *proxy.Route) { p.Match.Methods = all },
+		},
+		&matching{
+			name: "upstream", as: aText(), of: func(r *Route) *string { return &r.Upstream },
+			usage: "name of the upstream that its requests go to", to: func(s string, p *proxy.Route) { p.Rules.Upstream = s },
+		},
+	}, partOf(ofRules(), func(r *Route) *Rules { return &r.Rules }, func(p *proxy.Route) *proxy.Rules { return &p.Rules }))
 }
 
-// bindCallers binds what is about who asks, and for whom.
-func (r *Rules) bindCallers(f *pflag.FlagSet) {
-	f.StringSliceVar(&r.Bind, "bind", r.Bind,
-		"headers that say who asks: the same key with other values is a mismatch")
-	f.BoolVar(&r.RequireBind, "require-bind", r.RequireBind,
-		"refuse requests with a key, also a derived one, that have none of those headers and no client certificate; otherwise all of "+
-			"them are one caller")
-	f.StringSliceVar(&r.Scope, "scope", r.Scope,
-		"what partitions the keys: header:NAME (header:X-Account-Id, say), host, claim:NAME (of a verified bearer token)")
-	f.StringSliceVar(&r.EarlierScopes, "earlier-scopes", r.EarlierScopes,
-		"what scope was before, for as long as there may be records from then: keys are looked up and kept under those names too; "+
-			"sources joined by + (header:X-Account-Id+host), none for no scope, v1: before it for names as they were made before "+
-			"scopes were named")
-	f.StringVar(&r.JWKS, "jwks", r.JWKS, "file or URL of the JSON Web Key Set that verifies tokens, for scope claim:NAME")
-	f.StringVar(&r.JWTIssuer, "jwt-issuer", r.JWTIssuer, "issuer that tokens must have; empty for any")
-	f.StringVar(&r.JWTAudience, "jwt-audience", r.JWTAudience, "audience that tokens must have; empty for any")
-}
-
-// bindBounds binds how much may be under way.
-func (r *Rules) bindBounds(f *pflag.FlagSet) {
-	f.IntVar(&r.MaxPerCaller, "max-per-caller", r.MaxPerCaller,
-		"most requests of one caller (a client certificate, else the values of bind) under way; further ones get 429; 0 for any")
-	f.Var((*countOrSame)(&r.MaxPerAddress), "max-per-address",
-		"most requests without a client certificate from one address (IPv6: from one /64) under way, whatever their credentials; "+
-			"further ones get 429; same (as max-per-caller), 0 for any")
-	f.IntVar(&r.MaxPerKey, "max-per-key", r.MaxPerKey, "most requests with one key under way; further ones get 429; 0 for any")
-}
-
-// flags binds a route's settings, matching included.
-func (r *Route) flags() *pflag.FlagSet {
-	f := pflag.NewFlagSet("route", pflag.ContinueOnError)
-	f.SortFlags = false
-	f.StringVar(&r.Name, "name", r.Name, "what logs call the route")
-	f.StringVar(&r.Host, "host", r.Host, "host that it is for, or *.example.com")
-	f.StringVar(&r.Path, "path", r.Path,
-		"path that it is for: exact, with any segment in a place (/users/{id}), or everything below one (/payments/*)")
-	f.StringSliceVar(&r.Methods, "methods", r.Methods, "methods that it is for")
-	f.StringVar(&r.Upstream, "upstream", r.Upstream, "name of the upstream that its requests go to")
-	r.bind(f)
-	return f
-}
-
-// durationOrSame is a duration, or SameAs.
-type durationOrSame time.Duration
-
-const wordSame = "same"
-
-// String implements pflag.Value.
-func (d *durationOrSame) String() string {
-	if *d == SameAs {
-		return wordSame
-	}
-	return time.Duration(*d).String()
-}
-
-// Set implements pflag.Value.
-func (d *durationOrSame) Set(text string) error {
-	if text == wordSame {
-		*d = SameAs
-		return nil
-	}
-	n, err := time.ParseDuration(text)
-	if err != nil || n < 0 {
-		return fmt.Errorf("%q is neither %q nor a time such as 24h", text, wordSame)
-	}
-	*d = durationOrSame(n)
-	return nil
-}
-
-// Type implements pflag.Value.
-func (*durationOrSame) Type() string { return "duration" }
-
-// countOrSame is a number, or SameAs.
-type countOrSame int
-
-// String implements pflag.Value.
-func (n *countOrSame) String() string {
-	if *n == SameAs {
-		return wordSame
-	}
-	return strconv.Itoa(int(*n))
-}
-
-// Set implements pflag.Value.
-func (n *countOrSame) Set(text string) error {
-	if text == wordSame {
-		*n = SameAs
-		return nil
-	}
-	i, err := strconv.Atoi(text)
-	if err != nil || i < 0 {
-		return fmt.Errorf("%q is neither %q nor a number", text, wordSame)
-	}
-	*n = countOrSame(i)
-	return nil
-}
-
-// Type implements pflag.Value.
-func (*countOrSame) Type() string { return "int" }
-
-// choice is a setting with two words to choose from.
-type choice struct {
-	to      *bool
-	no, yes string
-}
-
-// String implements pflag.Value.
-func (c *choice) String() string {
-	if *c.to {
-		return c.yes
-	}
-	return c.no
-}
-
-// Set implements pflag.Value.
-func (c *choice) Set(text string) error {
-	if text != c.no && text != c.yes {
-		return fmt.Errorf("%q is neither %q nor %q", text, c.no, c.yes)
-	}
-	*c.to = text == c.yes
-	return nil
-}
-
-// Type implements pflag.Value.
-func (*choice) Type() string { return "policy" }
+func (r *Route) flags() *pflag.FlagSet { return flagsOf("route", ofRoute(), r) }

@@ -2,188 +2,323 @@ package config
 
 import (
 	"fmt"
-	"strconv"
+	"math"
+	"net/url"
+	"slices"
 	"strings"
+	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
 
-	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // EnvPrefix starts the name of every environment variable.
 const EnvPrefix = "IDEMPROXY_"
 
-// Flags binds every setting of c to a flag. This list is the only one: the
-// environment, the YAML file and the documentation are read off it.
-func (c *Config) Flags() *pflag.FlagSet {
-	f := pflag.NewFlagSet("idemproxy", pflag.ContinueOnError)
-	f.SortFlags = false
-	f.StringSliceVar(&c.Listen, "listen", c.Listen,
-		"addresses that clients connect to: host:port, unix:/path, or fd:N of a socket that was handed over (systemd's is fd:3)")
-	f.StringVar(&c.TLSCert, "tls-cert", c.TLSCert,
-		"PEM file of the certificate chain that clients are shown, read anew when it changes; empty: plain text")
-	f.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM file of its key")
-	f.StringVar(&c.TLSClientCA, "tls-client-ca", c.TLSClientCA,
-		"PEM file of the authorities that clients' certificates must come from; empty: clients need none")
-	c.Upstream.bind(f)
-	f.StringVar(&c.Store, "store", c.Store,
-		"where records are kept: embedded:DIR (embedded: alone for the user's data directory), or a Redis URL: "+
-			"redis://host:port/db, rediss://, unix://, with addr= for more nodes, master_set= for Sentinel")
-	f.StringVar(&c.Admin, "admin", c.Admin, "address of metrics and health, host:port; empty for none")
-	f.StringVar(&c.AdminTokenFile, "admin-token-file", c.AdminTokenFile,
-		"file with a token of 16 bytes or more that keys and profiles are shown for; empty: over loopback only")
-	c.Rules.bind(f)
-	f.IntVar(&c.MaxInFlight, "max-in-flight", c.MaxInFlight,
-		"most requests under way; further ones get 503 at once")
-	f.Var(&c.MaxBuffered, "max-buffered",
-		"most memory for bodies of requests with a key and their responses; while there is more, requests get 503")
-	f.Var(&c.MaxHeader, "max-header",
-		"largest request header; each client connection holds a buffer of that size; from 1KiB to 1MiB")
-	c.bindClients(f)
-	f.StringVar(&c.Namespace, "namespace", c.Namespace, "start of every record's name in Redis")
-	f.BoolVar(&c.AcceptOrphans, "accept-orphans", c.AcceptOrphans,
-		"go on, once, with settings that make orphans: completed or held keys that are not found any more, whose retries execute again")
-	f.DurationVar(&c.StoreTimeout, "store-timeout", c.StoreTimeout,
-		"bound of a store operation, and so of failing closed; of the embedded store too, whose disk may hang")
-	f.Var(&c.WaitReplicas, "wait-replicas",
-		"how many Redis replicas must have a lease, a response or a hold before it counts, or all (as many as the primary was seen "+
-			"to have); with fewer, requests are refused")
-	f.DurationVar(&c.StoreJournal, "store-journal", c.StoreJournal,
-		"how long it is kept in memory what a Redis store acknowledged, to tell the next primary after a failover; 0 for not")
-	f.StringVar(&c.StoreCA, "store-ca", c.StoreCA, "file of CA certificates (PEM) for a rediss:// store; empty for the system's")
-	f.StringVar(&c.StoreCert, "store-cert", c.StoreCert,
-		"PEM file of the certificate chain that a rediss:// store is shown, read anew for each connection; empty for none")
-	f.StringVar(&c.StoreKey, "store-key", c.StoreKey, "PEM file of its key")
-	f.Var(&c.CacheSize, "cache-size", "most memory for responses that are replayed without asking the store")
-	f.Var((*sizeOrNone)(&c.CompressFrom), "compress-from", "size from which responses are compressed in the store; 0 for never")
-	f.StringVar(&c.EncryptionKeys, "encryption-keys", c.EncryptionKeys,
-		"file of AES-256 keys for responses in the store, NAME:BASE64 a line, the first for writing; empty for none")
-	f.StringVar(&c.SecretFile, "secret-file", c.SecretFile,
-		"file with a secret of 16 bytes or more that fingerprints and identities are hashed with; empty for none; earlier ones, by "+
-			"which records are still compared, on further lines")
-	f.IntVar(&c.MaxWaiters, "max-waiters", c.MaxWaiters, "most requests that wait for keys in progress; further ones get 409")
-	f.DurationVar(&c.DrainDelay, "drain-delay", c.DrainDelay,
-		"how long requests are still taken after the signal to stop, /readyz saying no, so that balancers go elsewhere")
-	f.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "most time for requests under way at shutdown; 0 waits for all")
-	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error; keys are readable at debug only")
-	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "auto (console on a terminal, else json), console or json")
-	f.BoolVar(&c.Demo, "demo", c.Demo, "start the demo backend on the backend's address")
-	return f
+// keyOf is a setting's name in a file, envOf in the environment.
+func keyOf(name string) string { return strings.ReplaceAll(name, "-", "_") }
+func envOf(name string) string { return EnvPrefix + strings.ToUpper(keyOf(name)) }
+
+// Flags binds every setting of c to a flag.
+func (c *Config) Flags() *pflag.FlagSet { return flagsOf("idemproxy", settings(), c) }
+
+// Default is the configuration of a proxy that was told nothing.
+func Default() Config {
+	var c Config
+	defaults(settings(), &c)
+	return c
 }
 
-// bindClients binds what is about clients and their requests.
-func (c *Config) bindClients(f *pflag.FlagSet) {
-	f.IntVar(&c.MaxClients, "max-clients", c.MaxClients, "most connections of clients; further ones get 503")
-	f.IntVar(&c.MaxClientsPerIP, "max-clients-per-ip", c.MaxClientsPerIP,
-		"most connections from one address; further ones get 429; 0 for any")
-	f.DurationVar(&c.IdleTimeout, "idle-timeout", c.IdleTimeout, "how long a client's connection may be idle")
-	f.DurationVar(&c.HeaderTimeout, "header-timeout", c.HeaderTimeout, "how long a request's header may take to arrive")
-	f.Var(&c.BodyMinRate, "body-min-rate",
-		"bytes a second in which the body of a request with a key must arrive, after header-timeout of grace; 0 for any")
-	f.DurationVar(&c.BodyTimeout, "body-timeout", c.BodyTimeout, "how long a request's body may take to arrive")
-	f.DurationVar(&c.SendTimeout, "send-timeout", c.SendTimeout,
-		"how long, to twice that, a client may take nothing of its response; 0 for any time")
-	f.StringSliceVar(&c.TrustedProxies, "trusted-proxies", c.TrustedProxies,
-		"addresses or networks (10.0.0.0/8) of the proxies in front, which are believed what they say of where a request "+
-			"came from: X-Forwarded-*, X-Real-IP, Forwarded and their like; of others that is thrown away")
-	f.BoolVar(&c.ProxyProtocol, "proxy-protocol", c.ProxyProtocol,
-		"trusted proxies begin each connection with a PROXY header (v1 or v2); others may not connect")
-	f.BoolVar(&c.ReusePort, "reuse-port", c.ReusePort, "let other processes listen on the same port (SO_REUSEPORT)")
-	f.BoolVar(&c.EarlyHints, "early-hints", c.EarlyHints,
-		"pass interim responses (103) on to clients; costs pipelining clients a little")
-	f.StringVar(&c.Traceparent, "traceparent", c.Traceparent,
-		"what requests without a traceparent get: pass (none), sampled or unsampled (one that says so to the backend)")
-	f.StringVar(&c.OTLP, "otlp", c.OTLP,
-		"URL that a span of each request is sent to (OpenTelemetry, OTLP over HTTP): http://host:4318/v1/traces; empty for none; "+
-			"only in binaries built with -tags otel")
+// large is a setting at large: what is neither a route's nor an upstream's. Those
+// without a room in their line are for app, which has them from Config.
+type large[T any] = line[Config, proxy.Config, T]
+
+type settingAtLarge = setting[Config, proxy.Config]
+
+// settings are all of them, in the order in which they are printed.
+func settings() []settingAtLarge {
+	return slices.Concat(listening(),
+		partOf(ofUpstreams(), func(c *Config) *Upstream { return &c.Upstream },
+			func(p *proxy.Config) *upstream.Config { return &p.Upstream }),
+		storing(),
+		partOf(ofRules(), func(c *Config) *Rules { return &c.Rules }, func(p *proxy.Config) *proxy.Rules { return &p.Rules }),
+		bounding(), ofClients(), ofRequests(), ofStores(), running())
 }
 
-// Size is a number of bytes, written with a unit: 64KiB, 1MiB.
-type Size int64
-
-// String implements pflag.Value.
-func (s *Size) String() string {
-	return strings.NewReplacer(" ", "", ".0 ", "").Replace(humanize.IBytes(uint64(*s))) //nolint:gosec // never negative, see Set
-}
-
-// Set implements pflag.Value.
-func (s *Size) Set(text string) error {
-	n, err := humanize.ParseBytes(text)
-	if err != nil || n == 0 || n > 1<<40 {
-		return fmt.Errorf("%q is not a size from 1B to 1TiB, such as 64KiB or 1MiB", text)
+func listening() []settingAtLarge {
+	return []settingAtLarge{
+		&large[[]string]{
+			name: "listen", as: addresses(), of: func(c *Config) *[]string { return &c.Listen },
+			usage: "addresses that clients connect to: host:port, unix:/path, or fd:N of a socket that was handed over " +
+				"(systemd's is fd:3)",
+			def: []string{":8080"}, limit: eachOf("host:port, such as :8080, unix:/path or fd:N", math.MaxInt, isListen),
+		},
+		&large[string]{
+			name: "tls-cert", as: aText(), of: func(c *Config) *string { return &c.TLSCert },
+			usage: "PEM file of the certificate chain that clients are shown, read anew when it changes; empty: plain text",
+		},
+		&large[string]{
+			name: "tls-key", as: aText(), of: func(c *Config) *string { return &c.TLSKey },
+			usage: "PEM file of its key",
+		},
+		&large[string]{
+			name: "tls-client-ca", as: aText(), of: func(c *Config) *string { return &c.TLSClientCA },
+			usage:   "PEM file of the authorities that clients' certificates must come from; empty: clients need none",
+			careful: true,
+		},
 	}
-	*s = Size(n)
-	return nil
 }
 
-// Type implements pflag.Value.
-func (*Size) Type() string { return "size" }
-
-// Replicas is a number of replicas, or AllReplicas.
-type Replicas int
-
-// AllReplicas is written "all".
-const AllReplicas Replicas = -1
-
-// String implements pflag.Value.
-func (r *Replicas) String() string {
-	if *r == AllReplicas {
-		return "all"
+func storing() []settingAtLarge {
+	return []settingAtLarge{
+		&large[string]{
+			name: "store", as: aURL(), of: func(c *Config) *string { return &c.Store },
+			usage: "where records are kept: embedded:DIR (embedded: alone for the user's data directory), or a Redis URL: " +
+				"redis://host:port/db, rediss://, unix://, with addr= for more nodes, master_set= for Sentinel",
+			def: "embedded:", careful: true, limit: that("embedded:DIR, redis://host:port/db, rediss:// or unix://", isStore),
+		},
+		&large[string]{
+			name: "admin", as: anAddress(), of: func(c *Config) *string { return &c.Admin },
+			usage: "address of metrics and health, host:port; empty for none",
+			def:   "127.0.0.1:8081", limit: emptyOr("host:port, such as 127.0.0.1:8081", isAddr),
+		},
+		&large[string]{
+			name: "admin-token-file", as: aText(), of: func(c *Config) *string { return &c.AdminTokenFile },
+			usage: "file with a token of 16 bytes or more that keys and profiles are shown for; empty: over loopback only",
+		},
 	}
-	return strconv.Itoa(int(*r))
 }
 
-// Set implements pflag.Value.
-func (r *Replicas) Set(text string) error {
-	if text == "all" {
-		*r = AllReplicas
-		return nil
+func bounding() []settingAtLarge {
+	return []settingAtLarge{
+		&large[int]{
+			name: "max-in-flight", as: aCount(), of: func(c *Config) *int { return &c.MaxInFlight },
+			usage: "most requests under way; further ones get 503 at once",
+			def:   8192, live: true, limit: from(1, 1<<20), to: func(n int, p *proxy.Config) { p.MaxInFlight = n },
+		},
+		&large[Size]{
+			name: "max-buffered", as: aSize(), of: func(c *Config) *Size { return &c.MaxBuffered },
+			usage: "most memory for bodies of requests with a key and their responses; while there is more, requests get 503",
+			def:   256 << 20, live: true, to: func(n Size, p *proxy.Config) { p.MaxBuffered = int64(n) },
+		},
+		&large[Size]{
+			name: "max-header", as: aSize(), of: func(c *Config) *Size { return &c.MaxHeader },
+			usage: "largest request header; each client connection holds a buffer of that size; from 1KiB to 1MiB",
+			def:   16 << 10, limit: from[Size](1<<10, 1<<20), to: func(n Size, p *proxy.Config) { p.MaxHeader = int(n) },
+		},
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 || n > 100 {
-		return fmt.Errorf("%q is not a number from 0 to 100, nor all", text)
+}
+
+// ofClients are about clients and their connections.
+func ofClients() []settingAtLarge {
+	return []settingAtLarge{
+		&large[int]{
+			name: "max-clients", as: aCount(), of: func(c *Config) *int { return &c.MaxClients },
+			usage: "most connections of clients; further ones get 503",
+			def:   262_144, limit: from(1, 1<<24), to: func(n int, p *proxy.Config) { p.MaxClients = n },
+		},
+		&large[int]{
+			name: "max-clients-per-ip", as: aCount(), of: func(c *Config) *int { return &c.MaxClientsPerIP },
+			usage: "most connections from one address; further ones get 429; 0 for any",
+			limit: fromZero("any", 1<<24),
+		},
+		&large[time.Duration]{
+			name: "idle-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.IdleTimeout },
+			usage: "how long a client's connection may be idle",
+			def:   2 * time.Minute, limit: upToADay(), to: func(d time.Duration, p *proxy.Config) { p.IdleTimeout = d },
+		},
+		&large[time.Duration]{
+			name: "header-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.HeaderTimeout },
+			usage: "how long a request's header may take to arrive",
+			def:   10 * time.Second, limit: upToADay(), to: func(d time.Duration, p *proxy.Config) { p.HeaderTimeout = d },
+		},
+		&large[Size]{
+			name: "body-min-rate", as: aSize(), of: func(c *Config) *Size { return &c.BodyMinRate },
+			usage: "bytes a second in which the body of a request with a key must arrive, after header-timeout of grace; 0 for any",
+			def:   240, limit: fromZero[Size]("any", 1<<30), to: func(n Size, p *proxy.Config) { p.BodyMinRate = int64(n) },
+		},
+		&large[time.Duration]{
+			name: "body-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.BodyTimeout },
+			usage: "how long a request's body may take to arrive",
+			def:   time.Hour, limit: upToADay(), to: func(d time.Duration, p *proxy.Config) { p.BodyTimeout = d },
+		},
+		&large[time.Duration]{
+			name: "send-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.SendTimeout },
+			usage: "how long, to twice that, a client may take nothing of its response; 0 for any time",
+			def:   time.Minute, limit: zeroOr("any time", 10*time.Millisecond, 24*time.Hour),
+		},
 	}
-	*r = Replicas(n)
-	return nil
 }
 
-// Type implements pflag.Value.
-func (*Replicas) Type() string { return "replicas" }
-
-// sizeOrNone is a Size that may be 0.
-type sizeOrNone Size
-
-// String implements pflag.Value.
-func (s *sizeOrNone) String() string {
-	if *s == 0 {
-		return "0"
+// ofRequests are about what comes with requests.
+func ofRequests() []settingAtLarge {
+	return []settingAtLarge{
+		&large[[]string]{
+			name: "trusted-proxies", as: aList(), of: func(c *Config) *[]string { return &c.TrustedProxies },
+			usage: "addresses or networks (10.0.0.0/8) of the proxies in front, which are believed what they say of where a request " +
+				"came from: X-Forwarded-*, X-Real-IP, Forwarded and their like; of others that is thrown away",
+			live: true, limit: that("addresses, or networks such as 10.0.0.0/8", arePrefixes), made: trust,
+		},
+		&large[bool]{
+			name: "proxy-protocol", as: aSwitch(), of: func(c *Config) *bool { return &c.ProxyProtocol },
+			usage: "trusted proxies begin each connection with a PROXY header (v1 or v2); others may not connect",
+		},
+		&large[bool]{
+			name: "reuse-port", as: aSwitch(), of: func(c *Config) *bool { return &c.ReusePort },
+			usage: "let other processes listen on the same port (SO_REUSEPORT)",
+		},
+		&large[bool]{
+			name: "early-hints", as: aSwitch(), of: func(c *Config) *bool { return &c.EarlyHints },
+			usage: "pass interim responses (103) on to clients; costs pipelining clients a little",
+			to:    func(yes bool, p *proxy.Config) { p.EarlyHints = yes },
+		},
+		&large[string]{
+			name: "traceparent", as: aText(), of: func(c *Config) *string { return &c.Traceparent },
+			usage: "what requests without a traceparent get: pass (none), sampled or unsampled (one that says so to the backend)",
+			def:   "pass", limit: oneOf("pass", "sampled", "unsampled"), made: traceparent,
+		},
+		&large[string]{
+			name: "otlp", as: aURL(), of: func(c *Config) *string { return &c.OTLP },
+			usage: "URL that a span of each request is sent to (OpenTelemetry, OTLP over HTTP): http://host:4318/v1/traces; empty for " +
+				"none; only in binaries built with -tags otel",
+			limit: emptyOr("http://host:4318/v1/traces", isHTTP),
+		},
 	}
-	return (*Size)(s).String()
 }
 
-// Set implements pflag.Value.
-func (s *sizeOrNone) Set(text string) error {
-	if text == "0" {
-		*s = 0
-		return nil
+// ofStores are about what is kept, and how.
+func ofStores() []settingAtLarge {
+	return []settingAtLarge{
+		&large[string]{
+			name: "namespace", as: aText(), of: func(c *Config) *string { return &c.Namespace },
+			usage: "start of every record's name in Redis", def: "idem", careful: true,
+			limit: that("one word without braces, which would move every record into one slot of a Redis Cluster", isWord),
+		},
+		&large[bool]{
+			name: "accept-orphans", as: aSwitch(), of: func(c *Config) *bool { return &c.AcceptOrphans },
+			usage: "go on, once, with settings that make orphans: completed or held keys that are not found any more, whose retries " +
+				"execute again", live: true,
+		},
+		&large[time.Duration]{
+			name: "store-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.StoreTimeout },
+			usage: "bound of a store operation, and so of failing closed; of the embedded store too, whose disk may hang",
+			def:   2 * time.Second, fits: belowTheLease, // and that by far, if it was not set
+			unset: func(c, _ *Config) { c.StoreTimeout = min(c.StoreTimeout, c.LockTTL/2) },
+		},
+		&large[Replicas]{
+			name: "wait-replicas", as: aNumberOfReplicas(), of: func(c *Config) *Replicas { return &c.WaitReplicas },
+			usage: "how many Redis replicas must have a lease, a response or a hold before it counts, or all (as many as the primary " +
+				"was seen to have); with fewer, requests are refused",
+			limit: that("all, or from 0 to 100", func(n Replicas) bool { return AllReplicas <= n && n <= 100 }),
+		},
+		&large[time.Duration]{
+			name: "store-journal", as: aDuration(), of: func(c *Config) *time.Duration { return &c.StoreJournal },
+			usage: "how long it is kept in memory what a Redis store acknowledged, to tell the next primary after a failover; 0 for not",
+			def:   time.Minute, limit: zeroOr("none", time.Second, time.Hour),
+		},
+		&large[string]{
+			name: "store-ca", as: aText(), of: func(c *Config) *string { return &c.StoreCA },
+			usage: "file of CA certificates (PEM) for a rediss:// store; empty for the system's",
+		},
+		&large[string]{
+			name: "store-cert", as: aText(), of: func(c *Config) *string { return &c.StoreCert },
+			usage: "PEM file of the certificate chain that a rediss:// store is shown, read anew for each connection; empty for none",
+		},
+		&large[string]{
+			name: "store-key", as: aText(), of: func(c *Config) *string { return &c.StoreKey },
+			usage: "PEM file of its key",
+		},
+		&large[Size]{
+			name: "cache-size", as: aSize(), of: func(c *Config) *Size { return &c.CacheSize },
+			usage: "most memory for responses that are replayed without asking the store", def: 64 << 20,
+		},
+		&large[Size]{
+			name: "compress-from", as: aSizeOrZero(), of: func(c *Config) *Size { return &c.CompressFrom },
+			usage: "size from which responses are compressed in the store; 0 for never",
+		},
+		&large[string]{
+			name: "encryption-keys", as: aText(), of: func(c *Config) *string { return &c.EncryptionKeys },
+			usage: "file of AES-256 keys for responses in the store, NAME:BASE64 a line, the first for writing; empty for none",
+		},
+		&large[string]{
+			name: "secret-file", as: aText(), of: func(c *Config) *string { return &c.SecretFile },
+			usage: "file with a secret of 16 bytes or more that fingerprints and identities are hashed with; empty for none; earlier " +
+				"ones, by which records are still compared, on further lines", careful: true,
+		},
 	}
-	return (*Size)(s).Set(text)
 }
 
-// Type implements pflag.Value.
-func (*sizeOrNone) Type() string { return "size" }
-
-// ambiguity is idem.Ambiguity as a flag.
-type ambiguity idem.Ambiguity
-
-// String implements pflag.Value.
-func (a *ambiguity) String() string { return idem.Ambiguity(*a).String() }
-
-// Set implements pflag.Value.
-func (a *ambiguity) Set(text string) error {
-	return (*idem.Ambiguity)(a).UnmarshalText([]byte(text))
+// running are about the process.
+func running() []settingAtLarge {
+	return []settingAtLarge{
+		&large[int]{
+			name: "max-waiters", as: aCount(), of: func(c *Config) *int { return &c.MaxWaiters },
+			usage: "most requests that wait for keys in progress; further ones get 409", def: 10_000, limit: from(1, 1<<20),
+		},
+		&large[time.Duration]{
+			name: "drain-delay", as: aDuration(), of: func(c *Config) *time.Duration { return &c.DrainDelay },
+			usage: "how long requests are still taken after the signal to stop, /readyz saying no, so that balancers go elsewhere",
+			live:  true, limit: fromZero("none", time.Hour),
+		},
+		&large[time.Duration]{
+			name: "drain-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.DrainTimeout },
+			usage: "most time for requests under way at shutdown; 0 waits for all",
+			live:  true, limit: zeroOrMore[time.Duration]("waits for all"),
+		},
+		&large[string]{
+			name: "log-level", as: aText(), of: func(c *Config) *string { return &c.LogLevel },
+			usage: "debug, info, warn or error; keys are readable at debug only",
+			def:   "info", limit: oneOf("debug", "info", "warn", "error"),
+		},
+		&large[string]{
+			name: "log-format", as: aText(), of: func(c *Config) *string { return &c.LogFormat },
+			usage: "auto (console on a terminal, else json), console or json",
+			def:   "auto", limit: oneOf("auto", "console", "json"),
+		},
+		&large[bool]{
+			name: "demo", as: aSwitch(), of: func(c *Config) *bool { return &c.Demo },
+			usage: "start the demo backend on the backend's address", fits: aPlaceForTheDemo,
+		},
+	}
 }
 
-// Type implements pflag.Value.
-func (*ambiguity) Type() string { return "policy" }
+func upToADay() limit[time.Duration] { return from(time.Millisecond, 24*time.Hour) }
+
+func belowTheLease(c *Config) string {
+	if l := from(10*time.Millisecond, time.Minute); !l.ok(c.StoreTimeout) || c.StoreTimeout >= c.LockTTL {
+		return fmt.Sprintf("%s, and below lock-ttl (%v)", l.want, c.LockTTL)
+	}
+	return ""
+}
+
+func aPlaceForTheDemo(c *Config) string {
+	if c.Demo && (len(c.Backends) != 1 || !strings.HasPrefix(c.Backends[0], "http://")) {
+		return "one backend of http://, where the demo backend can listen"
+	}
+	return ""
+}
+
+func trust(c *Config, p *proxy.Config) (err error) {
+	p.TrustedProxies, err = ParsePrefixes(c.TrustedProxies)
+	return err
+}
+
+func traceparent(c *Config, p *proxy.Config) (err error) {
+	p.Traceparent, err = message.ParseTraceparent(c.Traceparent)
+	return err
+}
+
+func arePrefixes(texts []string) bool {
+	_, err := ParsePrefixes(texts)
+	return err == nil
+}
+
+func isHTTP(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+func isWord(s string) bool { return s != "" && !strings.ContainsAny(s, "{} \t\r\n") }

@@ -8,53 +8,66 @@ import (
 	"github.com/idemproxy/idemproxy/internal/redact"
 )
 
-// shown is a setting's value without what may be a secret. A URL may stand where
-// none belongs: it was meant for another setting.
-func shown(setting, value string) string {
-	switch setting {
-	case "store", "otlp", "resolver":
-		return redact.URL(value)
-	case "jwks":
-		return redact.Place(value)
-	case "health-path":
-		return redact.Path(value)
-	case "admin":
-		return redact.Addr(value)
+// showing is how the values of a setting are shown without what may be a secret.
+type showing func(values []string) []string
+
+func each(show func(string) string) showing {
+	return func(values []string) []string {
+		all := make([]string, 0, len(values))
+		for _, value := range values {
+			all = append(all, show(value))
+		}
+		return all
+	}
+}
+
+// plainly is for what is no URL. One may stand there that was meant for another
+// setting.
+func plainly() showing { return each(redact.Text) }
+
+// placeOf is an address, of this machine or of a file.
+func placeOf(value string) string {
+	if !strings.HasPrefix(value, "unix:/") {
+		value = redact.Addr(value)
 	}
 	return redact.Text(value)
 }
 
-// shownList is shown for a setting that is a list.
-func shownList(setting string, values []string) []string {
-	if setting == "backend" {
-		return redact.URLs(values)
-	}
-	all := make([]string, 0, len(values))
-	for _, value := range values {
-		if setting == "listen" && !strings.HasPrefix(value, "unix:/") {
-			value = redact.Addr(value)
+// showings are those of all settings, by name; what is not in it is shown plainly.
+type showings map[string]showing
+
+func newShowings() showings {
+	all := showings{}
+	for _, l := range settings() {
+		if a := l.about(); a.shows != nil {
+			all[a.name] = a.shows
 		}
-		all = append(all, redact.Text(value))
 	}
 	return all
 }
 
-// text and texts are values of settings that errors quote, as shown.
-type (
-	text  string
-	texts []string
-)
-
-func (t text) shown(setting string) string { return strconv.Quote(shown(setting, string(t))) }
-
-func (t texts) shown(setting string) string {
-	return strconv.Quote(strings.Join(shownList(setting, t), ","))
+func (all showings) of(setting string, values ...string) []string {
+	if show, ok := all[setting]; ok {
+		return show(values)
+	}
+	return plainly()(values)
 }
 
+// quoted are values that an error quotes, as shown.
+type quoted struct {
+	values []string
+	shows  showing
+	areURL bool
+}
+
+func plain(value string) quoted { return quoted{values: []string{value}, shows: plainly()} }
+
+// String implements fmt.Stringer.
+func (q quoted) String() string { return strconv.Quote(strings.Join(q.shows(q.values), ",")) }
+
 // mend says how a URL is written that is not shown since it cannot be read.
-func mend(setting string, values ...string) string {
-	isURL := slices.Contains([]string{"store", "otlp", "backend"}, setting)
-	if isURL && slices.ContainsFunc(values, func(s string) bool { return strings.Contains(s, "@") && !redact.Certain(s) }) {
+func (q quoted) mend() string {
+	if q.areURL && slices.ContainsFunc(q.values, func(s string) bool { return strings.Contains(s, "@") && !redact.Certain(s) }) {
 		return "; " + redact.Mend
 	}
 	return ""

@@ -1,14 +1,18 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // Upstream are the settings that a group of backends may have of its own.
@@ -48,62 +52,159 @@ type NamedUpstream struct {
 	origin Origin
 }
 
-// bind binds an upstream's settings to flags.
-func (u *Upstream) bind(f *pflag.FlagSet) {
-	f.StringSliceVar(&u.Backends, "backend", u.Backends,
-		"origins that requests are forwarded to, which all do the same: http://host:port, https://host:port or unix:/path")
-	f.Var(&choice{&u.RoundRobin, "least-connections", "round-robin"}, "balance",
-		"which backend a request goes to: least-connections (the one with the fewest requests) or round-robin")
-	f.DurationVar(&u.ConnectTimeout, "connect-timeout", u.ConnectTimeout,
-		"bound of connecting to a backend, and of waiting for a connection")
-	f.DurationVar(&u.ReadTimeout, "backend-read-timeout", u.ReadTimeout,
-		"longest time in which nothing comes from a backend while a response is due; 0 for any")
-	f.DurationVar(&u.WriteTimeout, "backend-write-timeout", u.WriteTimeout,
-		"longest time in which a backend takes nothing of a request; 0 for any")
-	f.Var(&u.MaxHeader, "max-response-header",
-		"largest header of a response; a request with a key that is answered with a larger one counts as executed")
-	f.IntVar(&u.MaxConns, "max-conns", u.MaxConns, "most connections to each backend; further requests wait for one")
-	f.IntVar(&u.MaxQueue, "max-queue", u.MaxQueue,
-		"most requests that wait for a connection to each backend, up to connect-timeout; further ones get 503")
-	f.StringVar(&u.HealthPath, "health-path", u.HealthPath,
-		"path that every backend is asked for now and then: left out after two answers other than 2xx or 3xx; empty for none")
-	f.DurationVar(&u.HealthInterval, "health-interval", u.HealthInterval,
-		"how often backends are checked: with health-path all, else those that were left out, by connecting")
-	f.IntVar(&u.EjectAfter, "eject-after", u.EjectAfter,
-		"failures in a row (no connection, cut, timeout) after which a backend is left out until it can be reached; 0 for never")
-	f.DurationVar(&u.ResolveInterval, "resolve-interval", u.ResolveInterval,
-		"how often backends' names are resolved anew, each address being a backend; 0 for only when connecting")
-	f.StringVar(&u.CA, "backend-ca", u.CA, "file of CA certificates (PEM) for https:// backends; empty for the system's")
-	f.StringVar(&u.Cert, "backend-cert", u.Cert, "PEM file of the certificate that https:// backends are shown; empty for none")
-	f.StringVar(&u.Key, "backend-key", u.Key, "PEM file of its key")
-	f.StringVar(&u.ServerName, "backend-name", u.ServerName,
-		"name in https:// backends' certificates, and asked for (SNI); empty for the origin's")
+// ofBackends is a setting that an upstream may have of its own.
+type ofBackends[T any] = line[Upstream, upstream.Config, T]
+
+type settingOfUpstreams = setting[Upstream, upstream.Config]
+
+func ofUpstreams() []settingOfUpstreams {
+	return slices.Concat(reaching(), choosing(), certifying())
 }
 
-func (u *NamedUpstream) flags() *pflag.FlagSet {
-	f := pflag.NewFlagSet("upstream", pflag.ContinueOnError)
-	f.SortFlags = false
-	f.StringVar(&u.Name, "name", u.Name, "what routes call it")
-	u.bind(f)
-	return f
+func reaching() []settingOfUpstreams {
+	return []settingOfUpstreams{
+		&ofBackends[[]string]{
+			name: "backend", as: origins(), of: func(u *Upstream) *[]string { return &u.Backends },
+			usage: "origins that requests are forwarded to, which all do the same: http://host:port, https://host:port or unix:/path",
+			def:   []string{"http://127.0.0.1:9000"},
+			limit: eachOf("1 to 64 of http://host:port, https://host:port, both without a path, or unix:/path", 64, isOrigin),
+			to:    func(all []string, c *upstream.Config) { c.Backends = all },
+		},
+		&ofBackends[bool]{
+			name: "balance", as: eitherOr("least-connections", "round-robin"),
+			of:    func(u *Upstream) *bool { return &u.RoundRobin },
+			usage: "which backend a request goes to: least-connections (the one with the fewest requests) or round-robin",
+			to: func(yes bool, c *upstream.Config) {
+				if yes {
+					c.Balance = upstream.RoundRobin
+				}
+			},
+		},
+		&ofBackends[time.Duration]{
+			name: "connect-timeout", as: aDuration(),
+			of:    func(u *Upstream) *time.Duration { return &u.ConnectTimeout },
+			usage: "bound of connecting to a backend, and of waiting for a connection", def: 5 * time.Second,
+			limit: from(time.Millisecond, time.Hour), to: func(d time.Duration, c *upstream.Config) { c.ConnectTimeout = d },
+		},
+		&ofBackends[time.Duration]{
+			name: "backend-read-timeout", as: aDuration(),
+			of:    func(u *Upstream) *time.Duration { return &u.ReadTimeout },
+			usage: "longest time in which nothing comes from a backend while a response is due; 0 for any",
+			limit: zeroOrMore[time.Duration]("none"), to: func(d time.Duration, c *upstream.Config) { c.ReadTimeout = d },
+		},
+		&ofBackends[time.Duration]{
+			name: "backend-write-timeout", as: aDuration(),
+			of:    func(u *Upstream) *time.Duration { return &u.WriteTimeout },
+			usage: "longest time in which a backend takes nothing of a request; 0 for any",
+			limit: zeroOrMore[time.Duration]("none"), to: func(d time.Duration, c *upstream.Config) { c.WriteTimeout = d },
+		},
+		&ofBackends[Size]{
+			name: "max-response-header", as: aSize(), of: func(u *Upstream) *Size { return &u.MaxHeader },
+			usage: "largest header of a response; a request with a key that is answered with a larger one counts as executed",
+			def:   64 << 10, limit: from[Size](1<<10, 16<<20), to: func(n Size, c *upstream.Config) { c.MaxHeader = int(n) },
+		},
+		&ofBackends[int]{
+			name: "max-conns", as: aCount(), of: func(u *Upstream) *int { return &u.MaxConns },
+			usage: "most connections to each backend; further requests wait for one",
+			def:   4096, limit: from(1, 1<<20), to: func(n int, c *upstream.Config) { c.MaxConns = n },
+		},
+		&ofBackends[int]{
+			name: "max-queue", as: aCount(), of: func(u *Upstream) *int { return &u.MaxQueue },
+			usage: "most requests that wait for a connection to each backend, up to connect-timeout; further ones get 503",
+			def:   4096, limit: from(1, 1<<20), unset: func(u, _ *Upstream) { u.MaxQueue = u.MaxConns },
+			to: func(n int, c *upstream.Config) { c.MaxQueue = n },
+		},
+	}
 }
 
-func (u *Upstream) validate(check check) {
-	check(len(u.Backends) > 0 && len(u.Backends) <= 64 &&
-		!slices.ContainsFunc(u.Backends, func(s string) bool { return !isOrigin(s) }), "backend",
-		texts(u.Backends), "1 to 64 of http://host:port, https://host:port, both without a path, or unix:/path")
-	check(between(u.ConnectTimeout, time.Millisecond, time.Hour), "connect-timeout", u.ConnectTimeout, "from 1ms to 1h")
-	check(u.ReadTimeout >= 0, "backend-read-timeout", u.ReadTimeout, "0 (none) or more")
-	check(u.WriteTimeout >= 0, "backend-write-timeout", u.WriteTimeout, "0 (none) or more")
-	check(u.MaxHeader >= 1<<10 && u.MaxHeader <= 16<<20, "max-response-header", u.MaxHeader.String(), "from 1KiB to 16MiB")
-	check(u.MaxConns >= 1 && u.MaxConns <= 1<<20, "max-conns", u.MaxConns, "from 1 to 1048576")
-	check(u.MaxQueue >= 1 && u.MaxQueue <= 1<<20, "max-queue", u.MaxQueue, "from 1 to 1048576")
-	check(u.HealthPath == "" || isPath(u.HealthPath), "health-path", text(u.HealthPath), "a path, such as /healthz, or nothing")
-	check(between(u.HealthInterval, 100*time.Millisecond, time.Hour), "health-interval", u.HealthInterval, "from 100ms to 1h")
-	check(u.EjectAfter >= 0 && u.EjectAfter <= 1000, "eject-after", u.EjectAfter, "from 0 (never) to 1000")
-	check(u.ResolveInterval == 0 || between(u.ResolveInterval, 100*time.Millisecond, 24*time.Hour), "resolve-interval",
-		u.ResolveInterval, "0 (only when connecting), or 100ms to 24h")
+// choosing is about which backends are used.
+func choosing() []settingOfUpstreams {
+	return []settingOfUpstreams{
+		&ofBackends[string]{
+			name: "health-path", as: aPath(), of: func(u *Upstream) *string { return &u.HealthPath },
+			usage: "path that every backend is asked for now and then: left out after two answers other than 2xx or 3xx; empty for none",
+			limit: emptyOr("a path, such as /healthz", isPath), to: func(s string, c *upstream.Config) { c.HealthPath = s },
+		},
+		&ofBackends[time.Duration]{
+			name: "health-interval", as: aDuration(),
+			of:    func(u *Upstream) *time.Duration { return &u.HealthInterval },
+			usage: "how often backends are checked: with health-path all, else those that were left out, by connecting",
+			def:   5 * time.Second, limit: from(100*time.Millisecond, time.Hour),
+			to: func(d time.Duration, c *upstream.Config) { c.HealthInterval = d },
+		},
+		&ofBackends[int]{
+			name: "eject-after", as: aCount(), of: func(u *Upstream) *int { return &u.EjectAfter },
+			usage: "failures in a row (no connection, cut, timeout) after which a backend is left out until it can be reached; 0 " +
+				"for never",
+			def: 3, limit: fromZero("never", 1000), to: func(n int, c *upstream.Config) { c.EjectAfter = n },
+		},
+		&ofBackends[time.Duration]{
+			name: "resolve-interval", as: aDuration(),
+			of:    func(u *Upstream) *time.Duration { return &u.ResolveInterval },
+			usage: "how often backends' names are resolved anew, each address being a backend; 0 for only when connecting",
+			def:   10 * time.Second, limit: zeroOr("only when connecting", 100*time.Millisecond, 24*time.Hour),
+			to: func(d time.Duration, c *upstream.Config) { c.ResolveInterval = d },
+		},
+	}
 }
+
+func certifying() []settingOfUpstreams {
+	return []settingOfUpstreams{
+		&ofBackends[string]{
+			name: "backend-ca", as: aText(), of: func(u *Upstream) *string { return &u.CA }, file: true,
+			usage: "file of CA certificates (PEM) for https:// backends; empty for the system's",
+			made:  func(u *Upstream, c *upstream.Config) error { return readFile(u.CA, &c.CA) },
+		},
+		&ofBackends[string]{
+			name: "backend-cert", as: aText(), of: func(u *Upstream) *string { return &u.Cert }, file: true,
+			usage: "PEM file of the certificate that https:// backends are shown; empty for none", made: certificate,
+		},
+		&ofBackends[string]{
+			name: "backend-key", as: aText(), of: func(u *Upstream) *string { return &u.Key }, file: true,
+			usage: "PEM file of its key", made: certificateKey,
+		},
+		&ofBackends[string]{
+			name: "backend-name", as: aText(), of: func(u *Upstream) *string { return &u.ServerName },
+			usage: "name in https:// backends' certificates, and asked for (SNI); empty for the origin's",
+			to:    func(s string, c *upstream.Config) { c.ServerName = s },
+		},
+	}
+}
+
+func certificate(u *Upstream, c *upstream.Config) error {
+	if u.Cert != "" && u.Key == "" {
+		return errors.New("want backend_key, its key, with it")
+	}
+	return readFile(u.Cert, &c.Certificate)
+}
+
+func certificateKey(u *Upstream, c *upstream.Config) error {
+	if u.Key != "" && u.Cert == "" {
+		return errors.New("want backend_cert, the certificate it is of, with it")
+	}
+	return readFile(u.Key, &c.Key)
+}
+
+// readFile reads a file into to, if there is one.
+func readFile(file string, to *[]byte) (err error) {
+	if file != "" {
+		*to, err = os.ReadFile(file) //nolint:gosec // the operator names it
+	}
+	return err //nolint:wrapcheck // the caller says of which setting
+}
+
+// ofNamed are the settings of one of upstreams.
+func ofNamed() []setting[NamedUpstream, upstream.Config] {
+	return slices.Concat([]setting[NamedUpstream, upstream.Config]{
+		&line[NamedUpstream, upstream.Config, string]{
+			name: "name", as: aText(), of: func(u *NamedUpstream) *string { return &u.Name },
+			usage: "what routes call it", to: func(s string, c *upstream.Config) { c.Name = s },
+		},
+	}, partOf(ofUpstreams(), func(u *NamedUpstream) *Upstream { return &u.Upstream },
+		func(c *upstream.Config) *upstream.Config { return c }))
+}
+
+func (u *NamedUpstream) flags() *pflag.FlagSet { return flagsOf("upstream", ofNamed(), u) }
 
 func isOrigin(s string) bool {
 	if file, ok := strings.CutPrefix(s, "unix:"); ok {
