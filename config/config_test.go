@@ -278,6 +278,24 @@ func changed(before, after reflect.Value) string {
 	return "?"
 }
 
+// A setting whose meaning says what 0 does can be 0.
+func TestZeros(t *testing.T) {
+	t.Parallel()
+	d, zeros := config.Default(), 0
+	d.Flags().VisitAll(func(f *pflag.Flag) {
+		if !regexp.MustCompile(`\b0 (for|waits)`).MatchString(f.Usage) {
+			return
+		}
+		zeros++
+		if _, err := load(t, "", []string{config.EnvPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")) + "=0"}); err != nil {
+			t.Error(err)
+		}
+	})
+	if zeros < 10 {
+		t.Errorf("only %d settings were looked at", zeros)
+	}
+}
+
 func TestDefaultsAreValid(t *testing.T) {
 	t.Parallel()
 	c := config.Default()

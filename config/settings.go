@@ -136,7 +136,7 @@ func ofClients() []settingAtLarge {
 			def:   10 * time.Second, limit: upToADay(), to: func(d time.Duration, p *proxy.Config) { p.HeaderTimeout = d },
 		},
 		&large[Size]{
-			name: "body-min-rate", as: aSize(), of: func(c *Config) *Size { return &c.BodyMinRate },
+			name: "body-min-rate", as: aSizeOrZero(), of: func(c *Config) *Size { return &c.BodyMinRate },
 			usage: "bytes a second in which the body of a request with a key must arrive, after header-timeout of grace; 0 for any",
 			def:   240, limit: fromZero[Size]("any", 1<<30), to: func(n Size, p *proxy.Config) { p.BodyMinRate = int64(n) },
 		},
