@@ -131,8 +131,10 @@ func WriteInterim(to io.Writer, h *fasthttp.ResponseHeader) error {
 	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
 	defer parsers.Put(p)
 	p.begin(h.StatusCode(), h.StatusMessage())
+	var nominated tokens
+	nominated.read(h.Peek("Connection"))
 	for name, value := range h.All() {
-		if !IsHopByHop(name) && !EqualFold(name, "Content-Length") {
+		if !IsHopByHop(name) && !EqualFold(name, "Content-Length") && !nominated.has(name) {
 			p.field(name, value)
 		}
 	}

@@ -1,7 +1,9 @@
 package proxy_test
 
 import (
+	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/idemproxy/idemproxy/proxy"
@@ -55,5 +57,33 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 	r.do("GET", "/a", "", "")
 	if n := a.Conns(); n != 1 || len(gone) != 1 {
 		t.Errorf("what was refused changed something: %d connections, %v gone", n, gone)
+	}
+}
+
+// Who is not trusted any more is not believed any more.
+func TestTrustIsTakenBack(t *testing.T) {
+	t.Parallel()
+	var seen atomic.Pointer[string]
+	var first proxy.Config
+	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+		from := q.Header.Get("X-Forwarded-For")
+		seen.Store(&from)
+		backendtest.OK(c, q)
+	}, func(c *proxy.Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		first = *c
+	})
+	for _, trusted := range []bool{true, false, true} {
+		next := first
+		if !trusted {
+			next.TrustedProxies = nil
+		}
+		if err := r.server.Reload(next); err != nil {
+			t.Fatal(err)
+		}
+		r.do("GET", "/", "", "", "X-Forwarded-For: 192.0.2.7")
+		if want := map[bool]string{true: "192.0.2.7, 127.0.0.1", false: "127.0.0.1"}[trusted]; *seen.Load() != want {
+			t.Errorf("trusted %v: the backend saw %q, want %q", trusted, *seen.Load(), want)
+		}
 	}
 }

@@ -215,7 +215,8 @@ func TestEarlyHints(t *testing.T) {
 	for _, pass := range []bool{true, false} {
 		proceed := make(chan struct{})
 		r := newRig(t, func(c backendtest.Conn, _ *backendtest.Request) {
-			c.Raw("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: x\r\n\r\n")
+			c.Raw("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n" +
+				"Connection: x, close\r\nX: 1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n")
 			if pass {
 				<-proceed
 			}
