@@ -263,7 +263,6 @@ func TestHeadReplayInventsNothing(t *testing.T) {
 	} {
 		b := newRecorder(t, always("HTTP/1.1 200 OK\r\nX-A: 1\r\n"+fields+"\r\n"))
 		r := newRig(t, backendtest.OK, to(b.origin))
-		var first string
 		for i := range 3 {
 			text := r.exchange("HEAD / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nConnection: close\r\n\r\n")
 			if got := strings.Join(valuesOf(text, "Content-Length"), ","); got != want || status(text) != "200" || !strings.HasSuffix(text, "\r\n\r\n") {
@@ -272,10 +271,6 @@ func TestHeadReplayInventsNothing(t *testing.T) {
 			if marks := len(valuesOf(text, "Idempotent-Replayed")); marks != min(i, 1) {
 				t.Errorf("%q, answer %d has %d marks of a replay", fields, i, marks)
 			}
-			if i > 0 && first == text {
-				t.Errorf("%q: the replay is the first answer", fields)
-			}
-			first = text
 		}
 		if n := len(b.requests()); n != 1 {
 			t.Errorf("%d executions", n)
