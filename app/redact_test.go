@@ -1,7 +1,6 @@
 package app_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -119,10 +118,10 @@ func hushed(t *testing.T, args []string) (said string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	var out bytes.Buffer
-	cli.Main(ctx, args, &out, &out)
-	noSecret(t, fmt.Sprintf("%q", args), out.String())
-	return out.String()
+	out := &log{} // which a store's goroutines write to as well
+	cli.Main(ctx, args, out, out)
+	noSecret(t, fmt.Sprintf("%q", args), out.text())
+	return out.text()
 }
 
 func noSecret(t *testing.T, where, text string) {
@@ -265,10 +264,10 @@ func TestCheckRefusesWhatServeRefuses(t *testing.T) {
 			for _, command := range []string{"check", "config", "serve"} {
 				ctx, cancel := context.WithCancel(t.Context())
 				cancel()
-				var out, stderr bytes.Buffer
+				out, stderr := &log{}, &log{}
 				args := append([]string{command, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "error"}, c.settings...)
-				code := cli.Main(ctx, args, &out, &stderr)
-				said[command], _, _ = strings.Cut(stderr.String(), "\n")
+				code := cli.Main(ctx, args, out, stderr)
+				said[command], _, _ = strings.Cut(stderr.text(), "\n")
 				if code == cli.ExitOK || !strings.Contains(said[command], c.want) {
 					t.Errorf("%s: exit code %d: %s", command, code, said[command])
 				}
