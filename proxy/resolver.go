@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -30,6 +31,9 @@ const (
 	headerScope  = "Idempotency-Scope"  // asked: the key's scope, if it has one (header:x-account-id=acct_7)
 	headerStatus = "Idempotency-Status" // answered: the status of the response, 200 unless said
 )
+
+// errScopeField is about a key that no client of this release can have.
+var errScopeField = errors.New("the key's scope has characters that no field can have: resolve it by hand")
 
 // errStillUnknown: the resolver does not know either.
 var errStillUnknown = errors.New("the resolver does not know")
@@ -76,7 +80,10 @@ func (h *HTTPResolver) Ask(_ context.Context, key idem.Key) (*idem.Response, err
 	req.SetRequestURI(h.url)
 	req.URI().QueryArgs().Set("key", key.Value())
 	req.Header.Set(operation.HeaderKey, key.Value())
-	if scope := caller.AsField(operation.Bare(key.Scope())); scope != "" {
+	switch scope := caller.AsField(operation.Bare(key.Scope())); {
+	case strings.ContainsFunc(scope, func(c rune) bool { return c != '\t' && (c < ' ' || c > '~') }):
+		return nil, errScopeField
+	case scope != "":
 		req.Header.Set(headerScope, scope)
 	}
 	if err := h.client.DoTimeout(req, resp, h.timeout); err != nil {
