@@ -33,19 +33,15 @@ var contentLength, replayed, yes = []byte("Content-Length"), []byte(HeaderReplay
 // (RFC 9110 section 6.6.2), and goes only if they do.
 func CleanResponse(resp *fasthttp.Response, trailers bool) error {
 	h := &resp.Header
-	var nominated []byte
 	dirty := false
-	for name, value := range h.All() {
-		if EqualFold(name, "Connection") {
-			nominated = append(append(nominated, value...), ',')
-		}
+	for name := range h.All() {
 		dirty = dirty || endsHere(name, trailers)
 	}
 	if !dirty {
 		return nil
 	}
 	var gone tokens
-	gone.read(nominated)
+	gone.read(connectionTokens(h))
 	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
 	defer parsers.Put(p)
 	p.begin(h.StatusCode(), h.StatusMessage())
@@ -58,6 +54,16 @@ func CleanResponse(resp *fasthttp.Response, trailers bool) error {
 	err := p.read(h)
 	h.ResetConnectionClose()
 	return err
+}
+
+// connectionTokens are those of all lines of Connection.
+func connectionTokens(h *fasthttp.ResponseHeader) (all []byte) {
+	for name, value := range h.All() {
+		if EqualFold(name, "Connection") {
+			all = append(append(all, value...), ',')
+		}
+	}
+	return all
 }
 
 // endsHere: of a response's fields.
@@ -132,7 +138,7 @@ func WriteInterim(to io.Writer, h *fasthttp.ResponseHeader) error {
 	defer parsers.Put(p)
 	p.begin(h.StatusCode(), h.StatusMessage())
 	var nominated tokens
-	nominated.read(h.Peek("Connection"))
+	nominated.read(connectionTokens(h))
 	for name, value := range h.All() {
 		if !IsHopByHop(name) && !EqualFold(name, "Content-Length") && !nominated.has(name) {
 			p.field(name, value)

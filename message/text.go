@@ -1,6 +1,10 @@
 package message
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/valyala/fasthttp"
+)
 
 // EqualFold compares ASCII without case and without allocating.
 func EqualFold(b []byte, s string) bool {
@@ -14,6 +18,28 @@ func EqualFold(b []byte, s string) bool {
 		}
 	}
 	return true
+}
+
+// ResponseValue is the first value of a field of a response, in whatever case its
+// name is spelled (RFC 9110 section 5.1): fasthttp's own Peek compares names as they
+// were sent. Nil for none.
+func ResponseValue(h *fasthttp.ResponseHeader, name string) []byte {
+	for n, value := range h.All() {
+		if EqualFold(n, name) {
+			return value
+		}
+	}
+	return nil
+}
+
+// RequestValue is the same of a request.
+func RequestValue(h *fasthttp.RequestHeader, name string) []byte {
+	for n, value := range h.All() {
+		if EqualFold(n, name) {
+			return value
+		}
+	}
+	return nil
 }
 
 // AppendLower appends ASCII letters in lower case, and all else as it is.

@@ -19,7 +19,7 @@ var errPolicy = errors.New("the backend's Idempotency-Policy was ignored")
 // is kept for the route's short while, or not at all: the client did not ask for
 // more. An error says what was ignored; the response is the same either way.
 func overrule(held *attempts, h *fasthttp.ResponseHeader, derived bool) error {
-	value := h.Peek(message.HeaderPolicy)
+	value := message.ResponseValue(h, message.HeaderPolicy)
 	if len(value) == 0 {
 		return nil
 	}

@@ -37,7 +37,7 @@ func (s *Server) passThrough(q *request) {
 	out := s.outgoing(q, 0, w.Upgrade)
 	w.Upload = q.upload
 	e := q.rules.upstream.Do(out, resp, w)
-	protocol := bytes.Clone(resp.Header.Peek("Upgrade"))
+	protocol := bytes.Clone(message.ResponseValue(&resp.Header, "Upgrade"))
 	e.Clean(resp, true)
 	if e.Err != nil {
 		s.fail(q, exchangeProblem(&e, false), e.Err)

@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
 )
 
 // ProblemBase is where the problem types are documented; a type is this plus
@@ -219,7 +220,7 @@ func writeProblem(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, reason st
 	resp := &ctx.Response
 	resp.Reset()
 	resp.Header.SetStatusCode(p.status)
-	text := wantsText(ctx.Request.Header.Peek("Accept"))
+	text := wantsText(message.RequestValue(&ctx.Request.Header, "Accept"))
 	resp.Header.SetContentType("application/problem+json")
 	if text {
 		resp.Header.SetContentType("text/plain; charset=utf-8")

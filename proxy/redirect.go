@@ -8,6 +8,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
 	"github.com/idemproxy/idemproxy/operation"
 )
 
@@ -18,7 +19,7 @@ func (q *request) redirect(resp *fasthttp.Response) *idem.Redirect {
 	if s := resp.StatusCode(); s != fasthttp.StatusTemporaryRedirect && s != fasthttp.StatusPermanentRedirect || q.derived {
 		return nil
 	}
-	to := q.asked.Leads(resp.Header.Peek("Location"))
+	to := q.asked.Leads(message.ResponseValue(&resp.Header, "Location"))
 	if to == nil {
 		return nil
 	}

@@ -102,7 +102,7 @@ func (h *HTTPResolver) Ask(_ context.Context, key idem.Key) (*idem.Response, err
 // resolved is a resolver's answer as the response that it stands for.
 func resolved(resp *fasthttp.Response) (*idem.Response, error) {
 	r := &idem.Response{Status: fasthttp.StatusOK, Body: append([]byte(nil), resp.Body()...)}
-	if status := resp.Header.Peek(headerStatus); len(status) > 0 {
+	if status := message.ResponseValue(&resp.Header, headerStatus); len(status) > 0 {
 		n, err := strconv.Atoi(string(status))
 		if err != nil || n < 200 || n > 599 {
 			return nil, fmt.Errorf("the resolver's %s is %q: want 200 to 599", headerStatus, status)
