@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -73,13 +74,28 @@ func printItem(b *strings.Builder, shown showings, flags *pflag.FlagSet, origin 
 // yaml is a value as a file has it.
 func (all showings) yaml(f *pflag.Flag) string {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
-		return "[" + strings.Join(all.of(f.Name, list.GetSlice()...), ", ") + "]"
+		items := all.of(f.Name, list.GetSlice()...)
+		for i, item := range items {
+			items[i] = itemOf(item)
+		}
+		return "[" + strings.Join(items, ", ") + "]"
 	}
 	value := all.of(f.Name, f.Value.String())[0]
 	if f.Value.Type() == "string" {
 		return fmt.Sprintf("%q", value)
 	}
 	return value
+}
+
+// itemOf is an item of a list, in quotes where YAML would read it as something else.
+func itemOf(text string) string {
+	plain := text != "" && text == strings.TrimSpace(text) && !strings.ContainsAny(text, `*&!|>'"%#[]{},~\`+"`") &&
+		!strings.HasPrefix(text, "-") && !strings.HasPrefix(text, "?") && !strings.HasPrefix(text, "@") &&
+		!strings.Contains(text, ": ") && !strings.HasSuffix(text, ":") && !strings.EqualFold(text, "null")
+	if plain {
+		return text
+	}
+	return strconv.Quote(text)
 }
 
 // Table writes the settings as a Markdown table, for the documentation.
