@@ -25,24 +25,26 @@ routes:
 `
 
 // The command says what the proxy does: see TestRoutes in package proxy.
-// The example of the documentation is one that works, and is what the text shows.
+// The examples of the documentation are such that work, and what the text shows.
 func TestEdgeExample(t *testing.T) {
 	t.Parallel()
 	const file = "../docs/examples/edge.yaml"
 	var out, stderr bytes.Buffer
-	if code := cli.Main(t.Context(), []string{"check", "-c", file}, &out, &stderr); code != cli.ExitOK {
-		t.Fatal(stderr.String())
-	}
-	example, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile("../docs/edge.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Contains(text, example) {
-		t.Error("docs/edge.md shows another file")
+	for page, file := range map[string]string{"../docs/edge.md": file, "../docs/browsers.md": "../docs/examples/browsers.yaml"} {
+		if code := cli.Main(t.Context(), []string{"check", "-c", file}, &out, &stderr); code != cli.ExitOK {
+			t.Fatal(stderr.String())
+		}
+		example, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(text, example) {
+			t.Errorf("%s shows another file", page)
+		}
 	}
 	args := []string{"routes", "-c", file, "POST", "https://x/accounts/7/payments/new"}
 	if code := cli.Main(t.Context(), args, &out, &stderr); code != cli.ExitOK ||

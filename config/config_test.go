@@ -311,7 +311,7 @@ func TestDefaultsAreValid(t *testing.T) {
 func TestPrintRoundTrip(t *testing.T) {
 	t.Parallel()
 	c, err := load(t, "", nil, "--store", "redis://x:1/0", "--bind", "A,B", "--lock-ttl", "7s", "--scope", "host",
-		"--listen", "[::1]:8080", "--listen", "unix:/run/a b", "--release-statuses", "5xx,401",
+		"--listen", "[::1]:8080", "--listen", "unix:/run/a b", "--cors-origins", "*", "--cors-headers", "*,#x,&a,!b", "--release-statuses", "5xx,401",
 		"--not-replayed", "null,~,true,1.5,- ,*,#x,&a,!b")
 	if err != nil {
 		t.Fatal(err)

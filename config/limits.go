@@ -77,6 +77,13 @@ func eachOf(want string, most int, ok func(string) bool) limit[[]string] {
 	}}
 }
 
+// anyOfThem is for lists that may be empty.
+func anyOfThem(want string, ok func(string) bool) limit[[]string] {
+	return limit[[]string]{want: want, ok: func(all []string) bool {
+		return !slices.ContainsFunc(all, func(v string) bool { return !ok(v) })
+	}}
+}
+
 // sameOr takes SameAs besides.
 func sameOr[T number](l limit[T]) limit[T] {
 	return limit[T]{ok: func(v T) bool { return v == SameAs || l.ok(v) }, want: "same, or " + l.want}

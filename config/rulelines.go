@@ -19,7 +19,7 @@ type settingOfRules = setting[Rules, proxy.Rules]
 
 // ofRules are all rules. What verifies tokens is app's to make: see proxy.Rules.Tokens.
 func ofRules() []settingOfRules {
-	return slices.Concat(rulesOfLeases(), rulesOfKeys(), rulesOfDoubt(), rulesOfCallers(), rulesOfWaiting())
+	return slices.Concat(rulesOfLeases(), rulesOfKeys(), rulesOfDoubt(), rulesOfCallers(), rulesOfWaiting(), rulesOfBrowsers())
 }
 
 func rulesOfLeases() []settingOfRules {

@@ -81,6 +81,11 @@ type Rules struct {
 	MaxPerCaller, MaxPerAddress, MaxPerKey int
 	// NotReplayed names response headers that replays leave out.
 	NotReplayed []string
+	// CORSOrigins and those that follow say which scripts in browsers may send
+	// requests and read answers: see proxy.CORS.
+	CORSOrigins, CORSMethods, CORSHeaders, CORSExpose []string
+	CORSCredentials                                   bool
+	CORSMaxAge                                        time.Duration
 }
 
 // SameAs stands for what another setting says.

@@ -68,7 +68,7 @@ func BenchmarkManyTokens(b *testing.B) {
 					var in fasthttp.Response
 					readReply(b, &in, response)
 					b.StartTimer()
-					if err := CleanResponse(&in, true); err != nil {
+					if err := CleanResponse(&in, true, nil); err != nil {
 						b.Fatal(err)
 					}
 					if n := in.Header.Len(); n > 10 {

@@ -30,23 +30,24 @@ var contentLength, replayed, yes = []byte("Content-Length"), []byte(HeaderReplay
 // header is written and read anew.
 //
 // An announcement of trailers stays if trailers says so: it is about the message
-// (RFC 9110 section 6.6.2), and goes only if they do.
-func CleanResponse(resp *fasthttp.Response, trailers bool) error {
+// (RFC 9110 section 6.6.2), and goes only if they do. gone, if set, says which fields
+// go besides.
+func CleanResponse(resp *fasthttp.Response, trailers bool, gone func(name []byte) bool) error {
 	h := &resp.Header
 	dirty := false
 	for name := range h.All() {
-		dirty = dirty || endsHere(name, trailers)
+		dirty = dirty || endsHere(name, trailers) || gone != nil && gone(name)
 	}
 	if !dirty {
 		return nil
 	}
-	var gone tokens
-	gone.read(connectionTokens(h))
+	var nominated tokens
+	nominated.read(connectionTokens(h))
 	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
 	defer parsers.Put(p)
 	p.begin(h.StatusCode(), h.StatusMessage())
 	for name, value := range h.All() {
-		if endsHere(name, trailers) || gone.has(name) && !endToEndAlways(name) {
+		if endsHere(name, trailers) || nominated.has(name) && !endToEndAlways(name) || gone != nil && gone(name) {
 			continue
 		}
 		p.field(name, value)

@@ -71,7 +71,7 @@ func (s *Server) execute(q *request, held *attempts) {
 	if e.Err == nil {
 		q.report.Err = overrule(held, &resp.Header, q.derived)
 	}
-	e.Clean(resp, false)
+	e.Clean(resp, false, q.rules.unshared())
 	large := e.Rest != nil && !s.readRest(q, held, &e)
 	q.report.Backend = time.Since(sent)
 	switch {

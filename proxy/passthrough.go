@@ -38,7 +38,7 @@ func (s *Server) passThrough(q *request) {
 	w.Upload = q.upload
 	e := q.rules.upstream.Do(out, resp, w)
 	protocol := bytes.Clone(message.ResponseValue(&resp.Header, "Upgrade"))
-	e.Clean(resp, true)
+	e.Clean(resp, true, q.rules.unshared())
 	if e.Err != nil {
 		s.fail(q, exchangeProblem(&e, false), e.Err)
 		return

@@ -32,7 +32,8 @@ func problems() map[string]*problem {
 		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken,
 		&problemScope, &problemCallerUnknown, &problemBodyTooLarge, &problemBodyBroken, &problemSlow,
 		&problemHeaderTooLarge, &problemRequestInvalid, &problemVersion,
-		&problemAmbiguous, &problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity, &problemUnknown,
+		&problemAmbiguous, &problemOrigin, &problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity,
+		&problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemOverloaded, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
 		&problemCut, &problemTimeout, &problemHeld,
@@ -82,6 +83,11 @@ var (
 		Refused, 400, "target-ambiguous", "Ambiguous request target",
 		"Servers read such a target in different ways, so this proxy cannot tell which route it is for (ambiguous_paths); " +
 			"nothing was forwarded.", "", false, false,
+	}
+	problemOrigin = problem{
+		Refused, 403, "origin-not-allowed", "Origin not allowed",
+		"A script of this page may not send such a request here (cors_origins, cors_methods, cors_headers); nothing was forwarded.",
+		"", false, false,
 	}
 	problemVersion = problem{
 		Refused, 505, "version-unsupported", "HTTP version not supported",

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -33,7 +35,7 @@ func (s *Server) answerStored(q *request, out *idem.Outcome) {
 		s.fail(q, &problemNotReplayable, nil)
 		return
 	}
-	header, body := response.Header, response.Body
+	header, body := q.rules.ownShares(response.Header), response.Body
 	if coding := message.ContentCoding(header); coding != nil && !q.ctx.IsHead() && !q.head.Accepts(coding) {
 		var ok bool
 		if header, body, ok = message.Decode(header, body, coding, s.admission.room()); !ok {
@@ -53,6 +55,15 @@ func (s *Server) answerStored(q *request, out *idem.Outcome) {
 		q.report.Outcome = ReplayedLocal
 	}
 	s.heldUntilSent(q)
+}
+
+// ownShares leaves out what a response, recorded by other settings, says of origins.
+func (r *Rules) ownShares(all []idem.Field) []idem.Field {
+	isShared := func(f idem.Field) bool { return isShare(f.Name) }
+	if r.sharing == nil || !slices.ContainsFunc(all, isShared) {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), isShared)
 }
 
 // appendFields appends the fields of a cleaned response that a replay repeats:

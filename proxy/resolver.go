@@ -109,7 +109,7 @@ func resolved(resp *fasthttp.Response) (*idem.Response, error) {
 		}
 		r.Status = n
 	}
-	if err := message.CleanResponse(resp, false); err != nil {
+	if err := message.CleanResponse(resp, false, nil); err != nil {
 		return nil, fmt.Errorf("the resolver's answer: %w", err)
 	}
 	for name, value := range resp.Header.All() {

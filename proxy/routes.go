@@ -44,6 +44,7 @@ type routes struct {
 	sorted []Route
 	rest   *Rules
 	paths  bool // any of them has one
+	shared bool // any has browsers answered here: see CORS
 }
 
 func newRoutes(c *Config, s *operation.Secret) (*routes, error) {
@@ -62,6 +63,7 @@ func newRoutes(c *Config, s *operation.Secret) (*routes, error) {
 		return nil, err
 	}
 	r.paths = anyPath(r.sorted)
+	r.shared = slices.ContainsFunc(r.all(), func(one *Rules) bool { return one.sharing != nil })
 	return r, nil
 }
 
@@ -211,7 +213,7 @@ func RouteOf(sorted []Route, rest *Rules, method, host, target string) (int, err
 		return -1, err
 	}
 	r := routes{sorted: sorted, rest: rest, paths: anyPath(sorted)}
-	return r.find(&h)
+	return r.find(&h, h.Method())
 }
 
 func anyPath(all []Route) bool {
@@ -226,19 +228,19 @@ func (r *routes) of(i int) (rules *Rules, name string) {
 	return &r.sorted[i].Rules, r.sorted[i].Name
 }
 
-// find says which route a request takes, or -1 for none, and whether its target is
+// find says which route a request takes that has such a method, or -1 for none, and whether its target is
 // one that backends read in different ways, which the route does not take. It does
 // not allocate for a target that is plain.
-func (r *routes) find(h *fasthttp.RequestHeader) (int, error) {
+func (r *routes) find(h *fasthttp.RequestHeader, method []byte) (int, error) {
 	if len(r.sorted) == 0 {
 		return -1, nil
 	}
 	var buf [256]byte
 	host, path := message.HostName(message.CanonicalHost(buf[:0], h.Host())), message.PathOf(h)
 	if message.Plain(path) {
-		return r.match(host, h.Method(), path), nil
+		return r.match(host, method, path), nil
 	}
-	i := r.match(host, h.Method(), normalized(path))
+	i := r.match(host, method, normalized(path))
 	if rules, _ := r.of(i); rules.AllowAmbiguous || !r.paths {
 		return i, nil
 	}

@@ -91,11 +91,14 @@ type Rules struct {
 	MaxPerCaller, MaxPerAddress, MaxPerKey int
 	// NotReplayed are response headers that are not kept for replays.
 	NotReplayed []string
+	// CORS says which scripts in browsers may send requests and read answers.
+	CORS CORS
 
 	recipe              operation.Recipe   // how records are compared
 	guarded             []string           // fields that requests are told apart by
 	derived, duplicates idem.Policy        // of what unkeyed.go keeps
 	upstream            *upstream.Upstream // that Upstream names
+	sharing             *sharing           // CORS; nil for none
 }
 
 // errNoTokens is a mistake of who wired the server.
@@ -112,7 +115,7 @@ func (r *Rules) check() error {
 			return errNoTokens
 		}
 	}
-	return nil
+	return r.CORS.check()
 }
 
 func (r *Rules) setDefaults(s *operation.Secret) {
@@ -125,6 +128,7 @@ func (r *Rules) setDefaults(s *operation.Secret) {
 	}
 	r.setDerived()
 	r.guarded = r.goneBy()
+	r.sharing = newSharing(&r.CORS, r.guarded)
 	if r.FailStatus == 0 {
 		r.FailStatus = 500
 	}

@@ -252,6 +252,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		s.route(q)
 		s.admission.leave(q.buffered)
 	}
+	s.share(ctx, q.rules)
 	message.NameResponse(&ctx.Response.Header, q.named())
 	if s.leaving.Load() {
 		ctx.Response.Header.SetConnectionClose()
@@ -273,7 +274,7 @@ func (q *request) finish(start time.Time) *Report {
 // route takes a well-formed request the way that its route and its key have it.
 func (s *Server) route(q *request) {
 	q.live = s.live.Load()
-	i, ambiguous := q.live.routes.find(&q.ctx.Request.Header)
+	i, asked, ambiguous := q.live.routes.take(&q.ctx.Request.Header)
 	q.rules, q.report.Route = q.live.routes.of(i)
 	err := q.identify()
 	switch {
@@ -282,6 +283,9 @@ func (s *Server) route(q *request) {
 		return
 	case q.ctx.Request.Header.IsConnect():
 		s.fail(q, &problemMethod, nil)
+		return
+	case asked != nil:
+		s.answerPreflight(q, asked)
 		return
 	case err != nil:
 		s.refuse(q, keyProblem(err), err)

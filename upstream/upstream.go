@@ -113,13 +113,13 @@ func isTimeout(err error) bool {
 
 func (e *Exchange) late() bool { return !e.deadline.IsZero() && !time.Now().Before(e.deadline) }
 
-// Clean takes the hop-by-hop fields off the response. trailers: see
+// Clean takes the hop-by-hop fields off the response. trailers and gone: see
 // message.CleanResponse.
-func (e *Exchange) Clean(resp *fasthttp.Response, trailers bool) {
+func (e *Exchange) Clean(resp *fasthttp.Response, trailers bool, gone func(name []byte) bool) {
 	if e.Err != nil {
 		return
 	}
-	if err := message.CleanResponse(resp, trailers); err != nil {
+	if err := message.CleanResponse(resp, trailers, gone); err != nil {
 		if e.Rest != nil {
 			e.Rest.end(false)
 			e.Rest = nil
