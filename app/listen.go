@@ -149,12 +149,15 @@ func (a *App) cannotAccept(err error) {
 		Msg("no client can connect until connections end; raise the limit (ulimit -n)")
 }
 
-// checkFiles warns of a limit of file descriptors that is reached before max_clients.
+// checkFiles warns of a limit of file descriptors that is reached before max_clients:
+// a client may take two, its connection and one to a backend. The limit is the hard
+// one, which the runtime asks for.
 func (a *App) checkFiles(maxClients int) {
 	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= uint64(maxClients) { //nolint:gosec // it was checked
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= 2*uint64(maxClients) { //nolint:gosec // it was checked
 		return
 	}
 	a.log.Warn().Str("event", "few_files").Uint64("limit", limit.Cur).Int("max_clients", maxClients).
-		Msg("file descriptors (ulimit -n) are used up before max_clients is reached: raise the limit, or lower max_clients")
+		Msg("file descriptors (ulimit -n) may be used up before max_clients is reached, at two for each: raise the limit, or " +
+			"lower max_clients")
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pires/go-proxyproto"
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"github.com/idemproxy/idemproxy/app"
 	"github.com/idemproxy/idemproxy/cli"
@@ -77,17 +78,26 @@ func TestUnixListener(t *testing.T) {
 // gets in.
 func TestProxyProtocol(t *testing.T) {
 	t.Parallel()
-	v2 := func() string {
-		h := proxyproto.HeaderProxyFromAddrs(2, &net.TCPAddr{IP: net.ParseIP("2001:db8::7"), Port: 1}, &net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 2})
-		b, err := h.Format()
+	v2 := func(from, to net.Addr) string {
+		b, err := proxyproto.HeaderProxyFromAddrs(2, from, to).Format()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(b)
-	}()
+	}
+	ip, path := net.ParseIP("2001:db8::7"), &net.UnixAddr{Net: "unix", Name: "/a"}
+	local, err := (&proxyproto.Header{Version: 2, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}).Format()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ name, trusted, preface, want string }{
 		{"version 1", "127.0.0.1", "PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n", "203.0.113.9"},
-		{"version 2", "127.0.0.0/8", v2, "2001:db8::7"},
+		{"version 2", "127.0.0.0/8", v2(&net.TCPAddr{IP: ip, Port: 1}, &net.TCPAddr{IP: ip, Port: 2}), "2001:db8::7"},
+		{"a check of the proxy's own", "127.0.0.1", string(local), "127.0.0.1"},
+		{"datagrams", "127.0.0.1", v2(&net.UDPAddr{IP: ip, Port: 1}, &net.UDPAddr{IP: ip, Port: 2}), ""},
+		{"datagrams of IPv4", "127.0.0.1", v2(&net.UDPAddr{IP: net.IPv4(1, 2, 3, 4), Port: 1}, &net.UDPAddr{IP: net.IPv4(1, 2, 3, 4), Port: 2}), ""},
+		{"a socket's path", "127.0.0.1", v2(path, path), ""},
+		{"another one", "127.0.0.1", "PROXY UNKNOWN\r\n", "127.0.0.1"},
 		{"no header", "127.0.0.1", "", ""},
 		{"malformed", "127.0.0.1", "PROXY TCP4 nonsense\r\n", ""},
 		{"not trusted", "10.0.0.0/8", "PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n", ""},
@@ -213,5 +223,23 @@ func TestReload(t *testing.T) {
 	}
 	if got := body(); got != "second" {
 		t.Errorf("%s: a reload that failed changed something", got)
+	}
+}
+
+// Who lets more clients in than there may be files is told at the start, and not when
+// they are used up.
+func TestFewFiles(t *testing.T) {
+	t.Parallel()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	most := int(min(limit.Cur/2, 1<<23))
+	b := told(t)
+	for clients, warns := range map[int]bool{most: false, most + 1: limit.Cur < 1<<24} {
+		_, out := run(t, zerolog.WarnLevel, b.URL(), func(c *config.Config) { c.MaxClients = clients })
+		if got := strings.Contains(out.String(), `"event":"few_files"`); got != warns {
+			t.Errorf("%d clients, %d files: warned %v\n%s", clients, limit.Cur, got, out.String())
+		}
 	}
 }

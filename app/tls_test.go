@@ -52,15 +52,20 @@ func newAuthority(t *testing.T) *authority {
 	return &authority{t, cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
-// issue makes a certificate for 127.0.0.1 with a name, and its key.
+// issue makes a certificate for 127.0.0.1 with a name, and its key. A name with an @
+// is that of the test, with this address besides.
 func (a *authority) issue(name string, serial int64) (cert, key []byte) {
 	a.t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		a.t.Fatal(err)
 	}
+	var addresses []string
+	if strings.Contains(name, "@") {
+		name, addresses = "test", []string{name}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"},
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, EmailAddresses: addresses,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.cert, &private.PublicKey, a.key)
@@ -189,6 +194,17 @@ func TestTLSClients(t *testing.T) {
 	}
 	if n := b.Executions("k"); n != 1 {
 		t.Errorf("%d executions", n)
+	}
+	// Two that differ by their address alone are two.
+	for _, c := range []struct {
+		name     string
+		status   int
+		replayed string
+	}{{"a@x.example", 200, ""}, {"b@x.example", 422, ""}, {"a@x.example", 200, "true"}, {"test", 422, ""}} {
+		resp, err := ask(t, ca.client(c.name, 6), a.URL(), "by address")
+		if err != nil || resp.StatusCode != c.status || resp.Header.Get("Idempotent-Replayed") != c.replayed {
+			t.Errorf("%v: %v, %v", c, resp, err)
+		}
 	}
 }
 
