@@ -29,6 +29,7 @@ type Upload struct {
 
 	err      error
 	came     atomic.Int64
+	ended    atomic.Bool             // all of it has come
 	from, to *fasthttp.RequestHeader // of the trailers, if there are any
 }
 
@@ -41,6 +42,7 @@ func (u *Upload) read(p []byte) (int, error) {
 	u.came.Add(int64(n))
 	switch {
 	case errors.Is(err, io.EOF):
+		u.ended.Store(true)
 		message.CopyTrailers(u.to, u.from)
 	case err != nil:
 		err = fmt.Errorf("%w: %w", ErrClientBody, err)
@@ -89,6 +91,7 @@ func (p *endpoint) duplex(e *Exchange, c *pooledConn, req *fasthttp.Request, res
 	b.upload = s
 	err := b.start(req, resp, &e.want, e.want.Buffer)
 	s.begun.Store(true)
+	s.settle()
 	if err == nil {
 		if !b.underWay() {
 			b.reuse = b.reuse && s.err == nil
@@ -106,6 +109,20 @@ func (p *endpoint) duplex(e *Exchange, c *pooledConn, req *fasthttp.Request, res
 		return
 	}
 	e.fail(sentSince(c, before), fmt.Errorf("reading the response: %w", err))
+}
+
+// settle waits a moment for the end of a request of which all has come: an answer may
+// overtake the word that its last bytes were written.
+func (s *sender) settle() {
+	if !s.upload.ended.Load() {
+		return
+	}
+	moment := time.NewTimer(100 * time.Millisecond)
+	defer moment.Stop()
+	select {
+	case <-s.done:
+	case <-moment.C:
+	}
 }
 
 // underWay says whether the request still is.
