@@ -210,12 +210,15 @@ func TestEveryAnswerIsNamed(t *testing.T) {
 // A replay is named as the request that gets it, not as the one that was executed.
 func TestReplayIsNamedAnew(t *testing.T) {
 	t.Parallel()
-	b := newRecorder(t, okay)
-	r := newRig(t, backendtest.OK, to(b.origin))
-	for _, id := range []string{"first", "second", "third"} {
-		text := r.exchange(withFields("Idempotency-Key: k", "Connection: close", "X-Request-Id: "+id))
-		if ids := valuesOf(text, "X-Request-Id"); status(text) != "200" || !slices.Equal(ids, []string{id}) {
-			t.Errorf("%s: %q", id, ids)
+	for _, own := range []string{"", "X-Request-Id: the backend's\r\n"} {
+		b := newRecorder(t, always("HTTP/1.1 200 OK\r\n"+own+"Content-Length: 2\r\n\r\nok"))
+		r := newRig(t, backendtest.OK, to(b.origin))
+		for i, id := range []string{"first", "second", "third"} {
+			text := r.exchange(withFields("Idempotency-Key: k", "Connection: close", "X-Request-Id: "+id))
+			ids := valuesOf(text, "X-Request-Id")
+			if status(text) != "200" || !slices.Equal(ids, []string{id}) && (i > 0 || own == "") {
+				t.Errorf("%q, %s: %q", own, id, ids)
+			}
 		}
 	}
 }
