@@ -79,6 +79,13 @@ func (w *recorder) requests() []string {
 	return append([]string(nil), w.seen...)
 }
 
+// connections are those that they came on.
+func (w *recorder) connections() []int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]int(nil), w.conns...)
+}
+
 // last is the latest request; "" for none.
 func (w *recorder) last() string {
 	all := w.requests()
