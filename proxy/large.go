@@ -35,7 +35,7 @@ func (s *Server) streamLarge(q *request, held *attempts, rest *upstream.Body, pr
 		Status: resp.StatusCode(), Header: q.rules.appendFields(nil, resp), BodyOmitted: true, Redirect: q.redirect(resp),
 	}
 	s.watchCut(rest, held.key())
-	resp.SetBodyStream(&keyedStream{Body: rest, prefix: prefix, held: *held, response: kept.Clone()}, max(rest.Length(), -1))
+	s.stream(q, &keyedStream{Body: rest, prefix: prefix, held: *held, response: kept.Clone()}, max(rest.Length(), -1))
 	q.report.Outcome, q.report.Status = Executed, kept.Status
 }
 
@@ -82,12 +82,16 @@ const (
 	readOnBytes = 256 << 20
 )
 
+var errTooLong = errors.New("its client has left, and it is longer than what is read on of it")
+
 // Close implements io.Closer.
 func (k *keyedStream) Close() error {
 	if !k.ended {
 		k.Within(readOnFor)
-		_, _ = io.CopyN(io.Discard, k, readOnBytes)
-		k.finish(idem.MayHaveExecuted) // unless it has ended by now
+		if _, err := io.CopyN(io.Discard, k, readOnBytes); err == nil {
+			k.GiveUp(errTooLong)
+			k.finish(idem.MayHaveExecuted)
+		}
 	}
 	return k.Body.Close()
 }

@@ -46,7 +46,7 @@ func (s *Server) passThrough(q *request) {
 	if e.Rest != nil && resp.StatusCode() == fasthttp.StatusSwitchingProtocols {
 		s.tunnel(q.ctx, e.Rest, protocol)
 	} else if e.Rest != nil {
-		if len(resp.Header.PeekTrailerKeys()) > 0 {
+		if len(resp.Header.PeekTrailerKeys()) > 0 && q.ctx.Request.Header.IsHTTP11() { // HTTP/1.0 has none
 			e.Rest.Trailers(&resp.Header)
 		}
 		if e.Rest.UnderWay() {
@@ -54,7 +54,7 @@ func (s *Server) passThrough(q *request) {
 		}
 		resp.ImmediateHeaderFlush = true
 		s.watchCut(e.Rest, idem.Key{})
-		resp.SetBodyStream(e.Rest, max(e.Rest.Length(), -1))
+		s.stream(q, e.Rest, max(e.Rest.Length(), -1))
 	}
 	q.report.Outcome, q.report.Status = Passed, resp.StatusCode()
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -48,6 +49,8 @@ type request struct {
 	buffered int64            // bytes that it holds: see admission
 	counted  counted          // reads its body into memory
 	upload   *upstream.Upload // its body, if it is passed on as it comes
+	// untilClose is the response's body, if that ends with the connection.
+	untilClose io.ReadCloser
 
 	requestID, traceparent []byte // the client's, or those that it is forwarded with
 	ownID                  message.RequestID

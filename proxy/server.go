@@ -95,6 +95,7 @@ type Server struct {
 	resolving singleflight.Group
 	admission admission
 	tunnels   upstream.Tunnels
+	late      sync.WaitGroup // responses that are written after the server's own: see writeUntilClose
 	crowd     crowd
 	leaving   atomic.Bool // see Leave
 	http      *fasthttp.Server
@@ -224,6 +225,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.engine.StopWaiting()
 	err := s.http.ShutdownWithContext(ctx)
 	s.tunnels.Close()
+	late := make(chan struct{})
+	go func() {
+		s.late.Wait()
+		close(late)
+	}()
+	select {
+	case <-late:
+	case <-ctx.Done():
+		err = cmp.Or(err, ctx.Err())
+	}
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	s.live.Load().close()
@@ -256,6 +267,9 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	message.NameResponse(&ctx.Response.Header, q.named())
 	if s.leaving.Load() {
 		ctx.Response.Header.SetConnectionClose()
+	}
+	if q.untilClose != nil {
+		s.writeUntilClose(ctx, q.untilClose)
 	}
 	if s.config.Trace.Done != nil {
 		s.config.Trace.Done(q.finish(start))

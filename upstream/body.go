@@ -176,6 +176,9 @@ func (r *Body) Within(d time.Duration) {
 	}
 }
 
+// GiveUp has the response count as cut, for a reason of the caller's.
+func (r *Body) GiveUp(why error) { _ = r.cut(why) }
+
 // Length is what was announced; -1 for chunked, -2 for until the connection closes.
 func (r *Body) Length() int { return r.length }
 

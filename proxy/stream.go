@@ -1,0 +1,54 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+
+	"github.com/valyala/fasthttp"
+)
+
+// stream has a response's body passed on as it comes; length is -1 if nobody knows it.
+func (s *Server) stream(q *request, body io.ReadCloser, length int) {
+	if length < 0 && !q.ctx.Request.Header.IsHTTP11() {
+		q.untilClose = body
+		return
+	}
+	q.ctx.Response.SetBodyStream(body, length)
+}
+
+// writeUntilClose answers a client of HTTP/1.0, which knows no chunks (RFC 9112
+// section 6.1): the body ends with the connection. fasthttp would chunk it, so the
+// connection is taken from it, and the answer is written here. It is the last step
+// of a handler.
+func (s *Server) writeUntilClose(ctx *fasthttp.RequestCtx, body io.ReadCloser) {
+	h := &ctx.Response.Header
+	h.SetContentLength(-2)
+	h.Del("Transfer-Encoding")
+	_ = h.SetTrailer("") // there is no place for them
+	h.SetConnectionClose()
+	head := append([]byte(nil), h.Header()...)
+	var begun atomic.Bool
+	s.late.Add(1)
+	end := func() {
+		_ = body.Close()
+		s.late.Done()
+	}
+	if c := clientOf(ctx.Conn()); c != nil {
+		c.whenGone(func() {
+			if !begun.Swap(true) { // it went before the server had handed it over
+				end()
+			}
+		})
+	}
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(client net.Conn) {
+		if begun.Swap(true) {
+			return
+		}
+		defer end()
+		if _, err := client.Write(head); err == nil {
+			_, _ = io.Copy(client, body) // a client that has left is no fault; a backend's cut is traced by the body
+		}
+	})
+}
