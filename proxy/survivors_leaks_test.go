@@ -29,7 +29,7 @@ func TestEndlessResponseHasABoundOfBytes(t *testing.T) {
 			origin := rawBackend(t, func(c net.Conn, br *bufio.Reader) {
 				q, err := http.ReadRequest(br)
 				if err != nil || q.URL.Path != "/endless" {
-					_, _ = io.WriteString(c, okay(nil, ""))
+					okayFrom(c, br, q, err)
 					return
 				}
 				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -78,7 +78,7 @@ func TestUpgradeOfAClientThatResets(t *testing.T) {
 			origin := rawBackend(t, func(c net.Conn, br *bufio.Reader) {
 				q, err := http.ReadRequest(br)
 				if err != nil || q.URL.Path != "/tunnel" {
-					_, _ = io.WriteString(c, okay(nil, ""))
+					okayFrom(c, br, q, err)
 					return
 				}
 				asked <- struct{}{}

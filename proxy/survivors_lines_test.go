@@ -363,7 +363,7 @@ func TestTunnelHasItsConnection(t *testing.T) {
 	origin := rawBackend(t, func(c net.Conn, br *bufio.Reader) {
 		q, err := http.ReadRequest(br)
 		if err != nil || q.URL.Path != "/tunnel" {
-			_, _ = io.WriteString(c, okay(nil, ""))
+			okayFrom(c, br, q, err)
 			return
 		}
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello")

@@ -42,6 +42,15 @@ func rawBackend(t *testing.T, talk func(net.Conn, *bufio.Reader)) string {
 	return "http://" + ln.Addr().String()
 }
 
+// okayFrom answers a request and all that follow it on its connection. A backend that
+// closes a connection which it has not announced to close races with the next request.
+func okayFrom(c net.Conn, br *bufio.Reader, q *http.Request, err error) {
+	for ; err == nil; q, err = http.ReadRequest(br) {
+		_, _ = io.Copy(io.Discard, q.Body)
+		_, _ = io.WriteString(c, okay(q, ""))
+	}
+}
+
 // to has a rig's requests go to an origin.
 func to(origins ...string) func(*proxy.Config) {
 	return func(c *proxy.Config) { c.Upstream.Backends = origins }
@@ -54,7 +63,7 @@ func chunkedEcho(c net.Conn, br *bufio.Reader) {
 	if err != nil {
 		return
 	}
-	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := q.Body.Read(buf)
