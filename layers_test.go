@@ -43,6 +43,7 @@ func laws() map[string]room {
 		"admin":                 {ours: []string{"idem"}},
 		"seal":                  {ours: []string{"idem"}, outside: []string{"github.com/klauspost/compress"}, never: []string{"net/http"}},
 		"token":                 {ours: []string{"internal/redact"}, outside: []string{"github.com/MicahParks/keyfunc/v3", "github.com/golang-jwt/jwt/v5", "github.com/maypok86/otter/v2", "golang.org/x/time"}},
+		"receipt":               {}, // for backends: the standard library only
 		"metrics":               {outside: []string{"github.com/prometheus/client_golang"}},
 		"config":                {ours: []string{"caller", "idem", "internal/redact", "message", "operation", "proxy", "upstream"}, outside: []string{"github.com/goccy/go-yaml", "github.com/spf13/pflag", "github.com/dustin/go-humanize"}}, // it fills the Configs of the rooms that serve requests
 		"app":                   {ours: []string{"admin", "caller", "config", "estore", "idem", "internal/backend", "internal/redact", "metrics", "proxy", "rstore", "seal", "token", "upstream"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},

@@ -29,8 +29,10 @@ type observer struct {
 	causes     []prometheus.Counter
 	storeTime  []prometheus.Observer
 	storeFails []prometheus.Counter
-	local      prometheus.Counter
-	stored     prometheus.Counter
+	// settlements are in the order of proxy.Settlements.
+	settlements [3]prometheus.Counter
+	local       prometheus.Counter
+	stored      prometheus.Counter
 }
 
 func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
@@ -42,6 +44,9 @@ func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
 	o.outcomesOf("")
 	for _, cause := range idem.ReleaseCauses() {
 		o.causes = append(o.causes, m.Releases.WithLabelValues(cause.String()))
+	}
+	for i, s := range proxy.Settlements() {
+		o.settlements[i] = m.Settlements.WithLabelValues(s.String())
 	}
 	for e := idem.EventAcquire; e <= idem.EventHold; e++ {
 		o.storeTime = append(o.storeTime, m.StoreSeconds.WithLabelValues(e.String()))
@@ -158,9 +163,9 @@ func (o *observer) resolveFailed(upstream, backend string, err error) {
 
 // resolved logs what the backend's resolver said of a key that was unknown.
 func (o *observer) resolved(k idem.Key, executed bool) {
-	outcome, means := "released", "the resolver says that it was not executed; the key is free"
+	outcome, means := "released", "the backend says that it was not executed; the key is free"
 	if executed {
-		outcome, means = "completed", "the resolver says that it was executed; retries get its response"
+		outcome, means = "completed", "the backend says that it was executed; retries get its response"
 	}
 	o.metrics.Resolved.WithLabelValues(outcome).Inc()
 	o.event(zerolog.InfoLevel, "key_resolved", k).Str("as", outcome).Msg(means)
@@ -200,6 +205,9 @@ func (o *observer) request(r *proxy.Report) {
 	if r.Backend > 0 {
 		o.metrics.BackendSeconds.Observe(r.Backend.Seconds())
 	}
+	if r.Settlement != proxy.NotSettled {
+		o.settlements[r.Settlement-proxy.SettledExecuted].Inc()
+	}
 	if o.tracing != nil {
 		o.tracing.done(r)
 	}
@@ -207,7 +215,8 @@ func (o *observer) request(r *proxy.Report) {
 		o.events.Publish(event(r))
 	}
 	level := zerolog.InfoLevel
-	if r.Outcome == proxy.FailedOpen || r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed {
+	if r.Outcome == proxy.FailedOpen || r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed ||
+		r.Settlement != proxy.NotSettled {
 		level = zerolog.WarnLevel
 	}
 	if o.log.GetLevel() > level {
@@ -236,6 +245,9 @@ func (o *observer) request(r *proxy.Report) {
 	}
 	if r.Backend > 0 {
 		e = e.Dur("backend_ms", r.Backend).Stringer("ending", r.Ending)
+	}
+	if r.Settlement != proxy.NotSettled {
+		e = e.Stringer("settlement", r.Settlement)
 	}
 	if r.Err != nil {
 		e = e.AnErr("error", r.Err)

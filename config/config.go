@@ -96,6 +96,9 @@ type Config struct {
 	MaxBuffered Size
 	// MaxWaiters bounds the requests that wait for keys in progress.
 	MaxWaiters int
+	// SettleEvery is how often the store is looked through for attempts in doubt; 0:
+	// never.
+	SettleEvery time.Duration
 	// DrainDelay is how long requests are still taken after the process was asked
 	// to stop, so that balancers notice.
 	DrainDelay time.Duration

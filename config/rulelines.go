@@ -19,7 +19,9 @@ type settingOfRules = setting[Rules, proxy.Rules]
 
 // ofRules are all rules. What verifies tokens is app's to make: see proxy.Rules.Tokens.
 func ofRules() []settingOfRules {
-	return slices.Concat(rulesOfLeases(), rulesOfKeys(), rulesOfDoubt(), rulesOfCallers(), rulesOfWaiting(), rulesOfBrowsers())
+	return slices.Concat(
+		rulesOfLeases(), rulesOfKeys(), rulesOfDoubt(), rulesOfReceipts(), rulesOfCallers(), rulesOfWaiting(), rulesOfBrowsers(),
+	)
 }
 
 func rulesOfLeases() []settingOfRules {
@@ -55,8 +57,9 @@ func rulesOfLeases() []settingOfRules {
 		},
 		&rule[idem.Ambiguity]{
 			name: "on-ambiguous", as: anAmbiguity(), of: func(r *Rules) *idem.Ambiguity { return &r.OnAmbiguous },
-			usage: "what becomes of a key whose request may have executed: release (a retry runs) or hold (until it is resolved)",
-			def:   policy.OnAmbiguous, to: func(a idem.Ambiguity, p *proxy.Rules) { p.Policy.OnAmbiguous = a },
+			usage: "what becomes of a key whose request may have executed: release (a retry runs), hold (until it is resolved), or " +
+				"settle (the backend's receipts say, see receipts)",
+			def: policy.OnAmbiguous, to: func(a idem.Ambiguity, p *proxy.Rules) { p.Policy.OnAmbiguous = a },
 		},
 		&rule[[]string]{
 			name: "release-statuses", as: aList(), of: func(r *Rules) *[]string { return &r.ReleaseStatuses },
@@ -113,6 +116,31 @@ func rulesOfKeys() []settingOfRules {
 }
 
 // rulesOfDoubt are about what is unknown, and what cannot be protected.
+func rulesOfReceipts() []settingOfRules {
+	return []settingOfRules{
+		&rule[string]{
+			name: "receipts", as: aURL(), of: func(r *Rules) *string { return &r.Receipts },
+			usage: "URL of the backend's endpoint that voids attempts or has their receipts (docs/receipts.md), for on-ambiguous: " +
+				"settle; empty for none", fits: receiptsWhereSettled, made: receipts,
+		},
+		&rule[string]{
+			name: "receipts-secret-file", as: aText(), of: func(r *Rules) *string { return &r.ReceiptsSecretFile }, file: true,
+			usage: "file with the secret that is shown to that endpoint as a bearer token; empty for none",
+		},
+		&rule[time.Duration]{
+			name: "settle-within", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.SettleWithin },
+			usage: "how long a request waits for that endpoint; then the key is held and the endpoint is asked in the background",
+			def:   15 * time.Second, limit: from(10*time.Millisecond, time.Hour),
+			to: func(d time.Duration, p *proxy.Rules) { p.SettleWithin = d },
+		},
+		&rule[int]{
+			name: "settle-attempts", as: aCount(), of: func(r *Rules) *int { return &r.SettleAttempts },
+			usage: "how often a request is forwarded again, as another attempt, after the backend has voided one; 0 to answer 502",
+			limit: fromZero("not", 10), to: func(n int, p *proxy.Rules) { p.SettleAttempts = n },
+		},
+	}
+}
+
 func rulesOfDoubt() []settingOfRules {
 	return []settingOfRules{
 		&rule[string]{
@@ -280,6 +308,27 @@ func resolver(r *Rules, p *proxy.Rules) error {
 	made, err := proxy.NewHTTPResolver(r.Resolver, r.ResolverTimeout, int(r.MaxResponseBody))
 	if err == nil {
 		p.Resolver = made
+	}
+	return err
+}
+
+func receiptsWhereSettled(r *Rules) string {
+	switch settles := r.OnAmbiguous == idem.AmbiguousSettle; {
+	case settles && r.Receipts == "":
+		return "the URL of an endpoint, which on-ambiguous: settle asks"
+	case settles && r.DeriveKey > 0:
+		return "no derive-key with it: a receipt would stand for every later request with the same payload"
+	}
+	return ""
+}
+
+func receipts(r *Rules, p *proxy.Rules) error {
+	if r.Receipts == "" {
+		return nil
+	}
+	made, err := proxy.NewHTTPReceipts(r.Receipts, r.ReceiptsSecretFile, r.SettleWithin, int(r.MaxResponseBody))
+	if err == nil {
+		p.Receipts = made
 	}
 	return err
 }

@@ -49,6 +49,12 @@ type Rules struct {
 	// unknown; ResolverTimeout bounds that.
 	Resolver        string
 	ResolverTimeout time.Duration
+	// Receipts is the URL of the backend's endpoint that settles what is in doubt,
+	// ReceiptsSecretFile has what is shown to it. A request waits for it up to
+	// SettleWithin, and is forwarded again up to SettleAttempts times after it was voided.
+	Receipts, ReceiptsSecretFile string
+	SettleWithin                 time.Duration
+	SettleAttempts               int
 	// FailOpen forwards unprotected what the store cannot answer for.
 	FailOpen bool
 	// FailStatus is the status of the refusal otherwise.

@@ -259,6 +259,12 @@ func running() []settingAtLarge {
 			usage: "most requests that wait for keys in progress; further ones get 409", def: 10_000, limit: from(1, 1<<20),
 		},
 		&large[time.Duration]{
+			name: "settle-every", as: aDuration(), of: func(c *Config) *time.Duration { return &c.SettleEvery },
+			usage: "how often all records are looked through for those that a process which died left in doubt, where on-ambiguous: " +
+				"settle; 0 for never", def: 10 * time.Minute, limit: fromZero("never", 24*time.Hour),
+			to: func(d time.Duration, p *proxy.Config) { p.SettleEvery = d },
+		},
+		&large[time.Duration]{
 			name: "drain-delay", as: aDuration(), of: func(c *Config) *time.Duration { return &c.DrainDelay },
 			usage: "how long requests are still taken after the signal to stop, /readyz saying no, so that balancers go elsewhere",
 			live:  true, limit: fromZero("none", time.Hour),

@@ -76,7 +76,7 @@ type ending struct {
 // ending decides: the one place where what happened becomes what is recorded.
 func (a *Attempt) ending(sent Sent, r *Response) ending {
 	end := a.policy.ending(sent, r)
-	if end.event == EventComplete && a.noStore {
+	if end.event == EventComplete && a.noStore && sent != Receipted {
 		return ending{event: EventRelease, cause: CauseNotKept}
 	}
 	return end
@@ -88,6 +88,10 @@ func (p *Policy) ending(sent Sent, r *Response) ending {
 		return ending{event: EventRelease, cause: CauseNothingSent}
 	case MayHaveExecuted:
 		return p.ambiguous()
+	case Receipted:
+		return ending{event: EventComplete, response: r}
+	case Voided:
+		return ending{event: EventRelease, cause: CauseVoided}
 	case Answered:
 	}
 	switch p.Statuses.Of(r.Status) {
@@ -101,7 +105,7 @@ func (p *Policy) ending(sent Sent, r *Response) ending {
 }
 
 func (p *Policy) ambiguous() ending {
-	if p.OnAmbiguous == AmbiguousHold {
+	if p.OnAmbiguous.Holds() {
 		return ending{event: EventHold}
 	}
 	return ending{event: EventRelease, cause: CauseAmbiguous}

@@ -76,6 +76,9 @@ type Request struct {
 	// Wait returns, if at all.
 	Under  func(Recipe) (Fingerprint, Binding, bool)
 	Policy *Policy
+	// Owner, if not zero, is the token of the attempt: that of the attempt which has
+	// another name of the same operation.
+	Owner Owner
 }
 
 // Begin acquires the key. The attempt is nil unless the outcome is Acquired (or
@@ -86,10 +89,14 @@ type Request struct {
 // executed. Should the store have granted the lease all the same, or grant it
 // late, it is given back in the background.
 func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error) {
+	owner := r.Owner
+	if owner == (Owner{}) {
+		owner = NewOwner()
+	}
 	claim := Claim{
-		Key: r.Key, Owner: NewOwner(), Fingerprint: r.Fingerprint, Binding: r.Binding, Recipe: r.Recipe,
+		Key: r.Key, Owner: owner, Fingerprint: r.Fingerprint, Binding: r.Binding, Recipe: r.Recipe,
 		TTL: r.Policy.TTL, Retention: r.Policy.Retention, Remember: r.Policy.Remember,
-		HoldOnLapse: r.Policy.OnAmbiguous == AmbiguousHold, Within: e.within,
+		HoldOnLapse: r.Policy.OnAmbiguous.Holds(), Within: e.within,
 	}
 	var d doubt
 	out, sent, err := e.claim(ctx, &r, &claim, &d)
@@ -239,6 +246,9 @@ type Attempt struct {
 // Number counts the executions started under the key, from 1.
 func (a *Attempt) Number() uint32 { return a.number }
 
+// Owner is the token that no other attempt has.
+func (a *Attempt) Owner() Owner { return a.lease.Owner }
+
 // Key is the key that is held.
 func (a *Attempt) Key() Key { return a.lease.Key }
 
@@ -277,13 +287,32 @@ func (a *Attempt) Confirm(ctx context.Context) error {
 // ErrNoOperator says that the store has no operator's side.
 var ErrNoOperator = errors.New("the store cannot be inspected")
 
-// Resolve ends an unknown key, as [Inspector] has it.
-func (e *Engine) Resolve(ctx context.Context, k Key, r *Response) error {
+// Settle ends what owner's attempt left unknown: with the response if the operation was
+// executed, and with nil if it was not and never will be. It is one atomic step; if
+// another attempt's record stands, or none, it is ErrLeaseLost and nothing has happened.
+func (e *Engine) Settle(ctx context.Context, k Key, owner Owner, r *Response) error {
+	lease := Lease{Key: k, Owner: owner}
+	event, err := EventRelease, error(nil)
+	sent := time.Now()
+	if r != nil {
+		event, err = EventComplete, e.store.Complete(ctx, lease, r)
+	} else {
+		err = e.store.Release(ctx, lease)
+	}
+	e.trace.storeCall(event, sent, err)
+	if err == nil {
+		e.waiters.notify(k.ID())
+	}
+	return err
+}
+
+// List shows all records, as [Inspector] has it.
+func (e *Engine) List(ctx context.Context, visit func(*Record) bool) error {
 	i, ok := e.store.(Inspector)
 	if !ok {
 		return ErrNoOperator
 	}
-	return i.Resolve(ctx, k, r)
+	return i.List(ctx, visit)
 }
 
 // Get reads a record, as [Inspector] has it.

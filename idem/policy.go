@@ -15,28 +15,40 @@ const (
 	// AmbiguousHold keeps the key as unknown until it is resolved.
 	// At-most-once.
 	AmbiguousHold
+	// AmbiguousSettle asks the backend, which voids the attempt or has a receipt of
+	// it. Exactly once. Until the backend has answered the key is held.
+	AmbiguousSettle
 )
 
 // String is the word used in configuration, logs and metrics.
 func (a Ambiguity) String() string {
-	if a == AmbiguousHold {
+	switch a {
+	case AmbiguousHold:
 		return "hold"
+	case AmbiguousSettle:
+		return "settle"
+	case AmbiguousRelease:
 	}
 	return "release"
 }
 
+// Holds says that a key which may have executed is not free.
+func (a Ambiguity) Holds() bool { return a != AmbiguousRelease }
+
 // MarshalText implements encoding.TextMarshaler.
 func (a Ambiguity) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
-// UnmarshalText accepts "release" and "hold".
+// UnmarshalText accepts "release", "hold" and "settle".
 func (a *Ambiguity) UnmarshalText(b []byte) error {
 	switch string(b) {
 	case "release":
 		*a = AmbiguousRelease
 	case "hold":
 		*a = AmbiguousHold
+	case "settle":
+		*a = AmbiguousSettle
 	default:
-		return fmt.Errorf("%q is neither %q nor %q", b, "release", "hold")
+		return fmt.Errorf("%q is none of %q, %q and %q", b, "release", "hold", "settle")
 	}
 	return nil
 }

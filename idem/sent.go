@@ -13,6 +13,12 @@ const (
 	NothingSent
 	// Answered says that a whole, well-formed response was read.
 	Answered
+	// Receipted says that the backend has a receipt of the operation: it was executed,
+	// and the receipt's response is final, whatever its status.
+	Receipted
+	// Voided says that the backend has voided the attempt: it has no effect, and can
+	// never have one.
+	Voided
 )
 
 // String is the name in logs and metrics.
@@ -24,6 +30,10 @@ func (s Sent) String() string {
 		return "nothing-sent"
 	case Answered:
 		return "answered"
+	case Receipted:
+		return "receipted"
+	case Voided:
+		return "voided"
 	}
 	return "invalid"
 }

@@ -11,6 +11,7 @@ const (
 	CauseTryAgain                        // the backend said that it did nothing
 	CauseAmbiguous                       // it may have executed; policy says release
 	CauseNotKept                         // it executed; the backend said not to keep its response
+	CauseVoided                          // the backend has voided the attempt: it was not executed
 	lastCause
 )
 
@@ -34,6 +35,8 @@ func (c ReleaseCause) String() string {
 		return "ambiguous"
 	case CauseNotKept:
 		return "not-kept"
+	case CauseVoided:
+		return "voided"
 	case lastCause:
 	}
 	return "invalid"

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"encoding/hex"
 	"net"
 	"net/netip"
 	"strconv"
@@ -31,8 +32,11 @@ type Onward struct {
 	// Traceparent takes the place of the client's, or is for one that has none;
 	// empty: the client's stays.
 	Traceparent []byte
-	// Attempt at its key; 0 for none.
+	// Attempt at its key; 0 for none. Token names it; Scope is the key's, as a field has
+	// it, and empty for none.
 	Attempt uint32
+	Token   [16]byte
+	Scope   string
 }
 
 // Forward writes the header as it goes to the backend: the client's fields in
@@ -68,6 +72,12 @@ func (h *Head) Forward(out *fasthttp.RequestHeader, on *Onward) {
 	if on.Attempt > 0 {
 		var digits [10]byte
 		out.AddBytesV(HeaderAttempt, strconv.AppendUint(digits[:0], uint64(on.Attempt), 10))
+		var token [2 * len(on.Token)]byte
+		hex.Encode(token[:], on.Token[:])
+		out.AddBytesV(HeaderToken, token[:])
+	}
+	if on.Scope != "" {
+		out.Add(HeaderScope, on.Scope)
 	}
 }
 

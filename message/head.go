@@ -48,7 +48,7 @@ const (
 	kindHost
 	kindContentLength
 	kindContentType
-	kindAttempt
+	kindAttempt // and what else says which attempt it is
 	kindMethodOverride
 	kindOrigin // all others that say where the request came from, or what it was for there
 	kindHop    // all others that end at this hop
@@ -64,6 +64,11 @@ const (
 	// HeaderAttempt tells the backend which attempt at the key it sees, from 1:
 	// monotonic per key, so that it can serve as a fencing token.
 	HeaderAttempt = "Idempotency-Attempt"
+	// HeaderToken names the attempt: no other one, at any key, ever has that token, not
+	// even after the store has lost what it knew.
+	HeaderToken = "Idempotency-Attempt-Token" //nolint:gosec // no credential: who shows it can do nothing here
+	// HeaderScope is the key's scope, if it has one: key and scope name the operation.
+	HeaderScope = "Idempotency-Scope"
 )
 
 // kindOf looks a name up.
@@ -122,10 +127,13 @@ func known(name []byte) kind {
 		if EqualFold(name, "X-Forwarded-Proto") {
 			return kindForwardedProto
 		}
+		return pick(name, HeaderScope, kindAttempt)
 	case 19:
 		if EqualFold(name, HeaderAttempt) {
 			return kindAttempt
 		}
+	case 25:
+		return pick(name, HeaderToken, kindAttempt)
 	}
 	return kindOther
 }

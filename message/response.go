@@ -19,6 +19,9 @@ const (
 	// of keeping: an RFC 9651 dictionary of no-store and retention (seconds). It is
 	// for this proxy, and ends here.
 	HeaderPolicy = "Idempotency-Policy"
+	// HeaderOutcome is what a backend says of an attempt at a key: see docs/receipts.md.
+	// It is for this proxy, and ends here.
+	HeaderOutcome = "Idempotency-Outcome"
 )
 
 //nolint:gochecknoglobals // constants, of a kind that Go has no word for
@@ -72,7 +75,7 @@ func endsHere(name []byte, trailers bool) bool {
 	if trailers && EqualFold(name, "Trailer") {
 		return false
 	}
-	return IsHopByHop(name) || EqualFold(name, HeaderPolicy)
+	return IsHopByHop(name) || EqualFold(name, HeaderPolicy) || EqualFold(name, HeaderOutcome)
 }
 
 // endToEndAlways: what frames or describes a message cannot be nominated away.
@@ -92,6 +95,15 @@ type plain struct{ Name, Value []byte }
 // referred to, not copied. head: the request was HEAD, and there is no body. What
 // names the request and what marks a replay is this one's, and not the stored one's.
 func Replay[L Line](resp *fasthttp.Response, status int, header []L, body []byte, head bool) error {
+	return restore(resp, status, header, body, head, true)
+}
+
+// Restore writes a response likewise that no client has got yet: it is no replay.
+func Restore[L Line](resp *fasthttp.Response, status int, header []L, body []byte, head bool) error {
+	return restore(resp, status, header, body, head, false)
+}
+
+func restore[L Line](resp *fasthttp.Response, status int, header []L, body []byte, head, marked bool) error {
 	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
 	defer parsers.Put(p)
 	p.begin(status, nil)
@@ -108,7 +120,9 @@ func Replay[L Line](resp *fasthttp.Response, status int, header []L, body []byte
 		var digits [20]byte
 		p.field(contentLength, strconv.AppendInt(digits[:0], int64(len(body)), 10))
 	}
-	p.field(replayed, yes)
+	if marked {
+		p.field(replayed, yes)
+	}
 	if err := p.read(&resp.Header); err != nil {
 		return err
 	}

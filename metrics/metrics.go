@@ -47,6 +47,9 @@ type Metrics struct {
 	// Resolved counts unknown keys that a resolver or an operator ended, as
 	// completed or released.
 	Resolved *prometheus.CounterVec
+	// Settlements counts attempts in doubt of which the backend was asked while the client
+	// waited, by what it said.
+	Settlements *prometheus.CounterVec
 	// Deferred counts endings that the store could not take at once; Dropped
 	// those that it never took.
 	Deferred, Dropped prometheus.Counter
@@ -75,13 +78,15 @@ func New() *Metrics {
 		Releases:       counterVec("releases_total", "Keys freed without a response, by cause.", "cause"),
 		Held:           counter("held_total", "Keys left with an unknown outcome (on_ambiguous: hold)."),
 		Resolved:       counterVec("resolved_total", "Unknown keys that were resolved, by what they became.", "as"),
-		Stored:         counter("responses_stored_total", "Responses kept for replays."),
-		StoredBytes:    counter("responses_stored_bytes_total", "Their bytes."),
-		StoreSeconds:   histogramVec("store_duration_seconds", "Time that a store operation took.", "operation"),
-		StoreErrors:    counterVec("store_errors_total", "Store operations that failed.", "operation"),
-		Cut:            counter("responses_cut_total", "Responses that broke off on the backend's side while they were passed on."),
-		Deferred:       counter("endings_deferred_total", "Endings that the store could not take at once."),
-		Dropped:        counter("endings_dropped_total", "Endings that the store never took: these keys have no record."),
+		Settlements: counterVec("settlements_total",
+			"Attempts in doubt of which the backend was asked while the client waited, by what it said.", "said"),
+		Stored:       counter("responses_stored_total", "Responses kept for replays."),
+		StoredBytes:  counter("responses_stored_bytes_total", "Their bytes."),
+		StoreSeconds: histogramVec("store_duration_seconds", "Time that a store operation took.", "operation"),
+		StoreErrors:  counterVec("store_errors_total", "Store operations that failed.", "operation"),
+		Cut:          counter("responses_cut_total", "Responses that broke off on the backend's side while they were passed on."),
+		Deferred:     counter("endings_deferred_total", "Endings that the store could not take at once."),
+		Dropped:      counter("endings_dropped_total", "Endings that the store never took: these keys have no record."),
 		BackendsDown: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: name("backend_down"), Help: "1 for a backend that gets no requests since it failed; 0 once it does again.",
 		}, []string{"upstream", "backend"}),
@@ -96,7 +101,7 @@ func New() *Metrics {
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
-		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.BackendsDown, m.Reloads,
+		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Settlements, m.BackendsDown, m.Reloads,
 		m.Stored, m.StoredBytes, m.StoreSeconds, m.StoreErrors, m.Cut, m.Deferred, m.Dropped, m.Build,
 	}
 }

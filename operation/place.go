@@ -107,6 +107,17 @@ func Continuation(key idem.Key, to Place) idem.Key {
 	return key.InScope(scopeRedirect + hex.EncodeToString(sum[:redirectDigits/2]) + key.Scope())
 }
 
+// ScopeText is a key's scope in characters that can be printed where scopes can.
+func ScopeText(scope string) string {
+	var led []byte
+	for strings.HasPrefix(scope, scopeRedirect) && len(scope) >= len(scopeRedirect)+redirectDigits {
+		digits := scope[len(scopeRedirect):][:redirectDigits]
+		led = append(append(append(led, "redirect="...), digits...), '\t')
+		scope = scope[len(scopeRedirect)+redirectDigits:]
+	}
+	return string(led) + strings.TrimPrefix(scope, scopeDerived)
+}
+
 // Bare is a key's scope without what this package put before it.
 func Bare(scope string) string {
 	for strings.HasPrefix(scope, scopeRedirect) {

@@ -3,6 +3,7 @@ package operation
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -38,7 +39,10 @@ type Recipe struct {
 	ID   idem.Recipe
 	Text string
 	// Bind are the fields that say who asks, sorted, in lower case.
-	Bind        []string
+	Bind []string
+	// Receipts names the endpoint that settles what these records leave in doubt, empty
+	// for none: see ReceiptsName.
+	Receipts    string
 	fingerprint *Fingerprint
 	spelled     []string // Bind as in the settings
 	secret      *Secret
@@ -54,12 +58,23 @@ type recipeText struct {
 	Fingerprint []string `json:"fingerprint"`
 	Bind        []string `json:"bind"`
 	Secret      string   `json:"secret,omitempty"` // its id
+	Receipts    string   `json:"receipts,omitempty"`
 }
 
-// NewRecipe is the recipe of a route's settings.
-func NewRecipe(f *Fingerprint, bind []string, s *Secret) Recipe {
-	c := Recipe{fingerprint: f, Bind: bindNames(bind), spelled: bind, secret: s}
-	text := recipeText{Version: recipeVersion, Fingerprint: f.names(), Bind: c.Bind}
+// ReceiptsName is what recipes call an endpoint: a digest, since its URL may have a
+// secret in it.
+func ReceiptsName(url string) string {
+	if url == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(url))
+	return hex.EncodeToString(sum[:8])
+}
+
+// NewRecipe is the recipe of a route's settings; receipts is a ReceiptsName.
+func NewRecipe(f *Fingerprint, bind []string, receipts string, s *Secret) Recipe {
+	c := Recipe{fingerprint: f, Bind: bindNames(bind), Receipts: receipts, spelled: bind, secret: s}
+	text := recipeText{Version: recipeVersion, Fingerprint: f.names(), Bind: c.Bind, Receipts: receipts}
 	if s != nil {
 		text.Secret = s.id
 	}
@@ -106,7 +121,7 @@ func parseRecipe(text string, secrets map[string]*Secret) (*Recipe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the recipe %q: %w", text, err)
 	}
-	c := NewRecipe(f, t.Bind, s)
+	c := NewRecipe(f, t.Bind, t.Receipts, s)
 	c.Text, c.ID = text, RecipeID(text)
 	return &c, nil
 }
@@ -143,9 +158,9 @@ func NewRecipes(secret []byte, earlier [][]byte, text func(idem.Recipe) (string,
 func (r *Recipes) Secret() *Secret { return r.current }
 
 // Own adds what a route's settings make with each secret that is configured.
-func (r *Recipes) Own(own map[idem.Recipe]*Recipe, f *Fingerprint, bind []string) {
+func (r *Recipes) Own(own map[idem.Recipe]*Recipe, f *Fingerprint, bind []string, receipts string) {
 	for _, s := range r.secrets {
-		c := NewRecipe(f, bind, s)
+		c := NewRecipe(f, bind, receipts, s)
 		own[c.ID] = &c
 	}
 }
@@ -160,15 +175,21 @@ func (r *Recipes) Hash(
 		f, b = route.legacy(q, who)
 		return f, b, true
 	}
-	c := own[name]
-	if c == nil {
-		c = r.earlier(name)
-	}
+	c := r.Find(own, name)
 	if c == nil {
 		return f, b, false
 	}
 	f, b = c.Hashes(q, who.By(c.Bind))
 	return f, b, true
+}
+
+// Find is the recipe that a record names, nil if it is not known. own are those of all
+// routes.
+func (r *Recipes) Find(own map[idem.Recipe]*Recipe, name idem.Recipe) *Recipe {
+	if c := own[name]; c != nil {
+		return c
+	}
+	return r.earlier(name)
 }
 
 // maxParsed bounds the recipes that are kept ready; settings change seldom.

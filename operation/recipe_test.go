@@ -32,7 +32,7 @@ func TestBareScopes(t *testing.T) {
 func TestEarlierRecipes(t *testing.T) {
 	t.Parallel()
 	asked := 0
-	good := NewRecipe(nil, []string{"X-A", "A", "a"}, nil)
+	good := NewRecipe(nil, []string{"X-A", "A", "a"}, "", nil)
 	if want := []string{"a", "x-a"}; !slices.Equal(good.Bind, want) {
 		t.Errorf("bound by %v, want %v", good.Bind, want)
 	}

@@ -49,7 +49,7 @@ func hotReplay(tb testing.TB) (*Server, *fasthttp.RequestCtx) {
 	print, _ := (&rules).made(ctx)
 	store := &memoryStore{record: idem.Record{
 		Key: key, State: idem.Completed, ReplayUntil: 1 << 40,
-		Fingerprint: print, Recipe: operation.NewRecipe(nil, rules.BindHeaders, nil).ID,
+		Fingerprint: print, Recipe: operation.NewRecipe(nil, rules.BindHeaders, "", nil).ID,
 		Response: &idem.Response{Status: 201, Body: make([]byte, 300), Header: []idem.Field{
 			{Name: []byte("Content-Type"), Value: []byte("application/json")},
 			{Name: []byte("Date"), Value: []byte("Mon, 02 Jan 2006 15:04:05 GMT")},
@@ -76,7 +76,7 @@ func hotReplay(tb testing.TB) (*Server, *fasthttp.RequestCtx) {
 func (r *Rules) made(ctx *fasthttp.RequestCtx) (idem.Fingerprint, idem.Binding) {
 	var head message.Head
 	head.Read(&ctx.Request.Header)
-	c := operation.NewRecipe(r.Fingerprint, r.BindHeaders, nil)
+	c := operation.NewRecipe(r.Fingerprint, r.BindHeaders, "", nil)
 	return c.Hashes(&operation.Asked{Head: &head, Host: head.Host(), Target: head.Target()}, caller.Digest{})
 }
 
@@ -122,7 +122,7 @@ func BenchmarkFingerprint(b *testing.B) {
 	_, ctx := hotReplay(b)
 	var head message.Head
 	head.Read(&ctx.Request.Header)
-	c := operation.NewRecipe(nil, nil, nil)
+	c := operation.NewRecipe(nil, nil, "", nil)
 	q := operation.Asked{Head: &head, Host: []byte("x"), Target: []byte("/pay")}
 	for _, size := range []int{300, 16 << 10, 256 << 10} {
 		q.Body = make([]byte, size)

@@ -35,6 +35,15 @@ func (a *attempts) add(one *idem.Attempt) {
 	a.earlier = append(a.earlier, one)
 }
 
+// named is the key of the operation: of a redirected one it is another than the
+// client's.
+func (a *attempts) named(client idem.Key) idem.Key {
+	if a == nil {
+		return client
+	}
+	return a.key()
+}
+
 // key is the name that counts.
 func (a *attempts) key() idem.Key { return a.first.Key() }
 
@@ -124,7 +133,7 @@ func (s *Server) begin(q *request, ask idem.Request) (standing, attempts, error)
 func (s *Server) beginAll(q *request, ask idem.Request, earlier []idem.Key) (was standing, held attempts, err error) {
 	for i := range 1 + len(earlier) {
 		if i > 0 {
-			ask.Key = earlier[i-1]
+			ask.Key, ask.Owner = earlier[i-1], held.first.Owner() // one attempt under all names
 		}
 		out, attempt, err := s.beginOne(q, ask)
 		if err != nil || attempt == nil {
@@ -140,16 +149,14 @@ func (s *Server) beginAll(q *request, ask idem.Request, earlier []idem.Key) (was
 }
 
 // beginOne acquires one name, or learns what stands: at once, after waiting for
-// it, or from the backend's resolver, as the route has it.
+// it, or from the backend's receipts or its resolver, as the route has it.
 func (s *Server) beginOne(q *request, ask idem.Request) (idem.Outcome, *idem.Attempt, error) {
 	out, attempt, err := s.engine.Begin(context.Background(), ask)
 	if err == nil && out.Kind == idem.VerdictInProgress && q.wait > 0 {
 		out, attempt, err = s.wait(q, ask, out)
 	}
-	if err == nil && out.Kind == idem.VerdictUnknown && q.rules.Resolver != nil {
-		if q.report.Err = s.askResolver(ask.Key, q.rules); q.report.Err == nil {
-			out, attempt, err = s.engine.Begin(context.Background(), ask)
-		}
+	if err == nil && out.Kind == idem.VerdictUnknown && s.isResolved(q, ask.Key) {
+		out, attempt, err = s.engine.Begin(context.Background(), ask)
 	}
 	return out, attempt, err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/valyala/bytebufferpool"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
 	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/upstream"
 )
@@ -22,6 +23,15 @@ func (s *Server) keyed(q *request) {
 		s.fail(q, p, err)
 		return
 	}
+	s.answer(q)
+	if q.derived {
+		q.ctx.Response.Header.Set(headerDerived, "true")
+	}
+}
+
+// answer answers a request whose body has been read, from the record or by forwarding
+// it.
+func (s *Server) answer(q *request) {
 	ask := q.ask()
 	was, held, err := s.begin(q, ask)
 	switch {
@@ -33,9 +43,6 @@ func (s *Server) keyed(q *request) {
 		s.answerStanding(q, &was)
 	default:
 		s.once(q, &ask, &held)
-	}
-	if q.derived {
-		q.ctx.Response.Header.Set(headerDerived, "true")
 	}
 }
 
@@ -63,7 +70,7 @@ func (s *Server) once(q *request, ask *idem.Request, held *attempts) {
 // execute forwards, records what came of it, and answers.
 func (s *Server) execute(q *request, held *attempts) {
 	resp := &q.ctx.Response
-	out := s.outgoing(q, held.number(), false)
+	out := s.outgoing(q, held, false)
 	sent := time.Now()
 	e := q.rules.upstream.Do(out, resp, upstream.Want{
 		Buffer: q.rules.MaxResponseBody, Timeout: q.rules.BackendTimeout, Memory: q,
@@ -71,11 +78,14 @@ func (s *Server) execute(q *request, held *attempts) {
 	if e.Err == nil {
 		q.report.Err = overrule(held, &resp.Header, q.derived)
 	}
+	doubt := q.rules.inDoubt(&e, resp.StatusCode(), message.ResponseValue(&resp.Header, message.HeaderOutcome))
 	e.Clean(resp, false, q.rules.unshared())
 	large := e.Rest != nil && !s.readRest(q, held, &e)
 	q.report.Backend = time.Since(sent)
 	switch {
 	case large:
+	case doubt || q.rules.inDoubt(&e, resp.StatusCode(), nil): // known at once, or since the rest of the response broke off
+		s.settle(q, held, &e)
 	case errors.Is(e.Err, upstream.ErrHeaderTooLarge): // executed, and there is nothing to keep of the answer
 		q.report.Ending = held.finish(idem.Answered, &idem.Response{Status: resp.StatusCode(), BodyOmitted: true})
 		s.fail(q, &problemHeaderTooLarge, e.Err)

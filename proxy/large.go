@@ -35,7 +35,8 @@ func (s *Server) streamLarge(q *request, held *attempts, rest *upstream.Body, pr
 		Status: resp.StatusCode(), Header: q.rules.appendFields(nil, resp), BodyOmitted: true, Redirect: q.redirect(resp),
 	}
 	s.watchCut(rest, held.key())
-	s.stream(q, &keyedStream{Body: rest, prefix: prefix, held: *held, response: kept.Clone()}, max(rest.Length(), -1))
+	body := keyedStream{Body: rest, prefix: prefix, held: *held, response: kept.Clone(), doubt: s.doubtOf(q)}
+	s.stream(q, &body, max(rest.Length(), -1))
 	q.report.Outcome, q.report.Status = Executed, kept.Status
 }
 
@@ -49,6 +50,15 @@ type keyedStream struct {
 	held     attempts
 	response *idem.Response
 	ended    bool
+	doubt    func(*attempts) // called if the attempt is left in doubt
+}
+
+// doubtOf has what is left in doubt settled, where the route has it.
+func (s *Server) doubtOf(q *request) func(*attempts) {
+	if q.rules.settles() {
+		return s.settler.later
+	}
+	return func(*attempts) {}
 }
 
 // Read implements io.Reader.
@@ -72,6 +82,9 @@ func (k *keyedStream) finish(sent idem.Sent) {
 	if !k.ended {
 		k.ended = true
 		k.held.finish(sent, k.response)
+		if sent == idem.MayHaveExecuted {
+			k.doubt(&k.held)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ type live struct {
 	trusted   caller.Prefixes
 	recipes   *operation.Recipes
 	own       map[idem.Recipe]*operation.Recipe // of its routes
+	settles   bool                              // any of its routes does
 }
 
 // ErrUpstream is a name of no upstream, or of two.
@@ -55,7 +56,8 @@ func newLive(c *Config, known *operation.Recipes, old *live) (*live, error) {
 	}
 	l.own = map[idem.Recipe]*operation.Recipe{}
 	for _, rules := range l.routes.all() {
-		known.Own(l.own, rules.Fingerprint, rules.BindHeaders)
+		known.Own(l.own, rules.Fingerprint, rules.BindHeaders, rules.receiptsName())
+		l.settles = l.settles || rules.settles()
 	}
 	return l, l.bind()
 }

@@ -34,7 +34,7 @@ func (s *Server) passThrough(q *request) {
 		// safe. That a client has left is noticed elsewhere.
 		w.Interim = func(h *fasthttp.ResponseHeader) { _ = message.WriteInterim(q.ctx.Conn(), h) }
 	}
-	out := s.outgoing(q, 0, w.Upgrade)
+	out := s.outgoing(q, nil, w.Upgrade)
 	w.Upload = q.upload
 	e := q.rules.upstream.Do(out, resp, w)
 	protocol := bytes.Clone(message.ResponseValue(&resp.Header, "Upgrade"))

@@ -36,7 +36,7 @@ func problems() map[string]*problem {
 		&problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemOverloaded, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
-		&problemCut, &problemTimeout, &problemHeld,
+		&problemCut, &problemTimeout, &problemHeld, &problemVoided, &problemUnsettled,
 	}
 	byName := make(map[string]*problem, len(all))
 	for _, p := range all {
@@ -213,6 +213,17 @@ var (
 		BackendCut, 502, "backend-outcome-unknown", "Backend outcome unknown",
 		"The connection to the backend broke, or it did not answer in time. The request may have been executed, " +
 			"so the key is held: retries get a 409 until it is resolved.", "", false, false,
+	}
+	// For what broke under on_ambiguous: settle; status and outcome likewise.
+	problemVoided = problem{
+		BackendCut, 502, "attempt-voided", "Nothing was done",
+		"The connection to the backend broke, or it did not answer in time. The backend has made sure that the request was not " +
+			"executed and never will be. The key is free: a retry with it is forwarded.", "", false, true,
+	}
+	problemUnsettled = problem{
+		BackendCut, 502, "outcome-pending", "Outcome not known yet",
+		"The connection to the backend broke, or it did not answer in time, and the backend has not said yet whether the " +
+			"request was executed. It is asked until it does. Retry with the same key: nothing is executed twice.", "1", false, true,
 	}
 )
 

@@ -105,15 +105,29 @@ func exchangeProblem(e *upstream.Exchange, held bool) *problem {
 	case e.Sent == idem.NothingSent:
 		return &problemUnreachable
 	case held:
-		p := problemHeld
-		if e.Timeout {
-			p.outcome, p.status = BackendTimeout, fasthttp.StatusGatewayTimeout
-		}
-		return &p
+		return ofExchange(problemHeld, e)
 	case e.Timeout:
 		return &problemTimeout
 	}
 	return &problemCut
+}
+
+// unknownProblem is the answer while nobody knows what became of the key.
+func (q *request) unknownProblem() *problem {
+	if q.report.Settlement != SettledNotYet {
+		return &problemUnknown
+	}
+	p := problemUnsettled
+	p.outcome, p.status = Unknown, fasthttp.StatusConflict
+	return &p
+}
+
+// ofExchange is a problem that has the status and outcome of how an exchange failed.
+func ofExchange(p problem, e *upstream.Exchange) *problem {
+	if e.Timeout {
+		p.outcome, p.status = BackendTimeout, fasthttp.StatusGatewayTimeout
+	}
+	return &p
 }
 
 // bodyProblem is the answer to a body that the client broke off, or was too slow

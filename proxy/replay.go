@@ -22,7 +22,7 @@ func (s *Server) answerStanding(q *request, was *standing) {
 	case idem.VerdictExpired:
 		s.fail(q, &problemExpired, nil)
 	case idem.VerdictUnknown:
-		s.fail(q, &problemUnknown, q.report.Err) // of the resolver
+		s.fail(q, q.unknownProblem(), q.report.Err) // of who was asked
 	default: // nothing that an acquire answers; refuse
 		s.fail(q, q.rules.storeProblem(), nil)
 	}

@@ -42,6 +42,7 @@ type request struct {
 
 	keyed   bool
 	derived bool // the key is to be derived from the payload
+	voided  int  // how many of its attempts were voided
 	key     idem.Key
 	earlier []idem.Key // what the key was called by earlier settings
 
@@ -179,12 +180,19 @@ func (q *request) hashesOf(asked *operation.Asked, name idem.Recipe) (idem.Finge
 }
 
 // outgoing is the request as it goes to the backend, which ends it (see
-// upstream.Do). A body in memory is referred to, not copied.
-func (s *Server) outgoing(q *request, attempt uint32, upgrade bool) *fasthttp.Request {
+// upstream.Do). held is the attempt that it is, nil for none. A body in memory is
+// referred to, not copied.
+func (s *Server) outgoing(q *request, held *attempts, upgrade bool) *fasthttp.Request {
 	in, out := &q.ctx.Request, fasthttp.AcquireRequest()
 	on := message.Onward{
 		Host: q.rules.upstream.Host(), Peer: q.ctx.RemoteAddr(), TLS: q.ctx.IsTLS(), Believed: q.who.Believed(),
-		Upgrade: upgrade, Attempt: attempt, Guarded: q.rules.guarded,
+		Upgrade: upgrade, Guarded: q.rules.guarded,
+	}
+	if held != nil {
+		on.Attempt, on.Token = held.number(), held.first.Owner()
+	}
+	if q.keyed {
+		on.Scope = scopeField(held.named(q.key))
 	}
 	on.RequestID = q.named()
 	on.Traceparent = s.traceparent(q)

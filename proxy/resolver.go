@@ -26,11 +26,8 @@ type Resolver interface {
 	Ask(ctx context.Context, key idem.Key) (*idem.Response, error)
 }
 
-// Headers of the conversation with a resolver.
-const (
-	headerScope  = "Idempotency-Scope"  // asked: the key's scope, if it has one (header:x-account-id=acct_7)
-	headerStatus = "Idempotency-Status" // answered: the status of the response, 200 unless said
-)
+// headerStatus is answered: the status of the response, 200 unless said.
+const headerStatus = "Idempotency-Status"
 
 // errScopeField is about a key that no client of this release can have.
 var errScopeField = errors.New("the key's scope has characters that no field can have: resolve it by hand")
@@ -42,14 +39,51 @@ var errStillUnknown = errors.New("the resolver does not know")
 // as key=. 200 means executed, and the answer's header and body are the
 // response; 404 means not executed, and never to be; anything else that it is
 // not known.
-type HTTPResolver struct {
+type HTTPResolver struct{ asker }
+
+// NewHTTPResolver checks the URL. Answers of more than most bytes are errors.
+func NewHTTPResolver(rawURL string, timeout time.Duration, most int) (*HTTPResolver, error) {
+	a, err := newAsker(rawURL, timeout, most)
+	if err != nil {
+		return nil, err
+	}
+	return &HTTPResolver{*a}, nil
+}
+
+// Ask implements Resolver.
+func (h *HTTPResolver) Ask(ctx context.Context, key idem.Key) (response *idem.Response, err error) {
+	scope := caller.AsField(operation.Bare(key.Scope()))
+	if !isFieldText(scope) {
+		return nil, errScopeField
+	}
+	fill := func(req *fasthttp.Request) {
+		req.URI().QueryArgs().Set("key", key.Value())
+		req.Header.Set(operation.HeaderKey, key.Value())
+		if scope != "" {
+			req.Header.Set(message.HeaderScope, scope)
+		}
+	}
+	err = h.ask(ctx, fill, func(resp *fasthttp.Response) error {
+		switch resp.StatusCode() {
+		case fasthttp.StatusOK:
+			response, err = resolved(resp)
+			return err
+		case fasthttp.StatusNotFound:
+			return nil // not executed: see Resolver
+		}
+		return fmt.Errorf("%w: it answered %d", errStillUnknown, resp.StatusCode())
+	})
+	return response, err
+}
+
+// asker asks a URL of the backend's what became of a key.
+type asker struct {
 	url     string
 	timeout time.Duration
 	client  *fasthttp.HostClient
 }
 
-// NewHTTPResolver checks the URL. Answers of more than most bytes are errors.
-func NewHTTPResolver(rawURL string, timeout time.Duration, most int) (*HTTPResolver, error) {
+func newAsker(rawURL string, timeout time.Duration, most int) (*asker, error) {
 	u, err := redact.Parse(rawURL)
 	if err != nil {
 		return nil, err
@@ -61,7 +95,7 @@ func NewHTTPResolver(rawURL string, timeout time.Duration, most int) (*HTTPResol
 	if err != nil {
 		return nil, err
 	}
-	return &HTTPResolver{
+	return &asker{
 		url: rawURL, timeout: timeout,
 		client: &fasthttp.HostClient{
 			Addr: b.Addr, Dial: b.Dialer(timeout), MaxResponseBodySize: most,
@@ -72,31 +106,36 @@ func NewHTTPResolver(rawURL string, timeout time.Duration, most int) (*HTTPResol
 	}, nil
 }
 
-// Ask implements Resolver.
-func (h *HTTPResolver) Ask(_ context.Context, key idem.Key) (*idem.Response, error) {
+// ask makes one exchange, within its timeout and ctx. What read keeps of the response
+// it copies.
+func (a *asker) ask(ctx context.Context, fill func(*fasthttp.Request), read func(*fasthttp.Response) error) error {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
-	req.SetRequestURI(h.url)
-	req.URI().QueryArgs().Set("key", key.Value())
-	req.Header.Set(operation.HeaderKey, key.Value())
-	switch scope := caller.AsField(operation.Bare(key.Scope())); {
-	case strings.ContainsFunc(scope, func(c rune) bool { return c != '\t' && (c < ' ' || c > '~') }):
-		return nil, errScopeField
-	case scope != "":
-		req.Header.Set(headerScope, scope)
+	req.SetRequestURI(a.url)
+	fill(req)
+	deadline := time.Now().Add(a.timeout)
+	if first, bounded := ctx.Deadline(); bounded && first.Before(deadline) {
+		deadline = first
 	}
-	if err := h.client.DoTimeout(req, resp, h.timeout); err != nil {
-		return nil, fmt.Errorf("asking the resolver: %w", redact.Error(err, h.url))
+	if err := a.client.DoDeadline(req, resp, deadline); err != nil {
+		return fmt.Errorf("asking the backend what became of the key: %w", redact.Error(err, a.url))
 	}
-	switch resp.StatusCode() {
-	case fasthttp.StatusOK:
-	case fasthttp.StatusNotFound:
-		return nil, nil //nolint:nilnil // not executed: see Resolver
-	default:
-		return nil, fmt.Errorf("%w: it answered %d", errStillUnknown, resp.StatusCode())
+	return read(resp)
+}
+
+// scopeField is a key's scope as a field has it, empty for none. It names the
+// operation: what a redirect led to is another one than what was redirected.
+func scopeField(key idem.Key) string {
+	scope := key.Scope()
+	if scope == "" {
+		return ""
 	}
-	return resolved(resp)
+	return caller.AsField(operation.ScopeText(scope))
+}
+
+func isFieldText(text string) bool {
+	return !strings.ContainsFunc(text, func(c rune) bool { return c != '\t' && (c < ' ' || c > '~') })
 }
 
 // resolved is a resolver's answer as the response that it stands for.
@@ -118,31 +157,6 @@ func resolved(resp *fasthttp.Response) (*idem.Response, error) {
 		}
 	}
 	return r, nil
-}
-
-// askResolver asks what became of the key, once for all who ask at a time, and
-// records it. It returns nil if the key is worth another acquire.
-func (s *Server) askResolver(key idem.Key, rules *Rules) error {
-	key = key.Clone()
-	_, err, _ := s.resolving.Do(key.Scope()+"\x00"+key.Value(), func() (any, error) {
-		ctx := context.Background()
-		response, err := rules.Resolver.Ask(ctx, key)
-		if err != nil {
-			return nil, err
-		}
-		if response != nil {
-			response.Header = rules.replayedOnly(response.Header)
-		}
-		err = s.engine.Resolve(ctx, key, response)
-		if errors.Is(err, idem.ErrNotUnknown) { // somebody else was faster
-			return nil, nil //nolint:nilnil // nothing to return
-		}
-		if err == nil && s.config.Trace.Resolved != nil {
-			s.config.Trace.Resolved(key, response != nil)
-		}
-		return nil, err
-	})
-	return err //nolint:wrapcheck // as above
 }
 
 func (r *Rules) replayedOnly(all []idem.Field) (kept []idem.Field) {

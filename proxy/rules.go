@@ -55,6 +55,12 @@ type Rules struct {
 	// Resolver, if set, is asked before a retry of a key with an unknown outcome
 	// is refused.
 	Resolver Resolver
+	// Receipts settles what is in doubt on a route of idem.AmbiguousSettle, which must
+	// have one. A request waits up to SettleWithin for that (15 s if 0). One whose attempt
+	// was voided is forwarded again as another one, up to SettleAttempts times.
+	Receipts       Receipts
+	SettleWithin   time.Duration
+	SettleAttempts int
 	// FailOpen forwards a keyed request unprotected when the store cannot
 	// answer: it may then execute twice. Otherwise it is refused.
 	FailOpen bool
@@ -101,10 +107,29 @@ type Rules struct {
 	sharing             *sharing           // CORS; nil for none
 }
 
-// errNoTokens is a mistake of who wired the server.
-var errNoTokens = errors.New("a scope by claim needs Tokens")
+// Mistakes of who wired the server.
+var (
+	errNoTokens   = errors.New("a scope by claim needs Tokens")
+	errNoReceipts = errors.New("on_ambiguous: settle needs receipts, the URL of the backend's endpoint")
+	errDerived    = errors.New("derive_key and on_ambiguous: settle exclude each other: a receipt would stand for every later " +
+		"request with the same payload")
+)
+
+// receiptsName is empty where nothing is settled.
+func (r *Rules) receiptsName() string {
+	if r.Receipts == nil || !r.settles() {
+		return ""
+	}
+	return operation.ReceiptsName(r.Receipts.URL())
+}
 
 func (r *Rules) check() error {
+	switch {
+	case r.settles() && r.Receipts == nil:
+		return errNoReceipts
+	case r.settles() && r.DeriveKey > 0:
+		return errDerived
+	}
 	all := r.Scope
 	for _, earlier := range r.EarlierScopes {
 		sources, _ := earlier.Sources()
@@ -119,7 +144,10 @@ func (r *Rules) check() error {
 }
 
 func (r *Rules) setDefaults(s *operation.Secret) {
-	r.recipe = operation.NewRecipe(r.Fingerprint, r.BindHeaders, s)
+	r.recipe = operation.NewRecipe(r.Fingerprint, r.BindHeaders, r.receiptsName(), s)
+	if r.SettleWithin <= 0 {
+		r.SettleWithin = 15 * time.Second
+	}
 	if len(r.KeyHeaders) == 0 {
 		r.KeyHeaders = []string{operation.HeaderKey, operation.HeaderKeyOld}
 	}

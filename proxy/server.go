@@ -77,6 +77,9 @@ type Config struct {
 	// the path of requests, and must be quick. Nil: only those of the routes are
 	// known. A record by an unknown recipe has its key's requests refused.
 	Recipes func(idem.Recipe) (text string, ok bool)
+	// SettleEvery is how often the store is looked through for attempts in doubt that
+	// other processes left behind, on routes of idem.AmbiguousSettle. 0: never.
+	SettleEvery time.Duration
 	// Trace is told what happens.
 	Trace Trace
 	// Dial replaces how backends are connected to (tests).
@@ -97,6 +100,7 @@ type Server struct {
 	tunnels   upstream.Tunnels
 	late      sync.WaitGroup // responses that are written after the server's own: see writeUntilClose
 	crowd     crowd
+	settler   *settler
 	leaving   atomic.Bool // see Leave
 	http      *fasthttp.Server
 }
@@ -132,6 +136,8 @@ func New(c Config) (*Server, error) {
 		SecureErrorLogMessage:         true,
 		Logger:                        silent{},
 	}
+	s.settler = newSettler(s, c.SettleEvery)
+	s.settler.start()
 	s.start(l, nil)
 	return s, nil
 }
@@ -209,6 +215,9 @@ func (s *Server) Status() (all []upstream.Status) {
 	return all
 }
 
+// Unsettled is how many attempts are in doubt that this process asks backends about.
+func (s *Server) Unsettled() int { return s.settler.unsettled() }
+
 // Ping returns nil if each upstream has a backend that can be connected to.
 func (s *Server) Ping(ctx context.Context) error {
 	var errs []error
@@ -225,9 +234,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.engine.StopWaiting()
 	err := s.http.ShutdownWithContext(ctx)
 	s.tunnels.Close()
+	s.settler.stop()
 	late := make(chan struct{})
 	go func() {
 		s.late.Wait()
+		s.settler.work.Wait()
 		close(late)
 	}()
 	select {

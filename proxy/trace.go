@@ -80,7 +80,9 @@ type Report struct {
 	Key     idem.Key
 	Attempt uint32
 	Ending  idem.Ending // Executed and the backend's failures, if Keyed
-	Err     error       // what went wrong, if anything did
+	// Settlement is what the backend said of an attempt that was in doubt.
+	Settlement Settlement
+	Err        error // what went wrong, if anything did
 	// Waited is the part spent waiting for a key in progress.
 	Waited time.Duration
 	// Duration is from the parsed header to the answer's hand-over; Backend is
@@ -96,8 +98,8 @@ type Trace struct {
 	// Forward is called before a request is forwarded. What it returns, if that is
 	// not empty, is the traceparent that the backend gets.
 	Forward func(*Report) string
-	// Resolved is called when a Resolver ended an unknown key: with a response,
-	// or not executed, so that it is free.
+	// Resolved is called when a Resolver or Receipts ended an unknown key: with a
+	// response, or not executed, so that it is free.
 	Resolved func(key idem.Key, executed bool)
 	// Cut is called when a response that is passed on as it comes breaks off on
 	// the backend's side, after Done. Its key is zero if it had none.

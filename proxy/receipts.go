@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/operation"
+)
+
+// Receipts is the backend's endpoint that voids attempts: docs/receipts.md has the
+// protocol.
+type Receipts interface {
+	// URL names the endpoint: records that were made for another one are not settled by
+	// this one.
+	URL() string
+	// Void asks the backend to void the attempt at the key unless the operation was
+	// executed. It returns the response if it was, and nil if the attempt is voided: it
+	// has no effect then, and never will. After an error, either may be, and it is asked
+	// again.
+	Void(ctx context.Context, key idem.Key, attempt idem.Owner) (*idem.Response, error)
+}
+
+// errNoWord is an answer of the endpoint that says neither.
+var errNoWord = errors.New("the receipts' endpoint did not say what became of the attempt")
+
+// HTTPReceipts asks a URL by PUT. The attempt is named as requests to the backend name
+// it, by Idempotency-Key, Idempotency-Scope and Idempotency-Attempt-Token. The answer
+// says in Idempotency-Outcome whether the operation was executed, and then is its
+// response, or the attempt voided. What does not say is no answer.
+type HTTPReceipts struct {
+	asker
+	secret string // empty for none
+}
+
+// NewHTTPReceipts checks the URL, and reads the secret that is shown to it from a file
+// unless that is empty. timeout bounds one exchange. Answers of more than most bytes
+// are errors.
+func NewHTTPReceipts(rawURL, secretFile string, timeout time.Duration, most int) (*HTTPReceipts, error) {
+	a, err := newAsker(rawURL, timeout, most)
+	if err != nil {
+		return nil, err
+	}
+	r := &HTTPReceipts{asker: *a}
+	if secretFile != "" {
+		text, err := os.ReadFile(secretFile) //nolint:gosec // the operator's own file
+		if err != nil {
+			return nil, fmt.Errorf("reading the secret of the receipts: %w", err)
+		}
+		if r.secret = strings.TrimSpace(string(text)); r.secret == "" {
+			return nil, fmt.Errorf("the secret of the receipts: %s is empty", secretFile)
+		}
+	}
+	return r, nil
+}
+
+// URL implements Receipts.
+func (h *HTTPReceipts) URL() string { return h.url }
+
+// Void implements Receipts.
+func (h *HTTPReceipts) Void(ctx context.Context, key idem.Key, attempt idem.Owner) (response *idem.Response, err error) {
+	scope := scopeField(key)
+	if !isFieldText(scope) {
+		return nil, errScopeField
+	}
+	fill := func(req *fasthttp.Request) {
+		req.Header.SetMethod(fasthttp.MethodPut)
+		req.Header.Set(operation.HeaderKey, key.Value())
+		req.Header.Set(message.HeaderToken, hex.EncodeToString(attempt[:]))
+		if scope != "" {
+			req.Header.Set(message.HeaderScope, scope)
+		}
+		if h.secret != "" {
+			req.Header.Set("Authorization", "Bearer "+h.secret)
+		}
+	}
+	err = h.ask(ctx, fill, func(resp *fasthttp.Response) error {
+		switch outcome := message.ResponseValue(&resp.Header, message.HeaderOutcome); {
+		case string(outcome) == outcomeExecuted && resp.StatusCode() == fasthttp.StatusOK:
+			response, err = resolved(resp)
+			return err
+		case string(outcome) == outcomeVoided && resp.StatusCode()/100 == 2:
+			return nil
+		}
+		return fmt.Errorf("%w: it answered %d", errNoWord, resp.StatusCode())
+	})
+	return response, err
+}
+
+// The values of message.HeaderOutcome.
+const outcomeExecuted, outcomeVoided, outcomeUnknown = "executed", "voided", "unknown"
+
+// between two tries of voiding an attempt.
+const voidRestFirst, voidRestMost = 50 * time.Millisecond, 2 * time.Second
+
+// void asks until there is an answer or ctx ends. To ask again is safe, whatever became
+// of the question before.
+func void(ctx context.Context, r Receipts, key idem.Key, attempt idem.Owner) (*idem.Response, error) {
+	for rest := voidRestFirst; ; rest = min(2*rest, voidRestMost) {
+		response, err := r.Void(ctx, key, attempt)
+		if err == nil {
+			return response, nil
+		}
+		timer := time.NewTimer(rest)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
+		}
+	}
+}
