@@ -49,8 +49,9 @@ func laws() map[string]room {
 		"app":                   {ours: []string{"admin", "caller", "config", "estore", "idem", "internal/backend", "internal/redact", "metrics", "proxy", "rstore", "seal", "token", "upstream"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},
 		"cli":                   {ours: []string{"admin", "app", "config", "idem", "internal/redact"}, outside: []string{"github.com/rs/zerolog", "github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/spf13/pflag"}},
 		"cmd/proxy":             {ours: []string{"cli"}},
-		"cmd/backend":           {ours: []string{"internal/backend"}},
-		"internal/backend":      {outside: []string{"github.com/valyala/fasthttp"}},
+		"cmd/backend":           {ours: []string{"internal/backend"}, outside: []string{"modernc.org/sqlite"}},
+		"internal/backend":      {ours: []string{"receipt"}, outside: []string{"github.com/valyala/fasthttp"}},
+		"internal/dbtest":       {outside: []string{"github.com/jackc/pgx/v5", "github.com/go-sql-driver/mysql"}},
 		"internal/golden":       {},
 		"internal/redact":       {never: []string{"net/http", "log", "log/slog", "os"}},
 		"internal/toxitest":     {outside: []string{"github.com/Shopify/toxiproxy/v2", "github.com/rs/zerolog"}},
@@ -70,7 +71,7 @@ func laws() map[string]room {
 
 // onlyForTests are rooms that no program imports.
 func onlyForTests() []string {
-	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/golden", "internal/toxitest", "test", "test/history", "test/model", "bench", "loadtest"}
+	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/dbtest", "internal/golden", "internal/toxitest", "test", "test/history", "test/model", "bench", "loadtest"}
 }
 
 func TestImportLaw(t *testing.T) {

@@ -21,6 +21,7 @@ type Event struct {
 	Attempt  uint32    `json:"attempt,omitempty"`
 	Client   string    `json:"client,omitempty"`
 	Request  string    `json:"request_id,omitempty"`
+	Settled  string    `json:"settlement,omitempty"` // what the backend said of an attempt in doubt
 	Error    string    `json:"error,omitempty"`
 	Millis   float64   `json:"ms"`
 	Backend  float64   `json:"backend_ms,omitempty"`

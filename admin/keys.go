@@ -22,6 +22,9 @@ type Keys struct {
 	// atomic step: idem.ErrLeaseLost if the record has changed since. See
 	// [idem.Engine.ReleaseFrom].
 	Release func(ctx context.Context, k idem.Key, owner idem.Owner) error
+	// Receipt says what the backend has of the attempt, nil where it keeps no receipts:
+	// docs/receipts.md. It asks the backend.
+	Receipt func(ctx context.Context, r *idem.Record) *Receipt
 	// Audit is told of every change that was asked for, and what came of it.
 	Audit func(remote, action string, k idem.Key, err error)
 }
@@ -56,6 +59,16 @@ type Record struct {
 	Header    [][]string `json:"header,omitempty"` // names and values
 	BodyBytes int        `json:"body_bytes,omitempty"`
 	Body      []byte     `json:"body,omitempty"` // base64 in JSON
+	// Receipt is what the backend has of it, unless it is completed or the backend keeps
+	// no receipts.
+	Receipt *Receipt `json:"receipt,omitempty"`
+}
+
+// Receipt is what a backend says of an attempt.
+type Receipt struct {
+	Says      string `json:"says"`
+	Status    int    `json:"status,omitempty"`
+	BodyBytes int    `json:"body_bytes,omitempty"`
 }
 
 // Listing is what /keys/list answers.
@@ -131,6 +144,9 @@ func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
 	out := shown(&record)
 	if record.Response != nil && q.Get("body") == "true" {
 		out.Body = record.Response.Body
+	}
+	if record.Response == nil && k.Receipt != nil {
+		out.Receipt = k.Receipt(r.Context(), &record)
 	}
 	answer(w, http.StatusOK, out)
 }

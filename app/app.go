@@ -191,7 +191,21 @@ func (a *App) listen(c config.Config) (err error) {
 
 // keysOf is what the operator can do to the store's keys.
 func (a *App) keysOf(o *observer) *admin.Keys {
-	return &admin.Keys{Store: a.store, Release: a.engine.ReleaseFrom, Audit: o.audit}
+	return &admin.Keys{Store: a.store, Release: a.engine.ReleaseFrom, Receipt: a.receiptOf, Audit: o.audit}
+}
+
+// receiptOf is what the backend has of a record's attempt, nil where it keeps none.
+func (a *App) receiptOf(ctx context.Context, r *idem.Record) *admin.Receipt {
+	response, err := a.proxy.Receipt(ctx, r)
+	switch {
+	case errors.Is(err, proxy.ErrNoReceipts):
+		return nil
+	case err != nil:
+		return &admin.Receipt{Says: "no answer: " + err.Error()}
+	case response == nil:
+		return &admin.Receipt{Says: "not executed so far"}
+	}
+	return &admin.Receipt{Says: "executed", Status: response.Status, BodyBytes: len(response.Body)}
 }
 
 // URL is where clients reach the proxy: its first address, if that is not a unix

@@ -140,6 +140,7 @@ func (o *observer) key(e *zerolog.Event, k idem.Key) *zerolog.Event {
 func (o *observer) proxyTrace() proxy.Trace {
 	return proxy.Trace{
 		Done: o.request, Cut: o.cut, Resolved: o.resolved,
+		Unsettled:   func(delta int) { o.metrics.Unsettled.Add(float64(delta)) },
 		BackendDown: o.backendDown, BackendUp: o.backendUp, ResolveFailed: o.resolveFailed,
 		BackendGone: func(upstream, backend string) { o.metrics.BackendsDown.DeleteLabelValues(upstream, backend) },
 	}

@@ -93,7 +93,7 @@ func event(r *proxy.Report) admin.Event {
 	} else if r.Remote != nil {
 		e.Client = r.Remote.String()
 	}
-	e.Request = string(loggedID(r.RequestID))
+	e.Request, e.Settled = string(loggedID(r.RequestID)), r.Settlement.String()
 	if r.Err != nil {
 		e.Error = r.Err.Error()
 	}

@@ -202,12 +202,22 @@ func printRecord(w io.Writer, r *admin.Record) error {
 	for _, f := range r.Header {
 		fmt.Fprintf(&b, "             %s: %s\n", f[0], f[1])
 	}
+	if r.Receipt != nil {
+		fmt.Fprintf(&b, "its receipt  %s\n", receiptText(r.Receipt))
+	}
 	b.WriteString(keptFor(r))
 	if r.Body != nil {
 		fmt.Fprintf(&b, "\n%s\n", r.Body)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err //nolint:wrapcheck // nothing to add
+}
+
+func receiptText(r *admin.Receipt) string {
+	if r.Status == 0 {
+		return r.Says
+	}
+	return fmt.Sprintf("%s: %d, %d bytes", r.Says, r.Status, r.BodyBytes)
 }
 
 // keptFor says how long the key, and its response, are known yet.

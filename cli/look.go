@@ -64,6 +64,9 @@ func line(e *admin.Event) string {
 	if e.Attempt > 1 {
 		fmt.Fprintf(&b, " attempt %d", e.Attempt)
 	}
+	if e.Settled != "" {
+		fmt.Fprintf(&b, " settled: %s", e.Settled)
+	}
 	if e.Error != "" {
 		fmt.Fprintf(&b, "  %s", e.Error)
 	}

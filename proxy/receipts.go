@@ -27,6 +27,9 @@ type Receipts interface {
 	// has no effect then, and never will. After an error, either may be, and it is asked
 	// again.
 	Void(ctx context.Context, key idem.Key, attempt idem.Owner) (*idem.Response, error)
+	// Find only looks: the response if the operation was executed, nil if it was not so
+	// far.
+	Find(ctx context.Context, key idem.Key, attempt idem.Owner) (*idem.Response, error)
 }
 
 // errNoWord is an answer of the endpoint that says neither.
@@ -66,13 +69,30 @@ func NewHTTPReceipts(rawURL, secretFile string, timeout time.Duration, most int)
 func (h *HTTPReceipts) URL() string { return h.url }
 
 // Void implements Receipts.
-func (h *HTTPReceipts) Void(ctx context.Context, key idem.Key, attempt idem.Owner) (response *idem.Response, err error) {
+func (h *HTTPReceipts) Void(ctx context.Context, key idem.Key, attempt idem.Owner) (*idem.Response, error) {
+	return h.about(ctx, fasthttp.MethodPut, key, attempt, func(status int, outcome string) bool {
+		return outcome == outcomeVoided && status/100 == 2
+	})
+}
+
+// Find implements Receipts.
+func (h *HTTPReceipts) Find(ctx context.Context, key idem.Key, attempt idem.Owner) (*idem.Response, error) {
+	return h.about(ctx, fasthttp.MethodGet, key, attempt, func(status int, _ string) bool {
+		return status == fasthttp.StatusNotFound
+	})
+}
+
+// about asks about an attempt. none says of an answer that the operation was not
+// executed.
+func (h *HTTPReceipts) about(
+	ctx context.Context, method string, key idem.Key, attempt idem.Owner, none func(status int, outcome string) bool,
+) (response *idem.Response, err error) {
 	scope := scopeField(key)
 	if !isFieldText(scope) {
 		return nil, errScopeField
 	}
 	fill := func(req *fasthttp.Request) {
-		req.Header.SetMethod(fasthttp.MethodPut)
+		req.Header.SetMethod(method)
 		req.Header.Set(operation.HeaderKey, key.Value())
 		req.Header.Set(message.HeaderToken, hex.EncodeToString(attempt[:]))
 		if scope != "" {
@@ -83,11 +103,11 @@ func (h *HTTPReceipts) Void(ctx context.Context, key idem.Key, attempt idem.Owne
 		}
 	}
 	err = h.ask(ctx, fill, func(resp *fasthttp.Response) error {
-		switch outcome := message.ResponseValue(&resp.Header, message.HeaderOutcome); {
-		case string(outcome) == outcomeExecuted && resp.StatusCode() == fasthttp.StatusOK:
+		switch outcome := string(message.ResponseValue(&resp.Header, message.HeaderOutcome)); {
+		case outcome == outcomeExecuted && resp.StatusCode() == fasthttp.StatusOK:
 			response, err = resolved(resp)
 			return err
-		case string(outcome) == outcomeVoided && resp.StatusCode()/100 == 2:
+		case none(resp.StatusCode(), outcome):
 			return nil
 		}
 		return fmt.Errorf("%w: it answered %d", errNoWord, resp.StatusCode())

@@ -149,6 +149,19 @@ func (s *Server) isResolved(q *request, key idem.Key) bool {
 	return q.report.Err == nil
 }
 
+// ErrNoReceipts says that no endpoint that is configured has receipts of that record.
+var ErrNoReceipts = errors.New("the backend keeps no receipts of this key")
+
+// Receipt asks the backend whether the operation of a record was executed, for an
+// operator to see: the response, or nil if it was not so far. Nothing is changed.
+func (s *Server) Receipt(ctx context.Context, r *idem.Record) (*idem.Response, error) {
+	rules := s.live.Load().settling(r.Recipe)
+	if rules == nil {
+		return nil, ErrNoReceipts
+	}
+	return rules.Receipts.Find(ctx, r.Key, r.Owner)
+}
+
 // asking asks the backend what became of an attempt: a response if the operation was
 // executed, nil if it was not and never will be.
 type asking func(context.Context) (*idem.Response, error)

@@ -86,7 +86,15 @@ func (b *settler) add(d doubtful) {
 		return
 	}
 	b.open[d] = struct{}{}
+	b.counted(1)
 	b.work.Go(func() { b.settle(d) })
+}
+
+// counted tells the trace.
+func (b *settler) counted(delta int) {
+	if f := b.server.config.Trace.Unsettled; f != nil {
+		f(delta)
+	}
 }
 
 // settle tries until the backend has answered, or it is not d's record any more.
@@ -95,6 +103,7 @@ func (b *settler) settle(d doubtful) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		delete(b.open, d)
+		b.counted(-1)
 	}()
 	for rest := settleRestFirst; !b.try(d); rest = min(2*rest, settleRestMost) {
 		timer := time.NewTimer(rest)

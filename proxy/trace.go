@@ -101,6 +101,9 @@ type Trace struct {
 	// Resolved is called when a Resolver or Receipts ended an unknown key: with a
 	// response, or not executed, so that it is free.
 	Resolved func(key idem.Key, executed bool)
+	// Unsettled is called with 1 when an attempt in doubt is left to be settled in the
+	// background, and with -1 when nothing is left to do about it.
+	Unsettled func(delta int)
 	// Cut is called when a response that is passed on as it comes breaks off on
 	// the backend's side, after Done. Its key is zero if it had none.
 	Cut func(key idem.Key, err error)

@@ -10,6 +10,6 @@ grep -rlE --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do
       continue
     fi
     echo "== $target in $(dirname "$file")"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-30s}" "$(dirname "$file")" </dev/null
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-30s}" -fuzzminimizetime 20x "$(dirname "$file")" </dev/null
   done
 done

@@ -3,6 +3,20 @@
 # need COMMAND PACKAGE: COMMAND is on PATH afterwards, or the script ends.
 need() {
   command -v "$1" >/dev/null && return 0
+  provide "$1" "$2"
+  command -v "$1" >/dev/null
+}
+
+# need_server FILES PACKAGE: one of FILES, a pattern, is there afterwards: a server that
+# Debian does not put on PATH.
+need_server() {
+  compgen -G "$1" >/dev/null && return 0
+  provide "${1##*/}" "$2"
+  compgen -G "$1" >/dev/null
+}
+
+# provide NAME PACKAGE: installs the package.
+provide() {
   local root=""
   if [ "$(id -u)" != 0 ]; then
     root=sudo
@@ -13,7 +27,6 @@ need() {
   $root apt-get update -qq >&2
   # The package must not start a server of its own.
   DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $root apt-get install -y -qq --no-install-recommends "$2" >&2
-  command -v "$1" >/dev/null
 }
 
 # engine: a Docker engine answers, and there is a compose.

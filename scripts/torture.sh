@@ -4,6 +4,7 @@
 #
 # Each part can be made longer or shorter, or skipped with 0:
 #   HISTORIES FAULTS DAMAGE   times what `make test` does
+#   RECEIPTS                  ambiguous operations whose backend keeps receipts
 #   KILLS                     kill -9 on each store
 #   FAILOVERS                 planned and crashed ones of Redis, for each policy
 #   OVERLOAD SOAK FUZZ        how long, each
@@ -15,6 +16,7 @@ need redis-server redis-server
 need redis-cli redis-tools
 need gcc gcc
 need spin spin
+need_server "/usr/lib/postgresql/*/bin/initdb" postgresql # a backend's database, for receipts
 
 out=docs/reliability-results.md
 logs=$(mktemp -d)
@@ -75,6 +77,7 @@ fi
 
 part "Model" go test -count=1 -v ./test/model
 long "Histories" HISTORIES "${HISTORIES:-20}" . ./test/history
+long "Receipts" RECEIPTS "${RECEIPTS:-10000}" '^TestReceipts$' ./test
 if [ "${FAULTS:-13}" != 0 ]; then
   export REPORT=$logs/report
   long "Faults" FAULTS "${FAULTS:-13}" '^TestFaults$' ./test
@@ -86,7 +89,8 @@ long "Damaged files" DAMAGE "${DAMAGE:-13}" '^TestDamagedFiles$' ./estore
 long "Overload" OVERLOAD "${OVERLOAD:-60s}" '^TestOverload$' ./test
 if [ "${FUZZ:-60s}" != 0 ]; then
   while read -r target dir; do
-    part "Fuzzing $target" go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZ:-60s}" "$dir"
+    # Making an input smaller would take up to a minute by itself, and fail the run if the time ends meanwhile.
+    part "Fuzzing $target" go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZ:-60s}" -fuzzminimizetime 20x "$dir"
   done < <(scripts/fuzz.sh list)
 fi
 if [ "$soak" != 0 ]; then

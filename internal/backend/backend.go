@@ -21,6 +21,7 @@ type Backend struct {
 	counts map[string]*Count // guarded by mu
 	serial int               // guarded by mu
 	total  Total             // guarded by mu
+	ledger *ledger           // nil for none
 }
 
 // Total is what happened to all keys together; requests without a key are not
@@ -63,6 +64,11 @@ func (b *Backend) Handle(ctx *fasthttp.RequestCtx) {
 	case "/executions":
 		answerJSON(ctx, b.Count(string(ctx.QueryArgs().Peek("key"))))
 		return
+	case "/receipts":
+		if b.ledger != nil {
+			b.ledger.endpoint(ctx)
+			return
+		}
 	case "/did":
 		b.did(ctx)
 		return
@@ -91,7 +97,9 @@ func (b *Backend) Handle(ctx *fasthttp.RequestCtx) {
 		_, _ = fmt.Fprintf(ctx, "{\"charge\":\"ch_%06d\",\"method\":%q,\"path\":%q,\"bytes\":%d}\n",
 			serial, ctx.Method(), path, len(ctx.Request.Body()))
 	}
-	b.finish(key)
+	if b.ledger == nil || key == "" || b.ledger.keep(ctx, key) {
+		b.finish(key)
+	}
 }
 
 // special answers the paths that do something else than charge. It says whether
@@ -120,18 +128,15 @@ func (b *Backend) special(ctx *fasthttp.RequestCtx, path, key string) (done bool
 }
 
 // cut breaks off the first request of a key, unanswered: before it was executed,
-// or after that with ?executed=1. It says whether it did.
+// or after that with ?executed=1. It says whether there is nothing more to do.
 func (b *Backend) cut(ctx *fasthttp.RequestCtx, key string) bool {
+	ctx.SetContentType("application/json")
 	if b.Count(key).Started > 1 {
-		ctx.SetContentType("application/json")
 		return false
-	}
-	if ctx.QueryArgs().GetBool("executed") {
-		b.finish(key)
 	}
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(c net.Conn) { _ = c.Close() })
-	return true
+	return !ctx.QueryArgs().GetBool("executed")
 }
 
 // did answers a resolver's question: what became of a key? 200 with the answer
