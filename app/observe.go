@@ -206,6 +206,9 @@ func (o *observer) request(r *proxy.Report) {
 	if r.Backend > 0 {
 		o.metrics.BackendSeconds.Observe(r.Backend.Seconds())
 	}
+	if r.NoReceipt {
+		o.metrics.NoReceipts.Inc()
+	}
 	if r.Settlement != proxy.NotSettled {
 		o.settlements[r.Settlement-proxy.SettledExecuted].Inc()
 	}
@@ -217,7 +220,7 @@ func (o *observer) request(r *proxy.Report) {
 	}
 	level := zerolog.InfoLevel
 	if r.Outcome == proxy.FailedOpen || r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed ||
-		r.Settlement != proxy.NotSettled {
+		r.Settlement != proxy.NotSettled || r.NoReceipt {
 		level = zerolog.WarnLevel
 	}
 	if o.log.GetLevel() > level {
@@ -249,6 +252,9 @@ func (o *observer) request(r *proxy.Report) {
 	}
 	if r.Settlement != proxy.NotSettled {
 		e = e.Stringer("settlement", r.Settlement)
+	}
+	if r.NoReceipt {
+		e = e.Str("receipt", "missing")
 	}
 	if r.Err != nil {
 		e = e.AnErr("error", r.Err)

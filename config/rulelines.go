@@ -322,11 +322,15 @@ func receiptsWhereSettled(r *Rules) string {
 	return ""
 }
 
+// mostReceipt is the largest response that a receipt may have: more than what is kept of
+// it, so that the client gets it, and its key ends.
+const mostReceipt = 64 << 20
+
 func receipts(r *Rules, p *proxy.Rules) error {
 	if r.Receipts == "" {
 		return nil
 	}
-	made, err := proxy.NewHTTPReceipts(r.Receipts, r.ReceiptsSecretFile, r.SettleWithin, int(r.MaxResponseBody))
+	made, err := proxy.NewHTTPReceipts(r.Receipts, r.ReceiptsSecretFile, r.SettleWithin, max(mostReceipt, int(r.MaxResponseBody)))
 	if err == nil {
 		p.Receipts = made
 	}

@@ -50,6 +50,9 @@ type Metrics struct {
 	// Settlements counts attempts in doubt of which the backend was asked while the client
 	// waited, by what it said.
 	Settlements *prometheus.CounterVec
+	// NoReceipts counts responses on routes of on_ambiguous: settle of which the backend
+	// did not say that it keeps a receipt.
+	NoReceipts prometheus.Counter
 	// Unsettled are the attempts in doubt that this process asks backends about.
 	Unsettled prometheus.Gauge
 	// Deferred counts endings that the store could not take at once; Dropped
@@ -80,6 +83,8 @@ func New() *Metrics {
 		Releases:       counterVec("releases_total", "Keys freed without a response, by cause.", "cause"),
 		Held:           counter("held_total", "Keys left with an unknown outcome (on_ambiguous: hold)."),
 		Resolved:       counterVec("resolved_total", "Unknown keys that were resolved, by what they became.", "as"),
+		NoReceipts: counter("receipts_missing_total",
+			"Responses without Idempotency-Outcome: executed where on_ambiguous is settle. Each could have executed twice."),
 		Unsettled:      gauge("unsettled", "Attempts in doubt that this process asks backends about in the background."),
 		Settlements: counterVec("settlements_total",
 			"Attempts in doubt of which the backend was asked while the client waited, by what it said.", "said"),
@@ -104,7 +109,7 @@ func New() *Metrics {
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
-		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Settlements, m.Unsettled,
+		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Settlements, m.Unsettled, m.NoReceipts,
 		m.BackendsDown, m.Reloads,
 		m.Stored, m.StoredBytes, m.StoreSeconds, m.StoreErrors, m.Cut, m.Deferred, m.Dropped, m.Build,
 	}

@@ -78,7 +78,9 @@ func (s *Server) execute(q *request, held *attempts) {
 	if e.Err == nil {
 		q.report.Err = overrule(held, &resp.Header, q.derived)
 	}
-	doubt := q.rules.inDoubt(&e, resp.StatusCode(), message.ResponseValue(&resp.Header, message.HeaderOutcome))
+	outcome := message.ResponseValue(&resp.Header, message.HeaderOutcome)
+	doubt := q.rules.inDoubt(&e, resp.StatusCode(), outcome)
+	q.report.NoReceipt = e.Err == nil && !doubt && q.rules.noReceipt(&q.head, resp.StatusCode(), outcome)
 	e.Clean(resp, false, q.rules.unshared())
 	large := e.Rest != nil && !s.readRest(q, held, &e)
 	q.report.Backend = time.Since(sent)

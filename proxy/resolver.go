@@ -100,7 +100,7 @@ func newAsker(rawURL string, timeout time.Duration, most int) (*asker, error) {
 		client: &fasthttp.HostClient{
 			Addr: b.Addr, Dial: b.Dialer(timeout), MaxResponseBodySize: most,
 			DisableHeaderNamesNormalizing: true, NoDefaultUserAgentHeader: true,
-			ReadTimeout: timeout, WriteTimeout: timeout, ReadBufferSize: 16 << 10,
+			ReadTimeout: timeout, WriteTimeout: timeout, ReadBufferSize: 64 << 10,
 			MaxIdemponentCallAttempts: 1,
 		},
 	}, nil

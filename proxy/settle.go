@@ -66,6 +66,13 @@ func (r *Rules) inDoubt(e *upstream.Exchange, status int, outcome []byte) bool {
 	return r.Policy.Statuses.Of(status) == idem.Ambiguous
 }
 
+// noReceipt says of a response that it ends an operation without a receipt, on a route
+// where the backend is to keep them: should its connection break the next time, the
+// backend would void what it has executed.
+func (r *Rules) noReceipt(head *message.Head, status int, outcome []byte) bool {
+	return r.settles() && head.MayChange() && status/100 == 2 && string(outcome) != outcomeExecuted
+}
+
 // settle ends an attempt that is in doubt, and answers the client, which waits for it.
 func (s *Server) settle(q *request, held *attempts, e *upstream.Exchange) {
 	ctx, cancel := context.WithTimeout(context.Background(), q.rules.SettleWithin)
@@ -85,9 +92,17 @@ func (s *Server) settle(q *request, held *attempts, e *upstream.Exchange) {
 	default:
 		q.report.Settlement = SettledExecuted
 		response.Header = q.rules.replayedOnly(response.Header)
-		q.report.Ending = held.finish(idem.Receipted, response)
+		q.report.Ending = held.finish(idem.Receipted, q.rules.kept(response))
 		s.answerReceipt(q, response)
 	}
+}
+
+// kept is what is stored of a receipt's response.
+func (r *Rules) kept(response *idem.Response) *idem.Response {
+	if len(response.Body) <= r.MaxResponseBody {
+		return response
+	}
+	return &idem.Response{Status: response.Status, Header: response.Header, BodyOmitted: true}
 }
 
 // answerReceipt gives the client what the backend meant to.
@@ -178,6 +193,7 @@ func (s *Server) resolve(ctx context.Context, record *idem.Record, rules *Rules,
 		}
 		if response != nil {
 			response.Header = rules.replayedOnly(response.Header)
+			response = rules.kept(response)
 		}
 		err = s.engine.Settle(ctx, record.Key, record.Owner, response)
 		if errors.Is(err, idem.ErrLeaseLost) { // somebody else was faster

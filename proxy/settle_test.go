@@ -95,7 +95,7 @@ func (l *ledger) effectsOfK() int {
 // answer executes and answers.
 func (l *ledger) answer(c backendtest.Conn, q *backendtest.Request) {
 	if response, ok := l.execute(q.Header); ok {
-		c.Answer(201, response)
+		c.Answer(201, response, "Idempotency-Outcome: executed")
 		return
 	}
 	c.Answer(409, "voided", "Idempotency-Outcome: voided")
@@ -490,4 +490,46 @@ func recipeOf(s *proxy.Server) idem.Recipe {
 
 func inScope(source string) func(*proxy.Config) {
 	return func(c *proxy.Config) { c.Scope, _ = caller.ParseScope([]string{source}) }
+}
+
+// A path that keeps no receipts must not be on such a route: what it answers is told.
+func TestMissingReceiptsAreTold(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		method  string
+		respond func(backendtest.Conn)
+		told    bool
+	}{
+		"none":          {"POST", func(c backendtest.Conn) { c.Answer(200, "ok") }, true},
+		"another word":  {"POST", func(c backendtest.Conn) { c.Answer(200, "ok", "Idempotency-Outcome: yes") }, true},
+		"one":           {"POST", func(c backendtest.Conn) { c.Answer(200, "ok", "Idempotency-Outcome: executed") }, false},
+		"a refusal":     {"POST", func(c backendtest.Conn) { c.Answer(400, "no") }, false},
+		"a safe method": {"GET", func(c backendtest.Conn) { c.Answer(200, "ok") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			told := make(chan bool, 1)
+			r := newRig(t, func(conn backendtest.Conn, _ *backendtest.Request) { c.respond(conn) }, newLedger().settling(t, time.Second),
+				func(c *proxy.Config) { c.Trace.Done = func(r *proxy.Report) { told <- r.NoReceipt } })
+			r.do(c.method, "/pay", "k", "")
+			if got := <-told; got != c.told {
+				t.Errorf("told: %v", got)
+			}
+		})
+	}
+}
+
+// A receipt's response that is larger than what is kept goes to the client, and ends its
+// key.
+func TestLargeReceipt(t *testing.T) {
+	t.Parallel()
+	l := newLedger()
+	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+		l.execute(q.Header)
+		_ = c.Close()
+	}, l.settling(t, 10*time.Second), func(c *proxy.Config) { c.MaxResponseBody = 5 })
+	if a := r.post("k", "x"); a.StatusCode != 201 || a.body != "|k charged 1" {
+		t.Errorf("%d %q", a.StatusCode, a.body)
+	}
+	r.isProblem(r.post("k", "x"), 409, "response-not-kept")
 }

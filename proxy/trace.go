@@ -82,6 +82,9 @@ type Report struct {
 	Ending  idem.Ending // Executed and the backend's failures, if Keyed
 	// Settlement is what the backend said of an attempt that was in doubt.
 	Settlement Settlement
+	// NoReceipt: the route says settle, and the backend has not said that it keeps a
+	// receipt of this response.
+	NoReceipt bool
 	Err        error // what went wrong, if anything did
 	// Waited is the part spent waiting for a key in progress.
 	Waited time.Duration

@@ -186,7 +186,7 @@ func (r *settleRig) charge(h http.Header) string {
 	case err != nil:
 		return "HTTP/1.1 503 Service Unavailable\r\nIdempotency-Outcome: unknown\r\nContent-Length: 0\r\n\r\n"
 	}
-	return fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%s", response.Status, len(response.Body), response.Body)
+	return fmt.Sprintf("HTTP/1.1 %d OK\r\nIdempotency-Outcome: executed\r\nContent-Length: %d\r\n\r\n%s", response.Status, len(response.Body), response.Body)
 }
 
 func (r *settleRig) transaction(ctx context.Context, q receipt.Request) (receipt.Response, error) {

@@ -53,6 +53,9 @@ func (l *ledger) keep(ctx *fasthttp.RequestCtx, key string) (charged bool) {
 		Key: key, Scope: string(header.Peek(receipt.HeaderScope)), Attempt: string(header.Peek(receipt.HeaderAttempt)),
 	}
 	response, err := l.charge(q, responseOf(&ctx.Response), &charged)
+	if err == nil {
+		defer ctx.Response.Header.Set(receipt.HeaderOutcome, receipt.OutcomeExecuted)
+	}
 	switch {
 	case errors.Is(err, errTryAgain):
 	case errors.Is(err, receipt.ErrVoided):
