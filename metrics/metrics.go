@@ -85,7 +85,7 @@ func New() *Metrics {
 		Resolved:       counterVec("resolved_total", "Unknown keys that were resolved, by what they became.", "as"),
 		NoReceipts: counter("receipts_missing_total",
 			"Responses without Idempotency-Outcome: executed where on_ambiguous is settle. Each could have executed twice."),
-		Unsettled:      gauge("unsettled", "Attempts in doubt that this process asks backends about in the background."),
+		Unsettled: gauge("unsettled", "Attempts in doubt that this process asks backends about in the background."),
 		Settlements: counterVec("settlements_total",
 			"Attempts in doubt of which the backend was asked while the client waited, by what it said.", "said"),
 		Stored:       counter("responses_stored_total", "Responses kept for replays."),

@@ -85,7 +85,7 @@ type Report struct {
 	// NoReceipt: the route says settle, and the backend has not said that it keeps a
 	// receipt of this response.
 	NoReceipt bool
-	Err        error // what went wrong, if anything did
+	Err       error // what went wrong, if anything did
 	// Waited is the part spent waiting for a key in progress.
 	Waited time.Duration
 	// Duration is from the parsed header to the answer's hand-over; Backend is
