@@ -306,7 +306,7 @@ func TestBadSettings(t *testing.T) {
 		{[]string{"--heartbeat", "29s"}, "--heartbeat: 29s cannot be used"},
 		{[]string{"--backend", "ftp://x"}, `--backend: "ftp://x" cannot be used: want 1 to 64 of http://host:port`},
 		{[]string{"--store", "mysql://x"}, "--store"},
-		{[]string{"--on-ambiguous", "maybe"}, `"maybe" is neither "release" nor "hold"`},
+		{[]string{"--on-ambiguous", "maybe"}, `"maybe" is none of "release", "hold" and "settle"`},
 		{[]string{"--max-request-body", "lots"}, "is not a size"},
 		{[]string{"--nonsense"}, "unknown flag: --nonsense"},
 		{[]string{"surplus"}, "unknown command"},

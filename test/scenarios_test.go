@@ -1,12 +1,19 @@
 package test_test
 
 import (
+	"database/sql"
 	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	_ "modernc.org/sqlite" // the demo backend's database
+
+	"github.com/idemproxy/idemproxy/internal/backend"
 	"github.com/idemproxy/idemproxy/internal/toxitest"
 )
 
@@ -189,6 +196,53 @@ func TestManyKeysAtOnce(t *testing.T) {
 		done.Wait()
 		if n := p.metric("idemproxy_leases_in_flight"); n != 1 { // the slow one is still running
 			t.Errorf("%v leases in flight, want 1", n)
+		}
+	})
+}
+
+// The cut cable with a backend that keeps receipts, as make run has it: the client gets
+// the true answer, and there is one charge.
+func TestCutCableWithReceipts(t *testing.T) {
+	t.Parallel()
+	onBothStores(t, func(t *testing.T, store string) {
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "backend.db")+"?_pragma=busy_timeout(5000)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		db.SetMaxOpenConns(1)
+		t.Cleanup(func() { _ = db.Close() })
+		b, err := backend.WithReceipts(db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _ = b.Serve(ln) }()
+		t.Cleanup(func() { _ = ln.Close() })
+		url := "http://" + ln.Addr().String()
+		p := start(t, "--store", store, "--backend", url, "--on-ambiguous", "settle", "--receipts", url+"/receipts")
+
+		first := p.expect("/cut?executed=1", "charged", 200, false)
+		if again := p.expect("/cut?executed=1", "charged", 200, true); again.body != first.body {
+			t.Errorf("%v, and then %v", first, again)
+		}
+		if a := p.expect("/cut", "lost", 502, false); !strings.Contains(a.body, "#attempt-voided") {
+			t.Errorf("%v", a)
+		}
+		p.expect("/cut", "lost", 200, false)
+		for _, key := range []string{"charged", "lost"} {
+			var charges int
+			if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM charges WHERE op_key = ?", key).Scan(&charges); err != nil || charges != 1 {
+				t.Errorf("%s: %d charges, %v", key, charges, err)
+			}
+		}
+		if said := p.metric(`idemproxy_settlements_total{said="executed"}`) + p.metric(`idemproxy_settlements_total{said="voided"}`); said != 2 {
+			t.Errorf("%v settlements", said)
+		}
+		if n := p.metric("idemproxy_receipts_missing_total"); n != 0 {
+			t.Errorf("%v responses without a receipt", n)
 		}
 	})
 }
