@@ -8,6 +8,7 @@
 #   KILLS                     kill -9 on each store
 #   FAILOVERS                 planned and crashed ones of Redis, for each policy
 #   OVERLOAD SOAK FUZZ        how long, each
+#   MODEL_ATTEMPTS            attempts in the model of receipts
 # SEED repeats what was random.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -75,7 +76,7 @@ if [ "$soak" != 0 ]; then
   soaking=$!
 fi
 
-part "Model" go test -count=1 -v ./test/model
+part "Model" env "MODEL_ATTEMPTS=${MODEL_ATTEMPTS:-4}" go test -count=1 -timeout 1h -v ./test/model
 long "Histories" HISTORIES "${HISTORIES:-20}" . ./test/history
 long "Receipts" RECEIPTS "${RECEIPTS:-10000}" '^TestReceipts$' ./test
 if [ "${FAULTS:-13}" != 0 ]; then

@@ -36,22 +36,9 @@ var messages = append(slices.Clone(events[:5]), "ACQUIRE_1")
 func table(proxies, attempts int) string {
 	var b strings.Builder
 	define := func(name string, value int) { fmt.Fprintf(&b, "#define %s %d\n", name, value) }
-	for i, s := range states {
-		define(s, i)
-	}
-	for i, e := range events {
-		define(e, i)
-	}
+	vocabulary(define)
 	define("ACQUIRE_1", len(events))
 	define("MESSAGES", len(events)+1)
-	for v, name := range verdicts {
-		define(name, int(v))
-	}
-	for same, name := range sames {
-		define(name, int(same))
-	}
-	define("HOLDER", int(idem.Holder))
-	define("STRANGER", int(idem.Stranger))
 	define("PROXIES", proxies)
 	define("ATTEMPTS", attempts)
 	transitions(&b)
@@ -67,6 +54,24 @@ func table(proxies, attempts int) string {
 	}
 	b.WriteString("\n")
 	return b.String()
+}
+
+// vocabulary defines the code's words.
+func vocabulary(define func(name string, value int)) {
+	for i, s := range states {
+		define(s, i)
+	}
+	for i, e := range events {
+		define(e, i)
+	}
+	for v, name := range verdicts {
+		define(name, int(v))
+	}
+	for same, name := range sames {
+		define(name, int(same))
+	}
+	define("HOLDER", int(idem.Holder))
+	define("STRANGER", int(idem.Stranger))
 }
 
 // transitions writes idem.Next as one choice: a line for each answer, with what it
@@ -95,16 +100,16 @@ func transitions(b *strings.Builder) {
 	b.WriteString("    fi\n}\n")
 }
 
-// check has Spin search every reachable state, with a program that gcc made with
-// that flag. It returns how many there were and what was violated, if anything.
-func check(t *testing.T, proxies int, optimise string, defines ...string) (states, violated string) {
+// check has Spin search every reachable state of a model, which includes what is given
+// of the code as table.pml, with a program that gcc made with that flag.
+func check(t *testing.T, model, table, optimise string, defines ...string) (s searched) {
 	t.Helper()
 	dir := t.TempDir()
-	text, err := os.ReadFile("idempotency.pml")
+	text, err := os.ReadFile(model)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{"idempotency.pml": string(text), "table.pml": table(proxies, 1)} {
+	for name, content := range map[string]string{model: string(text), "table.pml": table} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -125,31 +130,52 @@ func check(t *testing.T, proxies int, optimise string, defines ...string) (state
 	for _, d := range defines {
 		args = append(args, "-D"+d)
 	}
-	run("spin", append(args, "idempotency.pml")...)
+	run("spin", append(args, model)...)
 	run("gcc", optimise, "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=8192", "-o", "pan", "pan.c")
 	out := run("./pan", "-m1000000")
 	found := regexp.MustCompile(`(?m)^pan:\d+: (.*)`).FindStringSubmatch(out)
 	if found != nil {
-		violated = found[1]
+		s.violated = found[1]
 	}
 	count := regexp.MustCompile(`([\d.e+]+) states, stored`).FindStringSubmatch(out)
-	if count == nil || violated == "" && (!strings.Contains(out, "errors: 0") || strings.Contains(out, "Search not completed")) {
+	if count == nil || s.violated == "" && (!strings.Contains(out, "errors: 0") || strings.Contains(out, "Search not completed")) {
 		t.Fatalf("spin did not search everything:\n%s", out)
 	}
-	return count[1], violated
+	for _, step := range regexp.MustCompile(`\.pml:(\d+), state \d+, "(.*)"`).FindAllStringSubmatch(out, -1) {
+		if step[2] != "-end-" {
+			s.unreached = append(s.unreached, step[1]+": "+step[2])
+		}
+	}
+	s.states = count[1]
+	return s
+}
+
+// searched is what came of a search.
+type searched struct {
+	states    string   // how many there are
+	violated  string   // the assertion, if one is
+	unreached []string // steps that are taken in no run
+}
+
+// number is what an environment variable has, or else unset.
+func number(t *testing.T, variable string, unset int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return unset
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return n
 }
 
 // TestModel: none of the assertions of the model can be violated, whatever
 // happens when.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	proxies := 2
-	if text := os.Getenv("MODEL_PROXIES"); text != "" {
-		var err error
-		if proxies, err = strconv.Atoi(text); err != nil {
-			t.Fatalf("MODEL_PROXIES: %v", err)
-		}
-	}
+	proxies := number(t, "MODEL_PROXIES", 2)
 	for _, defines := range [][]string{
 		{"ACTS=1"},
 		{"HOLD", "ACTS=1"},
@@ -163,12 +189,12 @@ func TestModel(t *testing.T) {
 	} {
 		t.Run(strings.Join(append([]string{"model"}, defines...), " "), func(t *testing.T) {
 			t.Parallel()
-			states, violated := check(t, proxies, "-O2", defines...)
-			if violated != "" {
-				t.Errorf("violated: %s", violated)
+			s := check(t, "idempotency.pml", table(proxies, 1), "-O2", defines...)
+			if s.violated != "" {
+				t.Errorf("violated: %s", s.violated)
 				return
 			}
-			t.Logf("figure: %s states, no violation", states)
+			t.Logf("figure: %s states, no violation", s.states)
 		})
 	}
 }
@@ -200,11 +226,12 @@ func TestModelSees(t *testing.T) {
 	} {
 		t.Run(strings.Join(c.defines, " "), func(t *testing.T) {
 			t.Parallel()
-			if _, violated := check(t, 2, "-O0", c.defines...); !strings.Contains(violated, c.want) {
-				t.Errorf("violated: %q, want the assertion about %s", violated, c.want)
-			} else {
-				t.Logf("figure: found: %s", violated)
+			s := check(t, "idempotency.pml", table(2, 1), "-O0", c.defines...)
+			if !strings.Contains(s.violated, c.want) {
+				t.Errorf("violated: %q, want the assertion about %s", s.violated, c.want)
+				return
 			}
+			t.Logf("figure: found: %s", s.violated)
 		})
 	}
 }
