@@ -103,7 +103,7 @@ func (r *settleRig) clients(name string, n, atOnce int) []*settleClient {
 func (r *settleRig) run1(c *settleClient) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	for i := r.below(len(r.proxies)); ctx.Err() == nil; i++ {
+	for i := r.below(len(r.proxies)); ctx.Err() == nil && !r.t.Failed(); i++ {
 		h := r.ask(ctx, r.proxies[i%len(r.proxies)].addr, c.key)
 		c.heard = append(c.heard, h)
 		if h.err == nil && h.status == 201 {
