@@ -35,6 +35,7 @@ type settleRig struct {
 	db       *sql.DB        // by the link
 	direct   *sql.DB        // of the test itself
 	late     sync.WaitGroup // transactions that nobody waits for
+	voided   sync.Map       // attempts of which the endpoint has said so
 
 	mu  sync.Mutex
 	rng *rand.Rand     // guarded by mu
@@ -153,7 +154,13 @@ func (r *settleRig) database() {
 	if _, err := r.direct.ExecContext(t.Context(), schema); err != nil {
 		t.Fatal(err)
 	}
-	endpoint := httptest.NewServer(r.receipts.Endpoint(r.db, ""))
+	answers := r.receipts.Endpoint(r.db, "")
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		answers.ServeHTTP(w, q)
+		if w.Header().Get(receipt.HeaderOutcome) == receipt.OutcomeVoided {
+			r.voided.Store(q.Header.Get(receipt.HeaderAttempt), true)
+		}
+	}))
 	t.Cleanup(endpoint.Close)
 	r.endpoint = toxitest.New(t, strings.TrimPrefix(endpoint.URL, "http://"))
 }
@@ -208,22 +215,25 @@ func (r *settleRig) transaction(ctx context.Context, q receipt.Request) (receipt
 	return response, tx.Commit()
 }
 
-// charges is how many rows the business table has for each key.
+// charges is how many rows the business table has for each key. None is of an attempt
+// that was voided.
 func (r *settleRig) charges() map[string]int {
 	r.t.Helper()
-	rows, err := r.direct.QueryContext(context.Background(), "SELECT op_key, count(*) FROM charges GROUP BY op_key")
+	rows, err := r.direct.QueryContext(context.Background(), "SELECT op_key, attempt FROM charges")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer func() { _ = rows.Close() }()
 	all := map[string]int{}
 	for rows.Next() {
-		var key string
-		var n int
-		if err := rows.Scan(&key, &n); err != nil {
+		var key, attempt string
+		if err := rows.Scan(&key, &attempt); err != nil {
 			r.t.Fatal(err)
 		}
-		all[key] = n
+		all[key]++
+		if _, was := r.voided.Load(attempt); was {
+			r.t.Errorf("%s: the attempt %s has an effect, and the endpoint had said that it is voided", key, attempt)
+		}
 	}
 	if err := rows.Err(); err != nil {
 		r.t.Fatal(err)
