@@ -3,6 +3,7 @@ package receipt
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/subtle"
 	"database/sql"
 	"errors"
@@ -75,6 +76,8 @@ func (c *Receipts) Endpoint(db *sql.DB, secret string) http.Handler {
 			http.Error(w, "the secret of the receipts is missing or another one", http.StatusUnauthorized)
 		case q.Key == "" || q.Attempt == "" && r.Method == http.MethodPut:
 			http.Error(w, "want "+HeaderKey+" and "+HeaderAttempt, http.StatusBadRequest)
+		case q.fits() != nil:
+			http.Error(w, errTooLong.Error(), http.StatusBadRequest)
 		case r.Method == http.MethodPut:
 			c.answer(w, r, db, q, c.Void)
 		case r.Method == http.MethodGet:
@@ -94,10 +97,14 @@ func (c *Receipts) answer(w http.ResponseWriter, r *http.Request, db *sql.DB, q 
 	response, err := ask(ctx, db, q)
 	switch {
 	case err == nil:
-		w.Header().Set(HeaderOutcome, OutcomeExecuted)
+		for name, values := range response.Header {
+			if !isOfOneMessage(name) {
+				w.Header()[name] = values
+			}
+		}
+		w.Header().Set(HeaderOutcome, OutcomeExecuted) // after what the response has of that name
 		w.Header().Set(HeaderStatus, strconv.Itoa(response.Status))
-		response.Status = http.StatusOK
-		response.WriteTo(w)
+		_, _ = w.Write(response.Body) //nolint:gosec // the handler's own response; an error: the proxy asks again
 	case errors.Is(err, ErrVoided):
 		w.Header().Set(HeaderOutcome, OutcomeVoided)
 		w.WriteHeader(http.StatusNoContent)
@@ -107,6 +114,16 @@ func (c *Receipts) answer(w http.ResponseWriter, r *http.Request, db *sql.DB, q 
 		w.Header().Set(HeaderOutcome, OutcomeUnknown)
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
+}
+
+// isOfOneMessage says of a field that it is about the message that it came with, and
+// would spoil another one: a response to HEAD has a length and no body.
+func isOfOneMessage(name string) bool {
+	switch http.CanonicalHeaderKey(name) {
+	case "Content-Length", "Transfer-Encoding", "Connection", "Trailer", "Upgrade", "Keep-Alive":
+		return true
+	}
+	return false
 }
 
 type txKey struct{}
@@ -127,13 +144,20 @@ var errTryAgain = errors.New("answered with 429 or 5xx")
 // tried again. Requests without a key are handled likewise, without a receipt.
 func (c *Receipts) Middleware(db *sql.DB, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := FromHeader(r.Header)
+		if q.fits() != nil {
+			http.Error(w, errTooLong.Error(), http.StatusBadRequest)
+			return
+		}
+		if q.Attempt == "" {
+			q.Attempt = rand.Text() // here, since the void after a failed commit has to name it
+		}
 		tx, err := db.BeginTx(r.Context(), nil)
 		if err != nil {
 			http.Error(w, "the database cannot be reached: nothing was done", http.StatusServiceUnavailable)
 			return
 		}
 		defer func() { _ = tx.Rollback() }() // after a commit, nothing; after a panic, all
-		q := FromHeader(r.Header)
 		recorded := recorder{header: http.Header{}, status: http.StatusOK}
 		response, err := c.Do(r.Context(), tx, q, func() (Response, error) {
 			next.ServeHTTP(&recorded, r.WithContext(context.WithValue(r.Context(), txKey{}, tx)))

@@ -26,8 +26,13 @@ type Request struct {
 // Room for a request's parts, in bytes.
 const maxKey, maxScope, maxAttempt = 255, 1024, 64
 
+const maxStatus = 599
+
 // errTooLong: no proxy sends such a request.
 var errTooLong = errors.New("key, scope or attempt is too long")
+
+// errStatus: nobody could repeat such a response.
+var errStatus = errors.New("a receipt's status is from 200 to 599")
 
 // fits keeps every database from cutting a value, which would make two operations one.
 func (q *Request) fits() error {
@@ -109,6 +114,9 @@ func (c *Receipts) Do(ctx context.Context, tx *sql.Tx, q Request, work func() (R
 	response, err := work()
 	if err != nil {
 		return Response{}, err
+	}
+	if response.Status < http.StatusOK || response.Status > maxStatus {
+		return Response{}, fmt.Errorf("%w: it is %d", errStatus, response.Status)
 	}
 	fields, err := json.Marshal(response.Header)
 	if err != nil {
