@@ -62,6 +62,7 @@ func laws() map[string]room {
 		"test/differential":     {},
 		"test/like":             {},
 		"test/page":             {},
+		"test/receipts":         {},
 		"docs/examples/clients": {},
 		"test/history":          {},
 		"test/model":            {},
@@ -71,7 +72,7 @@ func laws() map[string]room {
 
 // onlyForTests are rooms that no program imports.
 func onlyForTests() []string {
-	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/dbtest", "internal/golden", "internal/toxitest", "test", "test/history", "test/model", "bench", "loadtest"}
+	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/dbtest", "internal/golden", "internal/toxitest", "test", "test/history", "test/model", "test/receipts", "bench", "loadtest"}
 }
 
 func TestImportLaw(t *testing.T) {

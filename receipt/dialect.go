@@ -59,7 +59,9 @@ func (s statements) each(spell func(string) string) statements {
 }
 
 // locking reads what is committed, not what was when the transaction began: the
-// default of MySQL would show a snapshot in which the receipt is not there yet.
+// default of MySQL would show a snapshot in which the receipt is not there yet. A
+// transaction that was refused then has locks on keys beside its own, until its caller
+// has rolled it back.
 func (s statements) locking() statements {
 	s.find += " LOCK IN SHARE MODE"
 	return s

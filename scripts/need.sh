@@ -2,31 +2,31 @@
 
 # need COMMAND PACKAGE: COMMAND is on PATH afterwards, or the script ends.
 need() {
-  command -v "$1" >/dev/null && return 0
-  provide "$1" "$2"
-  command -v "$1" >/dev/null
+  needs "command -v $1" "$2"
 }
 
-# need_server FILES PACKAGE: one of FILES, a pattern, is there afterwards: a server that
-# Debian does not put on PATH.
-need_server() {
-  compgen -G "$1" >/dev/null && return 0
-  provide "${1##*/}" "$2"
-  compgen -G "$1" >/dev/null
-}
-
-# provide NAME PACKAGE: installs the package.
-provide() {
+# needs PROBE PACKAGE: the command PROBE succeeds afterwards, or the script ends.
+needs() {
+  eval "$1" >/dev/null 2>&1 && return 0
   local root=""
   if [ "$(id -u)" != 0 ]; then
     root=sudo
-    command -v sudo >/dev/null || { echo "$1 is missing: install the package $2" >&2; return 1; }
+    command -v sudo >/dev/null || { echo "this fails: $1: install the package $2" >&2; return 1; }
   fi
-  command -v apt-get >/dev/null || { echo "$1 is missing: install $2 with your package manager" >&2; return 1; }
-  echo "installing $2 for $1" >&2
+  command -v apt-get >/dev/null || { echo "this fails: $1: install $2 with your package manager" >&2; return 1; }
+  echo "installing $2, since this fails: $1" >&2
   $root apt-get update -qq >&2
   # The package must not start a server of its own.
   DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $root apt-get install -y -qq --no-install-recommends "$2" >&2
+  eval "$1" >/dev/null 2>&1
+}
+
+# unpack DIR PACKAGE...: files of Debian's packages are in DIR, for a program that is not Debian's.
+unpack() {
+  local dir=$1 tmp; shift
+  tmp=$(mktemp -d)
+  (cd "$tmp" && apt-get download -qq "$@" >&2 && for deb in *.deb; do dpkg -x "$deb" root; done)
+  mkdir -p "$dir" && cp -r "$tmp"/root/. "$dir" && rm -r "$tmp"
 }
 
 # engine: a Docker engine answers, and there is a compose.

@@ -9,7 +9,7 @@ need redis-server redis-server
 need redis-cli redis-tools
 need gcc gcc # for the race detector, and for the checker that spin writes
 need spin spin
-need_server "/usr/lib/postgresql/*/bin/initdb" postgresql # a backend's database, for receipts
+needs "ls /usr/lib/postgresql/*/bin/initdb" postgresql # a backend's database, for receipts
 need nginx nginx-light # which the proxy is compared with
 need chromium chromium # which the admin page is tested in
 need promtool prometheus # for the alert rules
@@ -22,6 +22,14 @@ need lighttpd lighttpd
 need haproxy haproxy
 need gunicorn gunicorn
 need curl curl
+# Databases that backends keep receipts in, and what the examples reach them by.
+needs 'ls /usr/lib/postgresql/*/bin/initdb' postgresql
+needs 'command -v mariadbd' mariadb-server
+needs "python3 -c 'import psycopg' || /usr/bin/python3 -c 'import psycopg'" python3-psycopg
+export NODE_PATH=$PWD/bin/node/usr/share/nodejs:/usr/share/nodejs
+if ! node -e 'require("pg")' 2>/dev/null; then # not every node can be had together with Debian's modules
+  unpack bin/node node-pg node-split2 node-xtend
+fi
 # Modules beside the product's: they build, and their benchmarks run once.
 for module in $(find . -mindepth 2 -name go.mod -not -path './.git/*'); do
   (cd "$(dirname "$module")" && go vet ./... && go test -count=1 -run '^$' -bench . -benchtime 1x ./... >/dev/null)

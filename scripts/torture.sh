@@ -17,7 +17,7 @@ need redis-server redis-server
 need redis-cli redis-tools
 need gcc gcc
 need spin spin
-need_server "/usr/lib/postgresql/*/bin/initdb" postgresql # a backend's database, for receipts
+needs "ls /usr/lib/postgresql/*/bin/initdb" postgresql # a backend's database, for receipts
 
 out=docs/reliability-results.md
 logs=$(mktemp -d)
