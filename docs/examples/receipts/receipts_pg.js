@@ -1,0 +1,58 @@
+// Receipts in PostgreSQL, with node-postgres. Usage: PORT=8000 DATABASE_URL=postgres://... node receipts_pg.js
+const crypto = require("node:crypto"), http = require("node:http"), pg = require("pg");
+
+const INSERT = `INSERT INTO idempotency_receipts (op_scope, op_key, attempt, executed, made)
+  VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`;
+const UPDATE = "UPDATE idempotency_receipts SET status = $1, fields = $2, body = $3 WHERE attempt = $4";
+const FIND = `SELECT executed, status, fields, body FROM idempotency_receipts
+  WHERE op_scope = $1 AND op_key = $2 AND executed = 1 OR attempt = $3 ORDER BY executed IS NULL LIMIT 1`;
+const VOIDED = { status: 409, fields: { "Idempotency-Outcome": "voided" }, body: "this attempt was voided: nothing was done\n" };
+const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL }).on("error", console.error);
+
+// receipted runs work(db), which returns { status, fields, body }, once per operation. Without work, it voids the attempt.
+async function receipted(headers, work) {
+  const attempt = headers["idempotency-attempt-token"] || crypto.randomUUID();
+  const name = [headers["idempotency-scope"] || "", headers["idempotency-key"] || attempt, attempt];
+  const db = await pool.connect();
+  let committed = false;
+  try {
+    await db.query("BEGIN");
+    const inserted = await db.query(INSERT, [...name, work ? 1 : null, Date.now()]);
+    if (work && inserted.rowCount === 1) {
+      const answer = await work(db);
+      if (answer.status === 429 || answer.status >= 500) return answer;
+      await db.query(UPDATE, [answer.status, JSON.stringify(answer.fields), Buffer.from(answer.body), attempt]);
+      committed = await db.query("COMMIT");
+      return answer;
+    }
+    const { executed, status, fields, body } = (await db.query(FIND, name)).rows[0];
+    committed = await db.query("COMMIT");
+    return executed ? { status, fields: JSON.parse(fields), body } : VOIDED;
+  } finally {
+    db.release(!committed); // what was not committed is undone by closing the connection
+  }
+}
+
+async function pay(db, order) {
+  if (order.amount <= 0) return { status: 422, fields: { "Content-Type": "text/plain" }, body: "want an amount\n" };
+  const { rows } = await db.query("INSERT INTO payments (amount) VALUES ($1) RETURNING id", [order.amount]);
+  return { status: 201, fields: { "Content-Type": "application/json" }, body: JSON.stringify({ payment: rows[0].id }) };
+}
+
+async function answerTo(request) {
+  const { headers, method } = request, secret = process.env.RECEIPTS_SECRET;
+  const hash = (text) => crypto.createHash("sha256").update(text).digest(); // of one length, as timingSafeEqual wants
+  if (method === "POST") return receipted(headers, async (db) => pay(db, JSON.parse(Buffer.concat(await request.toArray()))));
+  if (secret && !crypto.timingSafeEqual(hash(headers.authorization || ""), hash("Bearer " + secret))) return { status: 401 };
+  if (!headers["idempotency-key"] || !headers["idempotency-attempt-token"]) return { status: 400 };
+  const kept = await receipted(headers);
+  if (kept === VOIDED) return { status: 204, fields: VOIDED.fields };
+  const own = { "Idempotency-Outcome": "executed", "Idempotency-Status": kept.status };
+  return { ...kept, status: 200, fields: { ...kept.fields, ...own } };
+}
+
+http.createServer(async (request, response) => { // an error may be COMMIT's: nobody knows, and the proxy asks
+  const unknown = (error) => ({ status: 503, fields: { "Idempotency-Outcome": "unknown" }, body: `${error}\n` });
+  const { status, fields, body } = await answerTo(request).catch(unknown);
+  response.writeHead(status, fields).end(body);
+}).listen(process.env.PORT, "127.0.0.1");

@@ -1,0 +1,60 @@
+# Receipts in SQLite, with Python's own library. Usage: PORT=8000 DATABASE=payments.db python3 receipts_sqlite.py
+import contextlib, hmac, http.server, json, os, secrets, sqlite3, time
+
+INSERT = """INSERT INTO idempotency_receipts (op_scope, op_key, attempt, executed, made)
+  VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+UPDATE = "UPDATE idempotency_receipts SET status = ?, fields = ?, body = ? WHERE attempt = ?"
+FIND = """SELECT executed, status, fields, body FROM idempotency_receipts WHERE op_scope = ? AND op_key = ? AND executed = 1
+  OR attempt = ? ORDER BY executed IS NULL LIMIT 1"""
+VOIDED = 409, {"Idempotency-Outcome": "voided"}, b"this attempt was voided: nothing was done\n"
+
+def receipted(headers, work=None):
+    """Runs work(db), which returns (status, fields, body), once per operation. Without work, it voids the attempt."""
+    attempt = headers.get("Idempotency-Attempt-Token") or secrets.token_hex(16)
+    name = headers.get("Idempotency-Scope", ""), headers.get("Idempotency-Key") or attempt, attempt
+    with contextlib.closing(sqlite3.connect(os.environ["DATABASE"], timeout=30, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")  # waits for the end of other writers; what is not committed is undone by closing
+        row = db.execute(INSERT, (*name, 1 if work else None, time.time_ns() // 10**6))
+        if work and row.rowcount == 1:
+            status, fields, body = work(db)
+            if status != 429 and status < 500:
+                db.execute(UPDATE, (status, json.dumps(fields), body, attempt))
+                db.execute("COMMIT")
+            return status, fields, body
+        executed, status, fields, body = db.execute(FIND, name).fetchone()
+        db.execute("COMMIT")
+        return (status, json.loads(fields), body) if executed else VOIDED
+
+def pay(db, order):
+    if order["amount"] <= 0:
+        return 422, {"Content-Type": "text/plain"}, b"want an amount\n"
+    payment = db.execute("INSERT INTO payments (amount) VALUES (?)", (order["amount"],)).lastrowid
+    return 201, {"Content-Type": "application/json"}, json.dumps({"payment": payment}).encode()
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        try:
+            self.answer(*receipted(self.headers, lambda db: pay(db, order)))
+        except sqlite3.Error as error:  # of COMMIT perhaps: nobody knows, and the proxy asks
+            self.answer(503, {"Idempotency-Outcome": "unknown"}, f"{error}\n".encode())
+
+    def do_PUT(self):
+        secret, shown = os.environ.get("RECEIPTS_SECRET"), self.headers.get("Authorization", "")
+        if secret and not hmac.compare_digest(shown.encode(), f"Bearer {secret}".encode()):
+            return self.answer(401, {"WWW-Authenticate": "Bearer"}, b"")
+        if not self.headers.get("Idempotency-Key") or not self.headers.get("Idempotency-Attempt-Token"):
+            return self.answer(400, {}, b"want Idempotency-Key and Idempotency-Attempt-Token\n")
+        status, fields, body = answer = receipted(self.headers)
+        if answer is VOIDED:
+            return self.answer(204, {"Idempotency-Outcome": "voided"}, b"")
+        self.answer(200, {**fields, "Idempotency-Outcome": "executed", "Idempotency-Status": status}, body)
+
+    def answer(self, status, fields, body):
+        self.send_response(status)
+        for name, value in {**fields, **({} if status == 204 else {"Content-Length": len(body)})}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
