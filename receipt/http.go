@@ -182,12 +182,20 @@ func (c *Receipts) Middleware(db *sql.DB, next http.Handler) http.Handler {
 	})
 }
 
+// writeExecuted answers with a receipt's response, and tells the proxy that it is one.
+func writeExecuted(w http.ResponseWriter, q Request, response *Response) {
+	if q.Key != "" {
+		w.Header().Set(HeaderOutcome, OutcomeExecuted)
+	}
+	response.WriteTo(w)
+}
+
 // commit answers with the response if it is committed. A commit that fails may have
 // been made, or be made yet: then the void says.
 func (c *Receipts) commit(w http.ResponseWriter, r *http.Request, db *sql.DB, tx *sql.Tx, q Request, response *Response) {
 	err := tx.Commit()
 	if err == nil {
-		response.WriteTo(w)
+		writeExecuted(w, q, response)
 		return
 	}
 	if q.Key == "" {
@@ -199,7 +207,7 @@ func (c *Receipts) commit(w http.ResponseWriter, r *http.Request, db *sql.DB, tx
 	found, err := c.Void(ctx, db, q)
 	switch {
 	case err == nil:
-		found.WriteTo(w)
+		writeExecuted(w, q, &found)
 	case errors.Is(err, ErrVoided):
 		Refuse(w)
 	default:

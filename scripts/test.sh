@@ -9,7 +9,6 @@ need redis-server redis-server
 need redis-cli redis-tools
 need gcc gcc # for the race detector, and for the checker that spin writes
 need spin spin
-needs "ls /usr/lib/postgresql/*/bin/initdb" postgresql # a backend's database, for receipts
 need nginx nginx-light # which the proxy is compared with
 need chromium chromium # which the admin page is tested in
 need promtool prometheus # for the alert rules

@@ -98,19 +98,19 @@ func asked(kept said) said {
 
 func executed(r *running) {
 	first := r.pay("k", "a", 5)
-	r.is(first, said{status: 201, kind: "application/json"})
+	r.is(first, said{status: 201, outcome: receipt.OutcomeExecuted, kind: "application/json"})
 	r.is(r.pay("k", "a", 5), first)
 	r.is(r.pay("k", "b", 5), first)
 	r.is(r.void("k", "a"), asked(first))
 	r.is(r.void("k", "c"), asked(first))
-	r.is(r.pay("K", "d", 5), said{status: 201})
+	r.is(r.pay("K", "d", 5), said{status: 201, outcome: receipt.OutcomeExecuted})
 	r.payments(2)
 }
 
 // A refusal is a response like any other.
 func notPaid(r *running) {
 	first := r.pay("k", "a", 0)
-	r.is(first, said{status: 422, kind: "text/plain", body: "want an amount\n"})
+	r.is(first, said{status: 422, outcome: receipt.OutcomeExecuted, kind: "text/plain", body: "want an amount\n"})
 	r.is(r.pay("k", "b", 5), first)
 	r.is(r.void("k", "a"), asked(first))
 	r.payments(0)
@@ -120,7 +120,7 @@ func scopes(r *running) {
 	for i, scope := range []string{"", "alice", "bob", "bob"} {
 		fields := named("k", fmt.Sprint("a", i))
 		fields[receipt.HeaderScope] = scope
-		r.is(r.send(http.MethodPost, "/pay", `{"amount": 5}`, fields), said{status: 201})
+		r.is(r.send(http.MethodPost, "/pay", `{"amount": 5}`, fields), said{status: 201, outcome: receipt.OutcomeExecuted})
 	}
 	r.payments(3)
 }
@@ -128,8 +128,8 @@ func scopes(r *running) {
 // Without a key, every request is an operation; without a token, it runs once all the same.
 func withoutFields(r *running) {
 	for range 2 {
-		r.is(r.pay("", "", 5), said{status: 201})
-		r.is(r.pay("k", "", 5), said{status: 201})
+		r.is(r.pay("", "", 5), said{status: 201, outcome: receipt.OutcomeExecuted})
+		r.is(r.pay("k", "", 5), said{status: 201, outcome: receipt.OutcomeExecuted})
 	}
 	r.payments(3)
 }
@@ -147,7 +147,7 @@ func endpoint(r *running) {
 			r.t.Errorf("%+v", got)
 		}
 	}
-	r.is(r.pay("k", "a", 5), said{status: 201})
+	r.is(r.pay("k", "a", 5), said{status: 201, outcome: receipt.OutcomeExecuted})
 	r.payments(1)
 }
 
@@ -159,7 +159,7 @@ func voidedBefore(r *running) {
 	r.is(r.pay("k", "a", 5), refused)
 	r.payments(0)
 	second := r.pay("k", "b", 5)
-	r.is(second, said{status: 201})
+	r.is(second, said{status: 201, outcome: receipt.OutcomeExecuted})
 	r.is(r.void("k", "a"), asked(second))
 	r.is(r.pay("k", "a", 5), second)
 	r.payments(1)
@@ -172,7 +172,7 @@ func failedWork(r *running) {
 	if n := r.count("SELECT COUNT(*) FROM idempotency_receipts"); n != 0 {
 		r.t.Errorf("%d receipts", n)
 	}
-	r.is(r.pay("k", "a", 5), said{status: 201})
+	r.is(r.pay("k", "a", 5), said{status: 201, outcome: receipt.OutcomeExecuted})
 	r.payments(1)
 }
 
@@ -243,7 +243,7 @@ func attemptsAtOnce(r *running) {
 			sending.Go(func() { all[i] = r.pay(fmt.Sprint(round), fmt.Sprint(round, "-", i), 5) })
 		}
 		sending.Wait()
-		r.is(all[0], said{status: 201})
+		r.is(all[0], said{status: 201, outcome: receipt.OutcomeExecuted})
 		for _, one := range all {
 			r.is(one, all[0])
 		}
@@ -264,7 +264,7 @@ func voidRacesAttempt(r *running) {
 		paid := <-payment
 		won[void.outcome]++
 		if void.outcome == receipt.OutcomeExecuted {
-			r.is(paid, said{status: 201})
+			r.is(paid, said{status: 201, outcome: receipt.OutcomeExecuted})
 			r.is(void, asked(paid))
 			r.payments(before + 1)
 			continue

@@ -74,6 +74,8 @@ func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		own[receipt.HeaderOutcome], status = receipt.OutcomeVoided, http.StatusConflict
 	case r.Method == http.MethodPut:
 		own[receipt.HeaderOutcome], own[receipt.HeaderStatus], status = receipt.OutcomeExecuted, strconv.Itoa(status), http.StatusOK
+	default:
+		own[receipt.HeaderOutcome] = receipt.OutcomeExecuted
 	}
 	fields := map[string]string{}
 	_ = json.Unmarshal([]byte(a.fields.String), &fields)

@@ -21,6 +21,7 @@ async function receipted(headers, work) {
     if (work && inserted.rowCount === 1) {
       const answer = await work(db);
       if (answer.status === 429 || answer.status >= 500) return answer;
+      answer.fields["Idempotency-Outcome"] = "executed"; // for the proxy, where it ends
       await db.query(UPDATE, [answer.status, JSON.stringify(answer.fields), Buffer.from(answer.body), attempt]);
       committed = await db.query("COMMIT");
       return answer;

@@ -17,7 +17,7 @@ def receipted(headers, work=None):
         row = db.execute(INSERT, (*name, 1 if work else None, time.time_ns() // 10**6))
         if work and row.rowcount == 1:
             status, fields, body = work(db)
-            db.execute(UPDATE, (status, json.dumps(fields), body, attempt))
+            db.execute(UPDATE, (status, json.dumps(fields := {**fields, "Idempotency-Outcome": "executed"}), body, attempt))
             if status != 429 and status < 500:
                 return status, fields, body
             raise psycopg.Rollback  # to the end of the block

@@ -18,7 +18,7 @@ def receipted(headers, work=None):
         if work and row.rowcount == 1:
             status, fields, body = work(db)
             if status != 429 and status < 500:
-                db.execute(UPDATE, (status, json.dumps(fields), body, attempt))
+                db.execute(UPDATE, (status, json.dumps(fields := {**fields, "Idempotency-Outcome": "executed"}), body, attempt))
                 db.execute("COMMIT")
             return status, fields, body
         executed, status, fields, body = db.execute(FIND, name).fetchone()
