@@ -103,7 +103,7 @@ func (x *flakyTx) Commit() error {
 	case loseAfter:
 		return errors.Join(x.Tx.Commit(), driver.ErrBadConn)
 	case loseBefore:
-		return errors.Join(x.Tx.Rollback(), driver.ErrBadConn)
+		return errors.Join(x.Rollback(), driver.ErrBadConn)
 	case loseAhead:
 		x.conn.ahead = true
 		f.done.Go(func() {

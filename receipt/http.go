@@ -104,7 +104,7 @@ func (c *Receipts) answer(w http.ResponseWriter, r *http.Request, db *sql.DB, q 
 		}
 		w.Header().Set(HeaderOutcome, OutcomeExecuted) // after what the response has of that name
 		w.Header().Set(HeaderStatus, strconv.Itoa(response.Status))
-		_, _ = w.Write(response.Body) //nolint:gosec // the handler's own response; an error: the proxy asks again
+		_, _ = w.Write(response.Body) // an error: the proxy asks again
 	case errors.Is(err, ErrVoided):
 		w.Header().Set(HeaderOutcome, OutcomeVoided)
 		w.WriteHeader(http.StatusNoContent)

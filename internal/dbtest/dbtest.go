@@ -88,7 +88,7 @@ func (s *Server) admin() (*sql.DB, error) {
 	if s.Driver == "mysql" {
 		name = "mysql"
 	}
-	return sql.Open(s.Driver, fmt.Sprintf(s.dsn, name))
+	return sql.Open(s.Driver, fmt.Sprintf(s.dsn, name)) //nolint:wrapcheck // a test's
 }
 
 // find is the path of a program.
@@ -131,7 +131,7 @@ func home(tb testing.TB, name string) (dir string, as *syscall.Credential) {
 	}
 	uid, _ := strconv.ParseUint(u.Uid, 10, 32)
 	gid, _ := strconv.ParseUint(u.Gid, 10, 32)
-	if err := os.Chown(dir, int(uid), int(gid)); err != nil { //nolint:gosec // of 32 bits
+	if err := os.Chown(dir, int(uid), int(gid)); err != nil {
 		tb.Fatal(err)
 	}
 	return dir, &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}

@@ -32,11 +32,10 @@ func serveStatements(t *testing.T, db *sql.DB, file string) (url string) {
 }
 
 type answer struct {
-	status  sql.NullInt64
-	fields  sql.NullString
-	body    []byte
-	isFound bool // the rest is a receipt's
-	voided  bool
+	status sql.NullInt64
+	fields sql.NullString
+	body   []byte
+	voided bool
 }
 
 func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
