@@ -192,7 +192,8 @@ func rulesOfCallers() []settingOfRules {
 		&rule[[]string]{
 			name: "bind", as: aList(), of: func(r *Rules) *[]string { return &r.Bind },
 			usage: "headers that say who asks: the same key with other values is a mismatch",
-			def:   []string{"Authorization"}, careful: true, to: func(all []string, p *proxy.Rules) { p.BindHeaders = all },
+			def:   []string{"Authorization"}, careful: true, limit: anyOfThem(namesOfHeaders, isToken),
+			to: func(all []string, p *proxy.Rules) { p.BindHeaders = all },
 		},
 		&rule[bool]{
 			name: "require-bind", as: aSwitch(), of: func(r *Rules) *bool { return &r.RequireBind },

@@ -40,7 +40,7 @@ func (s *Server) passThrough(q *request) {
 	protocol := bytes.Clone(message.ResponseValue(&resp.Header, "Upgrade"))
 	e.Clean(resp, true, q.rules.unshared())
 	if e.Err != nil {
-		s.fail(q, exchangeProblem(&e, false), e.Err)
+		s.fail(q, q.unguardedProblem(&e), e.Err)
 		return
 	}
 	if e.Rest != nil && resp.StatusCode() == fasthttp.StatusSwitchingProtocols {

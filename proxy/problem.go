@@ -36,7 +36,7 @@ func problems() map[string]*problem {
 		&problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemOverloaded, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
-		&problemCut, &problemTimeout, &problemHeld, &problemVoided, &problemUnsettled,
+		&problemCut, &problemCutNoKey, &problemTimeout, &problemHeld, &problemVoided, &problemUnsettled,
 	}
 	byName := make(map[string]*problem, len(all))
 	for _, p := range all {
@@ -201,6 +201,12 @@ var (
 		BackendCut, 502, "backend-cut", "Backend connection lost",
 		"The connection to the backend broke before its response was complete. The request may have been executed. " +
 			"The key is free: a retry with it is forwarded.", "", false, true,
+	}
+	// For what had no key; status and outcome are those of the failure.
+	problemCutNoKey = problem{
+		BackendCut, 502, "backend-cut-no-key", "Backend connection lost, no key",
+		"The connection to the backend broke, or it did not answer in time. The request may have been executed. It had no " +
+			"idempotency key, so the same request again may be executed again.", "", false, false,
 	}
 	problemTimeout = problem{
 		BackendTimeout, 504, "backend-timeout", "Backend timeout",

@@ -122,6 +122,16 @@ func (q *request) unknownProblem() *problem {
 	return &p
 }
 
+// unguardedProblem is exchangeProblem for a request that was forwarded without a lease: if
+// it may have been executed, nothing keeps the next one from being executed.
+func (q *request) unguardedProblem(e *upstream.Exchange) *problem {
+	p := exchangeProblem(e, false)
+	if p == &problemCut || p == &problemTimeout {
+		return ofExchange(problemCutNoKey, e)
+	}
+	return p
+}
+
 // ofExchange is a problem that has the status and outcome of how an exchange failed.
 func ofExchange(p problem, e *upstream.Exchange) *problem {
 	if e.Timeout {

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,4 +148,18 @@ func TestDuplicatesOfWhatWasNotExecuted(t *testing.T) {
 
 func answers(status int) func(backendtest.Conn, *backendtest.Request) {
 	return func(c backendtest.Conn, _ *backendtest.Request) { c.Answer(status, "") }
+}
+
+// What breaks without a key does not invite its client to do it again.
+func TestCutWithoutAKey(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c backendtest.Conn, _ *backendtest.Request) { _ = c.Close() })
+	a := r.do("POST", "/pay", "", "x")
+	r.isProblem(a, 502, "backend-cut-no-key")
+	if !strings.Contains(a.body, `"retryable":false`) {
+		t.Errorf("%s", a.body)
+	}
+	slow := newRig(t, func(backendtest.Conn, *backendtest.Request) { time.Sleep(200 * time.Millisecond) },
+		func(c *proxy.Config) { c.BackendTimeout = 50 * time.Millisecond })
+	slow.isProblem(slow.do("POST", "/pay", "", "x"), 504, "backend-cut-no-key")
 }

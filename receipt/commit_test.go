@@ -120,12 +120,12 @@ func (x *flakyTx) Commit() error {
 // commits are of backends that lose the answer to COMMIT.
 func commits() map[string]func(*bench) {
 	return map[string]func(*bench){
-		"CommitLosesAnswer":             func(b *bench) { commit(b, loseAfter, "a", http.StatusCreated, "") },
+		"CommitLosesAnswer":             func(b *bench) { commit(b, loseAfter, "a", http.StatusCreated, receipt.OutcomeExecuted) },
 		"CommitIsLost":                  func(b *bench) { commit(b, loseBefore, "a", http.StatusConflict, receipt.OutcomeVoided) },
-		"CommitComesLater":              func(b *bench) { commit(b, loseAhead, "a", http.StatusCreated, "") },
-		"CommitLosesAnswerWithoutToken": func(b *bench) { commit(b, loseAfter, "", http.StatusCreated, "") },
+		"CommitComesLater":              func(b *bench) { commit(b, loseAhead, "a", http.StatusCreated, receipt.OutcomeExecuted) },
+		"CommitLosesAnswerWithoutToken": func(b *bench) { commit(b, loseAfter, "", http.StatusCreated, receipt.OutcomeExecuted) },
 		"CommitIsLostWithoutToken":      func(b *bench) { commit(b, loseBefore, "", http.StatusConflict, receipt.OutcomeVoided) },
-		"CommitComesLaterWithoutToken":  func(b *bench) { commit(b, loseAhead, "", http.StatusCreated, "") },
+		"CommitComesLaterWithoutToken":  func(b *bench) { commit(b, loseAhead, "", http.StatusCreated, receipt.OutcomeExecuted) },
 		"CommitFailsWithoutKey":         commitWithoutKey,
 	}
 }
