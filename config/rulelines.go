@@ -192,7 +192,7 @@ func rulesOfCallers() []settingOfRules {
 		&rule[[]string]{
 			name: "bind", as: aList(), of: func(r *Rules) *[]string { return &r.Bind },
 			usage: "headers that say who asks: the same key with other values is a mismatch",
-			def:   []string{"Authorization"}, careful: true, limit: anyOfThem(namesOfHeaders, isToken),
+			def:   []string{"Authorization"}, careful: true, limit: anyOfThem("names of headers", isToken),
 			to: func(all []string, p *proxy.Rules) { p.BindHeaders = all },
 		},
 		&rule[bool]{

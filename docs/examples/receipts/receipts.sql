@@ -9,12 +9,13 @@ INSERT INTO idempotency_receipts (op_scope, op_key, attempt, executed, made)
   VALUES ($1, $2, $3, 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) ON CONFLICT DO NOTHING;
 
 -- One row was inserted: do the work, in this transaction. $1 is the response's status, $2 its fields as a JSON
--- object, $3 its body, $4 the attempt. COMMIT, and answer. Of a status of 429 or from 500 on, ROLLBACK, and answer.
+-- object, $3 its body, $4 the attempt. COMMIT, and answer, with Idempotency-Outcome: executed. Of a status of 429 or
+-- from 500 on, ROLLBACK, and answer.
 -- If COMMIT fails, nobody knows: answer 503 with Idempotency-Outcome: unknown.
 -- complete:
 UPDATE idempotency_receipts SET status = $1, fields = $2, body = $3 WHERE attempt = $4;
 
--- No row was inserted: do nothing, and see what stands. executed = 1: answer with that response. NULL: the attempt
+-- No row was inserted: do nothing, and see what stands. executed = 1: answer with that response, likewise. NULL: the attempt
 -- was voided: answer 409 with Idempotency-Outcome: voided. Either way, ROLLBACK: nothing was written.
 -- find:
 SELECT executed, status, fields, body FROM idempotency_receipts
