@@ -85,6 +85,9 @@ bool denied[ATTEMPTS];          /* the backend has said that it has none and nev
 
 hidden byte to, verdict;
 
+/* STEP has the search say that some run comes here: the test wants that of each. */
+#define STEP(name) c_code { static int seen; if (!seen++) printf("step " #name "\n"); }
+
 /* have: the effect is committed. */
 inline have(t) {
     effects++; effect[t] = true;
@@ -122,7 +125,7 @@ proctype proxy(byte t) {
 end:
     if
 #ifdef OPEN
-    :: d_step { next == t -> next++; sent[t] = true; waits[t] = true }; /* the store has no record of it */
+    :: d_step { next == t -> next++; sent[t] = true; waits[t] = true; STEP(open) }; /* the store has no record of it */
         goto endWaits
 #endif
     :: d_step { next == t && state == ABSENT ->
@@ -135,19 +138,19 @@ end:
         /* A number that the backend has named to the store is not given again. */
         assert(count > learned);
 #endif
-        leased[t] = true }
+        leased[t] = true; STEP(begin) }
     fi;
     if
-    :: d_step { sent[t] = true; waits[t] = true }
-    :: releases[t] = true; goto endOver                     /* nothing could be sent */
+    :: d_step { sent[t] = true; waits[t] = true; STEP(send) }
+    :: d_step { releases[t] = true; STEP(unsent) }; goto endOver                     /* nothing could be sent */
     :: goto endOver                                         /* the proxy dies here */
     fi;
 endWaits:
     if
-    :: d_step { waits[t] -> waits[t] = false; asked[t] = true } /* a cut, a time-out, or no certain answer */
+    :: d_step { waits[t] -> waits[t] = false; asked[t] = true; STEP(cut) } /* a cut, a time-out, or no certain answer */
     :: d_step { waits[t] -> waits[t] = false }              /* the proxy dies here */
 #ifdef TWICE
-    :: d_step { waits[t] -> waits[t] = false; releases[t] = true } /* a gateway says: try again */
+    :: d_step { waits[t] -> waits[t] = false; releases[t] = true; STEP(gateway) } /* a gateway says: try again */
 #endif
     :: !waits[t]                                            /* the answer has come */
     fi;
@@ -160,13 +163,13 @@ endOver:
 proctype backend(byte t) {
 end:
     if
-    :: d_step { sent[t] && waits[t] && FOUND(t) -> hear(t, executed) }; /* another one's receipt */
+    :: d_step { sent[t] && waits[t] && FOUND(t) -> hear(t, executed); STEP(found) }; /* another one's receipt */
         goto endOver
     :: d_step { sent[t] && waits[t] && !FOUND(t) && IS_VOIDED(t) -> /* it is refused: the proxy asks */
 #if !defined(NUMBERS) || defined(STRICT)
         assert(asked[t]);       /* nothing is refused that nobody has asked to void */
 #endif
-        waits[t] = false; asked[t] = true };
+        waits[t] = false; asked[t] = true; STEP(refused) };
         goto end
 #ifdef BUG_OUTSIDE
     :: d_step { sent[t] && row[NAME(t)] == NONE && !IS_VOIDED(t) && FREE -> have(t) };
@@ -176,7 +179,8 @@ end:
         fi;
         goto endOver
 #else
-    :: d_step { sent[t] && row[NAME(t)] == NONE && !IS_VOIDED(t) && FREE -> row[NAME(t)] = UNCOMMITTED; writing++ }
+    :: d_step { sent[t] && row[NAME(t)] == NONE && !IS_VOIDED(t) && FREE -> row[NAME(t)] = UNCOMMITTED; writing++;
+        STEP(insert) }
 #endif
     fi;
     /* The effect is written, for this transaction alone: nobody sees that step. */
@@ -187,14 +191,14 @@ end:
     fi;
 #endif
     if
-    :: d_step { waits[t] -> commit(t); hear(t, t) }
-    :: d_step { commit(t) }                     /* and the answer is lost */
-    :: d_step { waits[t] -> row[NAME(t)] = NONE; writing--; waits[t] = false; releases[t] = true } /* 429 or 5xx: try again */
-    :: d_step { row[NAME(t)] = NONE; writing-- }   /* an abort, and no answer */
+    :: d_step { waits[t] -> commit(t); hear(t, t); STEP(answer) }
+    :: d_step { commit(t); STEP(lost) }         /* and the answer is lost */
+    :: d_step { waits[t] -> row[NAME(t)] = NONE; writing--; waits[t] = false; releases[t] = true; STEP(again) } /* 429 or 5xx */
+    :: d_step { row[NAME(t)] = NONE; writing--; STEP(abort) } /* an abort, and no answer */
     fi;
 #ifdef TWICE
     if
-    :: executed == NOBODY -> goto end
+    :: d_step { executed == NOBODY -> STEP(twice) }; goto end
     :: skip
     fi;
 #endif
@@ -210,7 +214,7 @@ proctype settler(byte t) {
 end:
     do
 #ifndef BUG_OWN_ONLY
-    :: d_step { state == UNKNOWN && owner == t && !asked[t] -> asked[t] = true }
+    :: d_step { state == UNKNOWN && owner == t && !asked[t] -> asked[t] = true; STEP(ask) }
 #endif
     /* The void inserts. It waits for a transaction under way on the same row. */
 #if defined(BUG_LOOK_FIRST)
@@ -225,14 +229,14 @@ end:
 #else
     :: d_step { asked[t] && row[NAME(t)] == NONE -> row[NAME(t)] = VOIDED; know(t);
 #ifdef BUG_VOID_ANY
-        anyVoided = true
+        anyVoided = true;
 #endif
-    }
+        STEP(fence) }
 #endif
     /* And then it looks. */
     :: d_step { asked[t] && (row[NAME(t)] == EXECUTED || row[NAME(t)] == VOIDED) && executed != NOBODY &&
-        completes[t] == NOBODY -> completes[t] = executed }
-    :: d_step { asked[t] && row[NAME(t)] == VOIDED && executed == NOBODY && !denied[t] -> deny(t) }
+        completes[t] == NOBODY -> completes[t] = executed; STEP(receipt) }
+    :: d_step { asked[t] && row[NAME(t)] == VOIDED && executed == NOBODY && !denied[t] -> deny(t); STEP(deny) }
     od
 }
 
@@ -243,7 +247,7 @@ end:
     :: d_step { releases[t] && MOVES(state, RELEASE, WHO(t)) ->
         transition(state, RELEASE, WHO(t), SAME_PAYLOAD);
         assert(releases[owner]); /* what is freed is what that was said of */
-        state = to; owner = NOBODY;
+        state = to; owner = NOBODY; STEP(free);
 #ifdef NUMBERS
         learned = (names[t] > learned -> names[t] : learned);
 #ifndef BUG_NO_HIGHEST
@@ -254,12 +258,13 @@ end:
     :: d_step { completes[t] != NOBODY && MOVES(state, COMPLETE, WHO(t)) ->
         transition(state, COMPLETE, WHO(t), SAME_PAYLOAD);
         assert(completes[owner] != NOBODY); /* likewise */
-        state = to; response = completes[t];
+        state = to; response = completes[t]; STEP(keep);
         assert(executed == response && effect[response]) /* what is kept is of an executed row */
     }
 #ifdef BACK
     /* Whatever it was before, with what has become of it since the attempt began. */
     :: d_step { leased[t] && (state != IN_PROGRESS || owner != t) -> state = IN_PROGRESS; owner = t; response = NOBODY;
+        STEP(back);
 #ifdef NUMBERS
         count = number[t]; learned = 0
 #endif
@@ -272,10 +277,10 @@ end:
 proctype world() {
 end:
     do
-    :: d_step { state == IN_PROGRESS -> state = UNKNOWN }   /* the lease lapses, or the proxy holds the key */
+    :: d_step { state == IN_PROGRESS -> state = UNKNOWN; STEP(lapse) } /* the lease lapses, or the proxy holds the key */
 #ifdef LOSS
     :: d_step { state != ABSENT ->
-        state = ABSENT; owner = NOBODY; response = NOBODY;
+        state = ABSENT; owner = NOBODY; response = NOBODY; STEP(loss);
 #ifdef NUMBERS
         count = 0; learned = 0
 #endif
@@ -297,6 +302,6 @@ init {
         od
     };
     /* When nothing happens any more, because everything that was asked was answered: */
-    timeout ->
+    timeout -> STEP(end)
     assert(state == ABSENT || state == COMPLETED)           /* no key stays unknown */
 }
