@@ -159,7 +159,7 @@ func TestCutWithoutAKey(t *testing.T) {
 	if !strings.Contains(a.body, `"retryable":false`) {
 		t.Errorf("%s", a.body)
 	}
-	slow := newRig(t, func(backendtest.Conn, *backendtest.Request) { time.Sleep(200 * time.Millisecond) },
+	slow := newRig(t, func(c backendtest.Conn, _ *backendtest.Request) { untilClosed(c) },
 		func(c *proxy.Config) { c.BackendTimeout = 50 * time.Millisecond })
 	slow.isProblem(slow.do("POST", "/pay", "", "x"), 504, "backend-cut-no-key")
 }
