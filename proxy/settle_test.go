@@ -536,3 +536,28 @@ func TestLargeReceipt(t *testing.T) {
 	}
 	r.isProblem(r.post("k", "x"), 409, "response-not-kept")
 }
+
+// An attempt that has several names is one attempt: the backend knows one token of it, by
+// which it is settled under each name.
+func TestSettleUnderEachName(t *testing.T) {
+	t.Parallel()
+	l := newLedger()
+	l.away.Store(true)
+	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+		l.execute(q.Header)
+		_ = c.Close()
+	}, l.settling(t, 100*time.Millisecond), inScope("header:X-Account"), func(c *proxy.Config) {
+		c.EarlierScopes, _ = caller.ParseEarlierScopes([]string{"none"})
+	})
+	r.isProblem(r.post("k", "x", "X-Account: 7"), 502, "outcome-pending")
+	l.away.Store(false)
+	for _, key := range []idem.Key{mustKey("k"), mustKey("k").InScope("header:x-account=7")} {
+		r.until("it is settled under "+key.Scope(), func() bool {
+			record, err := r.store.Get(t.Context(), key)
+			return err == nil && record.State == idem.Completed && strings.HasSuffix(string(record.Response.Body), "charged 1")
+		})
+	}
+	if n := l.voids.Load(); n != 0 {
+		t.Errorf("%d voids of what was executed", n)
+	}
+}
