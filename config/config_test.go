@@ -107,6 +107,26 @@ func TestLaterSourcesWin(t *testing.T) {
 	}
 }
 
+// Kubernetes sets these for Services whose names start as our settings' do.
+func TestServiceLinksAreNobodysSettings(t *testing.T) {
+	t.Parallel()
+	links := []string{
+		"IDEMPROXY_SERVICE_HOST=10.0.0.1", "IDEMPROXY_SERVICE_PORT=80", "IDEMPROXY_SERVICE_PORT_HTTP=80",
+		"IDEMPROXY_PORT=tcp://10.0.0.1:80", "IDEMPROXY_PORT_80_TCP=tcp://10.0.0.1:80", "IDEMPROXY_PORT_80_TCP_PROTO=tcp",
+		"IDEMPROXY_PORT_80_TCP_PORT=80", "IDEMPROXY_PORT_80_TCP_ADDR=10.0.0.1", "IDEMPROXY_PORT_53_UDP=udp://10.0.0.1:53",
+		"IDEMPROXY_ADMIN_SERVICE_HOST=10.0.0.2", "IDEMPROXY_ADMIN_PORT=tcp://10.0.0.2:8081",
+	}
+	c, err := load(t, "", append(links, "IDEMPROXY_NAMESPACE=pay"))
+	if err != nil || c.Namespace != "pay" {
+		t.Errorf("namespace %q, %v", c.Namespace, err)
+	}
+	for _, wrong := range []string{"IDEMPROXY_PORT=8080", "IDEMPROXY_PORT=http://x:1", "IDEMPROXY_SERVICE=x", "IDEMPROXY_LISTEN_PORT=80"} {
+		if _, err := load(t, "", []string{wrong}); err == nil || !strings.Contains(err.Error(), "there is no such setting") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
 // others are values of the settings that are not their defaults, and can be used:
 // whichever of a list does, so that nobody need write one for a new setting.
 var others = sync.OnceValue(func() map[string]string {

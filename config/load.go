@@ -163,7 +163,10 @@ func loadEnv(flags *pflag.FlagSet, environ []string, origin Origin) (errs []erro
 			continue
 		}
 		f := flags.Lookup(strings.ToLower(strings.ReplaceAll(setting, "_", "-")))
-		if f == nil {
+		switch {
+		case f == nil && isServiceLink(name, value):
+			continue
+		case f == nil:
 			errs = append(errs, fmt.Errorf("%s: there is no such setting%s", name, suggest(flags, setting)))
 			continue
 		}
