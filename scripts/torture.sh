@@ -21,7 +21,7 @@ needs "ls /usr/lib/postgresql/*/bin/initdb" postgresql # a backend's database, f
 
 out=docs/reliability-results.md
 logs=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$logs"' EXIT
+trap 'jobs -p | xargs -r kill 2>/dev/null || true; rm -rf "$logs"' EXIT
 failed=0
 
 # part NAME COMMAND...: runs it, keeps its figures.
