@@ -32,6 +32,9 @@ type Onward struct {
 	// Traceparent takes the place of the client's, or is for one that has none;
 	// empty: the client's stays.
 	Traceparent []byte
+	// Key is what Idempotency-Key says to the backend, by whatever field and in whatever
+	// quotes the client said it; empty: the client's fields go on as they are.
+	Key string
 	// Attempt at its key; 0 for none. Token names it; Scope is the key's, as a field has
 	// it, and empty for none.
 	Attempt uint32
@@ -69,6 +72,9 @@ func (h *Head) Forward(out *fasthttp.RequestHeader, on *Onward) {
 	if len(on.Traceparent) > 0 {
 		out.AddBytesV("Traceparent", on.Traceparent)
 	}
+	if on.Key != "" {
+		out.Add(HeaderKey, on.Key)
+	}
 	if on.Attempt > 0 {
 		var digits [10]byte
 		out.AddBytesV(HeaderAttempt, strconv.AppendUint(digits[:0], uint64(on.Attempt), 10))
@@ -97,6 +103,9 @@ func (h *Head) drops(f *Field, on *Onward) bool {
 			return true
 		}
 	case kindOther:
+		if on.Key != "" && isTwin(f.Name, HeaderKey) {
+			return true
+		}
 		if isOdd(f.Name) && isTwinOfAny(f.Name, on.Guarded) {
 			return true
 		}

@@ -61,6 +61,8 @@ const (
 	// HeaderRequestID names a request across the services that it goes through. The
 	// client's is passed on; one that has none gets one. Its answer has it, too.
 	HeaderRequestID = "X-Request-Id"
+	// HeaderKey is the idempotency key, as the IETF draft calls it.
+	HeaderKey = "Idempotency-Key"
 	// HeaderAttempt tells the backend which attempt at the key it sees, from 1:
 	// monotonic per key, so that it can serve as a fencing token.
 	HeaderAttempt = "Idempotency-Attempt"

@@ -16,7 +16,7 @@ import (
 // (draft-ietf-httpapi-idempotency-key-header), and what it was called before it had
 // a draft.
 const (
-	HeaderKey    = "Idempotency-Key"
+	HeaderKey    = message.HeaderKey
 	HeaderKeyOld = "X-Idempotency-Key"
 )
 
@@ -124,4 +124,19 @@ func unquote(value []byte) (string, error) {
 		return "", ErrKeyQuoting
 	}
 	return text, nil
+}
+
+// KeyField is the key as a field can have it, by which FindKey finds it again: bare,
+// but quoted where a bare one would be read as another key. Recipients trim spaces, and
+// read what starts with a quote, or is a list, as something else.
+func KeyField(key idem.Key) string {
+	bare := key.Value()
+	if text, err := keyText(bytes.TrimSpace([]byte(bare))); bare == "" || err == nil && text == bare {
+		return bare
+	}
+	quoted, err := httpsfv.Marshal(httpsfv.NewItem(bare))
+	if err != nil { // of none that ParseKey takes
+		return bare
+	}
+	return quoted
 }

@@ -93,7 +93,7 @@ func (h *HTTPReceipts) about(
 	}
 	fill := func(req *fasthttp.Request) {
 		req.Header.SetMethod(method)
-		req.Header.Set(operation.HeaderKey, key.Value())
+		req.Header.Set(operation.HeaderKey, operation.KeyField(key))
 		req.Header.Set(message.HeaderToken, hex.EncodeToString(attempt[:]))
 		if scope != "" {
 			req.Header.Set(message.HeaderScope, scope)

@@ -193,6 +193,9 @@ func (s *Server) outgoing(q *request, held *attempts, upgrade bool) *fasthttp.Re
 	}
 	if q.keyed {
 		on.Scope = scopeField(held.named(q.key))
+		if q.rules.settles() { // receipts are found by it, however a retry spells it
+			on.Key = operation.KeyField(q.key)
+		}
 	}
 	on.RequestID = q.named()
 	on.Traceparent = s.traceparent(q)
