@@ -20,6 +20,8 @@ func cases() map[string]func(*running) {
 		"Scopes":            scopes,
 		"WithoutFields":     withoutFields,
 		"Endpoint":          endpoint,
+		"Look":              look,
+		"Malformed":         malformed,
 		"VoidedBefore":      voidedBefore,
 		"FailedWork":        failedWork,
 		"VoidMeetsCommit":   func(r *running) { voidMeets(r, 5, 201, "executed") },
@@ -76,6 +78,12 @@ func (r *running) void(key, attempt string) said {
 	fields := named(key, attempt)
 	fields["Authorization"] = "Bearer " + secret
 	return r.send(http.MethodPut, "/receipts", "", fields)
+}
+
+func (r *running) look(key, attempt string) said {
+	fields := named(key, attempt)
+	fields["Authorization"] = "Bearer " + secret
+	return r.send(http.MethodGet, "/receipts", "", fields)
 }
 
 // is wants an answer, whose body counts if want has one.
@@ -146,6 +154,28 @@ func endpoint(r *running) {
 		if got.status != 400 || got.outcome != "" {
 			r.t.Errorf("%+v", got)
 		}
+	}
+	r.is(r.pay("k", "a", 5), said{status: 201, outcome: receipt.OutcomeExecuted})
+	r.payments(1)
+}
+
+// Who only looks, as an operator does, voids nothing.
+func look(r *running) {
+	if got := r.send(http.MethodGet, "/receipts", "", named("k", "a")); got.status != 401 {
+		r.t.Errorf("without the secret: %+v", got)
+	}
+	r.is(r.look("k", "a"), said{status: 404})
+	first := r.pay("k", "a", 5)
+	r.is(first, said{status: 201, outcome: receipt.OutcomeExecuted})
+	r.is(r.look("k", "b"), asked(first))
+	r.is(r.void("l", "c"), voided)
+	r.is(r.look("l", "c"), said{status: 404})
+}
+
+// What is no order is refused before anything begins: nobody need ask about it.
+func malformed(r *running) {
+	for _, body := range []string{"", "{", "{}", "null", `{"amount": "x"}`} {
+		r.is(r.send(http.MethodPost, "/pay", body, named("k", "a")), said{status: 400})
 	}
 	r.is(r.pay("k", "a", 5), said{status: 201, outcome: receipt.OutcomeExecuted})
 	r.payments(1)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -43,7 +44,7 @@ func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var a answer
 	var err error
 	switch {
-	case r.Method == http.MethodPut && r.Header.Get("Authorization") != "Bearer "+secret:
+	case r.Method != http.MethodPost && r.Header.Get("Authorization") != "Bearer "+secret:
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	case r.Method == http.MethodPut && (key == "" || attempt == ""):
@@ -52,6 +53,10 @@ func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPut:
 		if _, err = p.db.ExecContext(r.Context(), p.sql["void"], scope, key, attempt); err == nil {
 			a, err = p.find(r.Context(), p.db, scope, key, attempt)
+		}
+	case r.Method == http.MethodGet:
+		if a, err = p.find(r.Context(), p.db, scope, key, attempt); errors.Is(err, sql.ErrNoRows) {
+			a, err = answer{voided: true}, nil
 		}
 	default:
 		if attempt == "" {
@@ -65,13 +70,17 @@ func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	own := map[string]string{}
 	status := int(a.status.Int64)
 	switch {
+	case errors.Is(err, errNoOrder):
+		status = http.StatusBadRequest
 	case err != nil:
 		own[receipt.HeaderOutcome], status = receipt.OutcomeUnknown, http.StatusServiceUnavailable
 	case a.voided && r.Method == http.MethodPut:
 		own[receipt.HeaderOutcome], status = receipt.OutcomeVoided, http.StatusNoContent
+	case a.voided && r.Method == http.MethodGet:
+		status = http.StatusNotFound
 	case a.voided:
 		own[receipt.HeaderOutcome], status = receipt.OutcomeVoided, http.StatusConflict
-	case r.Method == http.MethodPut:
+	case r.Method != http.MethodPost:
 		own[receipt.HeaderOutcome], own[receipt.HeaderStatus], status = receipt.OutcomeExecuted, strconv.Itoa(status), http.StatusOK
 	default:
 		own[receipt.HeaderOutcome] = receipt.OutcomeExecuted
@@ -124,16 +133,18 @@ func (p *plain) execute(r *http.Request, scope, key, attempt string) (answer, er
 	return a, tx.Commit()
 }
 
+var errNoOrder = errors.New("want JSON with an amount")
+
 func pay(r *http.Request, tx *sql.Tx) (a answer, err error) {
-	var order struct{ Amount int }
-	if err := json.NewDecoder(r.Body).Decode(&order); err != nil {
-		return a, err
+	var order struct{ Amount *int }
+	if err := json.NewDecoder(r.Body).Decode(&order); err != nil || order.Amount == nil {
+		return a, errNoOrder
 	}
-	if order.Amount <= 0 {
+	if *order.Amount <= 0 {
 		return answer{status: sql.NullInt64{Int64: 422, Valid: true}, fields: sql.NullString{String: `{"Content-Type":"text/plain"}`, Valid: true}, body: []byte("want an amount\n")}, nil
 	}
 	var id int
-	err = tx.QueryRowContext(r.Context(), "INSERT INTO payments (amount) VALUES ($1) RETURNING id", order.Amount).Scan(&id)
+	err = tx.QueryRowContext(r.Context(), "INSERT INTO payments (amount) VALUES ($1) RETURNING id", *order.Amount).Scan(&id)
 	return answer{
 		status: sql.NullInt64{Int64: 201, Valid: true}, fields: sql.NullString{String: `{"Content-Type":"application/json"}`, Valid: true},
 		body: fmt.Appendf(nil, `{"payment": %d}`, id),

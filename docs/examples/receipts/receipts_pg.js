@@ -9,15 +9,16 @@ const FIND = `SELECT executed, status, fields, body FROM idempotency_receipts
 const VOIDED = { status: 409, fields: { "Idempotency-Outcome": "voided" }, body: "this attempt was voided: nothing was done\n" };
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL }).on("error", console.error);
 
-// receipted runs work(db), which returns { status, fields, body }, once per operation. Without work, it voids the attempt.
-async function receipted(headers, work) {
+// receipted runs work(db), which returns { status, fields, body }, once per operation. It must neither commit nor roll back.
+// Without work, receipted voids the attempt, or only looks.
+async function receipted(headers, work, look) {
   const attempt = headers["idempotency-attempt-token"] || crypto.randomUUID();
   const name = [headers["idempotency-scope"] || "", headers["idempotency-key"] || attempt, attempt];
   const db = await pool.connect();
   let committed = false;
   try {
     await db.query("BEGIN");
-    const inserted = await db.query(INSERT, [...name, work ? 1 : null, Date.now()]);
+    const inserted = look || await db.query(INSERT, [...name, work ? 1 : null, Date.now()]);
     if (work && inserted.rowCount === 1) {
       const answer = await work(db);
       if (answer.status === 429 || answer.status >= 500) return answer;
@@ -26,7 +27,7 @@ async function receipted(headers, work) {
       committed = await db.query("COMMIT");
       return answer;
     }
-    const { executed, status, fields, body } = (await db.query(FIND, name)).rows[0];
+    const { executed, status, fields, body } = (await db.query(FIND, name)).rows[0] || {};
     committed = await db.query("COMMIT");
     return executed ? { status, fields: JSON.parse(fields), body } : VOIDED;
   } finally {
@@ -40,13 +41,26 @@ async function pay(db, order) {
   return { status: 201, fields: { "Content-Type": "application/json" }, body: JSON.stringify({ payment: rows[0].id }) };
 }
 
+async function orderIn(request) {
+  const text = Buffer.concat(await request.toArray());
+  try {
+    const order = JSON.parse(text);
+    return Number.isInteger(order.amount) ? order : null;
+  } catch { return null; }
+}
+
 async function answerTo(request) {
   const { headers, method } = request, secret = process.env.RECEIPTS_SECRET;
   const hash = (text) => crypto.createHash("sha256").update(text).digest(); // of one length, as timingSafeEqual wants
-  if (method === "POST") return receipted(headers, async (db) => pay(db, JSON.parse(Buffer.concat(await request.toArray()))));
+  if (method === "POST") {
+    const order = await orderIn(request); // before anything begins: what is no order needs no receipt
+    return order ? receipted(headers, (db) => pay(db, order)) : { status: 400 };
+  }
+  if (method !== "PUT" && method !== "GET") return { status: 405 };
   if (secret && !crypto.timingSafeEqual(hash(headers.authorization || ""), hash("Bearer " + secret))) return { status: 401 };
   if (!headers["idempotency-key"] || !headers["idempotency-attempt-token"]) return { status: 400 };
-  const kept = await receipted(headers);
+  const kept = await receipted(headers, null, method === "GET");
+  if (kept === VOIDED && method === "GET") return { status: 404 };
   if (kept === VOIDED) return { status: 204, fields: VOIDED.fields };
   const own = { "Idempotency-Outcome": "executed", "Idempotency-Status": kept.status };
   return { ...kept, status: 200, fields: { ...kept.fields, ...own } };

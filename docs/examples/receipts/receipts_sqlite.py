@@ -8,20 +8,21 @@ FIND = """SELECT executed, status, fields, body FROM idempotency_receipts WHERE 
   OR attempt = ? ORDER BY executed IS NULL LIMIT 1"""
 VOIDED = 409, {"Idempotency-Outcome": "voided"}, b"this attempt was voided: nothing was done\n"
 
-def receipted(headers, work=None):
-    """Runs work(db), which returns (status, fields, body), once per operation. Without work, it voids the attempt."""
+def receipted(headers, work=None, look=False):
+    """Runs work(db), which returns (status, fields, body), once per operation. It must neither commit nor roll back.
+    Without work, receipted voids the attempt, or only looks."""
     attempt = headers.get("Idempotency-Attempt-Token") or secrets.token_hex(16)
     name = headers.get("Idempotency-Scope", ""), headers.get("Idempotency-Key") or attempt, attempt
     with contextlib.closing(sqlite3.connect(os.environ["DATABASE"], timeout=30, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")  # waits for the end of other writers; what is not committed is undone by closing
-        row = db.execute(INSERT, (*name, 1 if work else None, time.time_ns() // 10**6))
+        row = look or db.execute(INSERT, (*name, 1 if work else None, time.time_ns() // 10**6))
         if work and row.rowcount == 1:
             status, fields, body = work(db)
             if status != 429 and status < 500:
                 db.execute(UPDATE, (status, json.dumps(fields := {**fields, "Idempotency-Outcome": "executed"}), body, attempt))
                 db.execute("COMMIT")
             return status, fields, body
-        executed, status, fields, body = db.execute(FIND, name).fetchone()
+        executed, status, fields, body = db.execute(FIND, name).fetchone() or (None,) * 4
         db.execute("COMMIT")
         return (status, json.loads(fields), body) if executed else VOIDED
 
@@ -33,19 +34,28 @@ def pay(db, order):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
-        order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        try:
+            order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            order["amount"] = int(order["amount"])
+        except (ValueError, TypeError, KeyError):  # before anything began, so it needs no receipt
+            return self.answer(400, {}, b"want JSON with an amount\n")
         try:
             self.answer(*receipted(self.headers, lambda db: pay(db, order)))
         except sqlite3.Error as error:  # of COMMIT perhaps: nobody knows, and the proxy asks
             self.answer(503, {"Idempotency-Outcome": "unknown"}, f"{error}\n".encode())
 
-    def do_PUT(self):
+    def do_GET(self):
+        self.do_PUT(look=True)
+
+    def do_PUT(self, look=False):
         secret, shown = os.environ.get("RECEIPTS_SECRET"), self.headers.get("Authorization", "")
         if secret and not hmac.compare_digest(shown.encode(), f"Bearer {secret}".encode()):
             return self.answer(401, {"WWW-Authenticate": "Bearer"}, b"")
         if not self.headers.get("Idempotency-Key") or not self.headers.get("Idempotency-Attempt-Token"):
             return self.answer(400, {}, b"want Idempotency-Key and Idempotency-Attempt-Token\n")
-        status, fields, body = answer = receipted(self.headers)
+        status, fields, body = answer = receipted(self.headers, look=look)
+        if answer is VOIDED and look:
+            return self.answer(404, {}, b"there is no receipt\n")
         if answer is VOIDED:
             return self.answer(204, {"Idempotency-Outcome": "voided"}, b"")
         self.answer(200, {**fields, "Idempotency-Outcome": "executed", "Idempotency-Status": status}, body)
