@@ -102,6 +102,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		},
 	})
 	a.checkFiles(c.MaxClients)
+	a.checkReceipts(&c)
 	return a, nil
 }
 

@@ -72,7 +72,7 @@ func (o *observer) engineTrace() idem.Trace {
 		Released: func(_ idem.Key, cause idem.ReleaseCause) { o.causes[cause].Inc() },
 		Held: func(k idem.Key) {
 			m.Held.Inc()
-			o.event(zerolog.WarnLevel, "key_held", k).Msg("the outcome is unknown; the key is held until it is resolved")
+			o.event(zerolog.WarnLevel, "key_held", k).Msg("the outcome is unknown; the key is held until the backend or an operator says what happened")
 		},
 		Deferred: func(k idem.Key, e idem.Event) {
 			m.Deferred.Inc()

@@ -35,6 +35,7 @@ func (a *App) Reload(c config.Config) error {
 	}
 	a.trusted.Store(&pc.TrustedProxies)
 	a.config = c
+	a.checkReceipts(&c)
 	return nil
 }
 

@@ -158,3 +158,13 @@ func ofRoute() []setting[Route, proxy.Route] {
 }
 
 func (r *Route) flags() *pflag.FlagSet { return flagsOf("route", ofRoute(), r) }
+
+// ReceiptsUnused says that receipts are set, and that no rules settle by them.
+func (c *Config) ReceiptsUnused() bool {
+	set, used := c.Receipts != "", c.OnAmbiguous == idem.AmbiguousSettle
+	for i := range c.Routes {
+		set = set || c.Routes[i].Receipts != ""
+		used = used || c.Routes[i].OnAmbiguous == idem.AmbiguousSettle
+	}
+	return set && !used
+}

@@ -223,13 +223,13 @@ var (
 	// For what broke under on_ambiguous: settle; status and outcome likewise.
 	problemVoided = problem{
 		BackendCut, 502, "attempt-voided", "Nothing was done",
-		"The connection to the backend broke, or it did not answer in time. The backend has made sure that the request was not " +
-			"executed and never will be. The key is free: a retry with it is forwarded.", "", false, true,
+		"The connection to the backend broke, it did not answer in time, or it could not say what it had done. It has made sure " +
+			"since that the request was not executed and never will be. The key is free: a retry with it is forwarded.", "", false, true,
 	}
 	problemUnsettled = problem{
 		BackendCut, 502, "outcome-pending", "Outcome not known yet",
-		"The connection to the backend broke, or it did not answer in time, and the backend has not said yet whether the " +
-			"request was executed. It is asked until it does. Retry with the same key: nothing is executed twice.", "1", false, true,
+		"The connection to the backend broke, it did not answer in time, or it could not say what it had done, and it has not said " +
+			"yet whether the request was executed. It is asked until it does. Retry with the same key: nothing is executed twice.", "1", false, true,
 	}
 )
 

@@ -110,9 +110,22 @@ func (h *HTTPReceipts) about(
 		case none(resp.StatusCode(), outcome):
 			return nil
 		}
-		return fmt.Errorf("%w: it answered %d", errNoWord, resp.StatusCode())
+		return fmt.Errorf("%w: it answered %s with %d%s", errNoWord, method, resp.StatusCode(), hint(resp.StatusCode()))
 	})
 	return response, err
+}
+
+// hint says which setting an answer of the endpoint may come from.
+func hint(status int) string {
+	switch status {
+	case fasthttp.StatusUnauthorized, fasthttp.StatusForbidden:
+		return " (does receipts_secret_file have the backend's secret?)"
+	case fasthttp.StatusNotFound, fasthttp.StatusMethodNotAllowed, fasthttp.StatusNotImplemented:
+		return " (is receipts the URL of its endpoint, and does that take this method?)"
+	case fasthttp.StatusOK, fasthttp.StatusNoContent:
+		return " (but without Idempotency-Outcome, or with another one)"
+	}
+	return ""
 }
 
 // The values of message.HeaderOutcome.

@@ -2,10 +2,13 @@ package proxy_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -46,6 +49,26 @@ func TestReceiptsAreOfTheKeyHoweverItIsSpelled(t *testing.T) {
 		h := <-seen
 		if got := fmt.Sprint(canonical(h, "Idempotency-Key"), canonical(h, "Idempotency_Key")); got != want {
 			t.Errorf("%q: the backend sees the keys %s", fields, got)
+		}
+	}
+}
+
+// What an endpoint answers beside the protocol names the setting that is to be looked at.
+func TestReceiptsErrorsSayWhereToLook(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]string{
+		401: "it answered PUT with 401 (does receipts_secret_file", 404: "(is receipts the URL", 405: "(is receipts the URL", 204: "without Idempotency-Outcome",
+		503: "it answered PUT with 503",
+	} {
+		endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		t.Cleanup(endpoint.Close)
+		receipts, err := proxy.NewHTTPReceipts(endpoint.URL, "", time.Minute, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = receipts.Void(t.Context(), mustKey("k"), idem.Owner{1})
+		if err == nil || !strings.Contains(err.Error(), want) || status == 503 && !strings.HasSuffix(err.Error(), "503") {
+			t.Errorf("%d: %v", status, err)
 		}
 	}
 }
