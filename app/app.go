@@ -204,7 +204,7 @@ func (a *App) receiptOf(ctx context.Context, r *idem.Record) *admin.Receipt {
 	case err != nil:
 		return &admin.Receipt{Says: "no answer: " + err.Error()}
 	case response == nil:
-		return &admin.Receipt{Says: "not executed so far"}
+		return &admin.Receipt{Says: "there is none: not executed so far, if receipts is the right URL"}
 	}
 	return &admin.Receipt{Says: "executed", Status: response.Status, BodyBytes: len(response.Body)}
 }
