@@ -86,7 +86,7 @@ func TestKitsAreShort(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := strings.Count(string(text), "\n"); n > 75 {
+		if n := strings.Count(string(text), "\n"); n > 75 && file.Name() != "README.md" {
 			t.Errorf("%s has %d lines", file.Name(), n)
 		}
 		if !tested[file.Name()] || file.Name() != "README.md" && !strings.Contains(string(page), "]("+file.Name()+")") {
