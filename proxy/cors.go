@@ -101,7 +101,8 @@ type sharing struct {
 	methods, headers                []string
 	credentials                     bool
 	allowMethods, allowHeaders      []byte
-	exposed, maxAge                 []byte
+	exposed                         []byte
+	maxAge                          time.Duration
 }
 
 // belowOrigin is every name between two parts of an origin.
@@ -116,7 +117,7 @@ func newSharing(c *CORS, told []string) *sharing {
 	s := &sharing{
 		anyOrigin: slices.Contains(c.Origins, anyOf), anyMethod: slices.Contains(c.Methods, anyOf),
 		anyHeader: slices.Contains(c.Headers, anyOf), credentials: c.Credentials, methods: c.Methods,
-		maxAge: strconv.AppendInt(nil, int64(c.MaxAge/time.Second), 10),
+		maxAge: c.MaxAge,
 	}
 	for _, origin := range c.Origins {
 		if before, after, wild := strings.Cut(origin, "*."); wild {
@@ -275,34 +276,66 @@ var (
 func (s *Server) answerPreflight(q *request, method []byte) {
 	in, out, sharing := &q.ctx.Request.Header, &q.ctx.Response.Header, q.rules.sharing
 	headers := message.RequestValue(in, corsRequestHeaders)
-	if err := sharing.permits(originOf(in), method, headers); err != nil {
+	err := sharing.permits(originOf(in), headers)
+	if err == nil && !sharing.uses(string(method)) {
+		err = fmt.Errorf("%w %q", errMethod, shortened(method))
+	}
+	if err != nil {
 		s.refuse(q, &problemOrigin, err)
 		return
 	}
 	q.report.Outcome, q.report.Status = Passed, fasthttp.StatusNoContent
 	out.SetStatusCode(fasthttp.StatusNoContent)
 	allowMethods, allowHeaders := sharing.allowMethods, sharing.allowHeaders
-	if sharing.anyMethod {
-		allowMethods = method
-	}
 	if sharing.anyHeader {
 		allowHeaders = headers
+	}
+	age := q.live.routes.remembered(in, sharing, method, allowHeaders)
+	if sharing.anyMethod || age < time.Second { // of the others, other routes may say something else
+		allowMethods = method
 	}
 	out.SetBytesV("Access-Control-Allow-Methods", allowMethods)
 	if len(allowHeaders) > 0 {
 		out.SetBytesV("Access-Control-Allow-Headers", allowHeaders)
 	}
-	out.SetBytesV("Access-Control-Max-Age", sharing.maxAge)
+	out.Set("Access-Control-Max-Age", strconv.FormatInt(int64(age/time.Second), 10))
 	out.Add("Vary", corsRequestMethod+", "+corsRequestHeaders)
 }
 
-// permits says why a script may not send such a request.
-func (s *sharing) permits(origin, method, headers []byte) error {
+// remembered is how long a browser may go by the answer to a preflight. It keeps methods
+// and headers apart, and for the URL, not for the route: the headers that it may send
+// with one method it then sends with every other that was allowed, and with GET, HEAD
+// and POST, which need not be. So the answer may be kept only if the routes that the
+// URL takes with these methods all say the same, and as long as all of them have it.
+func (r *routes) remembered(h *fasthttp.RequestHeader, asked *sharing, method, headers []byte) time.Duration {
+	age, origin := asked.maxAge, originOf(h)
+	methods := []string{fasthttp.MethodGet, fasthttp.MethodHead, fasthttp.MethodPost, string(method)}
+	if !asked.anyMethod {
+		methods = append(methods, asked.methods...)
+	}
+	for _, one := range methods {
+		i, err := r.find(h, []byte(one))
+		other := r.sharingOf(i)
+		switch {
+		case err != nil, other == nil, asked.credentials && !other.credentials,
+			other.permits(origin, headers) != nil, !isSafe(one) && !other.uses(one):
+			return 0
+		}
+		age = min(age, other.maxAge)
+	}
+	return age
+}
+
+// isSafe is for methods that change nothing: who may send others may send these.
+func isSafe(method string) bool { return method == fasthttp.MethodGet || method == fasthttp.MethodHead }
+
+// uses says whether a script may send a method.
+func (s *sharing) uses(method string) bool { return s.anyMethod || slices.Contains(s.methods, method) }
+
+// permits says why a script of an origin may not send such headers.
+func (s *sharing) permits(origin, headers []byte) error {
 	if !s.allows(origin) {
 		return fmt.Errorf("%w %q", errOrigin, shortened(origin))
-	}
-	if !s.anyMethod && !slices.Contains(s.methods, string(method)) {
-		return fmt.Errorf("%w %q", errMethod, shortened(method))
 	}
 	for name := range bytes.SplitSeq(headers, []byte{','}) {
 		name = bytes.TrimSpace(name)

@@ -110,7 +110,7 @@ func TestPreflights(t *testing.T) {
 	a := ask("/pay/1", shop, "POST", "x-key, content-type,authorization, X-TRACE,prefer")
 	h := a.Header
 	if got := shared(a); got != "204 "+shop+" Access-Control-Request-Method, Access-Control-Request-Headers+Origin " ||
-		h.Get("Access-Control-Allow-Methods") != "GET, POST" || h.Get("Access-Control-Max-Age") != "600" || h.Get("X-Request-Id") == "" {
+		h.Get("Access-Control-Allow-Methods") != "POST" || h.Get("Access-Control-Max-Age") != "0" || h.Get("X-Request-Id") == "" {
 		t.Errorf("%q %v", got, h)
 	}
 	allowed := strings.Split(h.Get("Access-Control-Allow-Headers"), ", ")
@@ -144,6 +144,59 @@ func TestPreflights(t *testing.T) {
 	} {
 		if a.Header.Get("X-Method") == "" {
 			t.Errorf("%s: %d %v", name, a.StatusCode, a.Header)
+		}
+	}
+}
+
+// A browser keeps what a preflight allowed for the URL, and goes by it with other
+// methods too, with POST always. So it may keep only what every route of that URL says.
+func TestPreflightsAreNotRememberedAcrossRoutes(t *testing.T) {
+	t.Parallel()
+	origins := func(all ...string) proxy.CORS {
+		return proxy.CORS{Origins: all, Methods: []string{"GET", "HEAD", "POST"}, MaxAge: 10 * time.Minute}
+	}
+	shared := func(rules proxy.Rules, cors proxy.CORS, change ...func(*proxy.Rules)) proxy.Rules {
+		rules.CORS = cors
+		for _, f := range change {
+			f(&rules)
+		}
+		return rules
+	}
+	r := newRig(t, ownCORS, func(c *proxy.Config) {
+		shops, any := origins(shop), origins("*")
+		onlyGET, short, open := any, shops, shops
+		onlyGET.Methods, short.MaxAge, open.Credentials = []string{"GET"}, time.Minute, true
+		rest := c.Rules
+		c.Rules = shared(rest, shops)
+		route := func(path string, rules proxy.Rules, methods ...string) {
+			c.Routes = append(c.Routes, proxy.Route{Name: path, Match: proxy.Match{Path: path, Methods: methods}, Rules: rules})
+		}
+		route("/prices/*", shared(rest, any), "GET", "HEAD")
+		route("/same/*", shared(rest, shops), "GET", "HEAD")
+		route("/shorter/*", shared(rest, short), "GET", "HEAD")
+		route("/cookies/*", shared(rest, open), "GET", "HEAD")
+		route("/backend/*", shared(rest, proxy.CORS{}), "POST")
+		route("/header/*", shared(rest, shops, func(r *proxy.Rules) { r.BindHeaders = []string{"X-More"} }), "GET")
+		route("/read/*", shared(rest, onlyGET))
+		route("/put/*", shared(rest, shops), "PUT")
+	})
+	for _, c := range []struct{ path, origin, method, age, methods string }{
+		{"/", shop, "GET", "600", "GET, HEAD, POST"},
+		{"/prices/1", other, "GET", "0", "GET"},                // may not POST
+		{"/prices/1", shop, "POST", "600", "GET, HEAD, POST"},  // and may GET
+		{"/same/1", shop, "GET", "600", "GET, HEAD, POST"},     // another route that says the same
+		{"/shorter/1", shop, "POST", "60", "GET, HEAD, POST"},  // the shorter of the two
+		{"/cookies/1", shop, "GET", "0", "GET"},                // may not POST with cookies
+		{"/cookies/1", shop, "POST", "600", "GET, HEAD, POST"}, // and may GET without
+		{"/backend/1", shop, "GET", "0", "GET"},                // what the backend says of POST is not known
+		{"/header/1", shop, "GET", "0", "GET"},                 // may not POST with X-More
+		{"/read/1", other, "GET", "0", "GET"},                  // browsers take POST for allowed
+		{"/put/1", shop, "GET", "600", "GET, HEAD, POST"},      // PUT is asked for by itself
+	} {
+		h := r.do("OPTIONS", c.path, "", "", "Origin: "+c.origin, "Access-Control-Request-Method: "+c.method,
+			"Access-Control-Request-Headers: idempotency-key").Header
+		if age, methods := h.Get("Access-Control-Max-Age"), h.Get("Access-Control-Allow-Methods"); age != c.age || methods != c.methods {
+			t.Errorf("%s %s for %s: %q, kept %s s; want %q, %s s", c.method, c.path, c.origin, methods, age, c.methods, c.age)
 		}
 	}
 }

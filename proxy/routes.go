@@ -80,11 +80,15 @@ func (r *routes) all() []*Rules {
 // tried: an exact host before a wildcard before any; then by path, where the
 // first segment in which two differ decides: a literal before {any}, that before
 // the end of an exact path, and that before /*; then few methods before any. Two
-// routes that would match the very same requests are an error, and so is a
-// pattern that this package does not know.
+// routes that would match the very same requests are an error, and so are a
+// pattern that this package does not know and one that no request can match.
 func SortRoutes(all []Route) error {
 	for i := range all {
-		if err := all[i].Match.check(); err != nil {
+		err := all[i].Match.check()
+		if err == nil {
+			err = all[i].Match.reachable(all[i].Rules.AllowAmbiguous)
+		}
+		if err != nil {
 			return fmt.Errorf("%w %q: %w", ErrRoute, all[i].Name, err)
 		}
 	}
