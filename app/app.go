@@ -102,8 +102,15 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		},
 	})
 	a.checkFiles(c.MaxClients)
-	a.checkReceipts(&c)
+	a.warnOf(&c)
 	return a, nil
+}
+
+// warnOf logs what check warns of.
+func (a *App) warnOf(c *config.Config) {
+	for _, doubt := range c.Doubts() {
+		a.log.Warn().Str("event", "setting_doubtful").Err(doubt).Msg("the setting is used as it is; idemproxy check says the same")
+	}
 }
 
 // newProxy makes the proxy, unless its settings would lose records.

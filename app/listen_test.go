@@ -17,7 +17,6 @@ import (
 	"github.com/idemproxy/idemproxy/app"
 	"github.com/idemproxy/idemproxy/cli"
 	"github.com/idemproxy/idemproxy/config"
-	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
 
@@ -227,6 +226,18 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// What check warns of is in the log, too.
+func TestDoubtsAreLogged(t *testing.T) {
+	t.Parallel()
+	b := told(t)
+	_, out := run(t, zerolog.WarnLevel, b.URL(), func(c *config.Config) {
+		c.RejectDuplicates, c.Origin = true, config.Origin{"on-duplicate": "f.yaml:3"}
+	})
+	if want := `"event":"setting_doubtful","error":"f.yaml:3: on_duplicate: does nothing without duplicate-window"`; !strings.Contains(out.String(), want) {
+		t.Errorf("%s", out.String())
+	}
+}
+
 // Who lets more clients in than there may be files is told at the start, and not when
 // they are used up.
 func TestFewFiles(t *testing.T) {
@@ -241,37 +252,6 @@ func TestFewFiles(t *testing.T) {
 		_, out := run(t, zerolog.WarnLevel, b.URL(), func(c *config.Config) { c.MaxClients = clients })
 		if got := strings.Contains(out.String(), `"event":"few_files"`); got != warns {
 			t.Errorf("%d clients, %d files: warned %v\n%s", clients, limit.Cur, got, out.String())
-		}
-	}
-}
-
-// Who sets receipts and forgets to have them asked for is told so.
-func TestReceiptsThatNobodyAsksFor(t *testing.T) {
-	t.Parallel()
-	b := told(t)
-	settle := func(r *config.Rules) { r.OnAmbiguous, r.Receipts = idem.AmbiguousSettle, b.URL()+"/receipts" }
-	for name, c := range map[string]struct {
-		change func(*config.Config)
-		warns  bool
-	}{
-		"none":     {func(*config.Config) {}, false},
-		"not used": {func(c *config.Config) { c.Receipts = b.URL() + "/receipts" }, true},
-		"used":     {func(c *config.Config) { settle(&c.Rules) }, false},
-		"used by a route": {func(c *config.Config) {
-			c.Receipts = b.URL() + "/receipts"
-			route := config.Route{Path: "/pay", Rules: c.Rules}
-			settle(&route.Rules)
-			c.Routes = []config.Route{route}
-		}, false},
-		"not used by a route": {func(c *config.Config) {
-			route := config.Route{Path: "/pay", Rules: c.Rules}
-			route.Receipts = b.URL() + "/receipts"
-			c.Routes = []config.Route{route}
-		}, true},
-	} {
-		_, out := run(t, zerolog.WarnLevel, b.URL(), c.change)
-		if got := strings.Contains(out.String(), `"event":"receipts_unused"`); got != c.warns {
-			t.Errorf("%s: warned %v\n%s", name, got, out.String())
 		}
 	}
 }

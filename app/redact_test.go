@@ -55,7 +55,8 @@ func fileWith(t *testing.T, setting, value string) string {
 	case "resolver":
 		return writeFile(t, fmt.Sprintf("%s: %q\nroutes:\n%s%s", setting, value, routes, own))
 	case "backend", "health_path":
-		return writeFile(t, fmt.Sprintf("%s: %q\nupstreams:\n%s%s", setting, value, upstreams, own))
+		return writeFile(t, fmt.Sprintf("%s: %q\nupstreams:\n%s%sroutes:\n%s    upstream: u\n", setting, value, upstreams,
+			own, routes))
 	}
 	return writeFile(t, fmt.Sprintf("%s: %q\n", setting, value))
 }

@@ -35,7 +35,6 @@ func (a *App) Reload(c config.Config) error {
 	}
 	a.trusted.Store(&pc.TrustedProxies)
 	a.config = c
-	a.checkReceipts(&c)
 	return nil
 }
 
@@ -89,6 +88,7 @@ func (a *App) reloadFrom(load LoadFunc) {
 	a.metrics.Reloads.WithLabelValues("done").Inc()
 	a.log.Info().Str("event", "reloaded").Int("routes", len(c.Routes)).Int("upstreams", len(c.Upstreams)).
 		Msg("requests from now on are treated by the new settings")
+	a.warnOf(&c)
 }
 
 // digest is of the contents of all files that the settings are from: the time

@@ -81,11 +81,3 @@ func verifierOf(c *config.Config, route *config.Route, r *config.Rules, tokens *
 	return v, nil
 }
 
-// checkReceipts warns of an endpoint that nobody asks: who set it takes it that a
-// retry cannot execute twice.
-func (a *App) checkReceipts(c *config.Config) {
-	if c.ReceiptsUnused() {
-		a.log.Warn().Str("event", "receipts_unused").
-			Msg("receipts is set, but on_ambiguous is settle nowhere: no attempt is settled by the backend's receipts")
-	}
-}

@@ -19,17 +19,24 @@ func checkCommand(cfg *config.Config) *cobra.Command {
 	c := &cobra.Command{
 		Use: "check", Short: "Check the settings, for CI", Args: cobra.NoArgs,
 		Long: "Reads the settings and the files they name as serve would. Prints nothing but what is wrong, with the file and\n" +
-			"line it was set in. Exit code 0: nothing; 2: something.",
+			"line it was set in, and warnings of what can be used, but does nothing or what was perhaps not meant. Exit code 0:\n" +
+			"nothing but warnings; 2: something is wrong.",
 		Example:      "  idemproxy check -c idemproxy.yaml",
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	load := addSettings(c, cfg).load
-	c.RunE = func(*cobra.Command, []string) error {
+	c.RunE = func(c *cobra.Command, _ []string) error {
 		_, err := load()
 		if err == nil {
 			err = app.Check(cfg)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		for _, doubt := range cfg.Doubts() {
+			_, _ = fmt.Fprintf(c.ErrOrStderr(), "idemproxy: warning: %v\n", doubt)
+		}
+		return nil
 	}
 	return c
 }

@@ -113,6 +113,10 @@ func TestCheckCommand(t *testing.T) {
 	if code, out := command(t, "check", "-c", writeFile(t, routesFile)); code != 0 || out != "" {
 		t.Errorf("%d %s", code, out)
 	}
+	code, out := command(t, "check", "-c", writeFile(t, routesFile+"on_duplicate: reject\n"))
+	if code != 0 || !strings.Contains(out, "idemproxy: warning: ") || !strings.Contains(out, "idemproxy.yaml:12: on_duplicate: does nothing") {
+		t.Errorf("a warning: %d %s", code, out)
+	}
 	for text, want := range map[string]string{
 		strings.Replace(routesFile, "1m", "1x", 1):                                 `idemproxy.yaml:9: lock_ttl: "1x" is not a duration`,
 		strings.Replace(routesFile, "require_key", "require_keys", 1):              "idemproxy.yaml:8",

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/idemproxy/idemproxy/proxy"
@@ -19,32 +20,40 @@ func rulesOfBrowsers() []settingOfRules {
 		},
 		&rule[[]string]{
 			name: "cors-methods", as: aList(), of: func(r *Rules) *[]string { return &r.CORSMethods },
+			idle:  without("cors-origins", sharesNothing),
 			usage: "methods that such scripts may send; * for any", def: []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"},
-			limit: anyOfThem("methods, such as POST, or *", isToken), to: func(all []string, p *proxy.Rules) { p.CORS.Methods = all },
+			limit: anyOfThem("methods in capitals, such as POST, or *", isMethod), to: func(all []string, p *proxy.Rules) { p.CORS.Methods = all },
 		},
 		&rule[[]string]{
 			name: "cors-headers", as: aList(), of: func(r *Rules) *[]string { return &r.CORSHeaders },
+			idle: without("cors-origins", sharesNothing),
 			usage: "headers that they may send besides Content-Type, Prefer and those of key-headers, bind, scope and fingerprint; * " +
 				"for any",
 			limit: anyOfThem(namesOfHeaders, isToken), to: func(all []string, p *proxy.Rules) { p.CORS.Headers = all },
 		},
 		&rule[[]string]{
 			name: "cors-expose", as: aList(), of: func(r *Rules) *[]string { return &r.CORSExpose },
+			idle:  without("cors-origins", sharesNothing),
 			usage: "response headers that they may read besides those that this proxy writes (Idempotent-Replayed, Retry-After, ...)",
 			limit: anyOfThem(namesOfHeaders, isToken), to: func(all []string, p *proxy.Rules) { p.CORS.Exposed = all },
 		},
 		&rule[bool]{
 			name: "cors-credentials", as: aSwitch(), of: func(r *Rules) *bool { return &r.CORSCredentials },
+			idle:  without("cors-origins", sharesNothing),
 			usage: "let them send cookies, client certificates and what the browser remembers of passwords",
 			fits:  namedOrigins, to: func(yes bool, p *proxy.Rules) { p.CORS.Credentials = yes },
 		},
 		&rule[time.Duration]{
 			name: "cors-max-age", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.CORSMaxAge },
+			idle:  without("cors-origins", sharesNothing),
 			usage: "how long a browser goes by what it was told before it asks again; 0 for not at all", def: 10 * time.Minute,
 			limit: fromZero("not", 24*time.Hour), to: func(d time.Duration, p *proxy.Rules) { p.CORS.MaxAge = d },
 		},
 	}
 }
+
+// isMethod: browsers send those that they know in capitals, and compare them with case.
+func isMethod(s string) bool { return isToken(s) && s == strings.ToUpper(s) }
 
 const namesOfHeaders = "names of headers, or *"
 

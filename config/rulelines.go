@@ -36,7 +36,7 @@ func rulesOfLeases() []settingOfRules {
 		&rule[time.Duration]{
 			name: "lock-ttl", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.LockTTL },
 			usage: "how long a key stays locked after its proxy died; from 100ms to 1h", def: policy.TTL,
-			limit: from(100*time.Millisecond, time.Hour), to: func(d time.Duration, p *proxy.Rules) { p.Policy.TTL = d },
+			limit: lease(), to: func(d time.Duration, p *proxy.Rules) { p.Policy.TTL = d },
 		},
 		&rule[time.Duration]{
 			name: "heartbeat", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.Heartbeat },
@@ -57,12 +57,14 @@ func rulesOfLeases() []settingOfRules {
 		},
 		&rule[idem.Ambiguity]{
 			name: "on-ambiguous", as: anAmbiguity(), of: func(r *Rules) *idem.Ambiguity { return &r.OnAmbiguous },
+			odd: opensWhatItHolds,
 			usage: "what becomes of a key whose request may have executed: release (a retry runs), hold (until it is resolved), or " +
 				"settle (the backend's receipts say, see receipts)",
 			def: policy.OnAmbiguous, to: func(a idem.Ambiguity, p *proxy.Rules) { p.Policy.OnAmbiguous = a },
 		},
 		&rule[[]string]{
 			name: "release-statuses", as: aList(), of: func(r *Rules) *[]string { return &r.ReleaseStatuses },
+			odd:   releasesSuccess,
 			usage: "statuses, or classes such as 5xx, that say that nothing was done: the key is freed; all others are kept",
 			def:   released, made: statuses,
 		},
@@ -79,7 +81,8 @@ func rulesOfKeys() []settingOfRules {
 			name: "key-headers", as: aList(), of: func(r *Rules) *[]string { return &r.KeyHeaders },
 			usage: "headers that carry the key; if several do, they must agree",
 			def:   []string{"Idempotency-Key", "X-Idempotency-Key"}, careful: true,
-			limit: eachOf("names of headers", math.MaxInt, isToken), to: func(all []string, p *proxy.Rules) { p.KeyHeaders = all },
+			limit: eachOf("names of headers", math.MaxInt, isToken), fits: carriesKeys,
+			to: func(all []string, p *proxy.Rules) { p.KeyHeaders = all },
 		},
 		&rule[string]{
 			name: "key-format", as: aText(), of: func(r *Rules) *string { return &r.KeyFormat },
@@ -87,14 +90,14 @@ func rulesOfKeys() []settingOfRules {
 		},
 		&rule[int]{
 			name: "key-min-length", as: aCount(), of: func(r *Rules) *int { return &r.KeyMinLength },
-			usage: "least length of a key, from 1 to 255", def: 1,
+			usage: "least length of a key, from 1 to 255", def: 1, limit: from(1, 255), fits: longKeys,
 		},
 		&rule[[]string]{
 			name: "fingerprint", as: aList(), of: func(r *Rules) *[]string { return &r.Fingerprint },
 			usage: "what must not change between two uses of a key: method, target with its host (or path, without the query; any-host " +
 				"besides, without the host), body with its media type (or json: in canonical form, RFC 8785; multipart: without its " +
 				"boundary), header:NAME",
-			def: []string{"method", "target", "body"}, careful: true, made: fingerprint,
+			def: []string{"method", "target", "body"}, careful: true, fits: comparesFields, made: fingerprint,
 		},
 		&rule[time.Duration]{
 			name: "derive-key", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.DeriveKey },
@@ -109,6 +112,7 @@ func rulesOfKeys() []settingOfRules {
 		},
 		&rule[bool]{
 			name: "on-duplicate", as: eitherOr("warn", "reject"), of: func(r *Rules) *bool { return &r.RejectDuplicates },
+			idle:  without("duplicate-window", func(r *Rules) bool { return r.DuplicateWindow == 0 }),
 			usage: "what then happens: warn (a response header) or reject (409)",
 			to:    func(yes bool, p *proxy.Rules) { p.RejectDuplicates = yes },
 		},
@@ -120,21 +124,25 @@ func rulesOfReceipts() []settingOfRules {
 	return []settingOfRules{
 		&rule[string]{
 			name: "receipts", as: aURL(), of: func(r *Rules) *string { return &r.Receipts },
+			idle: without("on-ambiguous: settle", settlesNothing),
 			usage: "URL of the backend's endpoint that voids attempts or has their receipts (docs/receipts.md), for on-ambiguous: " +
 				"settle; empty for none", fits: receiptsWhereSettled, made: receipts,
 		},
 		&rule[string]{
 			name: "receipts-secret-file", as: aText(), of: func(r *Rules) *string { return &r.ReceiptsSecretFile }, file: true,
+			idle:  without("receipts", func(r *Rules) bool { return r.Receipts == "" }),
 			usage: "file with the secret that is shown to that endpoint as a bearer token; empty for none",
 		},
 		&rule[time.Duration]{
 			name: "settle-within", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.SettleWithin },
+			idle:  without("on-ambiguous: settle", settlesNothing),
 			usage: "how long a request waits for that endpoint; then the key is held and the endpoint is asked in the background",
 			def:   15 * time.Second, limit: from(10*time.Millisecond, time.Hour),
 			to: func(d time.Duration, p *proxy.Rules) { p.SettleWithin = d },
 		},
 		&rule[int]{
 			name: "settle-attempts", as: aCount(), of: func(r *Rules) *int { return &r.SettleAttempts },
+			idle:  without("on-ambiguous: settle", settlesNothing),
 			usage: "how often a request is forwarded again, as another attempt, after the backend has voided one; 0 to answer 502",
 			limit: fromZero("not", 10), to: func(n int, p *proxy.Rules) { p.SettleAttempts = n },
 		},
@@ -150,10 +158,12 @@ func rulesOfDoubt() []settingOfRules {
 		},
 		&rule[time.Duration]{
 			name: "resolver-timeout", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.ResolverTimeout },
+			idle:  without("resolver", func(r *Rules) bool { return r.Resolver == "" }),
 			usage: "bound of asking the resolver", def: 5 * time.Second, limit: from(time.Millisecond, time.Hour),
 		},
 		&rule[bool]{
 			name: "fail-open", as: aSwitch(), of: func(r *Rules) *bool { return &r.FailOpen },
+			odd:   opensWhatItHolds,
 			usage: "forward requests without protection when the store cannot answer: they may execute twice",
 			to:    func(yes bool, p *proxy.Rules) { p.FailOpen = yes },
 		},
@@ -192,7 +202,7 @@ func rulesOfCallers() []settingOfRules {
 		&rule[[]string]{
 			name: "bind", as: aList(), of: func(r *Rules) *[]string { return &r.Bind },
 			usage: "headers that say who asks: the same key with other values is a mismatch",
-			def:   []string{"Authorization"}, careful: true, limit: anyOfThem("names of headers", isToken),
+			def:   []string{"Authorization"}, careful: true, limit: anyOfThem("names of headers", isToken), fits: bindsCallers,
 			to: func(all []string, p *proxy.Rules) { p.BindHeaders = all },
 		},
 		&rule[bool]{
@@ -203,7 +213,7 @@ func rulesOfCallers() []settingOfRules {
 		&rule[[]string]{
 			name: "scope", as: aList(), of: func(r *Rules) *[]string { return &r.Scope },
 			usage:   "what partitions the keys: header:NAME (header:X-Account-Id, say), host, claim:NAME (of a verified bearer token)",
-			careful: true, made: scope,
+			careful: true, fits: scopesByFields, made: scope,
 		},
 		&rule[[]string]{
 			name: "earlier-scopes", as: aList(), of: func(r *Rules) *[]string { return &r.EarlierScopes },
@@ -214,14 +224,17 @@ func rulesOfCallers() []settingOfRules {
 		},
 		&rule[string]{
 			name: "jwks", as: aURLOrFile(), of: func(r *Rules) *string { return &r.JWKS },
+			idle:  without("claim:NAME in scope", verifiesNothing),
 			usage: "file or URL of the JSON Web Key Set that verifies tokens, for scope claim:NAME",
 		},
 		&rule[string]{
 			name: "jwt-issuer", as: aText(), of: func(r *Rules) *string { return &r.JWTIssuer },
+			idle:  without("claim:NAME in scope", verifiesNothing),
 			usage: "issuer that tokens must have; empty for any",
 		},
 		&rule[string]{
 			name: "jwt-audience", as: aText(), of: func(r *Rules) *string { return &r.JWTAudience },
+			idle:  without("claim:NAME in scope", verifiesNothing),
 			usage: "audience that tokens must have; empty for any",
 		},
 	}
@@ -261,7 +274,8 @@ func rulesOfWaiting() []settingOfRules {
 		&rule[[]string]{
 			name: "not-replayed", as: aList(), of: func(r *Rules) *[]string { return &r.NotReplayed },
 			usage: "response headers that replays leave out",
-			def:   []string{"Set-Cookie"}, to: func(all []string, p *proxy.Rules) { p.NotReplayed = all },
+			def:   []string{"Set-Cookie"}, limit: anyOfThem("names of headers", isToken),
+			to: func(all []string, p *proxy.Rules) { p.NotReplayed = all },
 		},
 	}
 }
@@ -273,7 +287,12 @@ func followTheLease(r, above *Rules) {
 	}
 }
 
+func lease() limit[time.Duration] { return from(100*time.Millisecond, time.Hour) }
+
 func oftenEnough(r *Rules) string {
+	if !lease().ok(r.LockTTL) {
+		return "" // which is the mistake
+	}
 	if r.Heartbeat < time.Millisecond || r.Heartbeat > r.LockTTL/2 {
 		return fmt.Sprintf("from 1ms to half of lock-ttl (%v), so that a renewal can fail once", r.LockTTL/2)
 	}
@@ -295,6 +314,14 @@ func statuses(r *Rules, p *proxy.Rules) (err error) {
 func keyFormat(r *Rules, p *proxy.Rules) (err error) {
 	p.Keys, err = idem.ParseKeyFormat(r.KeyFormat, r.KeyMinLength)
 	return err
+}
+
+// longKeys is about formats whose keys are all of one length.
+func longKeys(r *Rules) (want string) {
+	if length := map[string]int{"uuid": 36, "ulid": 26}[r.KeyFormat]; length > 0 && r.KeyMinLength > length {
+		return fmt.Sprintf("at most %d, which is the length of a %s (key-format)", length, r.KeyFormat)
+	}
+	return ""
 }
 
 func fingerprint(r *Rules, p *proxy.Rules) (err error) {

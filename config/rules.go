@@ -129,6 +129,8 @@ type Route struct {
 	origin Origin // where its settings came from
 }
 
+type routeSetting = setting[Route, proxy.Route]
+
 // ofRoute are the settings of one of routes.
 func ofRoute() []setting[Route, proxy.Route] {
 	type matching = line[Route, proxy.Route, string]
@@ -159,12 +161,3 @@ func ofRoute() []setting[Route, proxy.Route] {
 
 func (r *Route) flags() *pflag.FlagSet { return flagsOf("route", ofRoute(), r) }
 
-// ReceiptsUnused says that receipts are set, and that no rules settle by them.
-func (c *Config) ReceiptsUnused() bool {
-	set, used := c.Receipts != "", c.OnAmbiguous == idem.AmbiguousSettle
-	for i := range c.Routes {
-		set = set || c.Routes[i].Receipts != ""
-		used = used || c.Routes[i].OnAmbiguous == idem.AmbiguousSettle
-	}
-	return set && !used
-}

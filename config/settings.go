@@ -82,11 +82,13 @@ func storing() []settingAtLarge {
 		},
 		&large[string]{
 			name: "admin", as: anAddress(), of: func(c *Config) *string { return &c.Admin },
+			odd:   openToAll,
 			usage: "address of metrics and health, host:port; empty for none",
 			def:   "127.0.0.1:8081", limit: emptyOr("host:port, such as 127.0.0.1:8081", isAddr),
 		},
 		&large[string]{
 			name: "admin-token-file", as: aText(), of: func(c *Config) *string { return &c.AdminTokenFile },
+			idle:  without("admin", func(c *Config) bool { return c.Admin == "" }),
 			usage: "file with a token of 16 bytes or more that keys and profiles are shown for; empty: over loopback only",
 		},
 	}
@@ -158,6 +160,7 @@ func ofRequests() []settingAtLarge {
 	return []settingAtLarge{
 		&large[[]string]{
 			name: "trusted-proxies", as: aList(), of: func(c *Config) *[]string { return &c.TrustedProxies },
+			odd: trustsAll,
 			usage: "addresses or networks (10.0.0.0/8) of the proxies in front, which are believed what they say of where a request " +
 				"came from: X-Forwarded-*, X-Real-IP, Forwarded and their like; of others that is thrown away",
 			live: true, limit: that("addresses, or networks such as 10.0.0.0/8", arePrefixes), made: trust,
@@ -194,6 +197,7 @@ func ofStores() []settingAtLarge {
 	return []settingAtLarge{
 		&large[string]{
 			name: "namespace", as: aText(), of: func(c *Config) *string { return &c.Namespace },
+			idle:  without("a Redis store", embedded),
 			usage: "start of every record's name in Redis", def: "idem", careful: true,
 			limit: that("one word without braces, which would move every record into one slot of a Redis Cluster", isWord),
 		},
@@ -216,19 +220,23 @@ func ofStores() []settingAtLarge {
 		},
 		&large[time.Duration]{
 			name: "store-journal", as: aDuration(), of: func(c *Config) *time.Duration { return &c.StoreJournal },
+			idle:  without("a Redis store", embedded),
 			usage: "how long it is kept in memory what a Redis store acknowledged, to tell the next primary after a failover; 0 for not",
 			def:   time.Minute, limit: zeroOr("none", time.Second, time.Hour),
 		},
 		&large[string]{
 			name: "store-ca", as: aText(), of: func(c *Config) *string { return &c.StoreCA },
+			idle:  without("a rediss:// store", embedded),
 			usage: "file of CA certificates (PEM) for a rediss:// store; empty for the system's",
 		},
 		&large[string]{
 			name: "store-cert", as: aText(), of: func(c *Config) *string { return &c.StoreCert },
+			idle:  without("a rediss:// store", embedded),
 			usage: "PEM file of the certificate chain that a rediss:// store is shown, read anew for each connection; empty for none",
 		},
 		&large[string]{
 			name: "store-key", as: aText(), of: func(c *Config) *string { return &c.StoreKey },
+			idle:  without("a rediss:// store", embedded),
 			usage: "PEM file of its key",
 		},
 		&large[Size]{
@@ -294,6 +302,9 @@ func running() []settingAtLarge {
 func upToADay() limit[time.Duration] { return from(time.Millisecond, 24*time.Hour) }
 
 func belowTheLease(c *Config) string {
+	if !lease().ok(c.LockTTL) {
+		return "" // which is the mistake
+	}
 	if l := from(10*time.Millisecond, time.Minute); !l.ok(c.StoreTimeout) || c.StoreTimeout >= c.LockTTL {
 		return fmt.Sprintf("%s, and below lock-ttl (%v)", l.want, c.LockTTL)
 	}

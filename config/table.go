@@ -1,6 +1,8 @@
 package config
 
 import (
+	"reflect"
+
 	"github.com/spf13/pflag"
 )
 
@@ -22,6 +24,9 @@ type setting[S, R any] interface {
 	derive(s, above *S)
 	// check tells whether the value can be used.
 	check(s *S, check check)
+	// doubt is what a value that can be used does that was perhaps not meant; idle:
+	// it does nothing.
+	doubt(s *S) (does string, idle bool)
 	// give hands the value to a room.
 	give(s *S, room *R) error
 }
@@ -52,6 +57,10 @@ type line[S, R, T any] struct {
 	// instead if this one does not go with the others.
 	limit limit[T]
 	fits  func(*S) (want string)
+	// idle says without what the value does nothing, odd what it does that was perhaps
+	// not meant.
+	idle func(*S) (without string)
+	odd  func(*S) (does string)
 	// unset is derive.
 	unset func(s, above *S)
 	// to is where a room has it; made what is made for a room of it, and of others.
@@ -87,6 +96,18 @@ func (l *line[S, R, T]) check(s *S, check check) {
 		want := l.fits(s)
 		check(want == "", l.name, l.as.given(value), want)
 	}
+}
+
+func (l *line[S, R, T]) doubt(s *S) (does string, idle bool) {
+	if l.idle != nil && !reflect.DeepEqual(*l.of(s), l.def) {
+		if without := l.idle(s); without != "" {
+			return "does nothing without " + without, true
+		}
+	}
+	if l.odd != nil {
+		return l.odd(s), false
+	}
+	return "", false
 }
 
 func (l *line[S, R, T]) give(s *S, room *R) error {
@@ -126,6 +147,7 @@ func (p *part[S, R, P, Q]) bind(f *pflag.FlagSet, s *S) { p.setting.bind(f, p.of
 func (p *part[S, R, P, Q]) reset(s *S)                  { p.setting.reset(p.of(s)) }
 func (p *part[S, R, P, Q]) derive(s, above *S)          { p.setting.derive(p.of(s), p.of(above)) }
 func (p *part[S, R, P, Q]) check(s *S, check check)     { p.setting.check(p.of(s), check) }
+func (p *part[S, R, P, Q]) doubt(s *S) (string, bool)   { return p.setting.doubt(p.of(s)) }
 func (p *part[S, R, P, Q]) give(s *S, room *R) error    { return p.setting.give(p.of(s), p.room(room)) }
 
 // flagsOf binds all that lines are about.

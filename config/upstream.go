@@ -111,9 +111,16 @@ func reaching() []settingOfUpstreams {
 		&ofBackends[int]{
 			name: "max-queue", as: aCount(), of: func(u *Upstream) *int { return &u.MaxQueue },
 			usage: "most requests that wait for a connection to each backend, up to connect-timeout; further ones get 503",
-			def:   4096, limit: from(1, 1<<20), unset: func(u, _ *Upstream) { u.MaxQueue = u.MaxConns },
+			def:   4096, limit: from(1, 1<<20), unset: asManyAsConns,
 			to: func(n int, c *upstream.Config) { c.MaxQueue = n },
 		},
+	}
+}
+
+// asManyAsConns goes by a bound that can be used.
+func asManyAsConns(u, _ *Upstream) {
+	if from(1, 1<<20).ok(u.MaxConns) {
+		u.MaxQueue = u.MaxConns
 	}
 }
 

@@ -20,19 +20,27 @@ func (c *Config) Validate() error {
 // validate returns every setting that cannot be used, with its place, its value
 // and what would do.
 func (c *Config) validate(origin Origin) (errs []error) {
-	checkAll(settings(), c, checker(&errs, origin))
+	failed := map[string]bool{}
+	check := noting(failed, checker(&errs, origin))
+	checkAll(settings(), c, check)
+	c.checkTogether(&c.Rules, check)
+	c.checkPlaces(check)
+	c.checkLoop(&c.Upstream, check)
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
-		check := checker(&errs, u.origin)
+		check := unlessFailed(failed, u.origin, checker(&errs, u.origin))
 		checkAll(ofNamed(), u, check)
+		c.checkLoop(&u.Upstream, check)
 		check(u.Name != "", "name", plain(u.Name), "a name that routes can go by")
 		check(c.FindUpstream(u.Name) == u, "name", plain(u.Name), "one that no other upstream has")
 	}
 	for i := range c.Routes {
 		r := &c.Routes[i]
-		check := checker(&errs, r.origin)
+		check := unlessFailed(failed, r.origin, checker(&errs, r.origin))
 		checkAll(ofRoute(), r, check)
-		check(c.StoreTimeout < r.LockTTL, "lock-ttl", r.LockTTL, fmt.Sprintf("more than store-timeout (%v)", c.StoreTimeout))
+		c.checkTogether(&r.Rules, check)
+		c.checkNames(i, check)
+		check(failed["store-timeout"] || !lease().ok(r.LockTTL) || c.StoreTimeout < r.LockTTL, "lock-ttl", r.LockTTL, fmt.Sprintf("more than store-timeout (%v)", c.StoreTimeout))
 		check(r.Upstream == "" || c.FindUpstream(r.Upstream) != nil, "upstream", plain(r.Upstream),
 			"the name of one of the upstreams, or none for the one at large")
 		check(r.Path != "" || r.Host != "" || len(r.Methods) > 0, "route", plain(r.Name), "a path, a host or methods to match")
@@ -41,6 +49,24 @@ func (c *Config) validate(origin Origin) (errs []error) {
 }
 
 type check func(ok bool, name string, value any, want string)
+
+// noting notes which settings cannot be used.
+func noting(failed map[string]bool, next check) check {
+	return func(ok bool, name string, value any, want string) {
+		failed[name] = failed[name] || !ok
+		next(ok, name, value, want)
+	}
+}
+
+// unlessFailed says nothing of what a route or upstream has from the settings at large,
+// and was said of them.
+func unlessFailed(failed map[string]bool, own Origin, next check) check {
+	return func(ok bool, name string, value any, want string) {
+		if _, set := own[name]; set || !failed[name] {
+			next(ok, name, value, want)
+		}
+	}
+}
 
 // checker adds what is not ok to errs, with its place.
 func checker(errs *[]error, origin Origin) check {

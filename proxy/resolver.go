@@ -88,12 +88,14 @@ func newAsker(rawURL string, timeout time.Duration, most int) (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u.Host == "" || u.User != nil || u.Fragment != "" {
-		return nil, fmt.Errorf("%q is no URL to ask: want http://host:port/path", redact.URL(rawURL))
-	}
 	b, err := upstream.ParseBackend(u.Scheme + "://" + u.Host)
-	if err != nil {
-		return nil, err
+	switch {
+	case u.User != nil:
+		return nil, fmt.Errorf("%q cannot be asked: want a URL without user and password, which are not sent", redact.URL(rawURL))
+	case u.Fragment != "":
+		return nil, fmt.Errorf("%q cannot be asked: want a URL without a fragment (#), which is not sent", redact.URL(rawURL))
+	case u.Host == "", err != nil:
+		return nil, fmt.Errorf("%q cannot be asked: want a URL such as http://host:port/path", redact.URL(rawURL))
 	}
 	return &asker{
 		url: rawURL, timeout: timeout,

@@ -156,3 +156,18 @@ func TestResolverURLsThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be asked is refused with what to write instead, and no password.
+func TestURLsThatCannotBeAsked(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"http://user:hunter2@h/x": "without user and password", "https://hunter2@h/": "without user and password",
+		"http://h/x#hunter2": "without a fragment", "ftp://h/x?hunter2": "such as http://host:port/path", "h/x": "such as http://host:port/path",
+		"http://": "such as http://host:port/path", "http://h:99999/x": "such as http://host:port/path",
+	} {
+		_, err := proxy.NewHTTPResolver(url, time.Second, 1)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v, want one %s", url, err, want)
+		}
+	}
+}
