@@ -101,7 +101,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 			{Name: "backend", Ask: a.proxy.Ping},
 		},
 	})
-	a.checkFiles(c.MaxClients)
+	a.checkFiles(&c)
 	a.warnOf(&c)
 	return a, nil
 }

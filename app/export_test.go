@@ -5,6 +5,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 )
@@ -39,3 +40,9 @@ func (n *names) Change(plan *proxy.Plan, accept bool, use func() error) error {
 func (n *names) Admit() error                         { return n.admit() }
 func (n *names) Legacy(keep time.Duration) bool       { return n.legacy(keep) }
 func (n *names) Recipe(id idem.Recipe) (string, bool) { return n.texts.get(id) }
+
+// OtherFiles is otherFiles.
+const OtherFiles = otherFiles
+
+// FilesFor is filesFor.
+func FilesFor(c *config.Config) uint64 { return filesFor(c) }

@@ -149,15 +149,29 @@ func (a *App) cannotAccept(err error) {
 		Msg("no client can connect until connections end; raise the limit (ulimit -n)")
 }
 
-// checkFiles warns of a limit of file descriptors that is reached before max_clients:
-// a client may take two, its connection and one to a backend. The limit is the hard
-// one, which the runtime asks for.
-func (a *App) checkFiles(maxClients int) {
+// otherFiles are about as many as the stores (an embedded one keeps up to 1,000 open),
+// listeners and whoever looks at metrics need.
+const otherFiles = 1100
+
+// filesFor is how many files are open when there are max_clients: a connection of each,
+// and those to backends, which stay open for the next request.
+func filesFor(c *config.Config) uint64 {
+	backends := func(u *config.Upstream) int { return len(u.Backends) * min(u.MaxConns, c.MaxClients) }
+	n := c.MaxClients + backends(&c.Upstream) + otherFiles
+	for i := range c.Upstreams {
+		n += backends(&c.Upstreams[i].Upstream)
+	}
+	return uint64(n) //nolint:gosec // none of them is negative
+}
+
+// checkFiles warns of a limit of file descriptors that is reached before max_clients.
+// The limit is the hard one, which the runtime asks for.
+func (a *App) checkFiles(c *config.Config) {
 	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= 2*uint64(maxClients) { //nolint:gosec // it was checked
+	want := filesFor(c)
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= want {
 		return
 	}
-	a.log.Warn().Str("event", "few_files").Uint64("limit", limit.Cur).Int("max_clients", maxClients).
-		Msg("file descriptors (ulimit -n) may be used up before max_clients is reached, at two for each: raise the limit, or " +
-			"lower max_clients")
+	a.log.Warn().Str("event", "few_files").Uint64("limit", limit.Cur).Uint64("want", want).Int("max_clients", c.MaxClients).
+		Msg("file descriptors (ulimit -n) may be used up before max_clients and max_conns are reached: raise the limit, or lower them")
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pires/go-proxyproto"
 	"github.com/rs/zerolog"
@@ -238,20 +239,60 @@ func TestDoubtsAreLogged(t *testing.T) {
 	}
 }
 
-// Who lets more clients in than there may be files is told at the start, and not when
-// they are used up.
+// Who lets more clients in than there may be files, with those that backends' connections
+// take, is told at the start, and not when they are used up.
 func TestFewFiles(t *testing.T) {
 	t.Parallel()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	most := int(min(limit.Cur/2, 1<<23))
+	if limit.Cur > 1<<23 {
+		t.Skipf("%d files are more than max_clients can be", limit.Cur)
+	}
 	b := told(t)
-	for clients, warns := range map[int]bool{most: false, most + 1: limit.Cur < 1<<24} {
-		_, out := run(t, zerolog.WarnLevel, b.URL(), func(c *config.Config) { c.MaxClients = clients })
+	others := config.NamedUpstream{Name: "others", Upstream: config.Upstream{
+		Backends: []string{b.URL(), b.URL()}, MaxConns: 20, MaxQueue: 20, MaxHeader: 64 << 10, ConnectTimeout: time.Second,
+		HealthInterval: time.Second,
+	}}
+	most := int(limit.Cur) - 10 - 40 - app.OtherFiles //nolint:gosec // see above
+	for clients, warns := range map[int]bool{most: false, most + 1: true} {
+		_, out := run(t, zerolog.WarnLevel, b.URL(), func(c *config.Config) {
+			c.MaxClients, c.MaxConns, c.Upstreams = clients, 10, []config.NamedUpstream{others}
+		})
 		if got := strings.Contains(out.String(), `"event":"few_files"`); got != warns {
 			t.Errorf("%d clients, %d files: warned %v\n%s", clients, limit.Cur, got, out.String())
 		}
+	}
+	// By default: as many clients as may come, and not one connection to a backend for each.
+	d := config.Default()
+	if n := app.FilesFor(&d); n != uint64(d.MaxClients+d.MaxConns+app.OtherFiles) { //nolint:gosec // no default is negative
+		t.Errorf("the defaults are said to need %d files", n)
+	}
+}
+
+// A response that breaks off is in the log by its request's id.
+func TestCutsAreLoggedByRequest(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Start(t, func(c backendtest.Conn, _ *backendtest.Request) {
+		c.Raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel")
+		_ = c.Close()
+	})
+	a, out := run(t, zerolog.WarnLevel, b.URL())
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.URL()+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Request-Id", "mine")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("it did not break off")
+	}
+	if want := `"event":"response_cut","request_id":"mine"`; !strings.Contains(out.String(), want) {
+		t.Errorf("no %s in %s", want, out.String())
 	}
 }

@@ -189,9 +189,9 @@ func (o *observer) audit(remote, action string, k idem.Key, err error) {
 }
 
 // cut logs a response that broke off after its request's line was written.
-func (o *observer) cut(k idem.Key, err error) {
+func (o *observer) cut(requestID string, k idem.Key, err error) {
 	o.metrics.Cut.Inc()
-	e := o.log.Warn().Str("event", "response_cut").Err(err)
+	e := o.log.Warn().Str("event", "response_cut").Bytes("request_id", loggedID([]byte(requestID))).Err(err)
 	if k != (idem.Key{}) {
 		e = o.key(e, k)
 	}

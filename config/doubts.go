@@ -22,7 +22,7 @@ func (c *Config) Doubts() (all []error) {
 	}
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
-		if !slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Upstream == u.Name }) {
+		if u.origin != nil && !slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Upstream == u.Name }) {
 			all = append(all, c.AtUpstream(u, "name", fmt.Errorf("no route has upstream: %v, so nothing is forwarded there", plain(u.Name))))
 		}
 	}

@@ -104,7 +104,7 @@ func (r *rig) start(ln net.Listener, transport *http.Transport, c proxy.Config, 
 		defer r.mu.Unlock()
 		r.outcomes[q.Outcome]++
 	}
-	c.Trace.Cut = func(idem.Key, error) {
+	c.Trace.Cut = func(string, idem.Key, error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.cuts++

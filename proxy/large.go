@@ -34,7 +34,7 @@ func (s *Server) streamLarge(q *request, held *attempts, rest *upstream.Body, pr
 	kept := &idem.Response{
 		Status: resp.StatusCode(), Header: q.rules.appendFields(nil, resp), BodyOmitted: true, Redirect: q.redirect(resp),
 	}
-	s.watchCut(rest, held.key())
+	s.watchCut(q, rest, held.key())
 	body := keyedStream{Body: rest, prefix: prefix, held: *held, response: kept.Clone(), doubt: s.doubtOf(q)}
 	s.stream(q, &body, max(rest.Length(), -1))
 	q.report.Outcome, q.report.Status = Executed, kept.Status

@@ -53,16 +53,17 @@ func (s *Server) passThrough(q *request) {
 			resp.SetConnectionClose()
 		}
 		resp.ImmediateHeaderFlush = true
-		s.watchCut(e.Rest, idem.Key{})
+		s.watchCut(q, e.Rest, idem.Key{})
 		s.stream(q, e.Rest, max(e.Rest.Length(), -1))
 	}
 	q.report.Outcome, q.report.Status = Passed, resp.StatusCode()
 }
 
 // watchCut has a streamed response traced if it breaks off.
-func (s *Server) watchCut(b *upstream.Body, key idem.Key) {
+func (s *Server) watchCut(q *request, b *upstream.Body, key idem.Key) {
 	if s.config.Trace.Cut != nil {
-		b.OnCut(func(err error) { s.config.Trace.Cut(key, err) })
+		id := string(q.named()) // the request has ended by then
+		b.OnCut(func(err error) { s.config.Trace.Cut(id, key, err) })
 	}
 }
 

@@ -108,8 +108,9 @@ type Trace struct {
 	// background, and with -1 when nothing is left to do about it.
 	Unsettled func(delta int)
 	// Cut is called when a response that is passed on as it comes breaks off on
-	// the backend's side, after Done. Its key is zero if it had none.
-	Cut func(key idem.Key, err error)
+	// the backend's side, after Done, which was told of the request by the same
+	// requestID. Its key is zero if it had none.
+	Cut func(requestID string, key idem.Key, err error)
 	// BackendDown is called when a backend is left out, BackendUp when it is let
 	// in again, BackendGone when it is not among an upstream's backends any more.
 	BackendDown func(upstream, backend string, why error)
