@@ -31,7 +31,7 @@ func problems() map[string]*problem {
 	all := []*problem{
 		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken,
 		&problemScope, &problemCallerUnknown, &problemBodyTooLarge, &problemBodyBroken, &problemSlow,
-		&problemHeaderTooLarge, &problemRequestInvalid, &problemVersion,
+		&problemHeaderTooLarge, &problemRequestHeader, &problemRequestInvalid, &problemVersion,
 		&problemAmbiguous, &problemOrigin, &problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity,
 		&problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
@@ -53,8 +53,8 @@ var (
 	}
 	problemKeyMissing = problem{
 		Refused, 400, "key-missing", "Idempotency key required",
-		"This route accepts only requests with an Idempotency-Key header. Make a unique key per operation " +
-			"and repeat it on retries.", "", false, false,
+		"This route takes a request that may change something only with a key (require_key), in the Idempotency-Key header " +
+			"unless it has others (key_headers). Make a unique key per operation and repeat it on retries.", "", false, false,
 	}
 	problemKeyFormat = problem{
 		Refused, 400, "key-format", "Idempotency key of another format",
@@ -79,6 +79,10 @@ var (
 		Refused, 400, "request-invalid", "Malformed request",
 		"The request is not well-formed HTTP/1.1; nothing was forwarded.", "", true, false,
 	}
+	problemRequestHeader = problem{
+		Refused, 431, "header-too-large", "Request header too large",
+		"The request line and header fields are larger than this proxy takes (max_header); nothing was forwarded.", "", true, false,
+	}
 	problemAmbiguous = problem{
 		Refused, 400, "target-ambiguous", "Ambiguous request target",
 		"Servers read such a target in different ways, so this proxy cannot tell which route it is for (ambiguous_paths); " +
@@ -100,7 +104,7 @@ var (
 	}
 	problemSlow = problem{
 		Refused, 408, "request-timeout", "Request too slow",
-		"The request did not arrive in time (header_timeout, body_timeout). With an idempotency key, nothing was forwarded. " +
+		"The request did not arrive in time (header_timeout, body_timeout, body_min_rate). With an idempotency key, nothing was forwarded. " +
 			"Send it again.", "", true, true,
 	}
 	problemHeaderTooLarge = problem{

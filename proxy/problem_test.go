@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/internal/golden"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // TestProblemsDocument keeps docs/problems.md, where the types lead, in step.
@@ -31,21 +33,47 @@ func TestProblemsDocument(t *testing.T) {
 	})
 	for _, name := range names {
 		p := all[name]
-		status := fmt.Sprint(p.status)
-		if p == &problemHeld {
-			status = "502 or 504"
-		}
-		fmt.Fprintf(&b, "\n## %s\n\n`%s` %s. %s\n", name, status, p.title, p.detail)
+		fmt.Fprintf(&b, "\n## %s\n\n`%s` %s. %s\n", name, statusesOf(p), p.title, p.detail)
 		again := "no"
 		if p.retryable {
 			again = "yes"
 		}
 		fmt.Fprintf(&b, "\nRetryable: %s\n", again)
-		if p.retryAfter != "" {
+		switch {
+		case p.retryAfter != "":
 			fmt.Fprintf(&b, "\n`Retry-After: %s`\n", p.retryAfter)
+		case p == &problemStore:
+			b.WriteString("\n`Retry-After: 1` with 503\n")
 		}
 	}
 	golden.Check(t, "../docs/problems.md", b.String())
+}
+
+// statusesOf are all that a problem is answered with: by settings, and by what failed.
+func statusesOf(p *problem) string {
+	all := []int{p.status}
+	for _, late := range []bool{false, true} {
+		e := &upstream.Exchange{Err: io.EOF, Sent: idem.MayHaveExecuted, Timeout: late}
+		failed, pending := &Rules{FailStatus: 500}, request{report: Report{Settlement: SettledNotYet}}
+		if late {
+			failed.FailStatus = 503
+		}
+		for _, one := range []*problem{
+			failed.storeProblem(), failed.beginProblem(idem.ErrRecipe), exchangeProblem(e, true), new(request).unguardedProblem(e),
+			ofExchange(problemVoided, e), ofExchange(problemUnsettled, e), pending.unknownProblem(),
+		} {
+			if one.name == p.name {
+				all = append(all, one.status)
+			}
+		}
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	text := fmt.Sprint(all[len(all)-1])
+	for i := len(all) - 2; i >= 0; i-- {
+		text = fmt.Sprint(all[i]) + map[bool]string{true: " or ", false: ", "}[i == len(all)-2] + text
+	}
+	return text
 }
 
 // Every problem that the code defines is in the list.

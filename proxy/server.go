@@ -365,8 +365,7 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	case errors.Is(err, io.ErrUnexpectedEOF): // after the header, or nobody would listen
 		p = problemBodyBroken
 	case errors.As(err, &small):
-		p.status = fasthttp.StatusRequestHeaderFieldsTooLarge
-		p.detail = "The request's header is larger than this proxy takes (max_header)."
+		p = problemRequestHeader
 	case isTimeout(err):
 		p = problemSlow
 	}
