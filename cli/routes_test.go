@@ -122,6 +122,8 @@ func TestCheckCommand(t *testing.T) {
 		strings.Replace(routesFile, "require_key", "require_keys", 1):              "idemproxy.yaml:8",
 		strings.Replace(routesFile, "path: /payments/refunds", "retention: 2h", 1): `idemproxy.yaml:10: route: "refunds"`,
 		routesFile + "  - name: again\n    path: /payments/refunds\n":              "matches the same requests",
+		strings.Replace(routesFile, "127.0.0.1:9000", "x:0", 1):                    `idemproxy.yaml:1: backend: "http://x:0"`,
+		routesFile + "key_format: UUID\n":                                          `idemproxy.yaml:12: key_format: "UUID" takes a single key`,
 		routesFile + "secret_file: /nonexistent\n":                                 "idemproxy.yaml:12: secret_file: ",
 		routesFile + "heartbeat: 29s\n":                                            "heartbeat",
 	} {

@@ -17,6 +17,8 @@ func namesOfFields(names []string) (want string) {
 		switch {
 		case !isToken(name):
 			return "names of headers"
+		case slices.Contains([]string{"*", "all", "any", "none"}, name):
+			return "names of headers, and [] for none of them"
 		case message.IsHopByHop([]byte(name)), strings.EqualFold(name, "Content-Length"):
 			return fmt.Sprintf("headers of the request, not of its connection as %s is", name)
 		}

@@ -45,6 +45,11 @@ func zeroOrMore[T number](meaning string) limit[T] {
 	return limit[T]{ok: func(v T) bool { return v >= 0 }, want: fmt.Sprintf("0 (%s) or more", meaning)}
 }
 
+// noneOrTime is for the bound of something that takes time.
+func noneOrTime() limit[time.Duration] {
+	return that("0 (none), or 1ms or more", func(d time.Duration) bool { return d == 0 || d >= time.Millisecond })
+}
+
 // inMemory is for the size of what is held there.
 func inMemory(most Size) limit[Size] {
 	return limit[Size]{ok: func(v Size) bool { return v <= most }, want: "at most " + short(most) + ": it is held in memory"}

@@ -31,7 +31,7 @@ func rulesOfLeases() []settingOfRules {
 		&rule[time.Duration]{
 			name: "backend-timeout", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.BackendTimeout },
 			usage: "bound of an exchange with the backend, from connecting to the end of the response; 0 for none",
-			limit: zeroOrMore[time.Duration]("none"), to: func(d time.Duration, p *proxy.Rules) { p.BackendTimeout = d },
+			limit: noneOrTime(), to: func(d time.Duration, p *proxy.Rules) { p.BackendTimeout = d },
 		},
 		&rule[time.Duration]{
 			name: "lock-ttl", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.LockTTL },

@@ -269,7 +269,7 @@ func running() []settingAtLarge {
 		&large[time.Duration]{
 			name: "settle-every", as: aDuration(), of: func(c *Config) *time.Duration { return &c.SettleEvery },
 			usage: "how often all records are looked through for those that a process which died left in doubt, where on-ambiguous: " +
-				"settle; 0 for never", def: 10 * time.Minute, limit: fromZero("never", 24*time.Hour),
+				"settle; 0 for never", def: 10 * time.Minute, limit: zeroOr("never", 100*time.Millisecond, 24*time.Hour),
 			to: func(d time.Duration, p *proxy.Config) { p.SettleEvery = d },
 		},
 		&large[time.Duration]{

@@ -90,13 +90,13 @@ func reaching() []settingOfUpstreams {
 			name: "backend-read-timeout", as: aDuration(),
 			of:    func(u *Upstream) *time.Duration { return &u.ReadTimeout },
 			usage: "longest time in which nothing comes from a backend while a response is due; 0 for any",
-			limit: zeroOrMore[time.Duration]("none"), to: func(d time.Duration, c *upstream.Config) { c.ReadTimeout = d },
+			limit: noneOrTime(), to: func(d time.Duration, c *upstream.Config) { c.ReadTimeout = d },
 		},
 		&ofBackends[time.Duration]{
 			name: "backend-write-timeout", as: aDuration(),
 			of:    func(u *Upstream) *time.Duration { return &u.WriteTimeout },
 			usage: "longest time in which a backend takes nothing of a request; 0 for any",
-			limit: zeroOrMore[time.Duration]("none"), to: func(d time.Duration, c *upstream.Config) { c.WriteTimeout = d },
+			limit: noneOrTime(), to: func(d time.Duration, c *upstream.Config) { c.WriteTimeout = d },
 		},
 		&ofBackends[Size]{
 			name: "max-response-header", as: aSize(), of: func(u *Upstream) *Size { return &u.MaxHeader },

@@ -48,7 +48,20 @@ func ParseKeyFormat(name string, least int) (*KeyFormat, error) {
 	if f.pattern, err = regexp.Compile(`^(?:` + name + `)$`); err != nil {
 		return nil, fmt.Errorf("%q is neither any, uuid, ulid nor a regular expression: %w", name, err)
 	}
+	if takesOne(name) { // UUID, say
+		return nil, fmt.Errorf("%q takes a single key: want any, uuid, ulid or a regular expression of many keys", name)
+	}
 	return f, nil
+}
+
+// takesOne says of an expression that it is a plain text.
+func takesOne(expression string) bool {
+	plain, err := regexp.Compile(expression)
+	if err != nil {
+		return false
+	}
+	_, whole := plain.LiteralPrefix()
+	return whole
 }
 
 // Check returns nil or an ErrKeyFormat that says what is wanted.

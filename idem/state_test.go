@@ -149,7 +149,7 @@ func TestKeyFormats(t *testing.T) {
 			}
 		}
 	}
-	for format, least := range map[string]int{"(": 1, "any": 0, "uuid": 256} {
+	for format, least := range map[string]int{"(": 1, "any": 0, "uuid": 256, "UUID": 1, "none": 1, `a\.b`: 1} {
 		if _, err := idem.ParseKeyFormat(format, least); err == nil {
 			t.Errorf("%q, %d was taken", format, least)
 		}

@@ -102,7 +102,7 @@ func ParseBackend(origin string) (Backend, error) {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
+	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
 		return Backend{}, fmt.Errorf("%q: %w", shown, ErrBackend)
 	}
 	addr := net.JoinHostPort(u.Hostname(), port)
