@@ -255,7 +255,7 @@ func TestFewFiles(t *testing.T) {
 		Backends: []string{b.URL(), b.URL()}, MaxConns: 20, MaxQueue: 20, MaxHeader: 64 << 10, ConnectTimeout: time.Second,
 		HealthInterval: time.Second,
 	}}
-	most := int(limit.Cur) - 10 - 40 - app.OtherFiles //nolint:gosec // see above
+	most := int(limit.Cur) - 10 - 40 - app.OtherFiles
 	for clients, warns := range map[int]bool{most: false, most + 1: true} {
 		_, out := run(t, zerolog.WarnLevel, b.URL(), func(c *config.Config) {
 			c.MaxClients, c.MaxConns, c.Upstreams = clients, 10, []config.NamedUpstream{others}
@@ -266,7 +266,7 @@ func TestFewFiles(t *testing.T) {
 	}
 	// By default: as many clients as may come, and not one connection to a backend for each.
 	d := config.Default()
-	if n := app.FilesFor(&d); n != uint64(d.MaxClients+d.MaxConns+app.OtherFiles) { //nolint:gosec // no default is negative
+	if n := app.FilesFor(&d); n != uint64(d.MaxClients+d.MaxConns+app.OtherFiles) {
 		t.Errorf("the defaults are said to need %d files", n)
 	}
 }

@@ -22,7 +22,8 @@ func rulesOfBrowsers() []settingOfRules {
 			name: "cors-methods", as: aList(), of: func(r *Rules) *[]string { return &r.CORSMethods },
 			idle:  without("cors-origins", sharesNothing),
 			usage: "methods that such scripts may send; * for any", def: []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"},
-			limit: anyOfThem("methods in capitals, such as POST, or *", isMethod), to: func(all []string, p *proxy.Rules) { p.CORS.Methods = all },
+			limit: anyOfThem("methods in capitals, such as POST, or *", isMethod),
+			to:    func(all []string, p *proxy.Rules) { p.CORS.Methods = all },
 		},
 		&rule[[]string]{
 			name: "cors-headers", as: aList(), of: func(r *Rules) *[]string { return &r.CORSHeaders },

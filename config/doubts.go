@@ -23,7 +23,8 @@ func (c *Config) Doubts() (all []error) {
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
 		if u.origin != nil && !slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Upstream == u.Name }) {
-			all = append(all, c.AtUpstream(u, "name", fmt.Errorf("no route has upstream: %v, so nothing is forwarded there", plain(u.Name))))
+			err := fmt.Errorf("no route has upstream: %v, so nothing is forwarded there", plain(u.Name))
+			all = append(all, c.AtUpstream(u, "name", err))
 		}
 	}
 	return all
@@ -92,7 +93,9 @@ func embedded(c *Config) bool { return strings.HasPrefix(c.Store, "embedded:") }
 func settlesNothing(r *Rules) bool { return r.OnAmbiguous != idem.AmbiguousSettle }
 
 func verifiesNothing(r *Rules) bool {
-	return !slices.ContainsFunc(slices.Concat(r.Scope, r.EarlierScopes), func(s string) bool { return strings.Contains(s, "claim:") })
+	return !slices.ContainsFunc(slices.Concat(r.Scope, r.EarlierScopes), func(s string) bool {
+		return strings.Contains(s, "claim:")
+	})
 }
 
 func sharesNothing(r *Rules) bool { return len(r.CORSOrigins) == 0 }
@@ -102,7 +105,8 @@ func opensWhatItHolds(r *Rules) string {
 	if !r.FailOpen || r.OnAmbiguous == idem.AmbiguousRelease {
 		return ""
 	}
-	return fmt.Sprintf("while the store cannot answer, requests may execute twice, which on-ambiguous: %s is there to prevent", r.OnAmbiguous)
+	return fmt.Sprintf("while the store cannot answer, requests may execute twice, which on-ambiguous: %s is there to prevent",
+		r.OnAmbiguous)
 }
 
 func releasesSuccess(r *Rules) string {

@@ -38,7 +38,8 @@ func TestDoubts(t *testing.T) {
 		{"admin: :9999", "1: admin: without admin-token-file, whoever can connect gets metrics and health, and programs of this machine " +
 			"can change keys"},
 		{"admin: '[::]:9999'\nadmin_token_file: x", ""},
-		{"admin: '[::1]:9999'", ""}, {"admin: localhost:9999", ""},
+		{"admin: '[::1]:9999'", ""},
+		{"admin: localhost:9999", ""},
 		{"admin: ''\nadmin_token_file: x", "2: admin_token_file: does nothing without admin"},
 		{"trusted_proxies: [10.0.0.0/8, '::/0']", "1: trusted_proxies: ::/0 is everybody: each client says itself where its requests come from"},
 		{"namespace: x\nstore_ca: y", "1: namespace: does nothing without a Redis store; 2: store_ca: does nothing without a rediss:// store"},

@@ -42,7 +42,8 @@ func carriesKeys(r *Rules) (want string) {
 	}
 	for _, name := range r.KeyHeaders {
 		if slices.Contains(meanOtherThings, textproto.CanonicalMIMEHeaderKey(name)) {
-			return fmt.Sprintf("a header of which each operation has its own value, such as Idempotency-Key; %s is for something else", name)
+			return fmt.Sprintf("a header of which each operation has its own value, such as Idempotency-Key; %s is for something else",
+				name)
 		}
 	}
 	return ""

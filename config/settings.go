@@ -45,7 +45,7 @@ func settings() []settingAtLarge {
 			func(p *proxy.Config) *upstream.Config { return &p.Upstream }),
 		storing(),
 		partOf(ofRules(), func(c *Config) *Rules { return &c.Rules }, func(p *proxy.Config) *proxy.Rules { return &p.Rules }),
-		bounding(), ofClients(), ofRequests(), ofStores(), running())
+		bounding(), ofClients(), ofRequests(), ofStores(), ofSecrets(), running())
 }
 
 func listening() []settingAtLarge {
@@ -247,6 +247,12 @@ func ofStores() []settingAtLarge {
 			name: "compress-from", as: aSizeOrZero(), of: func(c *Config) *Size { return &c.CompressFrom },
 			usage: "size from which responses are compressed in the store; 0 for never",
 		},
+	}
+}
+
+// ofSecrets are about what responses and identities are hidden by.
+func ofSecrets() []settingAtLarge {
+	return []settingAtLarge{
 		&large[string]{
 			name: "encryption-keys", as: aText(), of: func(c *Config) *string { return &c.EncryptionKeys },
 			usage: "file of AES-256 keys for responses in the store, NAME:BASE64 a line, the first for writing; empty for none",

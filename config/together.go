@@ -74,8 +74,14 @@ func samePlace(own, at string) bool {
 	if err1 != nil || err2 != nil || portOf(ownPort) != portOf(port) || portOf(port) == 0 {
 		return false
 	}
-	return isAnyHost(ownHost) && (isAnyHost(host) || isThisMachine(host)) || isAnyHost(host) && isThisMachine(ownHost) ||
-		strings.EqualFold(ownHost, host) || isThisMachine(ownHost) && isThisMachine(host) && (ownHost == "localhost" || host == "localhost")
+	byName := ownHost == "localhost" || host == "localhost"
+	switch {
+	case isAnyHost(ownHost):
+		return isAnyHost(host) || isThisMachine(host)
+	case isAnyHost(host):
+		return isThisMachine(ownHost)
+	}
+	return strings.EqualFold(ownHost, host) || byName && isThisMachine(ownHost) && isThisMachine(host)
 }
 
 func portOf(port string) int {

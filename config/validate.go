@@ -40,7 +40,8 @@ func (c *Config) validate(origin Origin) (errs []error) {
 		checkAll(ofRoute(), r, check)
 		c.checkTogether(&r.Rules, check)
 		c.checkNames(i, check)
-		check(failed["store-timeout"] || !lease().ok(r.LockTTL) || c.StoreTimeout < r.LockTTL, "lock-ttl", r.LockTTL, fmt.Sprintf("more than store-timeout (%v)", c.StoreTimeout))
+		check(failed["store-timeout"] || !lease().ok(r.LockTTL) || c.StoreTimeout < r.LockTTL, "lock-ttl", r.LockTTL,
+			fmt.Sprintf("more than store-timeout (%v)", c.StoreTimeout))
 		check(r.Upstream == "" || c.FindUpstream(r.Upstream) != nil, "upstream", plain(r.Upstream),
 			"the name of one of the upstreams, or none for the one at large")
 		check(r.Path != "" || r.Host != "" || len(r.Methods) > 0, "route", plain(r.Name), "a path, a host or methods to match")

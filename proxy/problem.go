@@ -104,8 +104,8 @@ var (
 	}
 	problemSlow = problem{
 		Refused, 408, "request-timeout", "Request too slow",
-		"The request did not arrive in time (header_timeout, body_timeout, body_min_rate). With an idempotency key, nothing was forwarded. " +
-			"Send it again.", "", true, true,
+		"The request did not arrive in time (header_timeout, body_timeout, body_min_rate). With an idempotency key, " +
+			"nothing was forwarded. Send it again.", "", true, true,
 	}
 	problemHeaderTooLarge = problem{
 		NotReplayable, 502, "response-header-too-large", "Response header too large",

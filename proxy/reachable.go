@@ -45,7 +45,8 @@ func (m *Match) reachablePath(allowAmbiguous bool) error {
 			m.Path, errNeverTaken, decoded)
 	}
 	// A request has these encoded, or as they are: either way its target is ambiguous.
-	if !allowAmbiguous && strings.ContainsFunc(pattern, func(c rune) bool { return c < ' ' || c == 0x7f || strings.ContainsRune(`\;%`, c) }) {
+	odd := func(c rune) bool { return c < ' ' || c == 0x7f || strings.ContainsRune(`\;%`, c) }
+	if !allowAmbiguous && strings.ContainsFunc(pattern, odd) {
 		return fmt.Errorf(`path %q %w unless the route has ambiguous_paths: allow, since servers read \ ; %% and control characters `+
 			"in different ways", m.Path, errNeverTaken)
 	}
@@ -72,5 +73,7 @@ func (m *Match) reachableHost() error {
 
 // isMethod: RFC 9110 section 9.1 has a token.
 func isMethod(method string) bool {
-	return !strings.ContainsFunc(method, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c) })
+	return !strings.ContainsFunc(method, func(c rune) bool {
+		return c <= ' ' || c > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+	})
 }

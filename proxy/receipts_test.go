@@ -22,10 +22,10 @@ func TestReceiptsThatCannotBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ url, file, says string }{
-		{"", "", "no URL to ask"},
-		{"localhost:1", "", "no URL to ask"},
-		{"http://u:p@x/", "", "no URL to ask"},
-		{"http://x/#y", "", "no URL to ask"},
+		{"", "", "cannot be asked"},
+		{"localhost:1", "", "cannot be asked"},
+		{"http://u:p@x/", "", "cannot be asked"},
+		{"http://x/#y", "", "cannot be asked"},
 		{"http://x/", empty, "is empty"},
 		{"http://x/", empty + "-not", "reading the secret"},
 	} {
