@@ -117,4 +117,4 @@ func (t *certificates) look() {
 
 // lookEvery is how soon a renewed certificate is noticed: files are read, since
 // the time stamps of what a mounted secret links to need not change.
-const lookEvery = 5 * time.Second
+const lookEvery = time.Second

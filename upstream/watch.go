@@ -116,6 +116,7 @@ func (p *endpoint) check(ctx context.Context, path string) error {
 	if path == "" {
 		return nil
 	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // who ends the watcher does not wait for an answer
 	deadline, _ := ctx.Deadline()
 	if err := unwrap(conn).bound(deadline); err != nil {
 		return err
