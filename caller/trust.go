@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/idemproxy/idemproxy/message"
 )
@@ -65,8 +66,8 @@ func (c *Caller) Client() (client netip.Addr) {
 		} else {
 			list = nil
 		}
-		ip, err := netip.ParseAddr(string(bytes.TrimSpace(last)))
-		if err != nil {
+		ip, ok := addressOf(string(bytes.TrimSpace(last)))
+		if !ok {
 			return client
 		}
 		client = ip.Unmap()
@@ -75,6 +76,21 @@ func (c *Caller) Client() (client netip.Addr) {
 		}
 	}
 	return client
+}
+
+// addressOf reads an address as proxies write it: bare, in brackets, or with the port
+// that the client had (192.0.2.1:443, [2001:db8::1]:443).
+func addressOf(text string) (netip.Addr, bool) {
+	if ip, err := netip.ParseAddr(text); err == nil {
+		return ip, true
+	}
+	if with, err := netip.ParseAddrPort(text); err == nil {
+		return with.Addr(), true
+	}
+	inner, open := strings.CutPrefix(text, "[")
+	inner, closed := strings.CutSuffix(inner, "]")
+	ip, err := netip.ParseAddr(inner)
+	return ip, open && closed && err == nil && ip.Is6()
 }
 
 // Network is where the request came from: an IPv4 address, or the /64 that an

@@ -162,7 +162,7 @@ func ofRequests() []settingAtLarge {
 			name: "trusted-proxies", as: aList(), of: func(c *Config) *[]string { return &c.TrustedProxies },
 			odd: trustsAll,
 			usage: "addresses or networks (10.0.0.0/8) of the proxies in front, which are believed what they say of where a request " +
-				"came from: X-Forwarded-*, X-Real-IP, Forwarded and their like; of others that is thrown away",
+				"came from: X-Forwarded-*, X-Real-IP, CF-Connecting-IP, Forwarded and their like; of others that is thrown away",
 			live: true, limit: that("addresses, or networks such as 10.0.0.0/8", arePrefixes), made: trust,
 		},
 		&large[bool]{

@@ -52,6 +52,7 @@ const (
 	kindMethodOverride
 	kindOrigin // all others that say where the request came from, or what it was for there
 	kindHop    // all others that end at this hop
+	kindMeant  // all others that this proxy goes by
 	kindTwin   // what a backend may take for one of these: see isTwin
 	kindOther
 )
@@ -85,6 +86,8 @@ func kindOf(name []byte) kind {
 		return kindOrigin
 	case isMethodOverride(name):
 		return kindMethodOverride
+	case isMeant(name):
+		return kindMeant
 	}
 	return kindOther
 }
@@ -140,30 +143,6 @@ func known(name []byte) kind {
 	return kindOther
 }
 
-// isOrigin says of a field that proxies write it, and backends that sit behind them
-// take it for true.
-func isOrigin(name []byte) bool {
-	const family = "X-Forwarded"
-	if len(name) < len("X-Real-IP") || name[0]|0x20 != 'x' && name[0]|0x20 != 't' {
-		return false
-	}
-	switch len(name) {
-	case 9:
-		return EqualFold(name, "X-Real-IP")
-	case 11:
-		return EqualFold(name, family) || EqualFold(name, "X-Client-IP")
-	case 13:
-		if EqualFold(name, "X-Rewrite-URL") {
-			return true
-		}
-	case 14:
-		if EqualFold(name, "X-Original-URL") || EqualFold(name, "True-Client-IP") {
-			return true
-		}
-	}
-	return len(name) > len(family) && name[len(family)] == '-' && EqualFold(name[:len(family)], family)
-}
-
 func isMethodOverride(name []byte) bool {
 	switch len(name) {
 	case 13:
@@ -172,6 +151,22 @@ func isMethodOverride(name []byte) bool {
 		return EqualFold(name, "X-Method-Override")
 	case 22:
 		return EqualFold(name, "X-HTTP-Method-Override")
+	}
+	return false
+}
+
+// isMeant says of a field that this proxy goes by it, though it passes as it is: what
+// the backend takes for it must be what was looked at here.
+func isMeant(name []byte) bool {
+	switch len(name) {
+	case 12:
+		return EqualFold(name, "Max-Forwards")
+	case 15:
+		return EqualFold(name, "Accept-Encoding")
+	case 29:
+		return EqualFold(name, "Access-Control-Request-Method")
+	case 30:
+		return EqualFold(name, "Access-Control-Request-Headers")
 	}
 	return false
 }

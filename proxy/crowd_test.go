@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -35,6 +36,43 @@ func TestCrowdsGiveBack(t *testing.T) {
 	}
 	if a := r.do(http.MethodPost, "/", "else", "x", me); a.StatusCode != 200 {
 		t.Errorf("one of two is under way, and another got %d %s", a.StatusCode, a.body)
+	}
+	close(proceed)
+	if a := <-done; a.err != nil || a.StatusCode != 200 {
+		t.Errorf("%v", a)
+	}
+}
+
+// Who is refused with a key learns which one, and so does the log.
+func TestCrowdsNameTheKey(t *testing.T) {
+	t.Parallel()
+	entered, proceed := make(chan struct{}), make(chan struct{})
+	refused := make(chan idem.Key, 1)
+	r := newRig(t, func(conn backendtest.Conn, q *backendtest.Request) {
+		entered <- struct{}{}
+		<-proceed
+		backendtest.OK(conn, q)
+	}, func(c *proxy.Config) {
+		c.MaxPerKey = 1
+		c.Trace.Done = func(q *proxy.Report) {
+			if q.Status == 429 {
+				refused <- q.Key.Clone()
+			}
+		}
+	})
+	done := make(chan answerOrError, 1)
+	go func() {
+		a, err := r.try(http.MethodPost, "/", "of-two", "x")
+		done <- answerOrError{a, err}
+	}()
+	<-entered
+	a := r.post("of-two", "x")
+	r.isProblem(a, 429, "too-many-with-key")
+	if !strings.Contains(a.body, `"idempotency_key":"of-two"`) {
+		t.Errorf("the problem does not name the key: %s", a.body)
+	}
+	if k := <-refused; k.Value() != "of-two" {
+		t.Errorf("the report has key %q", k.Value())
 	}
 	close(proceed)
 	if a := <-done; a.err != nil || a.StatusCode != 200 {
@@ -91,6 +129,18 @@ func TestCrowds(t *testing.T) {
 			[2]string{"slow", "X-Forwarded-For: 2001:db8:1:2::1"},
 			[2]string{"", "X-Forwarded-For: 2001:db8:1:2:3::4"},
 			[2]string{"", "X-Forwarded-For: 2001:db8:1:3::1"},
+		},
+		{
+			"address with a port", "too-many-of-address", func(c *proxy.Config) { c.MaxPerAddress, c.TrustedProxies = 1, loopback() },
+			[2]string{"slow", "X-Forwarded-For: 192.0.2.7:4711"},
+			[2]string{"", "X-Forwarded-For: 198.51.100.1, 192.0.2.7:4712"},
+			[2]string{"", "X-Forwarded-For: 192.0.2.8:4711"},
+		},
+		{
+			"IPv6 address with a port", "too-many-of-address", func(c *proxy.Config) { c.MaxPerAddress, c.TrustedProxies = 1, loopback() },
+			[2]string{"slow", "X-Forwarded-For: [2001:db8::1]:4711"},
+			[2]string{"", "X-Forwarded-For: [2001:db8::1], 127.0.0.1:80"},
+			[2]string{"", "X-Forwarded-For: [2001:db8:0:1::1]:4711"},
 		},
 		{
 			"key", "too-many-with-key", func(c *proxy.Config) { c.MaxPerKey = 1 },

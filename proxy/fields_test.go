@@ -39,6 +39,13 @@ func TestFieldsOfOrigin(t *testing.T) {
 	fields := []string{
 		"X-Forwarded-Port: 1", "X-Forwarded-Prefix: /a", "X-Forwarded-Server: s", "X-Forwarded-Ssl: on", "x-forwarded-scheme: https", "X-Forwarded: y",
 		"X-Real-IP: 1.2.3.4", "X-Client-IP: 1.2.3.4", "True-Client-IP: 1.2.3.4", "X-Original-URL: /admin", "X-Rewrite-URL: /admin",
+		"CF-Connecting-IP: 1.2.3.4", "CF-Connecting-IPv6: ::1", "Client-Cert: :AA==:", "Client-Cert-Chain: :AA==:", "Client-IP: 1.2.3.4",
+		"Fastly-Client-IP: 1.2.3.4", "Fly-Client-IP: 1.2.3.4", "Forwarded-For: 1.2.3.4", "Front-End-Https: on", "X-AppEngine-User-IP: 1.2.3.4",
+		"X-ARR-ClientCert: c", "X-ARR-SSL: s", "X-Azure-ClientIP: 1.2.3.4", "X-Azure-SocketIP: 1.2.3.4", "X-Client-Cert: c",
+		"X-Cluster-Client-IP: 1.2.3.4", "X-Envoy-External-Address: 1.2.3.4", "X-Envoy-Original-Host: h", "X-Envoy-Original-Path: /admin",
+		"X-Host: h", "X-HTTP-Host-Override: h", "X-Original-Forwarded-For: 1.2.3.4", "X-Original-Host: h", "X-Original-Method: PUT",
+		"X-Original-Proto: https", "X-Original-URI: /admin", "X-ProxyUser-IP: 1.2.3.4", "X-Remote-Addr: 1.2.3.4", "X-Remote-IP: 1.2.3.4",
+		"X-Scheme: https", "X-SSL-Client-Verify: SUCCESS", "X-URL-Scheme: https",
 	}
 	for _, trusted := range []bool{false, true} {
 		r, seen := fieldRig(t, func(c *proxy.Config) {
@@ -89,7 +96,8 @@ func TestTwinsOfFields(t *testing.T) {
 	twins := []string{
 		"Idempotency_Attempt", "IDEMPOTENCY_KEY", "X_Idempotency_Key", "X-Idempotency_Key", "X_Forwarded_For", "X-Forwarded_For", "X_Forwarded_Port",
 		"X_Real_IP", "X_Request_Id", "Content_Length", "Transfer_Encoding", "Content_Type", "X_Account_Id", "X_Tenant-Id", "X_Part_No", "X.Account.Id",
-		"X_Original_Url", "x_http_method_override",
+		"X_Original_Url", "x_http_method_override", "Max_Forwards", "max.forwards", "Accept_Encoding", "Access_Control_Request_Method",
+		"Access-Control-Request_Headers", "CF_Connecting_IP", "Client_Cert", "X_SSL_Client_Verify", "Client_IP",
 	}
 	fields := []string{"X-Account-Id: a", "X-Tenant-Id: t", "X-Part-No: 1", "My_Own: 1", "X-HTTP-Method-Override: PUT"}
 	for _, name := range twins {

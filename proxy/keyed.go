@@ -110,7 +110,7 @@ func (q *request) ask() idem.Request {
 	r.Fingerprint, r.Binding = q.hashes()
 	if q.derived {
 		r.Key, r.Policy = operation.DerivedKey(&r), &q.rules.derived
-		q.key, q.report.Key = r.Key, r.Key
+		q.key, q.report.Keyed, q.report.Key = r.Key, true, r.Key
 	}
 	return r
 }

@@ -325,6 +325,7 @@ func (s *Server) route(q *request) {
 		q.answerHere()
 		return
 	}
+	q.report.Keyed, q.report.Key = q.keyed, q.key
 	leave, refusal := s.crowded(q)
 	switch {
 	case refusal != nil:
@@ -337,7 +338,6 @@ func (s *Server) route(q *request) {
 		s.passThrough(q)
 		return
 	}
-	q.report.Keyed, q.report.Key = true, q.key
 	s.keyed(q)
 }
 
