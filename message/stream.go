@@ -29,6 +29,10 @@ type Stream struct {
 	// of the header under way
 	length           int // -1: none
 	chunked, upgrade bool
+	refused          bool // by the library or by Sound, at its end
+
+	begun uint64 // how many requests
+	id    []byte // see RequestID
 }
 
 // place is what comes next on a connection.
@@ -120,7 +124,9 @@ func (s *Stream) next(line []byte) error {
 	case !ok:
 		return errBareLF
 	case s.at == atStart && len(line) > 0:
-		s.at, s.length, s.chunked, s.upgrade = inHeader, -1, false, false
+		s.at, s.length, s.chunked, s.upgrade, s.refused = inHeader, -1, false, false, false
+		s.begun++
+		s.id = s.id[:0]
 	case s.at == inHeader && len(line) == 0:
 		s.header()
 	case s.at == inHeader:
@@ -145,31 +151,32 @@ func (s *Stream) next(line []byte) error {
 	return nil
 }
 
-// field reads how the body is framed. What it cannot read is refused.
+// field reads how the body is framed, and the request's id. What it cannot read is
+// refused.
 func (s *Stream) field(line []byte) {
 	switch line[0] | 0x20 {
-	case 'c', 't', 'u':
+	case 'c', 't', 'u', 'x':
 	default:
 		return
 	}
 	name, value, _ := bytes.Cut(line, []byte{':'})
 	switch len(name) {
+	case len(HeaderRequestID):
+		if EqualFold(name, HeaderRequestID) {
+			s.named(bytes.Trim(value, " \t"))
+		}
 	case len("Upgrade"):
 		s.upgrade = s.upgrade || EqualFold(name, "Upgrade")
 	case len("Content-Length"):
 		if EqualFold(name, "Content-Length") {
 			n, ok := decimal(bytes.Trim(value, " \t"))
-			if !ok || s.length >= 0 {
-				s.at = beyond
-			}
+			s.refused = s.refused || !ok || s.length >= 0
 			s.length = n
 		}
 	case len("Transfer-Encoding"):
 		if EqualFold(name, "Transfer-Encoding") {
 			s.chunked = true
-			if !EqualFold(bytes.Trim(value, " \t"), "chunked") {
-				s.at = beyond
-			}
+			s.refused = s.refused || !EqualFold(bytes.Trim(value, " \t"), "chunked")
 		}
 	}
 }
@@ -177,7 +184,7 @@ func (s *Stream) field(line []byte) {
 // header is at its end.
 func (s *Stream) header() {
 	switch {
-	case s.chunked && s.length >= 0:
+	case s.refused, s.chunked && s.length >= 0:
 		s.at = beyond
 	case s.chunked:
 		s.at = atChunkSize
@@ -229,6 +236,26 @@ func decimal(b []byte) (n int, ok bool) {
 
 // Err is why the connection cannot be read any further, if it cannot.
 func (s *Stream) Err() error { return s.err }
+
+// RequestID is the X-Request-Id of the connection's n-th request, from 1, if that is
+// the last one that has begun, and if it came and can be repeated; nil otherwise. It
+// ends with the next Take.
+func (s *Stream) RequestID(n uint64) []byte {
+	if n != s.begun || len(s.id) == 0 {
+		return nil
+	}
+	return s.id
+}
+
+// longestID bounds the ids that are kept of requests that are not read to the end of
+// their header.
+const longestID = 256
+
+func (s *Stream) named(id []byte) {
+	if len(s.id) == 0 && len(id) <= longestID && IsPrintable(id) {
+		s.id = append(s.id, id...)
+	}
+}
 
 // Held says whether what follows may not be HTTP.
 func (s *Stream) Held() bool { return s.at == held }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -119,6 +118,7 @@ func New(c Config) (*Server, error) {
 	s.http = &fasthttp.Server{
 		Handler:                       s.handle,
 		ErrorHandler:                  s.handleError,
+		ExpectHandler:                 s.handleExpect,
 		ReadBufferSize:                c.MaxHeader,
 		WriteBufferSize:               2 << 10, // larger bodies are written past it
 		IdleTimeout:                   c.IdleTimeout,
@@ -257,23 +257,47 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
-	q := requests.Get().(*request) //nolint:forcetypeassert // see New
-	q.ctx, q.admission = ctx, &s.admission
+	q := s.receive(ctx)
 	if s.config.EarlyHints {
 		// Which has fasthttp flush each response.
 		_ = ctx.SetWriteDeadline(start.Add(aDay))
 	}
-	invalid := message.Sound(&ctx.Request.Header)
-	q.report.Method, q.report.Path = ctx.Method(), message.PathOf(&ctx.Request.Header)
-	switch {
-	case invalid != nil:
-		s.refuse(q, framingProblem(invalid), invalid)
-	case !s.admission.enter():
-		s.fail(q, &problemOverloaded, nil)
-	default:
+	if s.enter(q) {
 		s.route(q)
 		s.admission.leave(q.buffered)
 	}
+	s.conclude(q, start)
+}
+
+// receive is the first step of a handler.
+func (s *Server) receive(ctx *fasthttp.RequestCtx) *request {
+	q := requests.Get().(*request) //nolint:forcetypeassert // see New
+	q.ctx, q.admission = ctx, &s.admission
+	return q
+}
+
+// enter lets a request in that is well-formed, if there is room; if not, it has been
+// answered.
+func (s *Server) enter(q *request) bool {
+	h := &q.ctx.Request.Header
+	invalid := message.Sound(h)
+	q.report.Method, q.report.Path = q.ctx.Method(), message.PathOf(h)
+	switch {
+	case invalid != nil:
+		q.requestID = idOf(h)
+		s.refuse(q, framingProblem(invalid), invalid)
+	case !s.admission.enter():
+		q.requestID = idOf(h)
+		s.fail(q, &problemOverloaded, nil)
+	default:
+		return true
+	}
+	return false
+}
+
+// conclude is the last step of a handler.
+func (s *Server) conclude(q *request, start time.Time) {
+	ctx := q.ctx
 	s.share(ctx, q.rules)
 	message.NameResponse(&ctx.Response.Header, q.named())
 	if s.leaving.Load() {
@@ -298,34 +322,9 @@ func (q *request) finish(start time.Time) *Report {
 
 // route takes a well-formed request the way that its route and its key have it.
 func (s *Server) route(q *request) {
-	q.live = s.live.Load()
-	i, asked, ambiguous := q.live.routes.take(&q.ctx.Request.Header)
-	q.rules, q.report.Route = q.live.routes.of(i)
-	err := q.identify()
-	switch {
-	case ambiguous != nil:
-		s.refuse(q, &problemAmbiguous, ambiguous)
-		return
-	case q.ctx.Request.Header.IsConnect():
-		s.fail(q, &problemMethod, nil)
-		return
-	case asked != nil:
-		s.answerPreflight(q, asked)
-		return
-	case err != nil:
-		s.refuse(q, keyProblem(err), err)
+	if s.settled(q) {
 		return
 	}
-	last, err := q.head.LastHop()
-	switch {
-	case err != nil:
-		s.refuse(q, &problemRequestInvalid, err)
-		return
-	case last:
-		q.answerHere()
-		return
-	}
-	q.report.Keyed, q.report.Key = q.keyed, q.key
 	leave, refusal := s.crowded(q)
 	switch {
 	case refusal != nil:
@@ -339,6 +338,39 @@ func (s *Server) route(q *request) {
 		return
 	}
 	s.keyed(q)
+}
+
+// settled answers what needs no body and no backend: most of what is refused.
+func (s *Server) settled(q *request) bool {
+	q.live = s.live.Load()
+	i, asked, ambiguous := q.live.routes.take(&q.ctx.Request.Header)
+	q.rules, q.report.Route = q.live.routes.of(i)
+	err := q.identify()
+	switch {
+	case ambiguous != nil:
+		s.refuse(q, &problemAmbiguous, ambiguous)
+		return true
+	case q.ctx.Request.Header.IsConnect():
+		s.fail(q, &problemMethod, nil)
+		return true
+	case asked != nil:
+		s.answerPreflight(q, asked)
+		return true
+	case err != nil:
+		s.refuse(q, keyProblem(err), err)
+		return true
+	}
+	last, err := q.head.LastHop()
+	switch {
+	case err != nil:
+		s.refuse(q, &problemRequestInvalid, err)
+		return true
+	case last:
+		q.answerHere()
+		return true
+	}
+	q.report.Keyed, q.report.Key = q.keyed, q.key
+	return false
 }
 
 // fail answers with a problem, and the key if the request got as far as that.
@@ -355,33 +387,6 @@ func (s *Server) fail(q *request, p *problem, err error) {
 func (s *Server) refuse(q *request, p *problem, reason error) {
 	q.report.Outcome, q.report.Status, q.report.Err = p.outcome, p.status, reason
 	writeProblem(q.ctx, p, nil, reason.Error())
-}
-
-// handleError answers what fasthttp could not read as a request.
-func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
-	p := problemRequestInvalid
-	var small *fasthttp.ErrSmallBuffer
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF): // after the header, or nobody would listen
-		p = problemBodyBroken
-	case errors.As(err, &small):
-		p = problemRequestHeader
-	case isTimeout(err):
-		p = problemSlow
-	}
-	reason := ""
-	if c, ok := ctx.Conn().(interface{ fault() error }); ok && c.fault() != nil {
-		err = c.fault()
-		reason = err.Error()
-	}
-	writeProblem(ctx, &p, nil, reason)
-	id := new(message.RequestID).New()
-	message.NameResponse(&ctx.Response.Header, id)
-	if s.config.Trace.Done != nil {
-		s.config.Trace.Done(&Report{
-			Outcome: Refused, Status: p.status, Err: err, Remote: ctx.RemoteAddr(), RequestID: id,
-		})
-	}
 }
 
 // silent: what fasthttp would log is traced.

@@ -62,6 +62,9 @@ func (c *strictConn) NetConn() net.Conn { return c.Conn }
 // fault is why the connection cannot be read any further, if it cannot.
 func (c *strictConn) fault() error { return c.stream.Err() }
 
+// requestID is the client's of its n-th request on the connection, if it is known.
+func (c *strictConn) requestID(n uint64) []byte { return c.stream.RequestID(n) }
+
 // leave has all that follows pass as it comes, and returns the connection below.
 func (c *strictConn) leave() net.Conn {
 	c.stream.Go(false)
