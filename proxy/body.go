@@ -8,7 +8,30 @@ import (
 	"time"
 
 	"github.com/valyala/bytebufferpool"
+	"github.com/valyala/fasthttp"
 )
+
+// bodyDeadline gives a body its own time, counted from the end of the header. Of one
+// whose length is known, fasthttp reads the first bytes before the handler can see
+// to their pace. A small body has the header's time, unless its own is shorter: it
+// mostly came along with the header, and is not worth setting a timer for.
+func (c *Config) bodyDeadline(h *fasthttp.RequestHeader) (r fasthttp.RequestConfig) {
+	n := h.ContentLength()
+	switch {
+	case n == -1:
+		r.ReadTimeout = c.BodyTimeout
+	case n > small, n > 0 && c.BodyTimeout < c.HeaderTimeout:
+		p := pace{all: c.BodyTimeout, grace: c.HeaderTimeout, rate: c.BodyMinRate, came: int64(min(n, readAhead))}
+		r.ReadTimeout = p.till().Sub(p.begun)
+	}
+	return r
+}
+
+// readAhead is how much fasthttp reads of a body before it calls the handler.
+const readAhead = 8 << 10
+
+// small is what fits into a packet with its header.
+const small = 1 << 10
 
 // readBody reads the request's body whole: nothing is acquired before it has
 // arrived. Its bytes count as they come, not as they are announced: who sends

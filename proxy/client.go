@@ -4,12 +4,9 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/idemproxy/idemproxy/message"
 )
 
 // Listening is how clients are listened to.
@@ -17,11 +14,6 @@ type Listening struct {
 	// SendTimeout disconnects a client that takes nothing of its response for so
 	// long, to twice that. 0: never.
 	SendTimeout time.Duration
-	// MaxPerNetwork bounds the connections from one address, or from one /64 of IPv6,
-	// which is what one customer has and can choose from; further ones are closed,
-	// with 429 unless TLS comes first. 0: no bound.
-	MaxPerNetwork int
-	TLS           bool
 	// AcceptFailed is told why no connection can be accepted for now (no file
 	// descriptors, say), once a second at most. Nil: nobody is.
 	AcceptFailed func(error)
@@ -32,15 +24,12 @@ type Listening struct {
 // closing it at once would take the answer away from the client (RFC 9112 section
 // 9.6). An Accept that fails for lack of something that comes back is tried again.
 func Listen(ln net.Listener, c Listening) net.Listener {
-	return &clientListener{Listener: ln, config: c, networks: map[netip.Addr]int{}}
+	return &clientListener{Listener: ln, config: c}
 }
 
 type clientListener struct {
 	net.Listener
 	config Listening
-
-	mu       sync.Mutex
-	networks map[netip.Addr]int // guarded by mu
 }
 
 // Accept implements net.Listener.
@@ -60,18 +49,7 @@ func (l *clientListener) Accept() (net.Conn, error) {
 		default:
 			return nil, err //nolint:wrapcheck // it stands in for the listener
 		}
-		conn := &clientConn{Conn: c, timeout: l.config.SendTimeout}
-		if l.config.MaxPerNetwork > 0 {
-			network, ok := networkOf(c.RemoteAddr())
-			if ok && !l.enter(network) {
-				l.turnAway(c)
-				continue
-			}
-			if ok {
-				conn.leave = sync.OnceFunc(func() { l.leave(network) })
-			}
-		}
-		return conn, nil
+		return &clientConn{Conn: c, timeout: l.config.SendTimeout}, nil
 	}
 }
 
@@ -87,47 +65,12 @@ func isShortage(err error) bool {
 	return false
 }
 
-func networkOf(addr net.Addr) (netip.Addr, bool) {
-	ip, ok := message.IPOf(addr)
-	return message.NetworkOf(ip), ok
-}
-
-func (l *clientListener) enter(network netip.Addr) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.networks[network] >= l.config.MaxPerNetwork {
-		return false
-	}
-	l.networks[network]++
-	return true
-}
-
-func (l *clientListener) leave(network netip.Addr) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.networks[network]--; l.networks[network] == 0 {
-		delete(l.networks, network)
-	}
-}
-
-// turnAway closes a connection that is one too many.
-func (l *clientListener) turnAway(c net.Conn) {
-	if !l.config.TLS {
-		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
-		// One write into an empty buffer, which does not wait.
-		_, _ = io.WriteString(c, "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\n"+
-			"Content-Type: text/plain\r\nContent-Length: 38\r\n\r\nToo many connections from one address\n")
-	}
-	_ = c.Close()
-}
-
 // clientConn is a client's connection.
 type clientConn struct {
 	net.Conn
 	timeout time.Duration
 	armed   time.Time // when the deadline of writing was last set
 	pace    pace      // of the body that is being read
-	leave   func()    // nil: it does not count
 
 	mu     sync.Mutex
 	gone   bool   // guarded by mu; it was closed
@@ -240,9 +183,6 @@ func (c *clientConn) Close() error {
 	c.mu.Unlock()
 	if onGone != nil {
 		onGone()
-	}
-	if c.leave != nil {
-		c.leave()
 	}
 	tcp, ok := c.Conn.(*net.TCPConn)
 	if !ok || !unread(tcp) || tcp.CloseWrite() != nil || tcp.SetReadDeadline(time.Now().Add(lingering)) != nil {

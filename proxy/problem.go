@@ -35,7 +35,7 @@ func problems() map[string]*problem {
 		&problemAmbiguous, &problemOrigin, &problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity,
 		&problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
-		&problemOverloaded, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
+		&problemOverloaded, &problemClients, &problemClientsOfAddress, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
 		&problemCut, &problemCutNoKey, &problemTimeout, &problemHeld, &problemVoided, &problemUnsettled,
 	}
 	byName := make(map[string]*problem, len(all))
@@ -182,6 +182,16 @@ var (
 		"This proxy has as much under way as it may (max_in_flight, max_buffered); nothing was done. Retry with the same key.",
 		"1", false, true,
 	}
+	problemClients = problem{
+		Overloaded, 503, "too-many-clients", "Too many connections",
+		"As many clients are connected as may be (max_clients); nothing was read of the request. Retry with the same key.",
+		"1", true, true,
+	}
+	problemClientsOfAddress = problem{
+		Overloaded, 429, "too-many-clients-of-address", "Too many connections from one address",
+		"As many connections from this address (IPv6: its /64) are open as may be (max_clients_per_ip); nothing was read of the " +
+			"request. Retry with the same key.", "1", true, true,
+	}
 	problemCallerBusy = problem{
 		Overloaded, 429, "too-many-of-caller", "Too many requests under way",
 		"As many requests of this caller are under way as may be (max_per_caller); nothing was done. Retry with the same key.",
@@ -244,10 +254,13 @@ var linkName = []byte("Link")
 // that wants that and no JSON; the key is echoed if there is a valid one. reason,
 // if not empty, comes before the detail.
 func writeProblem(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, reason string) {
-	resp := &ctx.Response
-	resp.Reset()
+	ctx.Response.Reset()
+	p.write(&ctx.Response, wantsText(message.RequestValue(&ctx.Request.Header, "Accept")), key, reason)
+}
+
+// write makes resp, which is empty, the answer.
+func (p *problem) write(resp *fasthttp.Response, text bool, key *idem.Key, reason string) {
 	resp.Header.SetStatusCode(p.status)
-	text := wantsText(message.RequestValue(&ctx.Request.Header, "Accept"))
 	resp.Header.SetContentType("application/problem+json")
 	if text {
 		resp.Header.SetContentType("text/plain; charset=utf-8")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -49,8 +50,10 @@ type Config struct {
 	// Traceparent is what requests without one get.
 	Traceparent message.Traceparent
 	// MaxClients bounds the connections of clients; further ones get 503. Default
-	// 262144. See Listening for those from one address.
-	MaxClients int
+	// 262144. MaxClientsPerIP bounds those from one address, or from one /64 of IPv6,
+	// which is what one customer has and can choose from; further ones get 429. 0: no
+	// bound. Those of TrustedProxies count for the first bound only.
+	MaxClients, MaxClientsPerIP int
 	// IdleTimeout closes a client's connection that sends nothing. Default 2
 	// minutes.
 	IdleTimeout time.Duration
@@ -98,6 +101,7 @@ type Server struct {
 	admission admission
 	tunnels   upstream.Tunnels
 	late      sync.WaitGroup // responses that are written after the server's own: see writeUntilClose
+	clients   clients
 	crowd     crowd
 	settler   *settler
 	leaving   atomic.Bool // see Leave
@@ -114,6 +118,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{config: c, engine: c.Engine, recipes: known}
 	s.live.Store(l)
+	s.clients.most, s.clients.ofNetwork = c.MaxClients, c.MaxClientsPerIP
 	s.admission.limit(c.MaxInFlight, c.MaxBuffered)
 	s.http = &fasthttp.Server{
 		Handler:                       s.handle,
@@ -122,7 +127,7 @@ func New(c Config) (*Server, error) {
 		ReadBufferSize:                c.MaxHeader,
 		WriteBufferSize:               2 << 10, // larger bodies are written past it
 		IdleTimeout:                   c.IdleTimeout,
-		Concurrency:                   c.MaxClients,
+		Concurrency:                   math.MaxInt32, // see clients
 		ReadTimeout:                   c.HeaderTimeout,
 		HeaderReceived:                c.bodyDeadline,
 		MaxRequestBodySize:            1 << 62, // of streams; keyed bodies have a limit of their own
@@ -167,33 +172,11 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// bodyDeadline gives a body its own time, counted from the end of the header. Of one
-// whose length is known, fasthttp reads the first bytes before the handler can see
-// to their pace. A small body has the header's time, unless its own is shorter: it
-// mostly came along with the header, and is not worth setting a timer for.
-func (c *Config) bodyDeadline(h *fasthttp.RequestHeader) (r fasthttp.RequestConfig) {
-	n := h.ContentLength()
-	switch {
-	case n == -1:
-		r.ReadTimeout = c.BodyTimeout
-	case n > small, n > 0 && c.BodyTimeout < c.HeaderTimeout:
-		p := pace{all: c.BodyTimeout, grace: c.HeaderTimeout, rate: c.BodyMinRate, came: int64(min(n, readAhead))}
-		r.ReadTimeout = p.till().Sub(p.begun)
-	}
-	return r
-}
-
-// readAhead is how much fasthttp reads of a body before it calls the handler.
-const readAhead = 8 << 10
-
 const aDay = 24 * time.Hour
-
-// small is what fits into a packet with its header.
-const small = 1 << 10
 
 // Serve answers on ln until Shutdown. It may be called for several listeners.
 func (s *Server) Serve(ln net.Listener) error {
-	if err := s.http.Serve(strict{ln}); err != nil {
+	if err := s.http.Serve(strict{ln, s}); err != nil {
 		return fmt.Errorf("serving on %s: %w", ln.Addr(), err)
 	}
 	return nil

@@ -2,37 +2,89 @@ package proxy
 
 import (
 	"crypto/tls"
+	"io"
 	"net"
 
 	"github.com/idemproxy/idemproxy/message"
 )
 
-// strict is a listener whose connections are read by message.Stream first.
-type strict struct{ net.Listener }
+// strict is a listener of clients, as many as may be, whose connections are read by
+// message.Stream first.
+type strict struct {
+	net.Listener
+	server *Server
+}
 
 // Accept implements net.Listener.
 func (l strict) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err //nolint:wrapcheck // it stands in for the listener
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err //nolint:wrapcheck // it stands in for the listener
+		}
+		if !l.server.clients.enter() {
+			go func() {
+				l.server.turnAway(c, TooManyClients, &problemClients, peerOf(c))
+				_ = c.Close()
+			}()
+			continue
+		}
+		s := &strictConn{Conn: c, server: l.server, seat: seat{clients: &l.server.clients}}
+		if t, ok := c.(*tls.Conn); ok {
+			return &strictTLS{strictConn: s, tls: t}, nil
+		}
+		return s, nil
 	}
-	s := &strictConn{Conn: c}
-	if t, ok := c.(*tls.Conn); ok {
-		return &strictTLS{strictConn: s, tls: t}, nil
+}
+
+// peerOf is who connected, as far as that is known without reading.
+func peerOf(c net.Conn) net.Addr {
+	if below := clientOf(c); below != nil {
+		return below.RemoteAddr()
 	}
-	return s, nil
+	return c.RemoteAddr()
 }
 
 // strictConn is a client's connection. Nobody reads it at the same time as somebody
 // else does.
 type strictConn struct {
 	net.Conn
+	server *Server
+	seat   seat
 	stream message.Stream
 	rest   []byte // was read, and is held
 }
 
+// begin is due before anything is read: who connects from where there are too many
+// connections already is turned away. A PROXY header that says where that is is waited
+// for, which is why this is not done when a connection is accepted.
+func (c *strictConn) begin() error {
+	if c.seat.asked {
+		return nil
+	}
+	c.seat.asked = true
+	if c.server.clients.ofNetwork == 0 {
+		return nil
+	}
+	peer := c.Conn.RemoteAddr()
+	if c.seat.takeOf(peer, c.server.live.Load().trusted) {
+		return nil
+	}
+	c.server.turnAway(c.Conn, TooManyOfAnAddress, &problemClientsOfAddress, peer)
+	return io.EOF // after which nothing more is said
+}
+
+// Close implements net.Conn.
+func (c *strictConn) Close() error {
+	c.seat.leave()
+	return c.Conn.Close() //nolint:wrapcheck // it stands in for the connection
+}
+
 // Read implements net.Conn.
 func (c *strictConn) Read(p []byte) (n int, err error) {
+	if err := c.begin(); err != nil {
+		return 0, err
+	}
 	if err := c.stream.Err(); err != nil {
 		return 0, err
 	}
@@ -78,7 +130,12 @@ type strictTLS struct {
 }
 
 // Handshake is that of TLS.
-func (c *strictTLS) Handshake() error { return c.tls.Handshake() } //nolint:wrapcheck // it stands in for the connection
+func (c *strictTLS) Handshake() error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	return c.tls.Handshake() //nolint:wrapcheck // it stands in for the connection
+}
 
 // ConnectionState is that of TLS.
 func (c *strictTLS) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }

@@ -111,6 +111,10 @@ type Trace struct {
 	// the backend's side, after Done, which was told of the request by the same
 	// requestID. Its key is zero if it had none.
 	Cut func(requestID string, key idem.Key, err error)
+	// TurnedAway is called when a connection is closed since there are too many: why is
+	// TooManyClients or TooManyOfAnAddress. id is that of the answer; empty if there was
+	// none.
+	TurnedAway func(why string, peer net.Addr, id []byte)
 	// BackendDown is called when a backend is left out, BackendUp when it is let
 	// in again, BackendGone when it is not among an upstream's backends any more.
 	BackendDown func(upstream, backend string, why error)
