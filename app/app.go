@@ -44,6 +44,7 @@ type App struct {
 	certificates *certificates // nil: plain text
 	trusted      atomic.Pointer[[]netip.Prefix]
 	reloading    sync.Mutex // guards config once it runs
+	refusals     refusals
 
 	listeners                   []net.Listener
 	adminListener, demoListener net.Listener
@@ -156,6 +157,7 @@ func (a *App) proxyConfig(c *config.Config) (proxy.Config, *proxy.Plan, error) {
 // traceOf is what the proxy tells o, and who makes spans.
 func (a *App) traceOf(c *config.Config, o *observer) (proxy.Trace, error) {
 	t := o.proxyTrace()
+	t.TurnedAway = func(why string, peer net.Addr, id []byte) { a.refused(why, peer, id, nil) }
 	if err := a.startTracing(c); err != nil {
 		return t, err
 	}
@@ -177,7 +179,7 @@ func (a *App) listen(c config.Config) (err error) {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	a.trusted.Store(&trusted)
-	if a.listeners, err = listeners(&c, &a.trusted, a.certificates, a.cannotAccept); err != nil {
+	if a.listeners, err = listeners(&c, &a.trusted, a.certificates, a.cannotAccept, a.refused); err != nil {
 		return err
 	}
 	if c.Admin != "" {

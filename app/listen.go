@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/pires/go-proxyproto"
 	"golang.org/x/sys/unix"
 
 	"github.com/idemproxy/idemproxy/config"
@@ -23,21 +22,17 @@ import (
 // listeners opens what clients connect to. What it returns with an error is to
 // be closed, too.
 func listeners(
-	c *config.Config, trusted *atomic.Pointer[[]netip.Prefix], certs *certificates, failed func(error),
+	c *config.Config, trusted *atomic.Pointer[[]netip.Prefix], certs *certificates, failed func(error), refused refusing,
 ) (all []net.Listener, err error) {
 	for _, addr := range c.Listen {
 		ln, err := listenOn(addr, c.ReusePort)
 		if err != nil {
 			return all, fmt.Errorf("--listen %s: %w", addr, err)
 		}
-		ln = proxy.Listen(ln, proxy.Listening{
-			SendTimeout: c.SendTimeout, MaxPerNetwork: c.MaxClientsPerIP, TLS: certs != nil, AcceptFailed: failed,
-		})
+		ln = proxy.Listen(ln, proxy.Listening{SendTimeout: c.SendTimeout, AcceptFailed: failed})
 		if _, local := ln.Addr().(*net.UnixAddr); !local {
 			if c.ProxyProtocol {
-				ln = &proxyproto.Listener{
-					Listener: ln, ConnPolicy: trustedOnly(trusted), ReadHeaderTimeout: c.HeaderTimeout, ValidateHeader: overTCP,
-				}
+				ln = proxied(ln, c, trusted, refused)
 			}
 			if certs != nil {
 				ln = tls.NewListener(ln, certs.listening())
@@ -103,44 +98,12 @@ func listenUnix(path string) (net.Listener, error) {
 	return ln, err //nolint:wrapcheck // as above
 }
 
-// trustedOnly has those begin with a PROXY header that may, and nobody else
-// connect: whoever left it out would pass for a proxy himself.
-func trustedOnly(trusted *atomic.Pointer[[]netip.Prefix]) proxyproto.ConnPolicyFunc {
-	return func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-		tcp, ok := o.Upstream.(*net.TCPAddr)
-		if ok {
-			ip, _ := netip.AddrFromSlice(tcp.IP)
-			for _, p := range *trusted.Load() {
-				if p.Contains(ip.Unmap()) {
-					return proxyproto.REQUIRE, nil
-				}
-			}
-		}
-		return proxyproto.REJECT, proxyproto.ErrInvalidUpstream
-	}
-}
-
 // checkListening is what is wrong with settings that go together.
 func checkListening(c *config.Config) error {
-	switch {
-	case c.ProxyProtocol && len(c.TrustedProxies) == 0:
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
 		return c.At(nil, "proxy-protocol", errors.New("want trusted-proxies with it, who may say where a connection comes from"))
-	case c.ProxyProtocol && c.MaxClientsPerIP > 0:
-		return c.At(nil, "max-clients-per-ip", errors.New("want 0 with proxy-protocol, where all connections are the proxies'"))
 	}
 	return nil
-}
-
-// errNotStream is a PROXY header about something that carries no HTTP/1.1.
-var errNotStream = errors.New("the PROXY header is not about a TCP connection")
-
-// overTCP refuses headers that name no client of a stream: its address is what
-// backends, limits and logs go by.
-func overTCP(h *proxyproto.Header) error {
-	if h.Command.IsLocal() || h.TransportProtocol.IsStream() && !h.TransportProtocol.IsUnix() {
-		return nil
-	}
-	return errNotStream
 }
 
 // cannotAccept is told that file descriptors, say, are used up.

@@ -137,25 +137,111 @@ func TestReusePort(t *testing.T) {
 	}
 }
 
-func TestMaxClientsPerIP(t *testing.T) {
-	t.Parallel()
-	b := told(t)
-	a, _ := run(t, zerolog.Disabled, b.URL(), func(c *config.Config) { c.MaxClientsPerIP = 1 })
-	addr := strings.TrimPrefix(a.URL(), "http://")
+// holds opens a connection that has been served.
+func holds(t *testing.T, addr, preface string) net.Conn {
+	t.Helper()
 	c, err := net.Dial("tcp", addr) //nolint:noctx // a test
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+	t.Cleanup(func() { _ = c.Close() })
+	if _, err := io.WriteString(c, preface+"GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 200 {
-		t.Fatal(err)
+		t.Fatalf("%v %v", resp, err)
 	}
-	if status, _, err := get(t, "tcp", addr, ""); status != 429 {
-		t.Errorf("%d %v, want 429", status, err)
+	return c
+}
+
+// A connection that is one too many is answered, counted, and logged with the id of
+// the answer.
+func TestMaxClientsPerIP(t *testing.T) {
+	t.Parallel()
+	for reason, c := range map[string]struct {
+		status int
+		change func(*config.Config)
+	}{
+		"max_clients_per_ip": {429, func(c *config.Config) { c.MaxClientsPerIP = 1 }},
+		"max_clients":        {503, func(c *config.Config) { c.MaxClients = 1 }},
+	} {
+		b := told(t)
+		a, out := run(t, zerolog.WarnLevel, b.URL(), c.change)
+		addr := strings.TrimPrefix(a.URL(), "http://")
+		first := holds(t, addr, "")
+		status, body, err := get(t, "tcp", addr, "")
+		if status != c.status || !strings.Contains(body, "/problems.md#too-many-clients") {
+			t.Errorf("%d %s %v, want %d", status, body, err, c.status)
+		}
+		out.await(t, `"event":"connection_refused","reason":"`+reason+`","remote":"127.0.0.1:`)
+		if text := out.text(); !strings.Contains(text, `"connections":1,"request_id":"`) {
+			t.Error(text)
+		}
+		if n := metrics(t, a)[`connections_refused_total{reason="`+reason+`"}`]; n != 1 {
+			t.Errorf("counted %v times", n)
+		}
+		_ = first.Close()
 	}
-	_ = c.Close()
+}
+
+// With the PROXY protocol it is the clients that are counted, and not the proxy.
+func TestMaxClientsPerIPBehindAProxy(t *testing.T) {
+	t.Parallel()
+	b := told(t)
+	a, _ := run(t, zerolog.Disabled, b.URL(), func(c *config.Config) {
+		c.MaxClientsPerIP, c.ProxyProtocol, c.TrustedProxies = 1, true, []string{"127.0.0.1"}
+	})
+	addr := strings.TrimPrefix(a.URL(), "http://")
+	of := func(ip string) string { return "PROXY TCP4 " + ip + " 192.0.2.1 1 2\r\n" }
+	holds(t, addr, of("203.0.113.1"))
+	holds(t, addr, of("203.0.113.2"))
+	for range 2 {
+		holds(t, addr, "PROXY UNKNOWN\r\n") // the proxy's own
+	}
+	if status, body, err := get(t, "tcp", addr, of("203.0.113.1")); status != 429 || !strings.Contains(body, "too-many-clients-of-address") {
+		t.Errorf("%d %s %v, want 429", status, body, err)
+	}
+}
+
+// What is no good PROXY header is refused with its reason, and not logged as answered;
+// whoever only looks whether somebody listens is no matter.
+func TestRefusedPROXYHeaders(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ trusted, preface, want string }{
+		"malformed":   {"127.0.0.1", "PROXY TCP4 nonsense\r\n", `"reason":"proxy_header","remote":"127.0.0.1:`},
+		"none":        {"127.0.0.1", "", `"reason":"proxy_header","remote":"127.0.0.1:`},
+		"not trusted": {"10.0.0.0/8", "PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n", `"reason":"not_trusted","remote":"127.0.0.1:`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := told(t)
+			a, out := run(t, zerolog.InfoLevel, b.URL(), func(cfg *config.Config) {
+				cfg.ProxyProtocol, cfg.TrustedProxies = true, []string{c.trusted}
+			})
+			addr := strings.TrimPrefix(a.URL(), "http://")
+			look, err := net.Dial("tcp", addr) //nolint:noctx // a test
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.trusted == "127.0.0.1" {
+				_ = look.(*net.TCPConn).CloseWrite() //nolint:forcetypeassert // it is one
+				if n, err := look.Read(make([]byte, 1)); n != 0 || err == nil {
+					t.Errorf("%d bytes, %v", n, err)
+				}
+				if text := out.text(); strings.Contains(text, "refused") {
+					t.Errorf("a look is logged: %s", text)
+				}
+			}
+			_ = look.Close()
+			if status, body, err := get(t, "tcp", addr, c.preface); err == nil {
+				t.Errorf("%d %s: want no answer", status, body)
+			}
+			out.await(t, `"event":"connection_refused",`+c.want)
+			if text := out.text(); strings.Contains(text, `"event":"request"`) || !strings.Contains(text, `"error":"`) {
+				t.Error(text)
+			}
+		})
+	}
 }
 
 // What goes wrong with settings of listeners and upstreams is said with its place.
@@ -168,7 +254,6 @@ func TestSettingsThatDoNotGoTogether(t *testing.T) {
 	}
 	for yaml, want := range map[string]string{
 		"proxy_protocol: true\n": ":1: proxy_protocol: want trusted-proxies with it",
-		"trusted_proxies: 10.0.0.1\nproxy_protocol: true\nmax_clients_per_ip: 1\n": ":3: max_clients_per_ip: want 0 with proxy-protocol",
 		"backend_cert: /x\n":                                          ":1: backend_cert: want backend_key",
 		"upstreams:\n- name: a\n  backend_key: /x\n":                  ":3: backend_key: want backend_cert",
 		"upstreams:\n- name: a\n  backend_ca: /nowhere\n":             ":3: backend_ca: open /nowhere: no such file",

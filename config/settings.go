@@ -124,8 +124,9 @@ func ofClients() []settingAtLarge {
 		},
 		&large[int]{
 			name: "max-clients-per-ip", as: aCount(), of: func(c *Config) *int { return &c.MaxClientsPerIP },
-			usage: "most connections from one address; further ones get 429; 0 for any",
-			limit: fromZero("any", 1<<24),
+			usage: "most connections from one address, or /64 of IPv6; further ones get 429; those of trusted-proxies do not count, but " +
+				"with proxy-protocol those of the clients that these name; 0 for any",
+			limit: fromZero("any", 1<<24), to: func(n int, p *proxy.Config) { p.MaxClientsPerIP = n },
 		},
 		&large[time.Duration]{
 			name: "idle-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.IdleTimeout },

@@ -58,6 +58,8 @@ type Metrics struct {
 	// Deferred counts endings that the store could not take at once; Dropped
 	// those that it never took.
 	Deferred, Dropped prometheus.Counter
+	// Refused counts connections that were closed before a request was read, by reason.
+	Refused *prometheus.CounterVec
 	// BackendsDown is 1 for a backend that is left out, by upstream and backend.
 	BackendsDown *prometheus.GaugeVec
 	// Reloads counts reloads of the settings, as done or failed.
@@ -95,6 +97,8 @@ func New() *Metrics {
 		Cut:          counter("responses_cut_total", "Responses that broke off on the backend's side while they were passed on."),
 		Deferred:     counter("endings_deferred_total", "Endings that the store could not take at once."),
 		Dropped:      counter("endings_dropped_total", "Endings that the store never took: these keys have no record."),
+		Refused: counterVec("connections_refused_total", "Connections that were closed before a request was read, by reason: "+
+			"max_clients, max_clients_per_ip, not_trusted or proxy_header (proxy_protocol).", "reason"),
 		BackendsDown: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: name("backend_down"), Help: "1 for a backend that gets no requests since it failed; 0 once it does again.",
 		}, []string{"upstream", "backend"}),
@@ -110,7 +114,7 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
 		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Settlements, m.Unsettled, m.NoReceipts,
-		m.BackendsDown, m.Reloads,
+		m.Refused, m.BackendsDown, m.Reloads,
 		m.Stored, m.StoredBytes, m.StoreSeconds, m.StoreErrors, m.Cut, m.Deferred, m.Dropped, m.Build,
 	}
 }
