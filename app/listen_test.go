@@ -253,7 +253,7 @@ func TestSettingsThatDoNotGoTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	for yaml, want := range map[string]string{
-		"proxy_protocol: true\n": ":1: proxy_protocol: want trusted-proxies with it",
+		"proxy_protocol: true\n":                                      ":1: proxy_protocol: want trusted-proxies with it",
 		"backend_cert: /x\n":                                          ":1: backend_cert: want backend_key",
 		"upstreams:\n- name: a\n  backend_key: /x\n":                  ":3: backend_key: want backend_cert",
 		"upstreams:\n- name: a\n  backend_ca: /nowhere\n":             ":3: backend_ca: open /nowhere: no such file",
