@@ -38,7 +38,7 @@ func laws() map[string]room {
 		"caller":                {ours: []string{"idem", "message"}, outside: []string{"github.com/valyala/fasthttp"}, never: []string{"net/http"}},
 		"operation":             {ours: []string{"idem", "message"}, outside: []string{"github.com/dunglas/httpsfv", "github.com/gowebpki/jcs"}, never: []string{"net/http"}},
 		"upstream":              {ours: []string{"idem", "internal/redact", "message"}, outside: []string{"github.com/valyala/fasthttp", "github.com/valyala/bytebufferpool"}, never: []string{"net/http"}},
-		"proxy":                 {ours: []string{"caller", "idem", "internal/redact", "message", "operation", "upstream"}, outside: []string{"github.com/valyala/fasthttp", "github.com/valyala/bytebufferpool", "github.com/dunglas/httpsfv", "golang.org/x/sync"}, never: []string{"net/http"}},
+		"proxy":                 {ours: []string{"caller", "idem", "internal/redact", "message", "operation", "upstream"}, outside: []string{"github.com/valyala/fasthttp", "github.com/valyala/bytebufferpool", "github.com/dunglas/httpsfv", "golang.org/x/sync", "golang.org/x/sys"}, never: []string{"net/http"}},
 		"proxy/backendtest":     {},
 		"admin":                 {ours: []string{"idem"}},
 		"seal":                  {ours: []string{"idem"}, outside: []string{"github.com/klauspost/compress"}, never: []string{"net/http"}},

@@ -45,6 +45,8 @@ type App struct {
 	trusted      atomic.Pointer[[]netip.Prefix]
 	reloading    sync.Mutex // guards config once it runs
 	refusals     refusals
+	hurried      context.Context // ends with Hurry
+	hurry        context.CancelFunc
 
 	listeners                   []net.Listener
 	adminListener, demoListener net.Listener
@@ -56,6 +58,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	a := &App{config: c, log: log, tokens: newVerifiers(log)}
+	a.hurried, a.hurry = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			a.closeAll()
@@ -299,54 +302,6 @@ func (a *App) addresses() string {
 	}
 	return strings.Join(all, ",")
 }
-
-// drain stops without losing a request: first nobody is to be sent here any more,
-// then nobody can connect any more, then what is under way is finished.
-func (a *App) drain() error {
-	c := a.settings()
-	delay, timeout := c.DrainDelay, c.DrainTimeout
-	a.log.Info().Str("event", "draining").Dur("delay", delay).Dur("at_most", timeout).
-		Msg("not ready any more; finishing the requests under way")
-	a.admin.Drain()
-	a.proxy.Leave()
-	time.Sleep(delay)
-	ctx, cancel := context.WithCancel(context.Background())
-	if timeout > 0 {
-		ctx, cancel = context.WithTimeout(context.Background(), timeout)
-	}
-	defer cancel()
-	err := a.proxy.Shutdown(ctx)
-
-	// What the store has not taken yet gets a last chance.
-	settle, cancelSettle := context.WithTimeout(context.Background(), settleAtEnd)
-	defer cancelSettle()
-	dropped := a.engine.Close(settle)
-	if a.tracing != nil {
-		a.tracing.close(settle)
-	}
-	return stopped(a.log, err, dropped)
-}
-
-// stopped is the last line of the log, and an error unless every request was
-// finished in time and the store has taken what became of it.
-func stopped(log zerolog.Logger, late error, dropped int) error {
-	if late != nil {
-		late = fmt.Errorf("stopped after --drain-timeout: %w", late)
-	}
-	switch {
-	case dropped > 0:
-		log.Error().Str("event", "stopped").Int("dropped", dropped).AnErr("late", late).
-			Msg("the store did not take what became of some requests: retries with their keys may execute again")
-		return errors.Join(late, fmt.Errorf("stopped while the store had not taken what became of %d requests", dropped))
-	case late != nil:
-		log.Error().Str("event", "stopped").Int("dropped", 0).AnErr("late", late).Msg("some requests were not finished")
-		return late
-	}
-	log.Info().Str("event", "stopped").Int("dropped", 0).Msg("every request was finished")
-	return nil
-}
-
-const settleAtEnd = 5 * time.Second
 
 func (a *App) closeAll() {
 	for _, ln := range append(a.listeners, a.adminListener, a.demoListener) {

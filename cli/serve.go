@@ -2,6 +2,10 @@ package cli
 
 import (
 	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -38,10 +42,35 @@ flag wins over the environment, which wins over the file.`,
 			return failure{err}
 		}
 		go a.Follow(c.Context(), s.again, s.file)
+		defer secondSignal(a.Hurry)()
 		if err := a.Run(c.Context()); err != nil {
 			return failure{err}
 		}
 		return nil
 	}
 	return c
+}
+
+// secondSignal calls f at the second signal to stop: the first one ends the command's
+// context. A third one ends the process. What it returns is due when nobody minds any
+// more.
+func secondSignal(f func()) (done func()) {
+	signals, end := make(chan os.Signal, 2), make(chan struct{})
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		defer signal.Stop(signals)
+		for range 2 {
+			select {
+			case <-signals:
+			case <-end:
+				return
+			}
+		}
+		f()
+	})
+	return func() {
+		close(end)
+		waiting.Wait()
+	}
 }

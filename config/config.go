@@ -102,8 +102,8 @@ type Config struct {
 	// DrainDelay is how long requests are still taken after the process was asked
 	// to stop, so that balancers notice.
 	DrainDelay time.Duration
-	// DrainTimeout bounds the wait for requests under way at shutdown. 0: no
-	// bound.
+	// DrainTimeout bounds the wait for requests under way at shutdown, which are cut
+	// then. 0: no bound.
 	DrainTimeout time.Duration
 
 	// LogLevel is the least severe level that is logged.

@@ -8,6 +8,7 @@ import "sync/atomic"
 type admission struct {
 	maxRequests, maxBytes atomic.Int64
 	requests, bytes       atomic.Int64
+	waiting               atomic.Int64 // see pause
 }
 
 // limit says how much may be under way from now on.
@@ -33,8 +34,15 @@ func (a *admission) leave(n int64) {
 
 // step out and in again, for a request that only waits: others have a bound of
 // their own for those.
-func (a *admission) pause()  { a.requests.Add(-1) }
-func (a *admission) resume() { a.requests.Add(1) }
+func (a *admission) pause() {
+	a.requests.Add(-1)
+	a.waiting.Add(1)
+}
+
+func (a *admission) resume() {
+	a.requests.Add(1)
+	a.waiting.Add(-1)
+}
 
 // hold counts n bytes more, or less. What was executed is answered, however much
 // there is.

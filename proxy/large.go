@@ -36,7 +36,11 @@ func (s *Server) streamLarge(q *request, held *attempts, rest *upstream.Body, pr
 	}
 	s.watchCut(q, rest, held.key())
 	body := keyedStream{Body: rest, prefix: prefix, held: *held, response: kept.Clone(), doubt: s.doubtOf(q)}
-	s.stream(q, &body, max(rest.Length(), -1))
+	w := q.watch(readOnFor)
+	if w != nil {
+		rest.Hold(&w.leash)
+	}
+	s.stream(q, &body, max(rest.Length(), -1), w)
 	q.report.Outcome, q.report.Status = Executed, kept.Status
 }
 

@@ -36,9 +36,17 @@ func (s *Server) passThrough(q *request) {
 	}
 	out := s.outgoing(q, nil, w.Upgrade)
 	w.Upload = q.upload
+	var looks *watch
+	if !q.keyed && !q.derived { // what has a key is executed, whoever waits for it
+		looks = q.watch(0)
+	}
+	w.Leash = looks.held()
 	e := q.rules.upstream.Do(out, resp, w)
 	protocol := bytes.Clone(message.ResponseValue(&resp.Header, "Upgrade"))
 	e.Clean(resp, true, q.rules.unshared())
+	if e.Rest == nil || resp.StatusCode() == fasthttp.StatusSwitchingProtocols {
+		looks.end()
+	}
 	if e.Err != nil {
 		s.fail(q, q.unguardedProblem(&e), e.Err)
 		return
@@ -54,7 +62,7 @@ func (s *Server) passThrough(q *request) {
 		}
 		resp.ImmediateHeaderFlush = true
 		s.watchCut(q, e.Rest, idem.Key{})
-		s.stream(q, e.Rest, max(e.Rest.Length(), -1))
+		s.stream(q, e.Rest, max(e.Rest.Length(), -1), looks)
 	}
 	q.report.Outcome, q.report.Status = Passed, resp.StatusCode()
 }

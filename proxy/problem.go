@@ -30,7 +30,7 @@ type problem struct {
 func problems() map[string]*problem {
 	all := []*problem{
 		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken,
-		&problemScope, &problemCallerUnknown, &problemBodyTooLarge, &problemBodyBroken, &problemSlow,
+		&problemScope, &problemCallerUnknown, &problemBodyTooLarge, &problemBodyBroken, &problemSlow, &problemClientGone,
 		&problemHeaderTooLarge, &problemRequestHeader, &problemRequestInvalid, &problemVersion,
 		&problemAmbiguous, &problemOrigin, &problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity,
 		&problemUnknown,
@@ -106,6 +106,11 @@ var (
 		Refused, 408, "request-timeout", "Request too slow",
 		"The request did not arrive in time (header_timeout, body_timeout, body_min_rate). With an idempotency key, " +
 			"nothing was forwarded. Send it again.", "", true, true,
+	}
+	problemClientGone = problem{
+		Refused, 499, "client-gone", "Client gone",
+		"The client ended its side of the connection before it had the response, and had sent no idempotency key: the backend was " +
+			"left. The request may have been executed, and the same request again may be executed again.", "", true, false,
 	}
 	problemHeaderTooLarge = problem{
 		NotReplayable, 502, "response-header-too-large", "Response header too large",

@@ -98,6 +98,8 @@ func exchangeProblem(e *upstream.Exchange, held bool) *problem {
 	switch {
 	case errors.Is(e.Err, upstream.ErrClientBody):
 		return bodyProblem(e.Err)
+	case errors.Is(e.Err, upstream.ErrClientGone):
+		return &problemClientGone
 	case errors.Is(e.Err, upstream.ErrHeaderTooLarge):
 		return &problemHeaderTooLarge
 	case errors.Is(e.Err, upstream.ErrNoConn), errors.Is(e.Err, upstream.ErrQueueFull):

@@ -102,6 +102,7 @@ type Server struct {
 	tunnels   upstream.Tunnels
 	late      sync.WaitGroup // responses that are written after the server's own: see writeUntilClose
 	clients   clients
+	streams   atomic.Int64 // responses that are passed on, after their handler
 	crowd     crowd
 	settler   *settler
 	leaving   atomic.Bool // see Leave
@@ -208,34 +209,6 @@ func (s *Server) Ping(ctx context.Context) error {
 		errs = append(errs, u.Ping(ctx))
 	}
 	return errors.Join(errs...)
-}
-
-// Shutdown stops accepting, closes idle connections and waits until every
-// request under way has been answered, or ctx ends. Who waits for a key in
-// progress gets a 409 now.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.engine.StopWaiting()
-	err := s.http.ShutdownWithContext(ctx)
-	s.tunnels.Close()
-	s.settler.stop()
-	late := make(chan struct{})
-	go func() {
-		s.late.Wait()
-		s.settler.work.Wait()
-		close(late)
-	}()
-	select {
-	case <-late:
-	case <-ctx.Done():
-		err = cmp.Or(err, ctx.Err())
-	}
-	s.reloading.Lock()
-	defer s.reloading.Unlock()
-	s.live.Load().close()
-	if err != nil {
-		return fmt.Errorf("requests are still under way: %w", err)
-	}
-	return nil
 }
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {

@@ -9,7 +9,10 @@ import (
 )
 
 // stream has a response's body passed on as it comes; length is -1 if nobody knows it.
-func (s *Server) stream(q *request, body io.ReadCloser, length int) {
+// w looks after the client meanwhile.
+func (s *Server) stream(q *request, from io.ReadCloser, length int, w *watch) {
+	s.streams.Add(1)
+	body := &underWay{ReadCloser: from, watch: w, streams: &s.streams}
 	if length < 0 && !q.ctx.Request.Header.IsHTTP11() {
 		q.untilClose = body
 		return

@@ -2,6 +2,8 @@ package test_test
 
 import (
 	"encoding/pem"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -61,4 +63,52 @@ func TestDrainTimeout(t *testing.T) {
 	if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.text(), "--drain-timeout") {
 		t.Errorf("exit code %d", code)
 	}
+}
+
+// A second signal ends at once, and says how many requests that cut.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	p := start(t, "--store", "embedded:"+t.TempDir(), "--backend", o.url(), "--drain-delay", "1h", "--drain-timeout", "0")
+	for _, key := range []string{"k", "l"} {
+		go func() { _, _ = p.try("/slow?d=1h", key) }()
+		o.started(key)
+	}
+	p.signal(syscall.SIGTERM)
+	eventually(t, "it drains", func() bool { return strings.Contains(p.text(), `"event":"draining"`) })
+	p.signal(syscall.SIGTERM)
+	<-p.done
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.text(), `"cut":2`) || !strings.Contains(p.text(), "another signal") {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// A client that has left does not hold up the end, though nothing bounds it.
+func TestDrainOfWhoHasLeft(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	p := start(t, "--store", "embedded:"+t.TempDir(), "--backend", o.url(), "--drain-timeout", "0")
+	c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "GET /slow?d=1h&k=gone HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the proxy forwards it", func() bool { return strings.Contains(p.upstreams(), `"active":1`) })
+	_ = c.Close()
+	if code := p.stop(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// upstreams is what /status says.
+func (p *process) upstreams() string {
+	resp, err := http.Get(p.adminURL + "/status") //nolint:noctx // a test
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, _ := io.ReadAll(resp.Body)
+	return strings.Join(strings.Fields(string(b)), "")
 }

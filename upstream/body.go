@@ -126,7 +126,9 @@ func (r *Body) next(p []byte) (int, error) {
 
 func (r *Body) cut(err error) error {
 	if r.onCut != nil {
-		r.onCut(err)
+		if !r.conn.leash.gone() { // else it was not the backend
+			r.onCut(err)
+		}
 		r.onCut = nil
 	}
 	return err

@@ -31,7 +31,8 @@ type backendConn struct {
 	// mu; patience is how long the backend may take nothing of it.
 	uploading bool
 	patience  time.Duration
-	drained   bool // see nothingLeft
+	last      time.Time // see endBy; guarded by mu
+	drained   bool      // see nothingLeft
 }
 
 var errConnClosed = errors.New("the backend has closed the connection")
@@ -61,10 +62,10 @@ func newBackendConn(c net.Conn, isTLS bool) *backendConn {
 
 // bound has an exchange end at deadline, unless that is zero.
 func (b *backendConn) bound(deadline time.Time) error {
-	if deadline.IsZero() && b.deadline.IsZero() && b.readTimeout == 0 && b.writeTimeout == 0 && b.patience == 0 {
+	if deadline.IsZero() && b.deadline.IsZero() && b.readTimeout == 0 && b.writeTimeout == 0 && b.patience == 0 && b.last.IsZero() {
 		return nil // nothing was ever set
 	}
-	b.deadline, b.patience = deadline, 0
+	b.deadline, b.patience, b.last = deadline, 0, time.Time{}
 	return b.SetDeadline(deadline) //nolint:wrapcheck // it stands in for the connection
 }
 
@@ -86,6 +87,7 @@ func (b *backendConn) endUpload(within time.Duration) {
 	if within > 0 {
 		b.deadline = time.Now().Add(within)
 	}
+	b.deadline = earlier(b.deadline, b.last)
 	_ = b.SetReadDeadline(b.next(b.readTimeout)) // if it cannot be set, reading fails too
 	_ = b.SetWriteDeadline(b.deadline)
 }

@@ -33,6 +33,7 @@ type Tunnel struct {
 // Tunnel takes the connection out of the body, after 101.
 func (r *Body) Tunnel() *Tunnel {
 	backend := r.conn
+	backend.leash.drop()
 	if b := unwrap(backend.conn); b != nil {
 		b.readTimeout, b.writeTimeout = 0, 0
 		_ = b.SetDeadline(time.Time{})

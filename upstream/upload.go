@@ -86,6 +86,7 @@ func (p *endpoint) duplex(e *Exchange, c *pooledConn, req *fasthttp.Request, res
 		e.fail(idem.NothingSent, err)
 		return
 	}
+	c.leash.hold(s.conn)
 	go s.run(p, c, e.want.Timeout)
 	b := p.newBody(c, resp)
 	b.upload = s

@@ -74,6 +74,8 @@ type Want struct {
 	// Upload is the request's body if it is still on its way; nil if the request has
 	// all of it.
 	Upload *Upload
+	// Leash ends the exchange when it is pulled; nil: nobody does.
+	Leash *Leash
 }
 
 // Memory counts bytes that are in memory. What a backend answers is read whatever it
@@ -103,6 +105,9 @@ type Exchange struct {
 func (e *Exchange) fail(sent idem.Sent, err error) {
 	e.Sent, e.Err = sent, err
 	e.Timeout = e.late() || isTimeout(err)
+	if e.want.Leash.gone() {
+		e.Err, e.Timeout = fmt.Errorf("%w: %w", ErrClientGone, err), false
+	}
 }
 
 // isTimeout also knows fasthttp's own timeouts.
@@ -184,14 +189,16 @@ func (p *endpoint) do(e *Exchange, req *fasthttp.Request, resp *fasthttp.Respons
 			err = aliveBeforeWrite(conn)
 		}
 		if err == nil {
-			p.exchange(e, &pooledConn{release: func(reuse bool) {
+			c := &pooledConn{conn: conn, leash: e.want.Leash}
+			c.give = func(reuse bool) {
 				if reuse && !p.gone.Load() {
 					p.client.ReleaseConn(cc)
 				} else {
 					p.client.CloseConn(cc)
 				}
 				p.active.Add(-1)
-			}, conn: conn}, req, resp)
+			}
+			p.exchange(e, c, req, resp)
 			return
 		}
 		// Closed by the backend since its last use, and noticed before a byte
@@ -209,8 +216,15 @@ func (p *endpoint) do(e *Exchange, req *fasthttp.Request, resp *fasthttp.Respons
 
 // pooledConn is a connection on loan.
 type pooledConn struct {
-	conn    net.Conn
-	release func(reuse bool)
+	conn  net.Conn
+	leash *Leash
+	give  func(reuse bool)
+}
+
+// release gives the connection back, or closes it.
+func (c *pooledConn) release(reuse bool) {
+	c.leash.drop()
+	c.give(reuse)
 }
 
 // exchange sends the request and reads the response, one after the other, or both at
@@ -220,6 +234,7 @@ func (p *endpoint) exchange(e *Exchange, c *pooledConn, req *fasthttp.Request, r
 		p.duplex(e, c, req, resp)
 		return
 	}
+	c.leash.hold(unwrap(c.conn))
 	before := written(c.conn)
 	early := false
 	err := p.send(c, req)
