@@ -26,7 +26,8 @@ type refusing func(why string, peer net.Addr, id []byte, err error)
 // proxied is a listener whose connections begin with a PROXY header.
 func proxied(ln net.Listener, c *config.Config, trusted *atomic.Pointer[[]netip.Prefix], refused refusing) net.Listener {
 	return &proxiedListener{refused: refused, Listener: &proxyproto.Listener{
-		Listener: heardListener{ln}, ConnPolicy: trustedOnly(trusted, refused), ReadHeaderTimeout: c.HeaderTimeout, ValidateHeader: overTCP,
+		Listener: heardListener{ln}, ConnPolicy: trustedOnly(trusted, refused),
+		ReadHeaderTimeout: c.HeaderTimeout, ValidateHeader: overTCP,
 	}}
 }
 

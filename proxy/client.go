@@ -38,7 +38,7 @@ func (l *clientListener) Accept() (net.Conn, error) {
 		c, err := l.Listener.Accept()
 		switch {
 		case err == nil:
-			wait = 0
+			return &clientConn{Conn: c, timeout: l.config.SendTimeout}, nil
 		case isShortage(err):
 			// As net/http does: what is missing comes back when other connections end.
 			if wait = min(max(2*wait, 5*time.Millisecond), time.Second); wait >= time.Second && l.config.AcceptFailed != nil {
@@ -49,7 +49,6 @@ func (l *clientListener) Accept() (net.Conn, error) {
 		default:
 			return nil, err //nolint:wrapcheck // it stands in for the listener
 		}
-		return &clientConn{Conn: c, timeout: l.config.SendTimeout}, nil
 	}
 }
 

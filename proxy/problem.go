@@ -35,7 +35,8 @@ func problems() map[string]*problem {
 		&problemAmbiguous, &problemOrigin, &problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity,
 		&problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
-		&problemOverloaded, &problemClients, &problemClientsOfAddress, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
+		&problemOverloaded,
+		&problemClients, &problemClientsOfAddress, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
 		&problemCut, &problemCutNoKey, &problemTimeout, &problemHeld, &problemVoided, &problemUnsettled,
 	}
 	byName := make(map[string]*problem, len(all))

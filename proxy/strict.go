@@ -66,7 +66,7 @@ func (c *strictConn) begin() error {
 	if c.server.clients.ofNetwork == 0 {
 		return nil
 	}
-	peer := c.Conn.RemoteAddr()
+	peer := c.RemoteAddr()
 	if c.seat.takeOf(peer, c.server.live.Load().trusted) {
 		return nil
 	}

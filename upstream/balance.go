@@ -84,7 +84,8 @@ func (u *Upstream) judge(p *endpoint, e *Exchange) {
 			p.failures.Store(0)
 		}
 		return
-	case errors.Is(e.Err, ErrNoConn), errors.Is(e.Err, ErrQueueFull), errors.Is(e.Err, ErrClientBody), errors.Is(e.Err, ErrClientGone):
+	case errors.Is(e.Err, ErrNoConn), errors.Is(e.Err, ErrQueueFull), errors.Is(e.Err, ErrClientBody),
+		errors.Is(e.Err, ErrClientGone):
 		return // not its fault
 	case e.Sent == idem.Answered:
 		return

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// ErrClientGone: nobody waits for the answer any more.
+// ErrClientGone says that nobody waits for the answer any more.
 var ErrClientGone = errors.New("the client has left")
 
 // Leash lets somebody else end an exchange that waits for its backend. The zero value is
