@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -376,4 +377,43 @@ func TestCutsAreLoggedByRequest(t *testing.T) {
 		t.Error("it did not break off")
 	}
 	out.await(t, `"event":"response_cut","request_id":"mine"`)
+}
+
+// Over TLS a connection that is one too many ends before the handshake, without a word
+// in plain text, and is logged.
+func TestMaxClientsPerIPOverTLS(t *testing.T) {
+	t.Parallel()
+	for reason, change := range map[string]func(*config.Config){
+		"max_clients_per_ip": func(c *config.Config) { c.MaxClientsPerIP = 1 },
+		"max_clients":        func(c *config.Config) { c.MaxClients = 1 },
+	} {
+		ca, dir := newAuthority(t), t.TempDir()
+		cert, key := ca.issue("server", 1)
+		files := []string{filepath.Join(dir, "cert"), filepath.Join(dir, "key")}
+		for i, text := range [][]byte{cert, key} {
+			if err := os.WriteFile(files[i], text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := told(t)
+		a, out := run(t, zerolog.WarnLevel, b.URL(), change, func(c *config.Config) { c.TLSCert, c.TLSKey = files[0], files[1] })
+		addr := strings.TrimPrefix(a.URL(), "https://")
+		shown := ca.client("", 0).Transport.(*http.Transport).TLSClientConfig //nolint:forcetypeassert // ours
+		first, err := tls.Dial("tcp", addr, shown)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := net.Dial("tcp", addr) //nolint:noctx // a test
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := second.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("%s: %d bytes, %v; want none", reason, n, err)
+		}
+		out.await(t, `"event":"connection_refused","reason":"`+reason+`","remote":"127.0.0.1:`)
+		if _, err := tls.Dial("tcp", addr, shown); err == nil {
+			t.Errorf("%s: there was a handshake", reason)
+		}
+		_, _ = first.Close(), second.Close()
+	}
 }

@@ -66,7 +66,8 @@ func (c *clients) leaveFrom(network netip.Addr) {
 // seat is a connection among the clients.
 type seat struct {
 	clients *clients
-	asked   bool // whether its network has room; of who reads it
+	asked   bool  // whether its network has room; of who reads it
+	refused error // what who reads it gets, if there is none
 
 	mu      sync.Mutex
 	left    bool       // guarded by mu

@@ -60,7 +60,7 @@ type strictConn struct {
 // for, which is why this is not done when a connection is accepted.
 func (c *strictConn) begin() error {
 	if c.seat.asked {
-		return nil
+		return c.seat.refused // the library reads on after a handshake that failed
 	}
 	c.seat.asked = true
 	if c.server.clients.ofNetwork == 0 {
@@ -71,7 +71,8 @@ func (c *strictConn) begin() error {
 		return nil
 	}
 	c.server.turnAway(c.Conn, TooManyOfAnAddress, &problemClientsOfAddress, peer)
-	return io.EOF // after which nothing more is said
+	c.seat.refused = io.EOF // after which nothing more is said
+	return c.seat.refused
 }
 
 // Close implements net.Conn.
