@@ -36,7 +36,8 @@ func problems() map[string]*problem {
 		&problemUnknown,
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemOverloaded,
-		&problemClients, &problemClientsOfAddress, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired, &problemRecipe,
+		&problemClients, &problemClientsOfAddress, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired,
+		&problemRecipe,
 		&problemCut, &problemCutNoKey, &problemTimeout, &problemHeld, &problemVoided, &problemUnsettled,
 	}
 	byName := make(map[string]*problem, len(all))
