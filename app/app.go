@@ -39,6 +39,9 @@ type App struct {
 	admin          *admin.Server
 	tokens         *verifiers
 
+	observer     *observer
+	census       *census
+	storeWatch   *storeWatch
 	metrics      *metrics.Metrics
 	tracing      tracing       // nil: no spans
 	certificates *certificates // nil: plain text
@@ -86,9 +89,12 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	a.engine = idem.NewEngine(idem.Config{
 		Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters, AcquireWithin: c.StoreTimeout,
 	})
+	a.observer, a.census = o, newCensus(a.store, m, log, c.CountEvery)
+	a.storeWatch = &storeWatch{store: a.store, names: a.names, metrics: m, log: log, failed: o.storeFailed}
 	if err = a.newProxy(&c, o); err != nil {
 		return nil, err
 	}
+	a.exportKnown(&c)
 	token, err := readSecret(&c, "admin-token-file", c.AdminTokenFile)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
@@ -273,6 +279,8 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	a.names.again = a.remake
 	go a.names.run(ctx)
+	go a.census.run(ctx, a.observer.heldOrResolved)
+	go a.storeWatch.run(ctx)
 	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.addresses()).
 		Str("backend", strings.Join(redact.URLs(c.Backends), ",")).Str("store", redact.URL(c.Store)).Str("admin", a.AdminURL()).
 		Bool("demo", c.Demo).Msg("ready for requests")

@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"maps"
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/admin"
+	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/metrics"
 	"github.com/idemproxy/idemproxy/proxy"
@@ -31,17 +33,21 @@ type observer struct {
 	storeFails []prometheus.Counter
 	// settlements are in the order of proxy.Settlements.
 	settlements [3]prometheus.Counter
-	local       prometheus.Counter
-	stored      prometheus.Counter
+	// storeFailed and heldOrResolved tell those that look after the store that it is worth
+	// a look now.
+	storeFailed, heldOrResolved bell
+	local                       prometheus.Counter
+	stored                      prometheus.Counter
 }
 
 func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
 	o := &observer{
-		metrics: m, log: log, events: &admin.Events{},
+		metrics: m, log: log, events: &admin.Events{}, storeFailed: newBell(), heldOrResolved: newBell(),
 		local: m.CacheHits.WithLabelValues("local"), stored: m.CacheHits.WithLabelValues("store"),
 	}
 	o.outcomes.Store(&map[string][]prometheus.Counter{})
 	o.outcomesOf("")
+	startAtZero(m)
 	for _, cause := range idem.ReleaseCauses() {
 		o.causes = append(o.causes, m.Releases.WithLabelValues(cause.String()))
 	}
@@ -54,6 +60,28 @@ func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
 	}
 	return o
 }
+
+// startAtZero has each series exported from the start that an alert may be about: what
+// begins to exist with its first event has no increase then.
+func startAtZero(m *metrics.Metrics) {
+	for _, as := range []string{resolvedCompleted, resolvedReleased} {
+		m.Resolved.WithLabelValues(as)
+	}
+	for _, result := range []string{reloadDone, reloadFailed} {
+		m.Reloads.WithLabelValues(result)
+	}
+	m.ReloadDone.Set(1)
+	m.StoreUp.Set(1)
+	for _, g := range []prometheus.Gauge{m.UnknownKeys, m.UnknownOldest, m.UnknownCounted} {
+		g.Set(math.NaN())
+	}
+}
+
+// Values of labels.
+const (
+	resolvedCompleted, resolvedReleased = "completed", "released"
+	reloadDone, reloadFailed            = "done", "failed"
+)
 
 func (o *observer) engineTrace() idem.Trace {
 	m := o.metrics
@@ -72,6 +100,7 @@ func (o *observer) engineTrace() idem.Trace {
 		Released: func(_ idem.Key, cause idem.ReleaseCause) { o.causes[cause].Inc() },
 		Held: func(k idem.Key) {
 			m.Held.Inc()
+			o.heldOrResolved.ring()
 			o.event(zerolog.WarnLevel, "key_held", k).Msg("the outcome is unknown; the key is held until the backend or an operator says what happened")
 		},
 		Deferred: func(k idem.Key, e idem.Event) {
@@ -99,6 +128,9 @@ func (o *observer) storeCall(e idem.Event, d time.Duration, err error) {
 	o.storeTime[e].Observe(d.Seconds())
 	if err != nil && !errors.Is(err, idem.ErrLeaseLost) {
 		o.storeFails[e].Inc()
+	}
+	if errors.Is(err, idem.ErrUnavailable) {
+		o.storeFailed.ring()
 	}
 }
 
@@ -164,11 +196,12 @@ func (o *observer) resolveFailed(upstream, backend string, err error) {
 
 // resolved logs what the backend's resolver said of a key that was unknown.
 func (o *observer) resolved(k idem.Key, executed bool) {
-	outcome, means := "released", "the backend says that it was not executed; the key is free"
+	outcome, means := resolvedReleased, "the backend says that it was not executed; the key is free"
 	if executed {
-		outcome, means = "completed", "the backend says that it was executed; retries get its response"
+		outcome, means = resolvedCompleted, "the backend says that it was executed; retries get its response"
 	}
 	o.metrics.Resolved.WithLabelValues(outcome).Inc()
+	o.heldOrResolved.ring()
 	o.event(zerolog.InfoLevel, "key_resolved", k).Str("as", outcome).Msg(means)
 }
 
@@ -179,11 +212,12 @@ func (o *observer) audit(remote, action string, k idem.Key, err error) {
 		e.Err(err).Msg("an operator tried to change a key")
 		return
 	}
+	o.heldOrResolved.ring()
 	switch action {
 	case "retry":
-		o.metrics.Resolved.WithLabelValues("released").Inc()
+		o.metrics.Resolved.WithLabelValues(resolvedReleased).Inc()
 	case "complete":
-		o.metrics.Resolved.WithLabelValues("completed").Inc()
+		o.metrics.Resolved.WithLabelValues(resolvedCompleted).Inc()
 	}
 	e.Msg("an operator changed a key")
 }
@@ -303,4 +337,14 @@ func printable(text []byte) []byte {
 		}
 	}
 	return text
+}
+
+// exportKnown has the series of routes and backends exported before the first request.
+func (a *App) exportKnown(c *config.Config) {
+	for i := range c.Routes {
+		a.observer.outcomesOf(c.Routes[i].Name)
+	}
+	for _, b := range a.proxy.Status() {
+		a.metrics.BackendsDown.WithLabelValues(b.Upstream, b.Backend)
+	}
 }

@@ -35,6 +35,7 @@ func (a *App) Reload(c config.Config) error {
 	}
 	a.trusted.Store(&pc.TrustedProxies)
 	a.config = c
+	a.exportKnown(&c)
 	return nil
 }
 
@@ -81,11 +82,13 @@ func (a *App) reloadFrom(load LoadFunc) {
 		err = a.Reload(c)
 	}
 	if err != nil {
-		a.metrics.Reloads.WithLabelValues("failed").Inc()
+		a.metrics.Reloads.WithLabelValues(reloadFailed).Inc()
+		a.metrics.ReloadDone.Set(0)
 		a.log.Error().Str("event", "reload_failed").Err(err).Msg("the settings stay as they were")
 		return
 	}
-	a.metrics.Reloads.WithLabelValues("done").Inc()
+	a.metrics.Reloads.WithLabelValues(reloadDone).Inc()
+	a.metrics.ReloadDone.Set(1)
 	a.log.Info().Str("event", "reloaded").Int("routes", len(c.Routes)).Int("upstreams", len(c.Upstreams)).
 		Msg("requests from now on are treated by the new settings")
 	a.warnOf(&c)

@@ -99,6 +99,9 @@ type Config struct {
 	// SettleEvery is how often the store is looked through for attempts in doubt; 0:
 	// never.
 	SettleEvery time.Duration
+	// CountEvery is how often the store is looked through for keys whose outcome is
+	// unknown, to be counted; 0: never.
+	CountEvery time.Duration
 	// DrainDelay is how long requests are still taken after the process was asked
 	// to stop, so that balancers notice.
 	DrainDelay time.Duration

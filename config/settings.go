@@ -280,6 +280,12 @@ func running() []settingAtLarge {
 			to: func(d time.Duration, p *proxy.Config) { p.SettleEvery = d },
 		},
 		&large[time.Duration]{
+			name: "count-every", as: aDuration(), of: func(c *Config) *time.Duration { return &c.CountEvery },
+			usage: "how often all records are looked through to count those whose outcome is unknown (idemproxy_unknown_keys), by one " +
+				"of the proxies that share a store, in a twentieth of its time at most; 0 for never",
+			def: time.Minute, limit: zeroOr("never", time.Second, 24*time.Hour),
+		},
+		&large[time.Duration]{
 			name: "drain-delay", as: aDuration(), of: func(c *Config) *time.Duration { return &c.DrainDelay },
 			usage: "how long requests are still taken after the signal to stop, /readyz saying no, so that balancers go elsewhere",
 			live:  true, limit: fromZero("none", time.Hour),

@@ -62,8 +62,18 @@ type Metrics struct {
 	Refused *prometheus.CounterVec
 	// BackendsDown is 1 for a backend that is left out, by upstream and backend.
 	BackendsDown *prometheus.GaugeVec
-	// Reloads counts reloads of the settings, as done or failed.
-	Reloads *prometheus.CounterVec
+	// Reloads counts reloads of the settings, as done or failed; ReloadDone is 1 unless the
+	// last one failed.
+	Reloads    *prometheus.CounterVec
+	ReloadDone prometheus.Gauge
+	// UnknownKeys are the keys of the whole store whose outcome is unknown, UnknownOldest the
+	// seconds since the first request with the oldest of them, and UnknownCounted when they
+	// were counted, in Unix seconds. All are NaN until that was done.
+	UnknownKeys, UnknownOldest, UnknownCounted prometheus.Gauge
+	// StoreUp is 1 while the store answers. StoreEmptied counts how often it was found to
+	// have lost its records.
+	StoreUp      prometheus.Gauge
+	StoreEmptied prometheus.Counter
 	// Build is 1, labelled with the version.
 	Build *prometheus.GaugeVec
 }
@@ -102,6 +112,13 @@ func New() *Metrics {
 		BackendsDown: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: name("backend_down"), Help: "1 for a backend that gets no requests since it failed; 0 once it does again.",
 		}, []string{"upstream", "backend"}),
+		ReloadDone: gauge("last_reload_successful", "1, or 0 while the settings that were last read cannot be used."),
+		UnknownKeys: gauge("unknown_keys",
+			"Keys of the whole store whose outcome is unknown, of all proxies, as last counted (count_every); NaN before that."),
+		UnknownOldest:  gauge("unknown_oldest_seconds", "How long ago the oldest of them was first used; 0 if there is none."),
+		UnknownCounted: gauge("unknown_counted_timestamp_seconds", "When they were counted, in Unix time."),
+		StoreUp:        gauge("store_up", "1, or 0 while the store does not answer."),
+		StoreEmptied:   counter("store_emptied_total", "How often the store was found to have lost its records, so that retries execute again."),
 		Reloads: counterVec("reloads_total", "Reloads of the settings, by how they ended: done, failed.", "result"),
 		Build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: name("build_info"), Help: "1, labelled with the version.",
@@ -114,7 +131,8 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
 		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Settlements, m.Unsettled, m.NoReceipts,
-		m.Refused, m.BackendsDown, m.Reloads,
+		m.UnknownKeys, m.UnknownOldest, m.UnknownCounted, m.StoreUp, m.StoreEmptied,
+		m.Refused, m.BackendsDown, m.Reloads, m.ReloadDone,
 		m.Stored, m.StoredBytes, m.StoreSeconds, m.StoreErrors, m.Cut, m.Deferred, m.Dropped, m.Build,
 	}
 }

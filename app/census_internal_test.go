@@ -1,0 +1,123 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/metrics"
+)
+
+// counted is a store that proxies share, and how often it was read whole.
+type counted struct {
+	records []idem.Record
+	entries map[string]idem.Entry
+	ends    map[string]time.Time
+	listed  int
+	err     error
+}
+
+func (c *counted) List(_ context.Context, visit func(*idem.Record) bool) error {
+	c.listed++
+	for i := range c.records {
+		if !visit(&c.records[i]) {
+			break
+		}
+	}
+	return c.err
+}
+
+func (c *counted) Entries(context.Context) (all []idem.Entry, err error) {
+	for name, e := range c.entries {
+		e.Ended = time.Now().After(c.ends[name])
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+func (c *counted) Enter(_ context.Context, name, text string, keep time.Duration) error {
+	c.entries[name], c.ends[name] = idem.Entry{Name: name, Text: text}, time.Now().Add(keep)
+	return nil
+}
+
+func (*counted) Strike(context.Context, string) error { return nil }
+
+// Unknown keys are counted whoever left them so, by one of the proxies that share the store,
+// and at once where one was held or resolved.
+func TestCensus(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &counted{entries: map[string]idem.Entry{}, ends: map[string]time.Time{}, records: []idem.Record{
+			{State: idem.Completed, Created: 1000, ReadAt: 9000},
+			{State: idem.Unknown, Created: 4000, ReadAt: 9000},
+			{State: idem.Unknown, Created: 3000, ReadAt: 9000},
+			{State: idem.InProgress, Created: 1000, ReadAt: 9000},
+		}}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		var all [2]*metrics.Metrics
+		var bells [2]bell
+		for i := range all {
+			all[i], bells[i] = metrics.New(), newBell()
+			startAtZero(all[i])
+			if n := valueOf(t, all[i].UnknownKeys); !math.IsNaN(n) {
+				t.Errorf("%v before the first count", n)
+			}
+			go newCensus(s, all[i], zerolog.Nop(), time.Minute).run(ctx, bells[i])
+			synctest.Wait()
+		}
+		says := func(i int, keys, oldest float64) {
+			t.Helper()
+			if n, age := valueOf(t, all[i].UnknownKeys), valueOf(t, all[i].UnknownOldest); n != keys || age != oldest {
+				t.Errorf("proxy %d says %v keys, the oldest of %v s; want %v of %v", i, n, age, keys, oldest)
+			}
+		}
+		says(0, 2, 6)
+		says(1, 2, 6)
+		if s.listed != 1 {
+			t.Errorf("two proxies have read the store %d times", s.listed)
+		}
+		s.records = s.records[:2]
+		bells[1].ring() // it has resolved one
+		time.Sleep(2 * countSoonest)
+		synctest.Wait()
+		says(1, 1, 5)
+		time.Sleep(time.Minute + time.Second) // of the bubble's clock
+		synctest.Wait()
+		says(0, 1, 5)
+		s.records = nil
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		says(0, 0, 0)
+		says(1, 0, 0)
+		if s.listed > 6 {
+			t.Errorf("the store was read %d times in three minutes", s.listed)
+		}
+		s.err = errors.New("away")
+		s.records = make([]idem.Record, 1)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		says(0, 0, 0) // as it was last counted
+	})
+}
+
+// valueOf is what a gauge exports.
+func valueOf(t *testing.T, g prometheus.Gauge) float64 {
+	t.Helper()
+	r := prometheus.NewRegistry()
+	if err := r.Register(g); err != nil {
+		t.Fatal(err)
+	}
+	families, err := r.Gather()
+	if err != nil || len(families) != 1 {
+		t.Fatalf("%d families, %v", len(families), err)
+	}
+	return families[0].GetMetric()[0].GetGauge().GetValue()
+}
