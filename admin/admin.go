@@ -15,19 +15,16 @@ import (
 	"time"
 )
 
-// Check is one condition of being ready.
-type Check struct {
-	Name string
-	// Ask returns nil if the condition holds.
-	Ask func(ctx context.Context) error
-}
-
 // Config says what the listener serves.
 type Config struct {
 	// Metrics answers /metrics.
 	Metrics http.Handler
-	// Checks must all hold for /readyz to say 200.
-	Checks []Check
+	// Ready answers /readyz: about the whole proxy, or about one upstream only, which may
+	// be ErrNoUpstream.
+	Ready func(ctx context.Context, upstream *string) (Readiness, error)
+	// ReadyRequires are the names of the checks that must hold for the whole proxy to be
+	// ready; nil: none must, while something is served.
+	ReadyRequires func() []string
 	// Keys is the operator's side of the store.
 	Keys *Keys
 	// Events are shown live; nil: none are.
@@ -41,7 +38,7 @@ type Config struct {
 	// it; without one they are for this machine only. Health and metrics are for
 	// everybody.
 	Token []byte
-	// CheckTimeout bounds them together. Default 3 s.
+	// CheckTimeout bounds Ready. Default 3 s.
 	CheckTimeout time.Duration
 }
 
@@ -97,25 +94,6 @@ func (s *Server) Close() error { return s.http.Close() } //nolint:wrapcheck // n
 // healthz says that the process is alive, which it shows by answering.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"status": "alive"})
-}
-
-// readyz says whether new requests should be sent here, and why not.
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), s.config.CheckTimeout)
-	defer cancel()
-	status, word := http.StatusOK, "ready"
-	checks := map[string]string{}
-	for _, c := range s.config.Checks {
-		checks[c.Name] = "ok"
-		if err := c.Ask(ctx); err != nil {
-			checks[c.Name] = err.Error()
-			status, word = http.StatusServiceUnavailable, "not ready"
-		}
-	}
-	if s.draining.Load() {
-		status, word = http.StatusServiceUnavailable, "draining"
-	}
-	answer(w, status, map[string]any{"status": word, "checks": checks})
 }
 
 // status shows what the proxy counts and is connected to.

@@ -15,11 +15,11 @@ import (
 func TestHealthAndReadiness(t *testing.T) {
 	t.Parallel()
 	var storeErr error
+	serves := true
 	s := admin.New(admin.Config{
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "metrics") }),
-		Checks: []admin.Check{
-			{Name: "store", Ask: func(context.Context) error { return storeErr }},
-			{Name: "backend", Ask: func(context.Context) error { return nil }},
+		Ready: func(context.Context, *string) (admin.Readiness, error) {
+			return admin.Readiness{Serves: serves, Checks: []admin.Checked{{Name: "store", Err: storeErr}, {Name: "backend"}}}, nil
 		},
 	})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -47,11 +47,14 @@ func TestHealthAndReadiness(t *testing.T) {
 	get("/healthz", 200, "alive")
 	get("/readyz", 200, "ready")
 	storeErr = errors.New("cannot be reached")
+	get("/readyz", 200, "degraded")
+	serves = false
 	if checks, _ := get("/readyz", 503, "not ready")["checks"].(map[string]any); checks["store"] != "cannot be reached" || checks["backend"] != "ok" {
 		t.Errorf("reasons: %v", checks)
 	}
 	get("/healthz", 200, "alive")
-	storeErr = nil
+	storeErr, serves = nil, true
+	get("/readyz", 200, "ready")
 	s.Drain()
 	get("/readyz", 503, "draining")
 	if err := s.Close(); err != nil {

@@ -106,10 +106,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		Status:   a.statusOf(registry, time.Now()),
 		Settings: a.settingsInForce,
 		Metrics:  promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-		Checks: []admin.Check{
-			{Name: "store", Ask: a.store.Ping},
-			{Name: "backend", Ask: a.proxy.Ping},
-		},
+		Ready:    a.ready, ReadyRequires: func() []string { return a.settings().ReadyRequires },
 	})
 	a.checkFiles(&c)
 	a.warnOf(&c)

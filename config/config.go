@@ -102,6 +102,8 @@ type Config struct {
 	// CountEvery is how often the store is looked through for keys whose outcome is
 	// unknown, to be counted; 0: never.
 	CountEvery time.Duration
+	// ReadyRequires are the checks that must hold for /readyz to say so.
+	ReadyRequires []string
 	// DrainDelay is how long requests are still taken after the process was asked
 	// to stop, so that balancers notice.
 	DrainDelay time.Duration

@@ -285,6 +285,12 @@ func running() []settingAtLarge {
 				"of the proxies that share a store, in a twentieth of its time at most; 0 for never",
 			def: time.Minute, limit: zeroOr("never", time.Second, 24*time.Hour),
 		},
+		&large[[]string]{
+			name: "ready-requires", as: aList(), of: func(c *Config) *[]string { return &c.ReadyRequires },
+			usage: "what must work for /readyz to say 200: store, backend, upstream:NAME, or all; without it, that something is served " +
+				"(see docs/readiness.md)",
+			live: true, limit: anyOfThem("store, backend, upstream:NAME or all", isCheck), fits: ofUpstreamsThere,
+		},
 		&large[time.Duration]{
 			name: "drain-delay", as: aDuration(), of: func(c *Config) *time.Duration { return &c.DrainDelay },
 			usage: "how long requests are still taken after the signal to stop, /readyz saying no, so that balancers go elsewhere",

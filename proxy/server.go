@@ -202,14 +202,6 @@ func (s *Server) Status() (all []upstream.Status) {
 // Unsettled is how many attempts are in doubt that this process asks backends about.
 func (s *Server) Unsettled() int { return s.settler.unsettled() }
 
-// Ping returns nil if each upstream has a backend that can be connected to.
-func (s *Server) Ping(ctx context.Context) error {
-	var errs []error
-	for _, u := range s.live.Load().upstreams {
-		errs = append(errs, u.Ping(ctx))
-	}
-	return errors.Join(errs...)
-}
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()

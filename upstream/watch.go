@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -222,18 +223,45 @@ func (u *Upstream) Status(to []Status) []Status {
 
 // Ping returns nil if a backend can be connected to.
 func (u *Upstream) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	all := *u.endpoints.Load()
+	answers := make(chan error, len(all))
 	var errs []error
-	for _, p := range *u.endpoints.Load() {
-		err := p.check(ctx, "")
-		if err == nil && p.down.Load() {
-			err = errDown
+	for asked := 0; len(errs) < len(all); {
+		var late <-chan time.Time
+		if asked < len(all) {
+			p := all[asked]
+			go func() { answers <- p.ping(ctx) }()
+			asked++
+			late = time.After(askNextAfter)
 		}
-		if err == nil {
-			return nil
+		select {
+		case err := <-answers:
+			if err == nil {
+				return nil
+			}
+			errs = append(errs, err)
+		case <-late:
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
 	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
+}
+
+// askNextAfter is how long a backend is waited for alone: one that does not answer must not
+// use up the time of the others.
+const askNextAfter = 200 * time.Millisecond
+
+func (p *endpoint) ping(ctx context.Context) error {
+	err := p.check(ctx, "")
+	if err == nil && p.down.Load() {
+		err = errDown
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.name, err)
+	}
+	return nil
 }
 
 var errDown = errors.New("its health checks fail, or requests to it did")
