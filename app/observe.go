@@ -98,19 +98,20 @@ func (o *observer) engineTrace() idem.Trace {
 			m.StoredBytes.Add(float64(bytes))
 		},
 		Released: func(_ idem.Key, cause idem.ReleaseCause) { o.causes[cause].Inc() },
-		Held: func(k idem.Key) {
+		Held: func(k idem.Key, asked any) {
 			m.Held.Inc()
 			o.heldOrResolved.ring()
-			o.event(zerolog.WarnLevel, "key_held", k).Msg("the outcome is unknown; the key is held until the backend or an operator says what happened")
+			o.asked(o.event(zerolog.WarnLevel, "key_held", k), asked).
+				Msg("the outcome is unknown; the key is held until the backend or an operator says what happened")
 		},
-		Deferred: func(k idem.Key, e idem.Event) {
+		Deferred: func(k idem.Key, e idem.Event, asked any) {
 			m.Deferred.Inc()
-			o.event(zerolog.WarnLevel, "ending_deferred", k).Str("operation", e.String()).
+			o.asked(o.event(zerolog.WarnLevel, "ending_deferred", k), asked).Str("operation", e.String()).
 				Msg("the store did not take it; trying again")
 		},
-		Dropped: func(k idem.Key, e idem.Event, err error) {
+		Dropped: func(k idem.Key, e idem.Event, err error, asked any) {
 			m.Dropped.Inc()
-			o.event(zerolog.ErrorLevel, "ending_dropped", k).Str("operation", e.String()).Err(err).
+			o.asked(o.event(zerolog.ErrorLevel, "ending_dropped", k), asked).Str("operation", e.String()).Err(err).
 				Msg(droppedMeans(e))
 		},
 	}
@@ -165,6 +166,15 @@ func (o *observer) key(e *zerolog.Event, k idem.Key) *zerolog.Event {
 	e = e.Stringer("key", k)
 	if o.log.GetLevel() <= zerolog.DebugLevel {
 		e = e.Str("key_value", k.Value()).Str("key_scope", k.Scope())
+	}
+	return e
+}
+
+// asked says whose key it is.
+func (*observer) asked(e *zerolog.Event, asked any) *zerolog.Event {
+	if a, ok := asked.(proxy.Asked); ok {
+		e = e.Str("route", a.Route).Str("method", a.Method).Bytes("path", printable([]byte(a.Path))).
+			Bytes("request_id", loggedID([]byte(a.RequestID)))
 	}
 	return e
 }

@@ -181,7 +181,7 @@ func (w *watchdog) offer(a *Attempt, failed time.Time) {
 	case !fits:
 		w.engine.dropped(a, errPendingFull)
 	case w.engine.trace.Deferred != nil && !a.end.givesBack:
-		w.engine.trace.Deferred(a.lease.Key, a.end.event)
+		w.engine.trace.Deferred(a.lease.Key, a.end.event, a.about())
 	}
 }
 

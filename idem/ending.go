@@ -52,6 +52,7 @@ func (a *Attempt) Finish(sent Sent, r *Response) Ending {
 	asked, err := e.settle(context.Background(), a)
 	if errors.Is(err, ErrUnavailable) {
 		a.end.keep()
+		a.asked, a.asker = a.about(), nil
 		e.watchdog.offer(a, asked)
 		return Deferred
 	}
@@ -61,6 +62,14 @@ func (a *Attempt) Finish(sent Sent, r *Response) Ending {
 		return Lost
 	}
 	return a.end.result()
+}
+
+// about is what a trace is told of who asked.
+func (a *Attempt) about() any {
+	if a.asker != nil {
+		return a.asker.Asked()
+	}
+	return a.asked
 }
 
 // ending is what is asked of the store at the end of an attempt.
@@ -180,7 +189,7 @@ func (e *Engine) ended(a *Attempt) {
 		}
 	case EventHold:
 		if e.trace.Held != nil {
-			e.trace.Held(key)
+			e.trace.Held(key, a.about())
 		}
 	default:
 		if e.trace.Released != nil {
@@ -197,7 +206,7 @@ func (e *Engine) dropped(a *Attempt, err error) {
 	}
 	e.drops.Add(1)
 	if e.trace.Dropped != nil {
-		e.trace.Dropped(a.lease.Key, a.end.event, err)
+		e.trace.Dropped(a.lease.Key, a.end.event, err, a.about())
 	}
 }
 

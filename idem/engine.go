@@ -76,9 +76,18 @@ type Request struct {
 	// Wait returns, if at all.
 	Under  func(Recipe) (Fingerprint, Binding, bool)
 	Policy *Policy
+	// Asker says who asks, for what is told of the attempt's end. Nil: nobody does.
+	Asker Asker
 	// Owner, if not zero, is the token of the attempt: that of the attempt which has
 	// another name of the same operation.
 	Owner Owner
+}
+
+// Asker is who sent a request.
+type Asker interface {
+	// Asked is what a [Trace] is given of it. It is called before the attempt's Finish
+	// returns, if at all; what it returns may outlive the request.
+	Asked() any
 }
 
 // Begin acquires the key. The attempt is nil unless the outcome is Acquired (or
@@ -112,7 +121,7 @@ func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error
 		return out, nil, nil
 	}
 	a := e.attempt(&claim, r.Policy, sent)
-	a.number = out.Attempt
+	a.number, a.asker = out.Attempt, r.Asker
 	if out.Kind == VerdictYours {
 		d.acquires-- // the one that was granted is not on its way any more
 	}
@@ -229,9 +238,11 @@ type Attempt struct {
 	number uint32
 
 	// Until Finish, these are the request's own.
+	asker     Asker         // nil once asked is known
 	noStore   bool          // see DoNotStore
 	retention time.Duration // see Retain
 	end       ending        // what is asked in the end, written before anybody else sees it
+	asked     any           // the asker's, written likewise
 
 	// The rest is guarded by the watchdog's mu.
 	proved     time.Time // when the last granted acquire or renewal was sent

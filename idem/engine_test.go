@@ -24,11 +24,11 @@ func (c *counts) trace() idem.Trace {
 		LeaseEnded:   func() { c.inFlight.Add(-1) },
 		Stored:       func(idem.Key, int) { c.stored.Add(1) },
 		Released:     func(idem.Key, idem.ReleaseCause) { c.released.Add(1) },
-		Held:         func(idem.Key) { c.held.Add(1) },
+		Held:         func(idem.Key, any) { c.held.Add(1) },
 		LeaseLost:    func(idem.Key, uint32, idem.Event) { c.lost.Add(1) },
 		Renewed:      func(n int) { c.renewed.Add(int64(n)); c.bursts.Add(1) },
-		Deferred:     func(idem.Key, idem.Event) { c.deferred.Add(1) },
-		Dropped:      func(idem.Key, idem.Event, error) { c.dropped.Add(1) },
+		Deferred:     func(idem.Key, idem.Event, any) { c.deferred.Add(1) },
+		Dropped:      func(idem.Key, idem.Event, error, any) { c.dropped.Add(1) },
 	}
 }
 

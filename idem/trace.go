@@ -66,12 +66,13 @@ type Trace struct {
 	Stored func(k Key, bytes int)
 	// Released is called when a key was freed.
 	Released func(k Key, cause ReleaseCause)
-	// Held is called when a key was left unknown.
-	Held func(k Key)
+	// Held is called when a key was left unknown. asked, here and below, is what the
+	// request's [Asker] said; nil if there was none.
+	Held func(k Key, asked any)
 	// Deferred is called when the store could not take an ending, which is now
 	// offered again in the background; Dropped when that was given up.
-	Deferred func(k Key, e Event)
-	Dropped  func(k Key, e Event, err error)
+	Deferred func(k Key, e Event, asked any)
+	Dropped  func(k Key, e Event, err error, asked any)
 }
 
 func (t *Trace) storeCall(op Event, since time.Time, err error) {

@@ -106,7 +106,7 @@ func (s *Server) execute(q *request, held *attempts) {
 
 // ask is what the engine is asked, once the body has been read.
 func (q *request) ask() idem.Request {
-	r := idem.Request{Key: q.key, Policy: &q.rules.Policy, Recipe: q.rules.recipe.ID, Under: q.under}
+	r := idem.Request{Key: q.key, Policy: &q.rules.Policy, Recipe: q.rules.recipe.ID, Under: q.under, Asker: q}
 	r.Fingerprint, r.Binding = q.hashes()
 	if q.derived {
 		r.Key, r.Policy = operation.DerivedKey(&r), &q.rules.derived

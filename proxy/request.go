@@ -214,6 +214,19 @@ func (s *Server) outgoing(q *request, held *attempts, upgrade bool) *fasthttp.Re
 	return out
 }
 
+// Asked is who sent a request whose key was held or dropped: see [idem.Asker]. It has bytes of
+// its own.
+type Asked struct {
+	Route, Method, Path, RequestID string
+}
+
+// Asked implements idem.Asker.
+func (q *request) Asked() any {
+	return Asked{
+		Route: q.report.Route, Method: string(q.report.Method), Path: string(q.report.Path), RequestID: string(q.named()),
+	}
+}
+
 // named is the request's id, made here if its client gave it none.
 func (q *request) named() []byte {
 	if len(q.requestID) == 0 {

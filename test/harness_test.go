@@ -299,3 +299,10 @@ func execCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Cleanup(cancel)
 	return exec.CommandContext(ctx, binary, args...)
 }
+
+func writeText(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
