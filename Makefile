@@ -32,7 +32,7 @@ lint: ## Vet, golangci-lint (with gofumpt, staticcheck), tidiness, known vulnera
 	@scripts/lint.sh
 
 docs: ## Print the reference documents anew
-	UPDATE=1 $(GO) test -count=1 -run Document ./idem ./config ./metrics ./proxy
+	UPDATE=1 $(GO) test -count=1 -run Document ./idem ./config ./metrics ./proxy ./app
 
 bench: ## Side by side with nginx, haproxy and others; MICRO=1 for the Go benchmarks
 	@scripts/bench.sh $(ARGS)

@@ -40,6 +40,24 @@ func (e Ending) String() string {
 	return "invalid"
 }
 
+// Means says what follows of an ending, for documents.
+func (e Ending) Means() string {
+	switch e {
+	case Stored:
+		return "the response is kept: retries get it"
+	case Released:
+		return "the key is free: a retry executes"
+	case Held:
+		return "it may have been executed: the key is held, and retries get 409 until it is resolved"
+	case Lost:
+		return "the lease was somebody else's by then, or the record gone: nothing was written"
+	case Deferred:
+		return "the store did not answer: it is offered again in the background, and the log says how that ends"
+	case Open:
+	}
+	return ""
+}
+
 // Finish ends the attempt with what the forward proved and, if it was Answered,
 // the response, which the caller must not change until Finish returns. The lease
 // stays under the watchdog's guard until the store has taken the ending. Finish

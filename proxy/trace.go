@@ -58,6 +58,35 @@ func (o Outcome) String() string {
 	return "invalid"
 }
 
+// Means says what an outcome stands for, for documents.
+func (o Outcome) Means() string {
+	texts := [...]string{
+		"the backend's: there was no key, and it was forwarded as it was",
+		"the backend's: it was forwarded under a lease; `ending` says what became of its key",
+		"a replay, out of this process's memory",
+		"a replay, out of the store",
+		"`409`: the first request with the key is still running",
+		"`422`: the key was used with another request or by another caller; `differs` says what differs",
+		"`409`: the first request may have been executed, and the key is held",
+		"`409`, `406` or `502`: it was executed, and its response cannot be replayed",
+		"`4xx` or `501`: the request itself is at fault; nothing was forwarded",
+		"`500` or `503`: the store could not answer; nothing was forwarded",
+		"`409`: the lease was lost before anything was forwarded",
+		"`502`: nothing was sent to the backend",
+		"`503`: no connection to the backend was free; nothing was sent",
+		"`502`: the connection broke; it may have been executed",
+		"`504`: the backend did not answer in time; it may have been executed",
+		"the backend's: the store could not answer, and it was forwarded without protection (`fail_open`)",
+		"`409`: the payload came under another key before (`reject_duplicates`)",
+		"`503` or `429`: too much was under way; nothing was done",
+		"`410`: it was executed, and its response is not kept any more",
+	}
+	if int(o) < len(texts) {
+		return texts[o]
+	}
+	return ""
+}
+
 // Report is what a trace is told of one request. Its byte slices belong to the
 // request and end with the call.
 type Report struct {
