@@ -26,6 +26,9 @@ type Event struct {
 	Millis   float64   `json:"ms"`
 	Backend  float64   `json:"backend_ms,omitempty"`
 	WaitedMS float64   `json:"waited_ms,omitempty"`
+	Store    float64   `json:"store_ms,omitempty"`
+	Ending   string    `json:"ending,omitempty"`  // how an execution ended in the store
+	Differs  string    `json:"differs,omitempty"` // what a mismatch is about
 }
 
 // Events passes decisions on to whoever is looking. Nobody looking costs one

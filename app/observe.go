@@ -291,6 +291,12 @@ func (o *observer) request(r *proxy.Report) {
 	if r.Waited > 0 {
 		e = e.Dur("waited_ms", r.Waited)
 	}
+	if r.Differs != idem.PartNone {
+		e = e.Str("differs", differs(r.Differs))
+	}
+	if r.Store > 0 {
+		e = e.Dur("store_ms", r.Store)
+	}
 	if r.Backend > 0 {
 		e = e.Dur("backend_ms", r.Backend).Stringer("ending", r.Ending)
 	}
@@ -304,6 +310,18 @@ func (o *observer) request(r *proxy.Report) {
 		e = e.AnErr("error", r.Err)
 	}
 	e.Send()
+}
+
+// differs says what a mismatch is about; empty if there is none.
+func differs(p idem.Part) string {
+	switch p {
+	case idem.PartIdentity:
+		return "caller"
+	case idem.PartPayload:
+		return "request"
+	case idem.PartNone:
+	}
+	return ""
 }
 
 // outcomesOf are a route's counters. Routes are few, and new ones come with a

@@ -2,12 +2,14 @@ package app
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/idemproxy/idemproxy/admin"
+	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/upstream"
 )
@@ -24,6 +26,14 @@ type Status struct {
 	StoreErrors    float64            `json:"store_errors"`
 	LeasesLost     float64            `json:"leases_lost"`
 	Backends       []upstream.Status  `json:"backends"`
+	// StoreUp is 0 while the store does not answer. UnknownKeys and UnknownOldestS are what
+	// idemproxy_unknown_keys and idemproxy_unknown_oldest_seconds say; not there before they
+	// were counted.
+	StoreUp        float64  `json:"store_up"`
+	UnknownKeys    *float64 `json:"unknown_keys,omitempty"`
+	UnknownOldestS *float64 `json:"unknown_oldest_s,omitempty"`
+	// Seconds are how long it took since the start, by what: store, backend, request.
+	Seconds map[string]Times `json:"seconds"`
 }
 
 // statusOf gathers it.
@@ -35,30 +45,61 @@ func (a *App) statusOf(registry prometheus.Gatherer, started time.Time) func() (
 		}
 		out := Status{
 			Version: Version(), UptimeMS: time.Since(started).Milliseconds(), Store: storeKind(a.settings().Store),
-			Requests: map[string]float64{}, Backends: a.proxy.Status(),
+			Requests: map[string]float64{}, Seconds: map[string]Times{}, Backends: a.proxy.Status(),
 		}
 		for _, f := range families {
 			for _, m := range f.GetMetric() {
-				v := m.GetCounter().GetValue() + m.GetGauge().GetValue()
-				switch strings.TrimPrefix(f.GetName(), "idemproxy_") {
-				case "requests_total":
-					for _, l := range m.GetLabel() {
-						if l.GetName() == "outcome" {
-							out.Requests[l.GetValue()] += v
-						}
-					}
-				case "leases_in_flight":
-					out.LeasesInFlight = v
-				case "waiters":
-					out.Waiters = v
-				case "store_errors_total":
-					out.StoreErrors += v
-				case "leases_lost_total":
-					out.LeasesLost = v
+				one := sample{value: m.GetCounter().GetValue() + m.GetGauge().GetValue()}
+				one.times.Count = m.GetHistogram().GetSampleCount()
+				for _, b := range m.GetHistogram().GetBucket() {
+					one.times.UpTo = append(one.times.UpTo, UpTo{b.GetUpperBound(), b.GetCumulativeCount()})
 				}
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "outcome" {
+						one.outcome = l.GetValue()
+					}
+				}
+				out.take(strings.TrimPrefix(f.GetName(), "idemproxy_"), &one)
 			}
 		}
 		return out, nil
+	}
+}
+
+// sample is what a metric says, of whichever kind it is.
+type sample struct {
+	value   float64
+	times   Times
+	outcome string // the label's
+}
+
+// take takes a metric in.
+func (s *Status) take(name string, one *sample) {
+	v := one.value
+	counted := &v
+	if math.IsNaN(v) {
+		counted = nil
+	}
+	switch name {
+	case "requests_total":
+		s.Requests[one.outcome] += v
+	case "leases_in_flight":
+		s.LeasesInFlight = v
+	case "waiters":
+		s.Waiters = v
+	case "store_errors_total":
+		s.StoreErrors += v
+	case "leases_lost_total":
+		s.LeasesLost = v
+	case "store_up":
+		s.StoreUp = v
+	case "unknown_keys":
+		s.UnknownKeys = counted
+	case "unknown_oldest_seconds":
+		s.UnknownOldestS = counted
+	case "store_duration_seconds", "backend_duration_seconds", "request_duration_seconds":
+		what := strings.TrimSuffix(name, "_duration_seconds")
+		s.Seconds[what] = s.Seconds[what].plus(one.times)
 	}
 }
 
@@ -84,9 +125,13 @@ func event(r *proxy.Report) admin.Event {
 	e := admin.Event{
 		At: time.Now(), Outcome: r.Outcome.String(), Status: r.Status, Method: string(r.Method), Path: string(printable(r.Path)),
 		Route: r.Route, Attempt: r.Attempt, Millis: millis(r.Duration), Backend: millis(r.Backend), WaitedMS: millis(r.Waited),
+		Store: millis(r.Store), Differs: differs(r.Differs),
 	}
 	if r.Keyed {
 		e.Key = r.Key.String()
+	}
+	if r.Ending != idem.Open {
+		e.Ending = r.Ending.String()
 	}
 	if r.Client.IsValid() {
 		e.Client = r.Client.String()

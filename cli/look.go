@@ -64,6 +64,18 @@ func line(e *admin.Event) string {
 	if e.Attempt > 1 {
 		fmt.Fprintf(&b, " attempt %d", e.Attempt)
 	}
+	if e.Ending != "" {
+		fmt.Fprintf(&b, " %s", e.Ending)
+	}
+	if e.Differs != "" {
+		fmt.Fprintf(&b, " another %s", e.Differs)
+	}
+	if e.Store > 0 {
+		fmt.Fprintf(&b, " store %.2fms", e.Store)
+	}
+	if e.Backend > 0 {
+		fmt.Fprintf(&b, " backend %.2fms", e.Backend)
+	}
 	if e.Settled != "" {
 		fmt.Fprintf(&b, " settled: %s", e.Settled)
 	}
@@ -119,9 +131,25 @@ type top struct {
 	Seconds float64   `json:"seconds"`
 	// Rates are a second, by outcome; Keys how often each was seen, of those
 	// decisions that did not come too fast to be shown.
-	Rates  map[string]float64 `json:"rates"`
-	Keys   map[string]int     `json:"keys"`
-	Status app.Status         `json:"status"`
+	Rates map[string]float64 `json:"rates"`
+	Keys  map[string]int     `json:"keys"`
+	// Latency are percentiles within the interval, in milliseconds, by what: store,
+	// backend, request.
+	Latency map[string]latency `json:"latency"`
+	Status  app.Status         `json:"status"`
+}
+
+// latency is how long something took for half of its times, and for all but one in a hundred.
+type latency struct {
+	Count uint64  `json:"count"`
+	P50   float64 `json:"p50_ms"`
+	P99   float64 `json:"p99_ms"`
+}
+
+func latencyOf(t app.Times) latency {
+	p50, _ := t.Quantile(.5)
+	p99, _ := t.Quantile(.99)
+	return latency{t.Count, 1000 * p50, 1000 * p99}
 }
 
 func topCommand() *cobra.Command {
@@ -165,7 +193,7 @@ func topCommand() *cobra.Command {
 
 // collect counts for a while; nil says that the user has seen enough.
 func (k *keyCommand) collect(ctx context.Context, d time.Duration, events <-chan admin.Event, ended <-chan error) (*top, error) {
-	t := &top{Since: time.Now(), Rates: map[string]float64{}, Keys: map[string]int{}}
+	t := &top{Since: time.Now(), Rates: map[string]float64{}, Keys: map[string]int{}, Latency: map[string]latency{}}
 	before, err := k.status(ctx)
 	if err != nil {
 		return nil, err
@@ -189,6 +217,9 @@ func (k *keyCommand) collect(ctx context.Context, d time.Duration, events <-chan
 			}
 			for outcome, n := range t.Status.Requests {
 				t.Rates[outcome] = max(0, n-before.Requests[outcome]) / t.Seconds
+			}
+			for what, times := range t.Status.Seconds {
+				t.Latency[what] = latencyOf(times.Since(before.Seconds[what]))
 			}
 			return t, nil
 		}
@@ -220,11 +251,23 @@ func (k *keyCommand) printTop(w io.Writer, t *top) error {
 	fmt.Fprintf(&b, "%s  %s, store %s, up %v   in progress %.0f   waiting %.0f   store errors %.0f   leases lost %.0f\n\n",
 		time.Now().Format(time.TimeOnly), t.Status.Version, t.Status.Store, ms(t.Status.UptimeMS).Round(time.Second),
 		t.Status.LeasesInFlight, t.Status.Waiters, t.Status.StoreErrors, t.Status.LeasesLost)
+	if t.Status.StoreUp == 0 {
+		b.WriteString("THE STORE DOES NOT ANSWER\n\n")
+	}
+	if n := t.Status.UnknownKeys; n != nil && *n > 0 {
+		fmt.Fprintf(&b, "%.0f keys are held until they are resolved (idemproxy list)\n\n", *n)
+	}
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	_, _ = fmt.Fprintln(table, "OUTCOME\tA SECOND\tSINCE START\t")
 	for _, outcome := range slices.Sorted(maps.Keys(t.Status.Requests)) {
 		if n := t.Status.Requests[outcome]; n > 0 {
 			_, _ = fmt.Fprintf(table, "%s\t%.1f\t%.0f\t\n", outcome, t.Rates[outcome], n)
+		}
+	}
+	_, _ = fmt.Fprintln(table, "\t\t\t\nLATENCY\tHALF\t99 OF 100\t")
+	for _, what := range []string{"request", "store", "backend"} {
+		if l := t.Latency[what]; l.Count > 0 {
+			_, _ = fmt.Fprintf(table, "%s\t%.2fms\t%.2fms\t\n", what, l.P50, l.P99)
 		}
 	}
 	_, _ = fmt.Fprintln(table, "\t\t\t\nKEY\tA SECOND\t\t")

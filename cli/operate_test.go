@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -169,7 +170,52 @@ func TestTailAndTop(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &shown); code != 0 || err != nil || shown.Keys[e.Key] == 0 || shown.Status.Requests["replayed-local"] == 0 {
 		t.Errorf("%d %v %s", code, err, out)
 	}
+	if strings.Count(out, `"p50_ms":`) != 3 {
+		t.Errorf("latencies: %s", out)
+	}
 	if code, out := command(t, "tail", "--admin", "127.0.0.1:1"); code != 1 || !strings.Contains(out, "is it running") {
 		t.Errorf("%d %s", code, out)
+	}
+}
+
+// A line of tail says how an execution ended, what a mismatch is about, and how long store
+// and backend took; the log says the same.
+func TestTailSaysHowItEnded(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
+		if q.URL.Path == "/cut" {
+			_ = c.Close()
+			return
+		}
+		backendtest.OK(c, q)
+	})
+	a, logged := run(t, b.URL(), func(c *config.Config) { c.OnAmbiguous = idem.AmbiguousHold })
+	at := strings.TrimPrefix(a.AdminURL(), "http://")
+	lines := make(chan string, 1)
+	go func() {
+		_, out := command(t, "tail", "-n", "3", "--admin", at)
+		lines <- out
+	}()
+	for shown := false; !shown; { // until tail is looking, nobody hears of it
+		select {
+		case out := <-lines:
+			lines <- out
+			shown = true
+		default:
+			for path, key := range map[string]string{"/": "k", "/cut": "c"} {
+				_, _, _ = send(t, a.URL()+path, key+strconv.Itoa(len(logged.text())))
+			}
+			_, _, _ = send(t, a.URL()+"/one", "same")
+			_, _, _ = send(t, a.URL()+"/two", "same")
+		}
+	}
+	out := <-lines
+	if strings.Count(out, "\n") != 3 || !strings.Contains(out, " store ") {
+		t.Errorf("tail: %s", out)
+	}
+	for _, want := range []string{`"ending":"stored"`, `"ending":"held"`, `"differs":"request"`, `"store_ms":`, `"backend_ms":`} {
+		if !strings.Contains(logged.text(), want) {
+			t.Errorf("the log does not have %s", want)
+		}
 	}
 }

@@ -19,6 +19,15 @@ type attempts struct {
 	// payload holds the execution's payload, so that it is noticed under another key:
 	// see Rules.DuplicateWindow. Nil where nobody looks.
 	payload *idem.Attempt
+	// spent is where the time goes that the store takes; nil: nobody wants to know.
+	spent *time.Duration
+}
+
+// spends adds the time since begun to what the store has taken.
+func (a *attempts) spends(begun time.Time) {
+	if a.spent != nil {
+		*a.spent += time.Since(begun)
+	}
 }
 
 // standing is what was there before the request, and under which name.
@@ -75,6 +84,7 @@ func (a *attempts) doNotStore() {
 
 // confirm is idem.Attempt's: all must be confirmed.
 func (a *attempts) confirm(ctx context.Context) error {
+	defer a.spends(time.Now())
 	for _, one := range a.earlier {
 		if err := one.Confirm(ctx); err != nil {
 			return err
@@ -88,6 +98,7 @@ func (a *attempts) confirm(ctx context.Context) error {
 // earlier one, whatever settings its proxy has. The other way about, one with the
 // earlier settings would execute again.
 func (a *attempts) finish(sent idem.Sent, r *idem.Response) idem.Ending {
+	defer a.spends(time.Now())
 	a.finishEarlier(sent, r)
 	end := a.first.Finish(sent, r)
 	a.finishPayload(sent, end)
@@ -131,6 +142,7 @@ func (s *Server) begin(q *request, ask idem.Request) (standing, attempts, error)
 // beginAll acquires the key under its name and then its earlier ones. What stands
 // under one of them is the answer, and what was acquired before it is given back.
 func (s *Server) beginAll(q *request, ask idem.Request, earlier []idem.Key) (was standing, held attempts, err error) {
+	held.spent = &q.report.Store
 	for i := range 1 + len(earlier) {
 		if i > 0 {
 			ask.Key, ask.Owner = earlier[i-1], held.first.Owner() // one attempt under all names
@@ -151,7 +163,9 @@ func (s *Server) beginAll(q *request, ask idem.Request, earlier []idem.Key) (was
 // beginOne acquires one name, or learns what stands: at once, after waiting for
 // it, or from the backend's receipts or its resolver, as the route has it.
 func (s *Server) beginOne(q *request, ask idem.Request) (idem.Outcome, *idem.Attempt, error) {
+	begun := time.Now()
 	out, attempt, err := s.engine.Begin(context.Background(), ask)
+	q.report.Store += time.Since(begun)
 	if err == nil && out.Kind == idem.VerdictInProgress && q.wait > 0 {
 		out, attempt, err = s.wait(q, ask, out)
 	}

@@ -18,6 +18,7 @@ func (s *Server) answerStanding(q *request, was *standing) {
 	case idem.VerdictInProgress:
 		s.fail(q, &problemInProgress, nil)
 	case idem.VerdictMismatch:
+		q.report.Differs = was.Part
 		s.fail(q, mismatchProblem(was.Part), nil)
 	case idem.VerdictExpired:
 		s.fail(q, &problemExpired, nil)

@@ -118,8 +118,11 @@ type Report struct {
 	// Waited is the part spent waiting for a key in progress.
 	Waited time.Duration
 	// Duration is from the parsed header to the answer's hand-over; Backend is
-	// the part spent forwarding.
-	Duration, Backend time.Duration
+	// the part spent forwarding, and Store the part in which the store was asked before
+	// and after that.
+	Duration, Backend, Store time.Duration
+	// Differs is what a mismatch is about.
+	Differs idem.Part
 }
 
 // Trace is told what happens. Every field may be nil.
