@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -71,12 +69,6 @@ type Receipt struct {
 	BodyBytes int    `json:"body_bytes,omitempty"`
 }
 
-// Listing is what /keys/list answers.
-type Listing struct {
-	Keys []Record `json:"keys"`
-	More bool     `json:"more"` // there are more than asked for
-}
-
 // Change is the body of the calls that change a key.
 type Change struct {
 	Key   string `json:"key,omitempty"`
@@ -130,8 +122,14 @@ func scopeOf(text string) string { return strings.ReplaceAll(text, "\t", "\x1f")
 
 func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	key, err := parseKey(q.Get("key"), q.Get("scope"))
-	if err != nil {
+	var key idem.Key
+	var err error
+	if q.Has("digest") {
+		if key, err = k.digested(r.Context(), q.Get("digest")); err != nil {
+			refuse(w, statusOf(err), err)
+			return
+		}
+	} else if key, err = parseKey(q.Get("key"), q.Get("scope")); err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
@@ -148,46 +146,6 @@ func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
 	if record.Response == nil && k.Receipt != nil {
 		out.Receipt = k.Receipt(r.Context(), &record)
 	}
-	answer(w, http.StatusOK, out)
-}
-
-// listable are the states that can be asked for.
-func listable() []string {
-	return []string{idem.InProgress.String(), idem.Unknown.String(), idem.Completed.String(), idem.Expired.String()}
-}
-
-func (k *Keys) list(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	state, limit := q.Get("state"), defaultListed
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxListed {
-			refuse(w, http.StatusBadRequest, fmt.Errorf("limit %q: want 1 to %d", text, maxListed))
-			return
-		}
-		limit = n
-	}
-	if state != "" && !slices.Contains(listable(), state) {
-		refuse(w, http.StatusBadRequest, fmt.Errorf("state %q: want one of %q, or none for all", state, listable()))
-		return
-	}
-	out := Listing{Keys: []Record{}}
-	err := k.Store.List(r.Context(), func(record *idem.Record) bool {
-		if state != "" && record.State.String() != state || q.Has("scope") && record.Key.Scope() != scopeOf(q.Get("scope")) {
-			return true
-		}
-		if len(out.Keys) == limit {
-			out.More = true
-			return false
-		}
-		out.Keys = append(out.Keys, shown(record))
-		return true
-	})
-	if err != nil {
-		refuse(w, statusOf(err), err)
-		return
-	}
-	slices.SortFunc(out.Keys, func(a, b Record) int { return int(b.AgeMS - a.AgeMS) })
 	answer(w, http.StatusOK, out)
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/app"
-	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/internal/redact"
 )
@@ -28,44 +26,30 @@ import (
 // keyCommand is what the commands on one key have in common: they ask the admin
 // listener of a running proxy.
 type keyCommand struct {
-	admin, tokenFile string
-	scopes           []string
-	asJSON           bool
+	target
+	scopes []string
+	asJSON bool
 }
 
 func (k *keyCommand) flags(c *cobra.Command) {
 	c.SilenceUsage, c.SilenceErrors = true, true
-	c.Flags().StringVar(&k.admin, "admin", config.Default().Admin, "admin address of a running proxy, host:port")
-	c.Flags().StringVar(&k.tokenFile, "admin-token-file", os.Getenv(config.EnvPrefix+"ADMIN_TOKEN_FILE"),
-		"file with its token, if it wants one")
+	k.target.flags(c)
 	c.Flags().StringArrayVar(&k.scopes, "scope", nil,
 		"the key's scope, if the route has one: source=value, such as header:X-Account-Id=acct_7; once for each source")
 	c.Flags().BoolVar(&k.asJSON, "json", false, "print JSON")
-}
-
-// scope is the key's scope as records have it: see caller.ParseScope.
-func (k *keyCommand) scope() string {
-	var scopes []string
-	for _, one := range k.scopes {
-		scopes = append(scopes, strings.Split(one, "\t")...) // as resolvers are told it
-	}
-	for i, one := range scopes {
-		if source, value, named := strings.Cut(one, "="); named && strings.HasPrefix(source, "header:") {
-			scopes[i] = strings.ToLower(source) + "=" + value
+	c.PreRunE = func(c *cobra.Command, _ []string) error {
+		if err := k.find(); err != nil {
+			return err
 		}
+		if !k.asJSON && c.Name() != "health" { // which is for machines
+			_, _ = fmt.Fprintf(c.ErrOrStderr(), "asking the proxy at %s\n", k.named())
+		}
+		return nil
 	}
-	slices.Sort(scopes)
-	return strings.Join(scopes, scopeSeparator)
 }
 
-// scopeSeparator stands between a scope's sources; no value has one.
-const scopeSeparator = "\x1f"
-
-// shownScope is a scope for people.
-func shownScope(scope string) string { return strings.ReplaceAll(scope, scopeSeparator, " and ") }
-
-// where is the admin address, as errors show it.
-func (k *keyCommand) where() string { return redact.Addr(k.admin) }
+// scope is the key's scope as records have it.
+func (k *keyCommand) scope() string { return scopeOf(k.scopes) }
 
 // ask returns what the admin listener answers, or its error.
 func (k *keyCommand) ask(ctx context.Context, method, path string, body any) ([]byte, error) {
@@ -154,32 +138,92 @@ func (k *keyCommand) request(ctx context.Context, method, path string, body any)
 	if err != nil || json.Unmarshal(answer, &refusal) != nil || refusal.Error == "" {
 		refusal.Error = fmt.Sprintf("%s: %s", resp.Status, bytes.TrimSpace(answer))
 	}
-	return nil, failure{errors.New(refusal.Error)}
+	return nil, failure{&refused{resp.StatusCode, refusal.Error}}
+}
+
+// refused is what the proxy answers instead.
+type refused struct {
+	status int
+	text   string
+}
+
+// Error implements error.
+func (r *refused) Error() string { return r.text }
+
+// errNoRecord is what it answers of a key that has none.
+var errNoRecord = errors.New("no record")
+
+// Is implements errors.Is.
+func (r *refused) Is(err error) bool { return err == errNoRecord && r.status == http.StatusNotFound }
+
+// aDigest is how logs write a key. A client's key may look so as well.
+func aDigest(text string) bool {
+	digits, ok := strings.CutPrefix(text, "key:")
+	return ok && len(digits) == 12 && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// lookUp finds what stands under a key, or under what the log calls one.
+func (k *keyCommand) lookUp(ctx context.Context, key string, body bool) (*admin.Record, error) {
+	return k.get(ctx, key, k.scope(), body)
+}
+
+func (k *keyCommand) get(ctx context.Context, key, scope string, body bool) (*admin.Record, error) {
+	query := url.Values{"body": {strconv.FormatBool(body)}}
+	if aDigest(key) {
+		query.Set("digest", key)
+		if r, err := k.record(ctx, query); !errors.Is(err, errNoRecord) {
+			return r, err
+		}
+		query.Del("digest")
+	}
+	query.Set("key", key)
+	query.Set("scope", scope)
+	return k.record(ctx, query)
+}
+
+func (k *keyCommand) record(ctx context.Context, query url.Values) (*admin.Record, error) {
+	text, err := k.ask(ctx, http.MethodGet, "/keys?"+query.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	var r admin.Record
+	if err := json.Unmarshal(text, &r); err != nil {
+		return nil, failure{fmt.Errorf("the proxy's answer: %w", err)}
+	}
+	return &r, nil
+}
+
+// meant is the key and scope that a command is about, which may say it as the log does.
+func (k *keyCommand) meant(ctx context.Context, arg string) (key, scope string, err error) {
+	if !aDigest(arg) {
+		return arg, k.scope(), nil
+	}
+	r, err := k.lookUp(ctx, arg, false)
+	if err != nil {
+		return "", "", err
+	}
+	return r.Key, r.Scope, nil
 }
 
 func inspectCommand() *cobra.Command {
 	var k keyCommand
 	c := &cobra.Command{
 		Use: "inspect KEY", Short: "Show what stands under a key", Args: cobra.ExactArgs(1),
-		Example: "  idemproxy inspect order-42-charge",
+		Long: "Shows what stands under a key. KEY may be what the log, tail and the page call it (key: and twelve digits), which needs\n" +
+			"no --scope; records are read until it is found.",
+		Example: "  idemproxy inspect order-42-charge\n  idemproxy inspect key:9f86d081884c",
 	}
 	k.flags(c)
 	body := c.Flags().Bool("body", false, "with the response's body")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		query := url.Values{"key": {args[0]}, "scope": {k.scope()}, "body": {strconv.FormatBool(*body)}}
-		text, err := k.ask(c.Context(), http.MethodGet, "/keys?"+query.Encode(), nil)
+		r, err := k.lookUp(c.Context(), args[0], *body)
 		if err != nil {
 			return err
 		}
 		if k.asJSON {
-			_, err = c.OutOrStdout().Write(text)
-			return err //nolint:wrapcheck // nothing to add
+			return json.NewEncoder(c.OutOrStdout()).Encode(r) //nolint:wrapcheck // nothing to add
 		}
-		var r admin.Record
-		if err := json.Unmarshal(text, &r); err != nil {
-			return failure{fmt.Errorf("the proxy's answer: %w", err)}
-		}
-		return printRecord(c.OutOrStdout(), &r)
+		return printRecord(c.OutOrStdout(), r)
 	}
 	return c
 }
@@ -242,73 +286,3 @@ func keptFor(r *admin.Record) string {
 }
 
 func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
-
-func resolveCommand() *cobra.Command {
-	var (
-		k               keyCommand
-		retry, complete bool
-		asked           admin.Change
-		file            string
-	)
-	c := &cobra.Command{
-		Use: "resolve KEY", Short: "End a key whose outcome is unknown", Args: cobra.ExactArgs(1),
-		Long: "Ends a key that was held because its request may or may not have been executed (on_ambiguous: hold).\n" +
-			"Look the operation up in the backend first. --retry frees the key: the next request with it executes.\n" +
-			"--complete stores a response: retries get it and nothing executes.",
-		Example: "  idemproxy resolve order-42-charge --retry\n" +
-			"  idemproxy resolve order-42-charge --complete --status 201 --header 'Content-Type=application/json' --body-file charge.json",
-	}
-	k.flags(c)
-	c.Flags().BoolVar(&retry, "retry", false, "it was not executed: free the key")
-	c.Flags().BoolVar(&complete, "complete", false, "it was executed: store its response")
-	c.Flags().IntVar(&asked.Status, "status", 200, "status of that response")
-	c.Flags().StringToStringVar(&asked.Header, "header", nil, "its header fields, name=value")
-	c.Flags().StringVar(&file, "body-file", "", "file with its body; - for standard input")
-	c.MarkFlagsOneRequired("retry", "complete")
-	c.MarkFlagsMutuallyExclusive("retry", "complete")
-	for _, name := range []string{"status", "header", "body-file"} {
-		c.MarkFlagsMutuallyExclusive("retry", name)
-	}
-	c.RunE = func(c *cobra.Command, args []string) error {
-		asked.Key, asked.Scope, asked.Action, asked.Confirm = args[0], k.scope(), "complete", true
-		if retry {
-			asked.Action, asked.Status = "retry", 0
-		}
-		var err error
-		if asked.Body, err = readBodyFile(file, c.InOrStdin()); err != nil {
-			return err
-		}
-		text, err := k.ask(c.Context(), http.MethodPost, "/keys/resolve", asked)
-		if err != nil {
-			return err
-		}
-		if k.asJSON {
-			_, err = c.OutOrStdout().Write(text)
-			return err //nolint:wrapcheck // nothing to add
-		}
-		means := "retries get the response that was given"
-		if retry {
-			means = "the next request with it executes"
-		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is resolved: %s\n", args[0], means)
-		return err //nolint:wrapcheck // nothing to add
-	}
-	return c
-}
-
-func readBodyFile(file string, stdin io.Reader) ([]byte, error) {
-	var body []byte
-	var err error
-	switch file {
-	case "":
-		return nil, nil
-	case "-":
-		body, err = io.ReadAll(stdin)
-	default:
-		body, err = os.ReadFile(file) //nolint:gosec // the operator names it
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--body-file: %w", err)
-	}
-	return body, nil
-}

@@ -29,10 +29,14 @@ func listCommand() *cobra.Command {
 	k.flags(c)
 	state := c.Flags().String("state", "unknown", "in-progress, unknown, completed or expired; empty for all")
 	limit := c.Flags().Int("limit", 100, "most keys to list")
+	after := c.Flags().String("after", "", "go on after the last of an earlier listing, which says how")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		query := url.Values{"state": {*state}, "limit": {strconv.Itoa(*limit)}}
 		if c.Flags().Changed("scope") {
 			query.Set("scope", k.scope())
+		}
+		if *after != "" {
+			query.Set("after", *after)
 		}
 		text, err := k.ask(c.Context(), http.MethodGet, "/keys/list?"+query.Encode(), nil)
 		if err != nil {
@@ -53,7 +57,7 @@ func listCommand() *cobra.Command {
 
 func printListing(w io.Writer, l *admin.Listing) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "KEY\tSCOPE\tSTATE\tAGE\tATTEMPT\tLEASE\tKNOWN FOR\tIN THE LOG")
+	_, _ = fmt.Fprintln(t, "STATE\tAGE\tATTEMPT\tLEASE\tKNOWN FOR\tIN THE LOG\tKEY AND SCOPE")
 	for i := range l.Keys {
 		r := &l.Keys[i]
 		lease, known := "-", "ever"
@@ -63,31 +67,14 @@ func printListing(w io.Writer, l *admin.Listing) error {
 		if r.Owner != "" {
 			lease = ms(r.LeaseMS).String()
 		}
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%v\t%d\t%s\t%s\t%s\n",
-			r.Key, or(shownScope(r.Scope), "-"), r.State, ms(r.AgeMS).Round(time.Second), r.Attempt, lease, known, r.Digest)
+		_, _ = fmt.Fprintf(t, "%s\t%v\t%d\t%s\t%s\t%s\t%s\n",
+			r.State, ms(r.AgeMS).Round(time.Second), r.Attempt, lease, known, r.Digest, name(r))
 	}
-	if l.More {
-		_, _ = fmt.Fprintln(t, "and more: see --limit")
+	if err := t.Flush(); err != nil || !l.More {
+		return err //nolint:wrapcheck // nothing to add
 	}
-	return t.Flush() //nolint:wrapcheck // nothing to add
-}
-
-func releaseCommand() *cobra.Command {
-	var k keyCommand
-	c := &cobra.Command{
-		Use: "release KEY", Short: "Take the lease of a key in progress from whoever has it", Args: cobra.ExactArgs(1),
-		Long: "Frees a key that is in progress: the next request with it executes, also if the one under way goes on.\n" +
-			"That one finds its lease lost, and its response is not stored. If it ends before the release does, nothing is done.\n" +
-			"The count of attempts goes on.",
-		Example: "  idemproxy release order-42-charge\n  idemproxy release order-42-charge --owner 5f1c09aa",
-	}
-	k.flags(c)
-	owner := c.Flags().String("owner", "", "only if this one has it: as inspect and list --json show it")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return k.change(c, "/keys/release", &admin.Change{Key: args[0], Scope: k.scope(), Owner: *owner},
-			func(*admin.Changed) string { return args[0] + " is free: the next request with it executes" })
-	}
-	return c
+	_, err := fmt.Fprintf(w, "and more: --after %s\n", l.Next)
+	return err //nolint:wrapcheck // nothing to add
 }
 
 func purgeCommand() *cobra.Command {
@@ -101,18 +88,26 @@ func purgeCommand() *cobra.Command {
 	k.flags(c)
 	yes := c.Flags().Bool("yes", false, "do not ask")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 && k.scope() == "" {
+			return errors.New("want a key, or --scope")
+		}
 		asked := admin.Change{Scope: k.scope()}
+		question := "Forget every key of " + shownScope(k.scope()) + "? Retries with them will be executed again."
 		done := func(did *admin.Changed) string {
 			return fmt.Sprintf("every key of %s is forgotten: there were %d", shownScope(k.scope()), did.Keys)
 		}
-		switch {
-		case len(args) == 1:
-			asked.Key = args[0]
+		if len(args) == 1 {
+			var err error
+			if asked.Key, asked.Scope, err = k.meant(c.Context(), args[0]); err != nil {
+				return err
+			}
+			question = "Forget " + shownKey(asked.Key, asked.Scope) + "? The next request with it executes again."
 			done = func(*admin.Changed) string { return args[0] + " is forgotten: the next request with it executes again" }
-		case k.scope() == "":
-			return errors.New("want a key, or --scope")
-		case !*yes && !agreed(c, "Forget every key of "+shownScope(k.scope())+"? Retries with them will be executed again."):
-			return failure{errors.New("nothing was done")}
+		} else if !*yes && !isPerson(c.InOrStdin()) {
+			return failure{errors.New("every key of a scope: nothing was done without --yes")}
+		}
+		if err := k.mayChange(c, question, *yes); err != nil {
+			return err
 		}
 		return k.change(c, "/keys/purge", &asked, done)
 	}

@@ -94,7 +94,7 @@ func TestOperate(t *testing.T) {
 	do(0, "replayed for", "inspect", "done", "--scope", "header:x-account=acct")
 	do(1, "nothing was done", "purge", "--scope", "header:x-account=acct")
 	do(2, "want a key, or --scope", "purge")
-	do(0, "every key of header:x-account=acct is forgotten: there were 2", "purge", "--scope", "header:x-account=acct", "--yes")
+	do(0, "every key of --scope header:x-account=acct is forgotten: there were 2", "purge", "--scope", "header:x-account=acct", "--yes")
 	do(0, `"keys":[]`, "list", "--state", "", "--json")
 	for _, want := range []string{`"action":"release"`, `"action":"purge"`, `"error":"the key is not in progress`} {
 		if !strings.Contains(logged.text(), want) {
@@ -210,7 +210,7 @@ func TestTailSaysHowItEnded(t *testing.T) {
 		}
 	}
 	out := <-lines
-	if strings.Count(out, "\n") != 3 || !strings.Contains(out, " store ") {
+	if strings.Count(out, "\n") != 4 || !strings.Contains(out, " store ") {
 		t.Errorf("tail: %s", out)
 	}
 	for _, want := range []string{`"ending":"stored"`, `"ending":"held"`, `"differs":"request"`, `"store_ms":`, `"backend_ms":`} {

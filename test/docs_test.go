@@ -76,9 +76,8 @@ func TestRunbookCommands(t *testing.T) {
 			n++
 			cmd := exec.Command("bash", "-c", binary+" "+args+" --admin "+strings.TrimPrefix(p.adminURL, "http://"))
 			cmd.Dir = t.TempDir()
-			if err := os.WriteFile(filepath.Join(cmd.Dir, "f"), []byte("body"), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			writeText(t, filepath.Join(cmd.Dir, "f"), "body")
+			writeText(t, filepath.Join(cmd.Dir, "not-executed.txt"), "order-1\nkey:9f86d081884c\n")
 			if out, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() != 1 {
 				t.Errorf("idemproxy %s: %v %s", args, err, out)
 			}
