@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.AddCommand(serve, checkCommand(&cfg), configCommand(&cfg), routesCommand(&cfg),
 		inspectCommand(), listCommand(), resolveCommand(), releaseCommand(), purgeCommand(),
 		tailCommand(), topCommand(), healthCommand(), versionCommand())
+	grouped(root)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -48,6 +50,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return ExitOK
+	case errors.Is(err, errSaid):
+		return ExitUsage
 	case errors.As(err, &failed):
 		_, _ = fmt.Fprintln(stderr, "idemproxy:", err)
 		return ExitFailed
@@ -91,20 +95,31 @@ func tuneThreads(store string) {
 	}
 }
 
+// errSaid is one that was printed already.
+var errSaid = errors.New("said")
+
 // failure is an error of running, as opposed to one of asking.
 type failure struct{ error }
 
 func (f failure) Unwrap() error { return f.error }
 
 func versionCommand() *cobra.Command {
-	return &cobra.Command{
+	asJSON := false
+	c := &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if asJSON {
+				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]string{ //nolint:wrapcheck // nothing to add
+					"version": app.Version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
+				})
+			}
 			_, err := fmt.Fprintf(c.OutOrStdout(), "idemproxy %s %s %s/%s\n",
 				app.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err //nolint:wrapcheck // nothing to add
 		},
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
 }
 
 func configCommand(cfg *config.Config) *cobra.Command {
@@ -115,6 +130,7 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	load := addSettings(c, cfg).load
+	asJSON := c.Flags().Bool("json", false, "print JSON, without meanings")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		origin, err := load()
 		if err == nil {
@@ -122,6 +138,9 @@ func configCommand(cfg *config.Config) *cobra.Command {
 		}
 		if err != nil {
 			return err
+		}
+		if *asJSON {
+			return cfg.PrintJSON(c.OutOrStdout())
 		}
 		return cfg.Print(c.OutOrStdout(), c.Flags(), origin)
 	}

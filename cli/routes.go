@@ -25,20 +25,44 @@ func checkCommand(cfg *config.Config) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	load := addSettings(c, cfg).load
+	asJSON := c.Flags().Bool("json", false, "print JSON: whether they are right, what is wrong, and what is doubtful")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		_, err := load()
 		if err == nil {
 			err = app.Check(cfg)
 		}
-		if err != nil {
-			return err
+		var doubts []error
+		if err == nil {
+			doubts = cfg.Doubts()
 		}
-		for _, doubt := range cfg.Doubts() {
+		if *asJSON {
+			return checkedAsJSON(c.OutOrStdout(), err, doubts)
+		}
+		for _, doubt := range doubts {
 			_, _ = fmt.Fprintf(c.ErrOrStderr(), "idemproxy: warning: %v\n", doubt)
 		}
-		return nil
+		return err
 	}
 	return c
+}
+
+// checkedAsJSON prints what is wrong and what is doubtful, an error each.
+func checkedAsJSON(w io.Writer, err error, doubts []error) error {
+	found := struct {
+		OK       bool     `json:"ok"`
+		Errors   []string `json:"errors"`
+		Warnings []string `json:"warnings"`
+	}{err == nil, []string{}, []string{}}
+	for _, doubt := range doubts {
+		found.Warnings = append(found.Warnings, doubt.Error())
+	}
+	if err != nil {
+		found.Errors = strings.Split(err.Error(), "\n")
+	}
+	if wrong := json.NewEncoder(w).Encode(found); wrong != nil || err == nil {
+		return wrong //nolint:wrapcheck // nothing to add
+	}
+	return errSaid
 }
 
 // shownRoute is a route as routes --json prints it.

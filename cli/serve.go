@@ -22,6 +22,10 @@ Idempotency-Key (or X-Idempotency-Key) is forwarded once; every retry with the
 same key and payload gets the stored response. Requests without a key pass
 through.
 
+Without a command it serves, as "idemproxy serve" does: with every setting at its
+default it listens on :8080, forwards to 127.0.0.1:9000 and keeps its records in
+the user's data directory.
+
 Each setting can be given as a flag, as an environment variable (IDEMPROXY_ and
 the name in capitals: IDEMPROXY_LOCK_TTL) or in a YAML file (lock_ttl: 30s); a
 flag wins over the environment, which wins over the file.`,

@@ -47,7 +47,9 @@ func origins() kind[[]string]   { return listShown(redact.URLs, true) }
 func addresses() kind[[]string] { return listShown(each(placeOf), false) }
 
 func aDuration() kind[time.Duration] {
-	return kind[time.Duration]{bind: (*pflag.FlagSet).DurationVar, given: func(d time.Duration) any { return d }}
+	k := valued(func(d *time.Duration) pflag.Value { return (*days)(d) })
+	k.given = func(d time.Duration) any { return d }
+	return k
 }
 
 func aCount() kind[int] {
@@ -193,9 +195,9 @@ func (d *durationOrSame) Set(text string) error {
 		*d = SameAs
 		return nil
 	}
-	n, err := time.ParseDuration(text)
+	n, err := parseDuration(text)
 	if err != nil || n < 0 {
-		return fmt.Errorf("%q is neither %q nor a time such as 24h", text, wordSame)
+		return fmt.Errorf("%q is neither %q nor a time such as 24h or 7d", text, wordSame)
 	}
 	*d = durationOrSame(n)
 	return nil

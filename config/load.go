@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -147,7 +148,7 @@ func setWhole(f *pflag.Flag, value string) error {
 	}
 	err := f.Value.Set(value)
 	want := map[string]string{
-		"duration": "a duration, such as 500ms, 30s or 24h", "int": "a whole number", "bool": "true or false",
+		"duration": "a duration, such as 500ms, 30s, 24h or 7d", "int": "a whole number", "bool": "true or false",
 	}[f.Value.Type()]
 	if err != nil && want != "" {
 		return fmt.Errorf("%q is not %s", redact.Addr(value), want)
@@ -166,7 +167,7 @@ func loadEnv(flags *pflag.FlagSet, environ []string, origin Origin) (errs []erro
 		switch {
 		case f == nil && isServiceLink(name, value):
 			continue
-		case f == nil:
+		case f == nil || f.Name != "config" && slices.Contains(notSettings(), f.Name):
 			errs = append(errs, fmt.Errorf("%s: there is no such setting%s", name, suggest(flags, setting)))
 			continue
 		}
@@ -235,7 +236,7 @@ func setNode(flags *pflag.FlagSet, key, value ast.Node, place string, origin Ori
 	if what, ok := lists[name]; ok {
 		return fmt.Errorf("%s: %s: want %s", place, name, what)
 	}
-	if f == nil || strings.Contains(name, "-") || name == "config" || name == "help" {
+	if f == nil || strings.Contains(name, "-") || slices.Contains(notSettings(), name) {
 		return fmt.Errorf("%s: %s: there is no such setting%s", place, name, suggest(flags, name))
 	}
 	text, err := textOf(value)
@@ -281,19 +282,25 @@ func suggest(flags *pflag.FlagSet, name string) string {
 		}
 		return " here; it is one of all, outside of any list"
 	}
+	best := Nearest(flags, name)
+	if best == "" {
+		return "; `idemproxy config` prints them all"
+	}
+	return fmt.Sprintf("; did you mean %s?", keyOf(best))
+}
+
+// Nearest is the flag that was perhaps meant, empty if none is near.
+func Nearest(flags *pflag.FlagSet, name string) (best string) {
 	plain := func(s string) string {
 		return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s))
 	}
-	best, least := "", 4
+	least := min(4, len(plain(name)))
 	flags.VisitAll(func(f *pflag.Flag) {
 		if d := distance(plain(name), plain(f.Name)); d < least {
 			best, least = f.Name, d
 		}
 	})
-	if best == "" {
-		return "; `idemproxy config` prints them all"
-	}
-	return fmt.Sprintf("; did you mean %s?", keyOf(best))
+	return best
 }
 
 // distance is Levenshtein's.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,7 +19,7 @@ func (c *Config) Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
 	var err error
 	shown := newShowings()
 	flags.VisitAll(func(f *pflag.Flag) {
-		if err != nil || f.Name == "config" || f.Name == "help" {
+		if err != nil || slices.Contains(notSettings(), f.Name) {
 			return
 		}
 		from := ""

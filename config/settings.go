@@ -40,12 +40,17 @@ type settingAtLarge = setting[Config, proxy.Config]
 
 // settings are all of them, in the order in which they are printed.
 func settings() []settingAtLarge {
-	return slices.Concat(listening(),
-		partOf(ofUpstreams(), func(c *Config) *Upstream { return &c.Upstream },
-			func(p *proxy.Config) *upstream.Config { return &p.Upstream }),
-		storing(),
-		partOf(ofRules(), func(c *Config) *Rules { return &c.Rules }, func(p *proxy.Config) *proxy.Rules { return &p.Rules }),
-		bounding(), ofClients(), ofRequests(), ofStores(), ofSecrets(), running())
+	return slices.Concat(listening(), settingsOfUpstreams(), storing(), settingsOfRules(), bounding(), ofClients(), ofRequests(),
+		ofStores(), ofSecrets(), running())
+}
+
+func settingsOfUpstreams() []settingAtLarge {
+	return partOf(ofUpstreams(), func(c *Config) *Upstream { return &c.Upstream },
+		func(p *proxy.Config) *upstream.Config { return &p.Upstream })
+}
+
+func settingsOfRules() []settingAtLarge {
+	return partOf(ofRules(), func(c *Config) *Rules { return &c.Rules }, func(p *proxy.Config) *proxy.Rules { return &p.Rules })
 }
 
 func listening() []settingAtLarge {
