@@ -3,6 +3,9 @@
 SHELL := /bin/bash
 GO ?= go
 export CGO_ENABLED ?= 0
+# What `idemproxy version` says; empty: the commit. `make package` sets it.
+VERSION ?=
+LDFLAGS = -s -w$(if $(VERSION), -X github.com/idemproxy/idemproxy/app.linked=$(VERSION))
 
 .PHONY: package help run build test torture test-only race fuzz lint docs bench loadtest up down clean
 
@@ -13,8 +16,8 @@ run: ## Build, then run the proxy (embedded store) with a demo backend, and say 
 	@scripts/run.sh
 
 build: ## Build bin/idemproxy and bin/backend, static
-	$(GO) build -trimpath -ldflags '-s -w' -o bin/idemproxy ./cmd/proxy
-	$(GO) build -trimpath -ldflags '-s -w' -o bin/backend ./cmd/backend
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/idemproxy ./cmd/proxy
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/backend ./cmd/backend
 
 test: ## Everything, with the race detector; installs what it needs (redis-server, nginx, chromium, ...)
 	@scripts/test.sh

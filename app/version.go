@@ -5,8 +5,14 @@ import (
 	"runtime/debug"
 )
 
-// Version is the module's version, or the commit that it was built from.
+// linked is the version that a release was given: go build -ldflags "-X .../app.linked=1.2.3".
+var linked string //nolint:gochecknoglobals // written by the linker alone
+
+// Version is the release's, or the module's version, or the commit that it was built from.
 func Version() string {
+	if linked != "" {
+		return linked
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

@@ -6,14 +6,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/need.sh
 
+ARCH=$(go env GOARCH)
+VERSION=${VERSION:-0.0.0+$(git rev-parse --short HEAD)}
+export ARCH VERSION
 make --no-print-directory build
+bin/idemproxy version | grep -qF " $VERSION " # the binary, and so package and image, say what they are
 rm -rf dist
 mkdir -p dist/completion
 for shell in bash zsh fish; do bin/idemproxy completion "$shell" >"dist/completion/$shell"; done
 gzip -9n <CHANGELOG.md >dist/changelog.gz
-ARCH=$(go env GOARCH)
-VERSION=${VERSION:-0.0.0+$(git rev-parse --short HEAD)}
-export ARCH VERSION
 nfpm=$(tool nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0)
 "$nfpm" package -f deploy/package/nfpm.yaml -p deb -t dist/
 sbom=$(tool cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0)

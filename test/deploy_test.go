@@ -173,3 +173,27 @@ func TestPackageSources(t *testing.T) {
 		}
 	}
 }
+
+// A release says its version: what `make package` builds the binary of the package and the
+// image with, and the Makefile hands to the linker.
+func TestReleaseSaysItsVersion(t *testing.T) {
+	t.Parallel()
+	dry := exec.Command("make", "-n", "build", "VERSION=9.8.7")
+	dry.Dir = ".."
+	printed, err := dry.Output()
+	m := regexp.MustCompile(`-ldflags '([^']*)' -o bin/idemproxy`).FindStringSubmatch(string(printed))
+	if err != nil || m == nil {
+		t.Fatalf("%v: %s", err, printed)
+	}
+	run := exec.Command("go", "run", "-ldflags", m[1], "../cmd/proxy", "version", "--json")
+	if out, err := run.CombinedOutput(); err != nil || !strings.Contains(string(out), `"version":"9.8.7"`) {
+		t.Errorf("%v %s", err, out)
+	}
+	script, err := os.ReadFile("../scripts/package.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if build, version := strings.Index(string(script), "make --no-print"), strings.Index(string(script), "export ARCH VERSION"); version < 0 || build < version {
+		t.Error("scripts/package.sh builds before it knows the version")
+	}
+}
