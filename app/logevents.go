@@ -66,6 +66,7 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"backend_up", "info", "it gets requests again", "upstream, backend"},
 		{"resolve_failed", "warn", "a backend's name could not be resolved; its addresses stay", "upstream, backend"},
 		{"jwks_unreachable", "warn", "a key set was not fetched anew; its keys stay", ""},
+		{"receipts_unused", "warn", "a route has receipts, and does not settle by them", "route"},
 		{"spans_lost", "warn", "spans could not be sent", ""},
 
 		{"started", "info", "ready for requests", "version, listen, backend, store, admin, demo"},
