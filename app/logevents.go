@@ -66,7 +66,6 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"backend_up", "info", "it gets requests again", "upstream, backend"},
 		{"resolve_failed", "warn", "a backend's name could not be resolved; its addresses stay", "upstream, backend"},
 		{"jwks_unreachable", "warn", "a key set was not fetched anew; its keys stay", ""},
-		{"receipts_unused", "warn", "a route has receipts, and does not settle by them", "route"},
 		{"spans_lost", "warn", "spans could not be sent", ""},
 
 		{"started", "info", "ready for requests", "version, listen, backend, store, admin, demo"},
@@ -74,9 +73,14 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"reload_failed", "error", "the settings cannot be used, and stay as they were", ""},
 		{"tls_reloaded", "info", "new connections get the new certificate", ""},
 		{"tls_reload_failed", "error", "the certificates cannot be used, and stay as they were", ""},
+		{"setting_doubtful", "warn", "a setting is used, and does nothing, or what was perhaps not meant; `idemproxy check` says the same", ""},
 		{"few_files", "warn", "file descriptors may be used up before max_clients is reached", "limit, max_clients"},
+		{
+			"connection_refused", "warn", "connections were closed before a request was read: one line a second and reason at most",
+			"reason, remote, connections, request_id",
+		},
 		{"accept_failed", "error", "no client can connect until connections end", ""},
-		{"draining", "info", "not ready any more; requests under way are finished", "delay, at_most"},
-		{"stopped", "info, error", "the last line: error if requests were not finished, or not stored", "dropped, late"},
+		{"draining", "info", "not ready any more; requests under way are finished", "delay, at_most, under_way"},
+		{"stopped", "info, error", "the last line: error if requests were not finished, or not stored", "dropped, cut, late"},
 	}
 }

@@ -81,7 +81,7 @@ func TestJSONOfCommands(t *testing.T) {
 		args []string
 	}{
 		{0, `"version":`, []string{"version", "--json"}},
-		{0, `{"ok":true,"errors":[]}`, []string{"check", "--json"}},
+		{0, `{"ok":true,"errors":[],"warnings":[]}`, []string{"check", "--json"}},
 		{2, `{"ok":false,"errors":["--lock-ttl: 9h0m0s cannot be used`, []string{"check", "--json", "--lock-ttl", "9h"}},
 		{0, `"lock_ttl": "9s"`, []string{"config", "--json", "--lock-ttl", "9s"}},
 		{0, `"retention": "180h0m0s"`, []string{"config", "--json", "--retention", "7d12h"}},

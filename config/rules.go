@@ -160,4 +160,3 @@ func ofRoute() []setting[Route, proxy.Route] {
 }
 
 func (r *Route) flags() *pflag.FlagSet { return flagsOf("route", ofRoute(), r) }
-
