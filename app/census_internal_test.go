@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 // counted is a store that proxies share, and how often it was read whole.
 type counted struct {
+	mu      sync.Mutex // guards all but entries and ends, which one goroutine at a time uses
 	records []idem.Record
 	entries map[string]idem.Entry
 	ends    map[string]time.Time
@@ -25,6 +27,8 @@ type counted struct {
 }
 
 func (c *counted) List(_ context.Context, visit func(*idem.Record) bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.listed++
 	for i := range c.records {
 		if !visit(&c.records[i]) {
@@ -48,6 +52,18 @@ func (c *counted) Enter(_ context.Context, name, text string, keep time.Duration
 }
 
 func (*counted) Strike(context.Context, string) error { return nil }
+
+func (c *counted) becomes(records []idem.Record, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.records, c.err = records, err
+}
+
+func (c *counted) reads() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.listed
+}
 
 // Unknown keys are counted whoever left them so, by one of the proxies that share the store,
 // and at once where one was held or resolved.
@@ -81,10 +97,10 @@ func TestCensus(t *testing.T) {
 		}
 		says(0, 2, 6)
 		says(1, 2, 6)
-		if s.listed != 1 {
-			t.Errorf("two proxies have read the store %d times", s.listed)
+		if n := s.reads(); n != 1 {
+			t.Errorf("two proxies have read the store %d times", n)
 		}
-		s.records = s.records[:2]
+		s.becomes(s.records[:2], nil)
 		bells[1].ring() // it has resolved one
 		time.Sleep(2 * countSoonest)
 		synctest.Wait()
@@ -92,16 +108,15 @@ func TestCensus(t *testing.T) {
 		time.Sleep(time.Minute + time.Second) // of the bubble's clock
 		synctest.Wait()
 		says(0, 1, 5)
-		s.records = nil
+		s.becomes(nil, nil)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		says(0, 0, 0)
 		says(1, 0, 0)
-		if s.listed > 6 {
-			t.Errorf("the store was read %d times in three minutes", s.listed)
+		if n := s.reads(); n > 6 {
+			t.Errorf("the store was read %d times in three minutes", n)
 		}
-		s.err = errors.New("away")
-		s.records = make([]idem.Record, 1)
+		s.becomes(make([]idem.Record, 1), errors.New("away"))
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		says(0, 0, 0) // as it was last counted

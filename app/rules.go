@@ -80,4 +80,3 @@ func verifierOf(c *config.Config, route *config.Route, r *config.Rules, tokens *
 	}
 	return v, nil
 }
-
