@@ -19,10 +19,20 @@ func (s *Store) ResponseName(k idem.Key) string {
 func SlotOf(name string) uint16 { return slotOf(name) }
 
 // ShiftClock has the store believe that a single server's clock is ahead by d.
-func (s *Store) ShiftClock(d time.Duration) { s.clocks.ahead[0].Add(int64(d)) }
+func (s *Store) ShiftClock(d time.Duration) {
+	known := s.clocks.slots[0].Load()
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	known.least, known.most = known.least+d, known.most+d
+}
 
-// ClockAhead is how far ahead it believes that to be.
-func (s *Store) ClockAhead() time.Duration { return time.Duration(s.clocks.ahead[0].Load()) }
+// ClockAhead is how far ahead it believes that to be, at least.
+func (s *Store) ClockAhead() time.Duration {
+	known := s.clocks.slots[0].Load()
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	return known.least
+}
 
 // OlderThan says whether a version of Redis is too old.
 func OlderThan(version string) bool { return olderThan(version, leastVersion) }
@@ -33,3 +43,6 @@ func ParseNews(set, channel, message string) (from, to string, end, ok bool) {
 	n, ok := parseNews(set, channel, message)
 	return n.from, n.to, n.kind == newsEnd, ok
 }
+
+// ForgetClocks has the store not know what the servers' clocks show.
+func (s *Store) ForgetClocks() { s.clocks.forget() }

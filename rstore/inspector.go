@@ -85,24 +85,33 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	}
 	sent := time.Now()
 	record, response := s.names(k)
-	n, updated, err := s.runPurge(ctx, l, record, response)
+	p, err := s.runPurge(ctx, l, record, response)
 	if err != nil {
 		return s.mapClosed(unavailable(err))
 	}
-	s.journal.purged(k, updated, sent)
-	if err := s.mapClosed(l.trusted(nil)); err != nil || n > 0 {
+	s.journal.purged(k, p, sent)
+	if err := s.mapClosed(l.trusted(nil)); err != nil || p.keys > 0 {
 		return err
 	}
 	return idem.ErrNotFound
 }
 
-func (s *Store) runPurge(ctx context.Context, l *link, record, response string) (n, updated int64, err error) {
-	answer, err := s.scripts.purge.run(ctx, l.client, []string{record, response}, nil).AsIntSlice()
+// purged is purge.lua's answer.
+type purged struct {
+	keys, updated int64
+	owner         string
+}
+
+func (s *Store) runPurge(ctx context.Context, l *link, record, response string) (purged, error) {
+	answer, err := s.scripts.purge.run(ctx, l.client, []string{record, response}, nil).ToArray()
 	if err != nil {
-		return 0, 0, err //nolint:wrapcheck // the caller says what for
+		return purged{}, err //nolint:wrapcheck // the caller says what for
 	}
-	if len(answer) != 2 {
-		return 0, 0, errReply
+	if len(answer) != 3 {
+		return purged{}, errReply
 	}
-	return answer[0], answer[1], nil
+	keys, err1 := answer[0].AsInt64()
+	updated, err2 := answer[1].AsInt64()
+	owner, err3 := answer[2].ToString()
+	return purged{keys, updated, owner}, errors.Join(err1, err2, err3)
 }

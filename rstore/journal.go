@@ -48,7 +48,7 @@ type entry struct {
 	purged  int64
 	attempt uint32
 	owner   idem.Owner
-	made    string // fingerprint, binding and recipe, as in the record
+	made    string // fingerprint, binding and recipe, as in the record; of a purge, the owner of what was purged
 	keep    string // retention and remember, as in the record
 	tail    string // the key's names, as in the record
 	result  string // the response, encoded
@@ -76,14 +76,15 @@ func newJournal(window time.Duration, bytes int64) *journal {
 	return j
 }
 
-// granted: a claim was, with the arguments of acquire.lua.
-func (j *journal) granted(k id, c *idem.Claim, args []string, attempt uint32, sent time.Time) {
+// granted: a claim was, which asked for that record.
+func (j *journal) granted(k id, c *idem.Claim, record string, attempt uint32, sent time.Time) {
 	if j == nil {
 		return
 	}
 	j.put(k, &entry{
 		state: idem.InProgress, holds: c.HoldOnLapse, attempt: attempt, owner: c.Owner,
-		made: args[1], keep: args[4], tail: args[6], lease: c.TTL, began: sent, at: sent,
+		made: record[madeAt : madeAt+madeSize], keep: record[keepAt:idem.HeadSize], tail: record[idem.HeadSize:],
+		lease: c.TTL, began: sent, at: sent,
 	}, sent)
 }
 
@@ -129,14 +130,15 @@ func (e *entry) isAbout(event idem.Event, owner idem.Owner) bool {
 	return e.owner == owner
 }
 
-// purged: an operator had a record forgotten that was last updated then (ms), or
-// there was none (0).
-func (j *journal) purged(k id, updated int64, sent time.Time) {
+// purged: an operator had a record forgotten, or there was none.
+func (j *journal) purged(k id, p purged, sent time.Time) {
 	if j == nil {
 		return
 	}
-	if updated > 0 {
-		j.put(k, &entry{state: idem.Absent, purged: updated, keep: string(make([]byte, keepSize)), began: sent, at: sent}, sent)
+	if p.updated > 0 {
+		j.put(k, &entry{
+			state: idem.Absent, purged: p.updated, made: p.owner, keep: string(make([]byte, keepSize)), began: sent, at: sent,
+		}, sent)
 		return
 	}
 	sh := &j.shards[k[0]%journalShards]

@@ -17,7 +17,7 @@ func journalOfKeys(tb testing.TB, j *journal, n int) {
 	}
 	c := idem.Claim{Key: key, Owner: idem.NewOwner(), TTL: time.Minute, Retention: time.Hour}
 	lease, response := c.Lease(), make([]byte, 300)
-	args, err := acquireArgs(&c, "")
+	args, err := acquireArgs(&c, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func journalOfKeys(tb testing.TB, j *journal, n int) {
 	for i := range n {
 		binary.BigEndian.PutUint64(last[8:], uint64(i))
 		last[0] = byte(i)
-		j.granted(last, &c, args, 1, now)
+		j.granted(last, &c, args[0], 1, now)
 		j.settled(last, idem.EventComplete, &lease, response, now)
 	}
 }

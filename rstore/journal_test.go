@@ -129,6 +129,24 @@ func TestAFailoverBringsUpToDate(t *testing.T) {
 	f.log.await(t, `"event":"store_asserted"`)
 }
 
+// What was made after a purge stays, though its times may be some milliseconds old.
+func TestP1AFailoverKeepsWhatFollowedAPurge(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, rstore.Config{})
+	learn(t, f.Store)
+	learn(t, f.elsewhere)
+	c := must(t, f.Store, claim("k"))
+	if err := f.Purge(t.Context(), c.Key); err != nil {
+		t.Fatal(err)
+	}
+	f.elsewhere.ShiftClock(-8 * time.Millisecond)
+	next := c
+	next.Owner = idem.NewOwner()
+	must(t, f.elsewhere, next)
+	f.happens(t)
+	acquire(t, f.elsewhere, c, idem.VerdictInProgress)
+}
+
 // What this process did and got no answer to is further than its journal.
 func TestAFailoverTakesNothingBack(t *testing.T) {
 	t.Parallel()

@@ -149,6 +149,14 @@ type link struct {
 	replicas atomic.Int64
 }
 
+// slot is what decides in a Cluster which server has a name, and 0 elsewhere.
+func (l *link) slot(name string) uint16 {
+	if l.client.Mode() != rueidis.ClientModeCluster {
+		return 0
+	}
+	return slotOf(name)
+}
+
 // hasLeft says whether the primary is not one any more.
 func (l *link) hasLeft() bool {
 	select {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -156,7 +157,7 @@ type acquired struct {
 	now     int64         // the server's clock, ms; 0 if it was not told
 	record  *idem.Record  // completed
 	life    time.Duration // how long there is a response, completed
-	args    []string      // of acquire.lua
+	asked   string        // the record that was asked for
 }
 
 // granted says whether the claim was.
@@ -164,59 +165,94 @@ func (a *acquired) granted() bool {
 	return a.outcome.Kind == idem.VerdictAcquired || a.outcome.Kind == idem.VerdictYours
 }
 
-// runAcquire sends a claim; deadline is as in acquire.lua.
+// runAcquire sends a claim that was made when the server's clock showed now, ms; 0
+// if that is not known.
 func (s *Store) runAcquire(
-	ctx context.Context, l *link, keys []string, claim *idem.Claim, deadline string,
+	ctx context.Context, l *link, keys []string, claim *idem.Claim, now int64,
 ) (acquired, error) {
-	args, err := acquireArgs(claim, deadline)
+	args, err := acquireArgs(claim, now)
 	if err != nil {
 		return acquired{}, err
 	}
 	result, lacking := s.runReplicated(ctx, l, s.scripts.acquire, keys, args)
-	reply, err := result.ToArray()
+	message, err := result.ToMessage()
 	if err != nil {
 		return acquired{}, unavailable(err)
 	}
-	a, err := parseAcquired(reply)
-	if a.args = args; err == nil && a.granted() {
+	a, err := parseAcquired(&message)
+	if a.asked = args[0]; err == nil && a.granted() {
 		err = lacking
 	}
 	return a, err
 }
 
-// acquireArgs are acquire.lua's. The claim's owner is referred to, not copied.
-func acquireArgs(claim *idem.Claim, deadline string) ([]string, error) {
-	flags := "\x00"
-	if claim.HoldOnLapse {
-		flags = "\x01"
-	}
-	const made = len(claim.Fingerprint) + len(claim.Binding) + 4
-	b := make([]byte, 0, made+keepSize+64)
-	b = append(append(b, claim.Fingerprint[:]...), claim.Binding[:]...)
-	b = appendKeep(binary.BigEndian.AppendUint32(b, uint32(claim.Recipe)), claim.Retention, claim.Remember)
-	b = idem.AppendTail(b, claim.Key, nil)
-	if n := len(b) - made - keepSize; n > maxTail {
+// Where a record says how its hashes were made, which idem.Record.AppendHead
+// writes, and how long it is kept.
+const (
+	madeAt, madeSize = 24, 36
+	keepAt, keepSize = 84, 12
+)
+
+// timesOff is by how much the times that a client writes may be too soon for
+// acquire.lua, ms. A lease is that much longer, so that it never is shorter.
+const timesOff = 10
+
+// forever stands for a claim without a deadline, in ms.
+const forever = "9000000000000000"
+
+// acquireArgs are acquire.lua's.
+func acquireArgs(claim *idem.Claim, now int64) ([]string, error) {
+	if n := len(claim.Key.Scope()) + len(claim.Key.Value()) + 4; n > maxTail {
 		return nil, fmt.Errorf("the key's scope has %d bytes: more than a record takes", len(claim.Key.Scope()))
 	}
-	return []string{
-		rueidis.BinaryString(claim.Owner[:]), rueidis.BinaryString(b[:made]), ms(claim.TTL), ms(claim.TTL + claim.Retention),
-		rueidis.BinaryString(b[made : made+keepSize]), flags, rueidis.BinaryString(b[made+keepSize:]), deadline,
-	}, nil
+	life, within := "", forever
+	r := idem.Record{
+		Key: claim.Key, State: idem.InProgress, HoldOnLapse: claim.HoldOnLapse, Attempt: 1, Owner: claim.Owner,
+		Fingerprint: claim.Fingerprint, Binding: claim.Binding, Recipe: claim.Recipe,
+		LeaseUntil: now + claim.TTL.Milliseconds() + timesOff, Created: now, Updated: now,
+		Retention: max(0, claim.Retention.Milliseconds()), Remember: max(0, claim.Remember.Milliseconds()),
+	}
+	if !claim.HoldOnLapse {
+		life = ms(claim.TTL + claim.Retention)
+		r.Expires = now + (claim.TTL + claim.Retention).Milliseconds()
+	}
+	if claim.Within > 0 {
+		within = ms(claim.Within)
+	}
+	record := r.Append(make([]byte, 0, idem.HeadSize+len(claim.Key.Scope())+len(claim.Key.Value())+4))
+	return []string{rueidis.BinaryString(record), life, strconv.FormatInt(now, 10), within}, nil
 }
 
-// keepSize is how much of a record says how long it is kept.
-const keepSize = 12
-
 func appendKeep(b []byte, retention, remember time.Duration) []byte {
-	for _, d := range [...]time.Duration{retention, remember} {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], uint64(max(0, d.Milliseconds())))
-		b = append(b, n[2:]...)
+	return appendTimes(b, max(0, retention.Milliseconds()), max(0, remember.Milliseconds()))
+}
+
+// appendTimes appends times, ms, as a record has them.
+func appendTimes(b []byte, times ...int64) []byte {
+	for _, t := range times {
+		b = append(b, byte(t>>40), byte(t>>32)) //nolint:gosec // the upper two of six bytes
+		b = binary.BigEndian.AppendUint32(b, uint32(t&math.MaxUint32))
 	}
 	return b
 }
 
-func parseAcquired(reply []rueidis.RedisMessage) (acquired, error) {
+func parseAcquired(m *rueidis.RedisMessage) (acquired, error) {
+	if m.IsInt64() {
+		now, err := m.AsInt64()
+		if err != nil || now <= 0 {
+			return acquired{}, unavailable(errReply)
+		}
+		return acquired{outcome: idem.Outcome{Kind: idem.VerdictAcquired, Attempt: 1}, now: now}, nil
+	}
+	reply, err := m.ToArray()
+	if err != nil {
+		return acquired{}, unavailable(err)
+	}
+	return parseStanding(reply)
+}
+
+// parseStanding reads what acquire.lua answers of a key that was there.
+func parseStanding(reply []rueidis.RedisMessage) (acquired, error) {
 	var n [3]int64
 	for i := range min(len(reply), len(n)) {
 		var err error
@@ -291,17 +327,33 @@ func decodeApart(raw string) (idem.Record, error) {
 	return idem.DecodeNamed([]byte(raw))
 }
 
-// settleArgs are settle.lua's. The lease's bytes are referred to, not copied.
-func settleArgs(e idem.Event, l *idem.Lease, response []byte) []string {
-	var keep []byte
-	life := ""
-	if l.Retention > 0 {
-		keep, life = appendKeep(make([]byte, 0, keepSize), l.Retention, l.Remember), ms(stays(e, l))
+// settleArgs are settle.lua's for an event that is sent when the server's clock
+// shows now, ms; 0 if that is not known. The lease's bytes are referred to, not
+// copied.
+func settleArgs(e idem.Event, l *idem.Lease, response []byte, now int64) []string {
+	args := []string{strconv.Itoa(int(e)), rueidis.BinaryString(l.Owner[:]), "", "", "", rueidis.BinaryString(response)}
+	if e == idem.EventRenew {
+		args[2] = ms(l.TTL)
 	}
-	return []string{
-		strconv.Itoa(int(e)), rueidis.BinaryString(l.Owner[:]), ms(l.TTL), rueidis.BinaryString(keep), life,
-		rueidis.BinaryString(response),
+	if l.Retention <= 0 {
+		return args
 	}
+	life, skip := stays(e, l), 0
+	b := make([]byte, 0, 6+2*6+keepSize)
+	if now > 0 && (e == idem.EventComplete || e == idem.EventRelease) {
+		till := int64(0)
+		if e == idem.EventComplete {
+			till = now + l.Retention.Milliseconds()
+		}
+		b = appendTimes(b, till, now, now+life.Milliseconds())
+		args[2], skip = rueidis.BinaryString(b[:6]), 6
+	}
+	b = appendKeep(b, l.Retention, l.Remember)
+	args[3], args[4] = rueidis.BinaryString(b[skip:]), ms(life)
+	if e == idem.EventComplete && l.Remember > 0 {
+		args = append(args, ms(l.Retention))
+	}
+	return args
 }
 
 // stays is how long a record that ends stays after an event.

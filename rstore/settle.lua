@@ -9,16 +9,43 @@
 -- ARGV[1]  event, as in idem/state.go: 1 renew, 2 complete, 3 release, 4 hold,
 --          5 resolve as completed, 6 resolve as free
 -- ARGV[2]  owner token, 16 bytes (not looked at for 5 and 6)
--- ARGV[3]  lease, ms
+-- ARGV[3]  for 1: lease, ms. For 2 and 3, if the client knows this server's clock:
+--          until when is replayed (or 0), 6 bytes as in the record
 -- ARGV[4]  retention and remember, 12 bytes as in the record; or nothing, which
---          stands for those of the record
+--          stands for those of the record. Before them, if the client knows this
+--          server's clock: updated and expires, 12 bytes as in the record
 -- ARGV[5]  for how long that makes the record stay, ms, if it ends: a number that
 --          is only passed on stays a string, since Redis would print it anew, which
 --          costs as much as a look-up. Nothing if ARGV[4] is
 -- ARGV[6]  the response, encoded, for 2 and 5
+-- ARGV[7]  for how long it is replayed, ms, if the record is to outlive it
 --
 -- Returns 6 (done, or done before), 7 (lost), 8 (not unknown), or -1 for a
 -- layout that this build does not know. Time is the server's.
+
+-- The common end: an attempt that is under way is completed or released by its
+-- owner, and its times are known. Whether its lease has lapsed does not matter to
+-- that (idem.Transitions). GETEX reads, and does not have Redis remember who did.
+if #ARGV[4] == 24 then
+  local head = redis.call('GETEX', KEYS[1])
+  local is = head and string.sub(head, 9, 24) == ARGV[2] and string.sub(head, 1, 3)
+  if is == '\2\1\0' or is == '\2\1\1' then
+    local to, response = '\2\2', ARGV[6]
+    if ARGV[1] == '3' then
+      to = '\2\0'
+    end
+    if ARGV[7] and KEYS[2] then
+      redis.call('SET', KEYS[2], response, 'PX', ARGV[7])
+      to, response = to .. (is == '\2\1\0' and '\2' or '\3'), ''
+    else
+      to = to .. string.sub(is, 3)
+    end
+    redis.call('SET', KEYS[1], to .. string.sub(head, 4, 60) .. ARGV[3] .. string.sub(head, 67, 72) .. ARGV[4] ..
+      string.sub(head, 97) .. response, 'PX', ARGV[5])
+    return 6
+  end
+end
+
 local OK, LOST, NOT_UNKNOWN, VERSION = 6, 7, 8, -1
 local ABSENT, IN_PROGRESS, COMPLETED, UNKNOWN = 0, 1, 2, 3
 local RENEW, COMPLETE, RELEASE, HOLD, RESOLVE_COMPLETE = '1', '2', '3', '4', '5'
@@ -64,7 +91,7 @@ else
   to = ({[RENEW] = IN_PROGRESS, [COMPLETE] = COMPLETED, [RELEASE] = ABSENT, [HOLD] = UNKNOWN})[event]
 end
 
-local keep = ARGV[4] ~= '' and ARGV[4] or string.sub(head, 85, 96)
+local keep = ARGV[4] ~= '' and string.sub(ARGV[4], -12) or string.sub(head, 85, 96)
 local retention, remember = struct.unpack('>I6I6', keep)
 local till, expires, flags, response = 0, now + retention, holds, ''
 if to == IN_PROGRESS then

@@ -184,19 +184,16 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 func (s *Store) claim(
 	ctx context.Context, l *link, keys []string, claim *idem.Claim, called time.Time,
 ) (a acquired, sent time.Time, err error) {
-	var slot uint16
-	if claim.Within > 0 && l.client.Mode() == rueidis.ClientModeCluster {
-		slot = slotOf(keys[0])
-	}
+	slot := l.slot(keys[0])
 	sent = called
 	for try := 0; ; try++ {
-		a, err = s.runAcquire(ctx, l, keys, claim, s.clocks.deadline(slot, called, claim.Within))
+		a, err = s.runAcquire(ctx, l, keys, claim, s.clocks.at(slot, called))
 		received := time.Now()
-		if claim.Within > 0 && a.now != 0 {
+		if a.now != 0 {
 			s.clocks.learn(slot, a.now, sent, received)
 		}
 		if err == nil && a.granted() {
-			s.journal.granted(claim.Key.ID(), claim, a.args, a.outcome.Attempt, sent)
+			s.journal.granted(claim.Key.ID(), claim, a.asked, a.outcome.Attempt, sent)
 		}
 		if err = l.trusted(err); !errors.Is(err, errLate) {
 			return a, sent, err
@@ -222,7 +219,7 @@ func (s *Store) Renew(ctx context.Context, leases []idem.Lease) []error {
 	}
 	keys, args := make([][]string, len(leases)), make([][]string, len(leases))
 	for i := range leases {
-		keys[i], args[i] = []string{s.name(leases[i].Key.ID())}, settleArgs(idem.EventRenew, &leases[i], nil)
+		keys[i], args[i] = []string{s.name(leases[i].Key.ID())}, settleArgs(idem.EventRenew, &leases[i], nil, 0)
 	}
 	sent := time.Now()
 	for i, result := range s.scripts.settle.burst(ctx, l.client, keys, args) {
@@ -257,8 +254,8 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.R
 	if err != nil {
 		return err
 	}
-	args := settleArgs(e, &l, encoded)
 	sent := time.Now()
+	args := settleArgs(e, &l, encoded, s.clocks.surely(to.slot(name), sent))
 	if e == idem.EventRelease {
 		err = settled(s.scripts.settle.run(ctx, to.client, keys, args))
 	} else {

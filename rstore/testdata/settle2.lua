@@ -1,0 +1,96 @@
+-- Settle: renew, complete, release and hold for the owner, resolve for an
+-- operator. One script, since they differ in a row of a table, and that table
+-- is idem.Transitions; the contract suite walks its every cell through here.
+-- It runs when Redis is full, too: what was granted must come to its end.
+--
+-- KEYS[1]  the record (layout: idem/layout.go; offsets here are 1-based)
+-- KEYS[2]  where a response goes that the record is to outlive. Without it (see
+--          script.run) the response stays in the record
+-- ARGV[1]  event, as in idem/state.go: 1 renew, 2 complete, 3 release, 4 hold,
+--          5 resolve as completed, 6 resolve as free
+-- ARGV[2]  owner token, 16 bytes (not looked at for 5 and 6)
+-- ARGV[3]  lease, ms
+-- ARGV[4]  retention and remember, 12 bytes as in the record; or nothing, which
+--          stands for those of the record
+-- ARGV[5]  for how long that makes the record stay, ms, if it ends: a number that
+--          is only passed on stays a string, since Redis would print it anew, which
+--          costs as much as a look-up. Nothing if ARGV[4] is
+-- ARGV[6]  the response, encoded, for 2 and 5
+--
+-- Returns 6 (done, or done before), 7 (lost), 8 (not unknown), or -1 for a
+-- layout that this build does not know. Time is the server's.
+local OK, LOST, NOT_UNKNOWN, VERSION = 6, 7, 8, -1
+local ABSENT, IN_PROGRESS, COMPLETED, UNKNOWN = 0, 1, 2, 3
+local RENEW, COMPLETE, RELEASE, HOLD, RESOLVE_COMPLETE = '1', '2', '3', '4', '5'
+local event = ARGV[1]
+local refused = (event == '5' or event == '6') and NOT_UNKNOWN or LOST
+
+-- Head and names in one read; of a completed record, the head is all that
+-- matters, and the rest is bounded by 1 KiB.
+local head = redis.call('GETRANGE', KEYS[1], '0', '1143')
+if head == '' then
+  return refused
+end
+local version = string.byte(head, 1)
+if version == 1 then
+  head = layout2(head)
+elseif version ~= 2 then
+  return VERSION
+end
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local state, holds = string.byte(head, 2), string.byte(head, 3) % 2
+if state == IN_PROGRESS and holds == 1 and now >= struct.unpack('>I6', head, 61) then
+  state = UNKNOWN
+end
+
+local to
+if refused == NOT_UNKNOWN then
+  if state ~= UNKNOWN then
+    return NOT_UNKNOWN
+  end
+  to = event == RESOLVE_COMPLETE and COMPLETED or ABSENT
+else
+  if string.sub(head, 9, 24) ~= ARGV[2] then
+    return LOST
+  end
+  if (event == RELEASE and state == ABSENT) or (event == COMPLETE and state == COMPLETED)
+      or (event == HOLD and state == UNKNOWN) then
+    return OK -- done before, and the answer was lost
+  end
+  if state == ABSENT or state == COMPLETED or (state == UNKNOWN and event == RENEW) then
+    return LOST
+  end
+  to = ({[RENEW] = IN_PROGRESS, [COMPLETE] = COMPLETED, [RELEASE] = ABSENT, [HOLD] = UNKNOWN})[event]
+end
+
+local keep = ARGV[4] ~= '' and ARGV[4] or string.sub(head, 85, 96)
+local retention, remember = struct.unpack('>I6I6', keep)
+local till, expires, flags, response = 0, now + retention, holds, ''
+if to == IN_PROGRESS then
+  till = now + ARGV[3]
+  expires = holds == 1 and 0 or till + retention
+elseif to == UNKNOWN then
+  expires = 0 -- held until somebody says what happened
+elseif to == COMPLETED then
+  till, expires = now + retention, now + retention + remember
+  if remember > 0 and KEYS[2] then
+    -- It goes to a key of its own, so that it can end alone. Its end is that
+    -- of the record's time to replay, to the millisecond.
+    redis.call('SET', KEYS[2], ARGV[6], 'PXAT', till)
+    flags = holds + 2
+  else
+    response = ARGV[6]
+  end
+end
+-- What an operator made of a key is not its owner's: a late ending is lost.
+local owner = refused == NOT_UNKNOWN and string.rep('\0', 16) or string.sub(head, 9, 24)
+local record = '\2' .. string.char(to, flags) .. string.sub(head, 4, 8) .. owner .. string.sub(head, 25, 60) ..
+  struct.pack('>I6', till) .. string.sub(head, 67, 72) .. struct.pack('>I6I6', now, expires) .. keep ..
+  string.sub(head, 97) .. response
+if expires == 0 then
+  redis.call('SET', KEYS[1], record)
+else
+  redis.call('SET', KEYS[1], record, 'PX', ARGV[5] ~= '' and ARGV[5] or expires - now)
+end
+return OK
