@@ -29,13 +29,13 @@ func (s *Store) needed(l *link) int64 {
 }
 
 // runReplicated is run for what must be on Config.WaitReplicas replicas before it
-// counts: lacking says that it is not, and may be lost in a failover. WAIT is
+// counts: lack says that it is not, and may be lost in a failover. WAIT is
 // about the writes of the connection that it comes over, so the two go in one
 // pipeline; and it keeps that connection from all else, so these have a pool of
 // them.
 func (s *Store) runReplicated(
 	ctx context.Context, l *link, sc *script, keys, args []string,
-) (result rueidis.RedisResult, lacking error) {
+) (result rueidis.RedisResult, lack error) {
 	n := s.needed(l)
 	if n == 0 {
 		return sc.run(ctx, l.client, keys, args), nil
@@ -44,8 +44,7 @@ func (s *Store) runReplicated(
 		return notSent(ctx), nil
 	}
 	send := func(command rueidis.Completed) []rueidis.RedisResult {
-		wait := l.client.B().Arbitrary("WAIT").Args(strconv.FormatInt(n, 10), ms(s.timeout/2)).Blocking().SetSlot(keys[0])
-		return l.client.DoMulti(ctx, command, wait)
+		return l.client.DoMulti(ctx, command, s.wait(l, n, keys[0]))
 	}
 	results := send(sc.command(l.client, keys, args))
 	if isTryAgain(results[0].Error()) && len(keys) > 1 { // as in script.run
@@ -55,14 +54,24 @@ func (s *Store) runReplicated(
 	if isNoScript(results[0].Error()) {
 		results = send(sc.whole(l.client, keys, args))
 	}
-	got, err := results[1].AsInt64()
+	return results[0], lacking(results[1], n)
+}
+
+// wait has the server wait until n replicas have what came over the connection.
+func (s *Store) wait(l *link, n int64, key string) rueidis.Completed {
+	return l.client.B().Arbitrary("WAIT").Args(strconv.FormatInt(n, 10), ms(s.timeout/2)).Blocking().SetSlot(key)
+}
+
+// lacking says that fewer than n replicas have something.
+func lacking(answer rueidis.RedisResult, n int64) error {
+	got, err := answer.AsInt64()
 	switch {
 	case err != nil:
-		lacking = lost(fmt.Errorf("waiting for replicas: %w", err))
+		return lost(fmt.Errorf("waiting for replicas: %w", err))
 	case got < n:
-		lacking = lost(fmt.Errorf("%d of %d replicas have it", got, n))
+		return lost(fmt.Errorf("%d of %d replicas have it", got, n))
 	}
-	return results[0], lacking
+	return nil
 }
 
 // lost is for what was done and may not last: unavailable, and never refused.

@@ -280,6 +280,16 @@ func TestP7HeldHasNoEnd(t *testing.T) {
 // looked at and purged, on either side.
 func TestP1ASlotThatMoves(t *testing.T) {
 	t.Parallel()
+	for _, size := range []int{1, 64 << 10} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			t.Parallel()
+			aSlotMoves(t, strings.Repeat("x", size), strings.Repeat("y", size))
+		})
+	}
+}
+
+func aSlotMoves(t *testing.T, before, after string) {
+	t.Helper()
 	url, nodes := redistest.Cluster(t, 3)
 	s := open(t, rstore.Config{URL: url})
 	c := remembered("k", time.Hour)
@@ -306,10 +316,10 @@ func TestP1ASlotThatMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes[source].Do("CLUSTER", "SETSLOT", slot, "MIGRATING", id(nodes[target]))
-	if err := s.Complete(t.Context(), c.Lease(), &idem.Response{Status: 200, Body: []byte("x")}); err != nil {
+	if err := s.Complete(t.Context(), c.Lease(), &idem.Response{Status: 200, Body: []byte(before)}); err != nil {
 		t.Fatalf("complete: %v", err)
 	}
-	if out := acquire(t, s, c, idem.VerdictCompleted); string(out.Response.Body) != "x" {
+	if out := acquire(t, s, c, idem.VerdictCompleted); string(out.Response.Body) != before {
 		t.Errorf("replays %q", out.Response.Body)
 	}
 	if r, err := s.Get(t.Context(), c.Key); err != nil || r.State != idem.Completed || r.Response == nil {
@@ -319,8 +329,8 @@ func TestP1ASlotThatMoves(t *testing.T) {
 		t.Errorf("purge: %v", err)
 	}
 	next := remembered("k", time.Hour) // of nobody: on the side that it moves to
-	done(t, s, next, &idem.Response{Status: 200, Body: []byte("y")})
-	if out := acquire(t, s, c, idem.VerdictCompleted); string(out.Response.Body) != "y" {
+	done(t, s, next, &idem.Response{Status: 200, Body: []byte(after)})
+	if out := acquire(t, s, c, idem.VerdictCompleted); string(out.Response.Body) != after {
 		t.Errorf("replays %q", out.Response.Body)
 	}
 	if n := nodes[source].Try("EXISTS", s.Name(c.Key)); n == nil || !strings.HasPrefix(n.Error(), "ASK") {

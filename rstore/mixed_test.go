@@ -137,6 +137,19 @@ func TestP1ARollingUpgradeSharesKeys(t *testing.T) {
 			other.Fingerprint[0]++
 			old.acquire(other, idem.VerdictMismatch)
 
+			c = name("ours, large")
+			must(t, s, c)
+			if err := s.Complete(ctx, c.Lease(), large()); err != nil {
+				t.Fatal(err)
+			}
+			old.acquire(rival(c), idem.VerdictCompleted)
+			replaysLarge(t, s, c)
+
+			c = name("theirs, large")
+			old.acquire(c, idem.VerdictAcquired)
+			old.settle(idem.EventComplete, c, large())
+			replaysLarge(t, s, c)
+
 			c = name("ours, released, theirs, released, ours")
 			must(t, s, c)
 			if err := s.Release(ctx, c.Lease()); err != nil {

@@ -45,6 +45,8 @@ const (
 	verdictVersion = -1
 	// verdictLate is acquire.lua's for a claim that is past its deadline.
 	verdictLate = -2
+	// verdictUnstaged is settle.lua's where a large response is not where it was put.
+	verdictUnstaged = -3
 )
 
 // maxTail is what settle.lua reads of a record's names.
@@ -329,7 +331,7 @@ func decodeApart(raw string) (idem.Record, error) {
 
 // settleArgs are settle.lua's for an event that is sent when the server's clock
 // shows now, ms; 0 if that is not known. The lease's bytes are referred to, not
-// copied.
+// copied. A completion without a response has it elsewhere: see runStaged.
 func settleArgs(e idem.Event, l *idem.Lease, response []byte, now int64) []string {
 	args := []string{strconv.Itoa(int(e)), rueidis.BinaryString(l.Owner[:]), "", "", "", rueidis.BinaryString(response)}
 	if e == idem.EventRenew {
@@ -350,7 +352,7 @@ func settleArgs(e idem.Event, l *idem.Lease, response []byte, now int64) []strin
 	}
 	b = appendKeep(b, l.Retention, l.Remember)
 	args[3], args[4] = rueidis.BinaryString(b[skip:]), ms(life)
-	if e == idem.EventComplete && l.Remember > 0 {
+	if e == idem.EventComplete && (l.Remember > 0 || response == nil) {
 		args = append(args, ms(l.Retention))
 	}
 	return args

@@ -6,6 +6,9 @@
 -- KEYS[1]  the record (layout: idem/layout.go; offsets here are 1-based)
 -- KEYS[2]  where a response goes that the record is to outlive. Without it (see
 --          script.run) the response stays in the record
+-- KEYS[3]  where the client has just put a large response, so that it need not come
+--          through here, which copies it twice: it becomes KEYS[2]. It is not there
+--          after this, whatever comes of it
 -- ARGV[1]  event, as in idem/state.go: 1 renew, 2 complete, 3 release, 4 hold,
 --          5 resolve as completed, 6 resolve as free
 -- ARGV[2]  owner token, 16 bytes (not looked at for 5 and 6)
@@ -17,11 +20,13 @@
 -- ARGV[5]  for how long that makes the record stay, ms, if it ends: a number that
 --          is only passed on stays a string, since Redis would print it anew, which
 --          costs as much as a look-up. Nothing if ARGV[4] is
--- ARGV[6]  the response, encoded, for 2 and 5
--- ARGV[7]  for how long it is replayed, ms, if the record is to outlive it
+-- ARGV[6]  the response, encoded, for 2 and 5; nothing with KEYS[3]
+-- ARGV[7]  for how long it is replayed, ms, if it goes to KEYS[2]
 --
 -- Returns 6 (done, or done before), 7 (lost), 8 (not unknown), or -1 for a
--- layout that this build does not know. Time is the server's.
+-- layout that this build does not know. Or -3, and nothing was done: there is no
+-- response at KEYS[3]. Time is the server's.
+local UNSTAGED = -3
 
 -- The common end: an attempt that is under way is completed or released by its
 -- owner, and its times are known. Whether its lease has lapsed does not matter to
@@ -35,7 +40,11 @@ if #ARGV[4] == 24 then
       to = '\2\0'
     end
     if ARGV[7] and KEYS[2] then
-      redis.call('SET', KEYS[2], response, 'PX', ARGV[7])
+      if not KEYS[3] then
+        redis.call('SET', KEYS[2], response, 'PX', ARGV[7])
+      elseif not redis.pcall('RENAME', KEYS[3], KEYS[2]).ok then
+        return UNSTAGED
+      end
       to, response = to .. (is == '\2\1\0' and '\2' or '\3'), ''
     else
       to = to .. string.sub(is, 3)
@@ -51,18 +60,24 @@ local ABSENT, IN_PROGRESS, COMPLETED, UNKNOWN = 0, 1, 2, 3
 local RENEW, COMPLETE, RELEASE, HOLD, RESOLVE_COMPLETE = '1', '2', '3', '4', '5'
 local event = ARGV[1]
 local refused = (event == '5' or event == '6') and NOT_UNKNOWN or LOST
+local function unstage(verdict)
+  if KEYS[3] then
+    redis.call('DEL', KEYS[3])
+  end
+  return verdict
+end
 
 -- Head and names in one read; of a completed record, the head is all that
 -- matters, and the rest is bounded by 1 KiB.
 local head = redis.call('GETRANGE', KEYS[1], '0', '1143')
 if head == '' then
-  return refused
+  return unstage(refused)
 end
 local version = string.byte(head, 1)
 if version == 1 then
   head = layout2(head)
 elseif version ~= 2 then
-  return VERSION
+  return unstage(VERSION)
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -79,14 +94,14 @@ if refused == NOT_UNKNOWN then
   to = event == RESOLVE_COMPLETE and COMPLETED or ABSENT
 else
   if string.sub(head, 9, 24) ~= ARGV[2] then
-    return LOST
+    return unstage(LOST)
   end
   if (event == RELEASE and state == ABSENT) or (event == COMPLETE and state == COMPLETED)
       or (event == HOLD and state == UNKNOWN) then
-    return OK -- done before, and the answer was lost
+    return unstage(OK) -- done before, and the answer was lost
   end
   if state == ABSENT or state == COMPLETED or (state == UNKNOWN and event == RENEW) then
-    return LOST
+    return unstage(LOST)
   end
   to = ({[RENEW] = IN_PROGRESS, [COMPLETE] = COMPLETED, [RELEASE] = ABSENT, [HOLD] = UNKNOWN})[event]
 end
@@ -101,7 +116,12 @@ elseif to == UNKNOWN then
   expires = 0 -- held until somebody says what happened
 elseif to == COMPLETED then
   till, expires = now + retention, now + retention + remember
-  if remember > 0 and KEYS[2] then
+  if KEYS[3] then
+    if not redis.pcall('RENAME', KEYS[3], KEYS[2]).ok then
+      return UNSTAGED
+    end
+    flags = holds + 2
+  elseif remember > 0 and KEYS[2] then
     -- It goes to a key of its own, so that it can end alone. Its end is that
     -- of the record's time to replay, to the millisecond.
     redis.call('SET', KEYS[2], ARGV[6], 'PXAT', till)

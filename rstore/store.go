@@ -255,14 +255,19 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.R
 		return err
 	}
 	sent := time.Now()
-	args := settleArgs(e, &l, encoded, s.clocks.surely(to.slot(name), sent))
-	if e == idem.EventRelease {
-		err = settled(s.scripts.settle.run(ctx, to.client, keys, args))
-	} else {
-		result, lacking := s.runReplicated(ctx, to, s.scripts.settle, keys, args)
-		if err = settled(result); err == nil {
-			err = lacking
-		}
+	now := s.clocks.surely(to.slot(name), sent)
+	var result rueidis.RedisResult
+	var lack error
+	switch e {
+	case idem.EventComplete:
+		result, lack = s.complete(ctx, to, keys, &l, encoded, now)
+	case idem.EventRelease:
+		result = s.scripts.settle.run(ctx, to.client, keys, settleArgs(e, &l, nil, now))
+	default:
+		result, lack = s.runReplicated(ctx, to, s.scripts.settle, keys, settleArgs(e, &l, encoded, now))
+	}
+	if err = settled(result); err == nil {
+		err = lack
 	}
 	return s.acknowledged(to, e, &l, encoded, err, sent)
 }

@@ -1,0 +1,70 @@
+package rstore
+
+import (
+	"context"
+	"encoding/hex"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// stageFrom is how large a response is that goes around settle.lua: Redis's Lua
+// copies every string twice, which from here on costs more than one more command.
+const stageFrom = 2 << 10
+
+// stagedLonger is how much longer a response is kept that was put there before its
+// record said until when it is replayed, which is what counts.
+const stagedLonger = time.Second
+
+// staging is where an attempt's response is put before the attempt completes: a
+// name of its own, since the attempt may have lost its lease, in the same slot as
+// the record.
+func staging(response string, owner *idem.Owner) string {
+	return response + hex.EncodeToString(owner[:])
+}
+
+// complete ends an attempt with a response, encoded. A large one is sent in a SET
+// of its own, ahead of the script in the same burst. Where Redis does not take that
+// (it is full, a slot is moving, the user may not rename), it goes through the
+// script, which may do more.
+func (s *Store) complete(
+	ctx context.Context, l *link, keys []string, lease *idem.Lease, encoded []byte, now int64,
+) (result rueidis.RedisResult, lack error) {
+	if len(encoded) >= stageFrom && lease.Retention > 0 {
+		result, lack = s.runStaged(ctx, l, append(keys[:2:2], staging(keys[1], &lease.Owner)), lease, encoded, now)
+		if code, err := result.AsInt64(); code != verdictUnstaged && !isTryAgain(err) {
+			return result, lack
+		}
+	}
+	return s.runReplicated(ctx, l, s.scripts.settle, keys, settleArgs(idem.EventComplete, lease, encoded, now))
+}
+
+// runStaged is runReplicated for a completion whose response is put into the third
+// of the keys first.
+func (s *Store) runStaged(
+	ctx context.Context, l *link, keys []string, lease *idem.Lease, encoded []byte, now int64,
+) (result rueidis.RedisResult, lack error) {
+	if ctx.Err() != nil {
+		return notSent(ctx), nil
+	}
+	n := s.needed(l)
+	send := func(commands ...rueidis.Completed) []rueidis.RedisResult {
+		if n > 0 {
+			commands = append(commands, s.wait(l, n, keys[0]))
+		}
+		return l.client.DoMulti(ctx, commands...)
+	}
+	args := settleArgs(idem.EventComplete, lease, nil, now)
+	put := l.client.B().Set().Key(keys[2]).Value(rueidis.BinaryString(encoded)).
+		PxMilliseconds((lease.Retention + stagedLonger).Milliseconds()).Build()
+	results := send(put, s.scripts.settle.command(l.client, keys, args))[1:]
+	if isNoScript(results[0].Error()) {
+		results = send(s.scripts.settle.whole(l.client, keys, args))
+	}
+	if n > 0 {
+		lack = lacking(results[1], n)
+	}
+	return results[0], lack
+}
