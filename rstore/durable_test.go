@@ -180,7 +180,7 @@ func TestURLs(t *testing.T) {
 	server := redistest.Start(t, "--unixsocket", socket, "--tls-port", big.NewInt(int64(tlsPort)).String(),
 		"--tls-cert-file", ca, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "optional",
 		"--user", "proxy", "on", ">pass:word", "~idem:*", "resetchannels", "-@all", "+evalsha", "+eval", "+evalsha_ro", "+eval_ro",
-		"+get", "+getex", "+getrange", "+set", "+pttl", "+time", "+del", "+scan", "+hello", "+client", "+ping", "+select", "+script|load")
+		"+get", "+getrange", "+set", "+pttl", "+time", "+del", "+scan", "+hello", "+client", "+ping", "+select", "+script|load")
 	redistest.Start(t, "--tls-port", big.NewInt(int64(strictPort)).String(),
 		"--tls-cert-file", ca, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "yes")
 	mutual := "rediss://" + strictAddr + "/0"

@@ -17,8 +17,8 @@ import (
 // probeLife is how long the record of a probe stands.
 const probeLife = time.Millisecond
 
-// Ping implements idem.Store: it acquires a key that nobody else can have and
-// releases it, on every primary, with as many replicas as others' keys must have.
+// Ping implements idem.Store: it acquires a key that nobody else can have, on
+// every primary, with as many replicas as others' keys must have.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -44,7 +44,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.mapClosed(errors.Join(failures...))
 }
 
-// probe acquires a key and releases it. The tag, if there is one, says to which shard it goes.
+// probe acquires a key. The tag, if there is one, says to which shard it goes.
 func (s *Store) probe(ctx context.Context, l *link, addr, tag string) error {
 	owner := idem.NewOwner()
 	key, err := idem.ParseKey("probe")
@@ -52,18 +52,12 @@ func (s *Store) probe(ctx context.Context, l *link, addr, tag string) error {
 		return fmt.Errorf("making a key: %w", err)
 	}
 	name := s.probeName(tag) + hex.EncodeToString(owner[:])
-	c := idem.Claim{Key: key, Owner: owner, TTL: probeLife, Retention: probeLife}
-	a, err := s.runAcquire(ctx, l, []string{name}, &c, 0)
+	a, err := s.runAcquire(ctx, l, []string{name}, &idem.Claim{Key: key, Owner: owner, TTL: probeLife, Retention: probeLife}, 0)
 	if err = l.trusted(err); err == nil && a.outcome.Kind != idem.VerdictAcquired {
 		err = unavailable(errReply)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: no key can be acquired: %w", addr, err)
-	}
-	lease := c.Lease()
-	err = settled(s.scripts.settle.run(ctx, l.client, []string{name}, settleArgs(idem.EventRelease, &lease, nil, a.now)))
-	if err = l.trusted(err); err != nil && !errors.Is(err, idem.ErrLeaseLost) { // it has ended, perhaps
-		return fmt.Errorf("%s: no key can be released: %w", addr, err)
 	}
 	return nil
 }

@@ -30,10 +30,11 @@ local UNSTAGED = -3
 
 -- The common end: an attempt that is under way is completed or released by its
 -- owner, and its times are known. Whether its lease has lapsed does not matter to
--- that (idem.Transitions). GETEX reads, and does not have Redis remember who did.
+-- that (idem.Transitions). GETEX reads, and does not have Redis remember who did; a
+-- user who may not use it takes the longer way.
 if #ARGV[4] == 24 then
-  local head = redis.call('GETEX', KEYS[1])
-  local is = head and string.sub(head, 9, 24) == ARGV[2] and string.sub(head, 1, 3)
+  local head = redis.pcall('GETEX', KEYS[1])
+  local is = type(head) == 'string' and string.sub(head, 9, 24) == ARGV[2] and string.sub(head, 1, 3)
   if is == '\2\1\0' or is == '\2\1\1' then
     local to, response = '\2\2', ARGV[6]
     if ARGV[1] == '3' then

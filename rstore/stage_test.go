@@ -86,12 +86,13 @@ func TestALargeResponseGoesAroundTheScripts(t *testing.T) {
 // What cannot be put aside goes through the script, which may do more.
 func TestP6ALargeResponseThatCannotBePutAsideIsKept(t *testing.T) {
 	t.Parallel()
-	rights := append([]string{"--user", "proxy", "on", ">pw", "~idem:*", "resetchannels", "-@all", "+rename"}, documented(t)...)
+	rights := append([]string{"--user", "proxy", "on", ">pw", "~idem:*", "resetchannels", "-@all", "+rename", "+getex"}, documented(t)...)
 	for name, spoil := range map[string]func(server *redistest.Server){
 		"nothing wrong":      func(*redistest.Server) {},
 		"no script":          func(server *redistest.Server) { server.Do("SCRIPT", "FLUSH") },
 		"a full Redis":       func(server *redistest.Server) { server.Do("CONFIG", "SET", "maxmemory", "1") },
 		"no right to rename": func(server *redistest.Server) { server.Do("ACL", "SETUSER", "proxy", "-rename") },
+		"nor to read so":     func(server *redistest.Server) { server.Do("ACL", "SETUSER", "proxy", "-getex") },
 	} {
 		server := redistest.Start(t, rights...)
 		s := open(t, rstore.Config{URL: "redis://proxy:pw@" + server.Addr + "/0"})
