@@ -18,6 +18,9 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 	}
 	defer s.leave()
 	asked := s.clock.now()
+	if out, ok := s.replayed(&c, asked); ok {
+		return out, nil
+	}
 	for {
 		out, change, again, err := s.ask(ctx, &c, asked)
 		if err == nil && change != nil {
@@ -30,6 +33,20 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 			return out, nil
 		}
 	}
+}
+
+// replayed answers from the replay cache, without the shard's lock, which the askers
+// of one key would queue for. What is there is completed and on the disk, and
+// nothing but a purge changes that before its response has ended. A purge takes it
+// out before it begins.
+func (s *Store) replayed(c *idem.Claim, now int64) (idem.Outcome, bool) {
+	r, ok := s.cache.GetIfPresent(c.Key.ID())
+	if !ok || now >= r.ReplayUntil {
+		return idem.Outcome{}, false
+	}
+	next, out := r.Acquire(*c, now)
+	out.Local = true
+	return out, next == nil
 }
 
 // ask is Acquire up to where it waits for a change to be on the disk; again says
@@ -164,6 +181,7 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, response 
 	}
 	value := settledValue(next)
 	return s.depart(ctx, sh, k, &entry{record: *v.record}, func(b *pebble.Batch) error {
+		s.known.add(k)
 		return putSettled(b, k, v.record, next, value)
 	})
 }

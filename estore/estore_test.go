@@ -205,6 +205,8 @@ func BenchmarkAcquireComplete(b *testing.B) {
 	run := fmt.Sprint(time.Now().UnixNano())
 	b.SetParallelism(32)
 	b.ReportAllocs()
+	cpu := cpuTime(b)
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		mine := fmt.Sprintf("%s-%x", run, idem.NewOwner())
 		for i := 0; pb.Next(); i++ {
@@ -217,6 +219,7 @@ func BenchmarkAcquireComplete(b *testing.B) {
 			}
 		}
 	})
+	b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N)/1000, "cpu-us/op")
 }
 
 func BenchmarkReplay(b *testing.B) {

@@ -109,3 +109,26 @@ func (s *Store) Patience(d time.Duration) {
 	defer s.writes.mu.Unlock()
 	s.writes.timeout = d
 }
+
+// LearnNow makes a round.
+func (s *Store) LearnNow(tb testing.TB) {
+	tb.Helper()
+	if err := s.learn(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Lacks says that the key is taken for new without a look at the disk.
+func (s *Store) Lacks(k idem.Key) bool { return s.known.lacks(k.ID()) }
+
+// IDSet is the set that tells.
+type IDSet struct{ *idSet }
+
+// NewIDSet is an empty one.
+func NewIDSet() IDSet { return IDSet{newIDSet()} }
+
+// Add adds an id.
+func (s IDSet) Add(k id) { s.add(k) }
+
+// Has is false only for what was not added.
+func (s IDSet) Has(k id) bool { return s.has(k) }

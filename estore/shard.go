@@ -91,6 +91,9 @@ func (s *Store) look(ctx context.Context, sh *shard, k id) (view, error) {
 		if again && sh.left == left {
 			return s.found(k, read, now), nil
 		}
+		if s.known.lacks(k) {
+			return view{now: now}, nil
+		}
 		left = sh.left
 		sh.mu.Unlock()
 		if err := s.writes.refusal(); err != nil {

@@ -54,12 +54,14 @@ var ErrDiskLow = errors.New("too little space left on the disk")
 
 // Store implements idem.Store, idem.Inspector and idem.Registry. Make it with New.
 type Store struct {
-	config Config
-	db     *pebble.DB
-	reads  reads
-	writes *writes
-	cache  *otter.Cache[id, *idem.Record] // completed and durable only
-	clock  clock
+	config   Config
+	db       *pebble.DB
+	reads    reads
+	writes   *writes
+	known    known
+	learning sync.Mutex                     // held by a round of known
+	cache    *otter.Cache[id, *idem.Record] // completed and durable only
+	clock    clock
 
 	closed  atomic.Bool
 	using   sync.RWMutex // held for reading by calls, for writing by Close
@@ -67,7 +69,8 @@ type Store struct {
 	broken  atomic.Bool // see fail
 	running context.Context
 	stop    context.CancelFunc
-	stopped chan struct{}
+	stopped chan struct{} // by sweepLoop
+	learned chan struct{} // by learnLoop
 
 	onChange atomic.Pointer[func(id)]
 
@@ -89,7 +92,7 @@ func New(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, db: db, reads: newReads(), stopped: make(chan struct{})}
+	s := &Store{config: c, db: db, reads: newReads(), stopped: make(chan struct{}), learned: make(chan struct{})}
 	s.running, s.stop = context.WithCancel(context.Background())
 	for i := range s.shards {
 		s.shards[i].live = make(map[id]*entry)
@@ -106,6 +109,7 @@ func New(c Config) (*Store, error) {
 	s.checkSpace()
 	s.writes = newWrites(db, c.Timeout, s.fail)
 	go s.sweepLoop()
+	go s.learnLoop()
 	return s, nil
 }
 
@@ -249,6 +253,7 @@ func (s *Store) Close() error {
 
 func (s *Store) shut() error {
 	<-s.stopped
+	<-s.learned
 	s.using.Lock()
 	defer s.using.Unlock()
 	s.reads.close()
