@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/idemproxy/idemproxy/idem"
 )
 
@@ -74,29 +72,27 @@ func (s *Store) ask(ctx context.Context, c *idem.Claim, asked int64) (out idem.O
 	case c.Within > 0 && v.now-asked > c.Within.Milliseconds():
 		return out, nil, false, refused(errLate)
 	}
-	change, err = s.grant(sh, k, next)
+	change, err = s.grant(sh, k, next, v.lease)
 	return out, change, false, err
 }
 
 // errLate: the claim's Within has passed.
 var errLate = errors.New("the claim was not granted in time")
 
-// grant puts a new lease in place. The caller holds the shard, and waits for the
+// grant puts a new lease in place, of the one before if there is one. The caller holds the shard, and waits for the
 // change.
-func (s *Store) grant(sh *shard, k id, next *idem.Record) (*group, error) {
+func (s *Store) grant(sh *shard, k id, next *idem.Record, before uint64) (*group, error) {
 	if s.diskLow.Load() {
 		return nil, refused(ErrDiskLow)
 	}
-	g, err := s.writes.join()
+	value, number := next.Append(nil), s.numbers.Add(1)
+	g, err := s.write(func(g *group) error {
+		return errors.Join(g.dropLease(before), g.leases.Set(leaseKey(number), value, nil))
+	})
 	if err != nil {
 		return nil, err
 	}
-	err = g.batch.Set(liveKey(k), next.Append(nil), nil)
-	s.writes.leave()
-	if err != nil {
-		return nil, engineError(err)
-	}
-	sh.live[k] = &entry{record: *next, pending: g}
+	sh.live[k] = &entry{record: *next, lease: number, pending: g}
 	return g, nil
 }
 
@@ -180,9 +176,9 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, response 
 		return err
 	}
 	value := settledValue(next)
-	return s.depart(ctx, sh, k, &entry{record: *v.record}, func(b *pebble.Batch) error {
+	return s.depart(ctx, sh, k, &entry{record: *v.record, lease: v.lease}, func(g *group) error {
 		s.known.add(k)
-		return putSettled(b, k, v.record, next, value)
+		return g.putSettled(k, next, value)
 	})
 }
 
@@ -193,8 +189,8 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, response 
 // What is in the replay cache needs no care here: of a key that is completed
 // nothing but purging takes the response, and one whose response has ended is
 // never answered from the cache, whatever becomes of the key.
-func (s *Store) depart(ctx context.Context, sh *shard, k id, e *entry, changes func(*pebble.Batch) error) error {
-	g, err := s.write(changes)
+func (s *Store) depart(ctx context.Context, sh *shard, k id, e *entry, changes func(*group) error) error {
+	g, err := s.write(func(g *group) error { return errors.Join(changes(g), g.dropLease(e.lease)) })
 	if err != nil {
 		sh.mu.Unlock()
 		return err

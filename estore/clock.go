@@ -72,8 +72,8 @@ func (c *clock) sure() int64 {
 	return c.now()
 }
 
-// save adds the reading to a batch.
-func (c *clock) save(b *pebble.Batch) error {
-	now := binary.BigEndian.AppendUint64(nil, uint64(c.sure())) //nolint:gosec // ms since 1970
-	return b.Set([]byte{clockSpace}, now, nil)                  //nolint:wrapcheck // who commits it does
+// saveClock adds the clock's reading to a group.
+func (s *Store) saveClock(g *group) error {
+	now := binary.BigEndian.AppendUint64(nil, uint64(s.clock.sure())) //nolint:gosec // ms since 1970
+	return g.batch.Set([]byte{clockSpace}, now, nil)                  //nolint:wrapcheck // write does
 }

@@ -13,33 +13,34 @@ import (
 
 // The engine's key space, by first byte:
 //
-//	'l' + id                  a record in progress
+//	'a' + number              a record in progress; leases are numbered as they are
+//	                          granted, so that they stand together in the engine
+//	                          and cancel each other out
 //	'r' + id                  a record that is not: completed, unknown, or free
 //	                          with its count of attempts
-//	'x' + time, ms + id       when to look whether something of 'r' + id has
-//	                          ended: its response, or all of it; may be stale,
-//	                          since records are rewritten
+//	'x' + time, ms + number   records of which something has ended by then: its
+//	                          response, or all of it. Each as its own time and id;
+//	                          may be stale, since records are rewritten
 //	'e' + name                an entry of the registry
 //	'm'                       the clock's latest saved reading, ms
+//	'l'                       the format, see format.go
+//
+// In format 1, which is read and not written any more, a record in progress was
+// 'l' + id, and 'x' + time + id stood for that one id.
 const (
-	liveSpace    = 'l'
+	oldLiveSpace = 'l'
+	leaseSpace   = 'a'
 	settledSpace = 'r'
 	expirySpace  = 'x'
 	entrySpace   = 'e'
 	clockSpace   = 'm'
 )
 
-func liveKey(k id) []byte    { return append([]byte{liveSpace}, k[:]...) }
+func leaseKey(number uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{leaseSpace}, number)
+}
+
 func settledKey(k id) []byte { return append([]byte{settledSpace}, k[:]...) }
-
-func expiryKey(at int64, k id) []byte {
-	b := binary.BigEndian.AppendUint64([]byte{expirySpace}, uint64(at)) //nolint:gosec // ms since 1970
-	return append(b, k[:]...)
-}
-
-func parseExpiryKey(b []byte) (at int64, k id) {
-	return int64(binary.BigEndian.Uint64(b[1:9])), id(b[9:25]) //nolint:gosec // ms since 1970
-}
 
 // settledValue is how a record is stored that is not in progress.
 func settledValue(r *idem.Record) []byte {
@@ -50,26 +51,15 @@ func settledValue(r *idem.Record) []byte {
 	return r.Append(make([]byte, 0, size))
 }
 
-// putSettled adds to a batch that a record has gone from before, which was in
-// progress or not, to after, which is not.
-func putSettled(b *pebble.Batch, k id, before, after *idem.Record, value []byte) error {
-	err := b.Set(settledKey(k), value, nil)
-	if before.State == idem.InProgress {
-		err = errors.Join(err, b.Delete(liveKey(k), nil))
-	} else {
-		response, record := endings(before)
-		err = errors.Join(err, putEnding(b.Delete, response, k), putEnding(b.Delete, record, k))
+// putSettled adds a record that is not in progress.
+func (g *group) putSettled(k id, r *idem.Record, value []byte) error {
+	response, record := endings(r)
+	for _, at := range [...]int64{response, record} {
+		if at != 0 {
+			g.endings = append(g.endings, ending{at, k})
+		}
 	}
-	response, record := endings(after)
-	set := func(key []byte, o *pebble.WriteOptions) error { return b.Set(key, nil, o) }
-	return errors.Join(err, putEnding(set, response, k), putEnding(set, record, k))
-}
-
-func putEnding(put func([]byte, *pebble.WriteOptions) error, at int64, k id) error {
-	if at == 0 {
-		return nil
-	}
-	return put(expiryKey(at, k), nil)
+	return g.batch.Set(settledKey(k), value, nil) //nolint:wrapcheck // Store.write does
 }
 
 // endings are the times at which something of a settled record is to be removed

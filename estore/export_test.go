@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -90,8 +91,12 @@ func (s *Store) Kept(tb testing.TB, k idem.Key) (value []byte, endings int) {
 		switch key := it.Key(); {
 		case key[0] == settledSpace && bytes.Equal(key[1:], id[:]):
 			value = bytes.Clone(it.Value())
-		case key[0] == expirySpace && bytes.Equal(key[9:], id[:]):
-			endings++
+		case key[0] == expirySpace:
+			for _, e := range parseEndings(key, it.Value()) {
+				if e.k == id {
+					endings++
+				}
+			}
 		}
 	}
 	if err := it.Close(); err != nil {
@@ -132,3 +137,36 @@ func (s IDSet) Add(k id) { s.add(k) }
 
 // Has is false only for what was not added.
 func (s IDSet) Has(k id) bool { return s.has(k) }
+
+// Leases are how many the disk has.
+func (s *Store) Leases(tb testing.TB) int { return s.count(tb, leaseSpace) }
+
+// Lists are how many lists of endings there are.
+func (s *Store) Lists(tb testing.TB) int { return s.count(tb, expirySpace) }
+
+func (s *Store) count(tb testing.TB, space byte) (n int) {
+	tb.Helper()
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: []byte{space + 1}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for it.First(); it.Valid(); it.Next() {
+		n++
+	}
+	if err := it.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
+// List is the engine's key of a list of endings, ListOf its value.
+func List(at int64, number uint64) []byte { return endingsKey(at, number) }
+
+// ListOf is a list of endings.
+func ListOf(at int64, keys ...idem.Key) []byte {
+	var all []ending
+	for _, k := range keys {
+		all = append(all, ending{at, k.ID()})
+	}
+	return appendEndings(nil, all)
+}

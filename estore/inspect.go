@@ -58,7 +58,7 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	sh := s.shard(k)
 	v, err := s.lookAlone(ctx, sh, k)
 	s.cache.Invalidate(k) // nobody puts it there again: depart's entry comes first
-	e := &entry{}
+	e := &entry{lease: v.lease}
 	switch {
 	case errors.Is(err, idem.ErrUnavailable):
 		return err
@@ -71,9 +71,7 @@ func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	default:
 		e.record = *v.record
 	}
-	return s.depart(ctx, sh, k, e, func(b *pebble.Batch) error {
-		return errors.Join(b.Delete(liveKey(k), nil), b.Delete(settledKey(k), nil))
-	})
+	return s.depart(ctx, sh, k, e, func(g *group) error { return g.batch.Delete(settledKey(k), nil) })
 }
 
 // List implements idem.Inspector.
@@ -82,7 +80,7 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 		return err
 	}
 	defer s.leave()
-	for _, space := range []byte{liveSpace, settledSpace} {
+	for _, space := range []byte{leaseSpace, settledSpace} {
 		if more, err := s.listSpace(ctx, space, visit); err != nil || !more {
 			return err
 		}

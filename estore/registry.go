@@ -52,7 +52,7 @@ func parseEntry(b []byte) (until int64, text []byte, ok bool) {
 
 // Enter implements idem.Registry; it waits for the disk.
 func (s *Store) Enter(ctx context.Context, name, text string, keep time.Duration) error {
-	return s.enlist(ctx, func() (func(*pebble.Batch) error, error) {
+	return s.enlist(ctx, func() (func(*group) error, error) {
 		until := int64(0)
 		if keep != 0 {
 			until = s.clock.now() + keep.Milliseconds()
@@ -65,7 +65,7 @@ func (s *Store) Enter(ctx context.Context, name, text string, keep time.Duration
 			until = before
 		}
 		value := append(binary.BigEndian.AppendUint64(nil, uint64(until)), text...)
-		return func(b *pebble.Batch) error { return b.Set(entryKey(name), value, nil) }, nil
+		return func(g *group) error { return g.batch.Set(entryKey(name), value, nil) }, nil
 	})
 }
 
@@ -88,14 +88,14 @@ func (s *Store) entryUntil(name string) (int64, error) {
 
 // Strike implements idem.Registry; it waits for the disk.
 func (s *Store) Strike(ctx context.Context, name string) error {
-	return s.enlist(ctx, func() (func(*pebble.Batch) error, error) {
-		return func(b *pebble.Batch) error { return b.Delete(entryKey(name), nil) }, nil
+	return s.enlist(ctx, func() (func(*group) error, error) {
+		return func(g *group) error { return g.batch.Delete(entryKey(name), nil) }, nil
 	})
 }
 
 // enlist makes one change of the registry at a time, prepared when those before
 // it are on the disk.
-func (s *Store) enlist(ctx context.Context, prepare func() (func(*pebble.Batch) error, error)) error {
+func (s *Store) enlist(ctx context.Context, prepare func() (func(*group) error, error)) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (s *Store) enlist(ctx context.Context, prepare func() (func(*pebble.Batch) 
 
 // settled waits until all that was written is on the disk.
 func (s *Store) settled(ctx context.Context) error {
-	g, err := s.write(func(*pebble.Batch) error { return nil })
+	g, err := s.write(func(*group) error { return nil })
 	if err != nil {
 		return err
 	}

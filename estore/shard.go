@@ -23,6 +23,7 @@ type shard struct {
 // entry is a record that is not (only) on disk.
 type entry struct {
 	record idem.Record
+	lease  uint64 // its number, if it is one
 	// pending is how the record came here, or is to leave; nil when that is on the
 	// disk. A key has one such change at a time.
 	pending *group
@@ -68,6 +69,7 @@ func (e *entry) seen(now int64) *idem.Record {
 type view struct {
 	record  *idem.Record
 	pending *group // as in entry
+	lease   uint64 // as in entry
 	cached  bool
 	now     int64 // by the store's clock
 }
@@ -112,7 +114,7 @@ func (e *entry) look(sh *shard, now int64) (view, error) {
 		sh.mu.Unlock()
 		return view{}, e.unreadable
 	}
-	v := view{record: e.seen(now), pending: e.pending, now: now}
+	v := view{record: e.seen(now), pending: e.pending, lease: e.lease, now: now}
 	if e.pending == nil && v.record.Ended(now) {
 		v.record = nil
 	}

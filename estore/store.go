@@ -2,6 +2,7 @@ package estore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -74,6 +75,7 @@ type Store struct {
 
 	onChange atomic.Pointer[func(id)]
 
+	numbers atomic.Uint64 // the latest given out, to leases and lists of endings
 	shards  [256]shard
 	entries sync.Mutex // held by what changes the registry
 }
@@ -107,7 +109,7 @@ func New(c Config) (*Store, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	s.checkSpace()
-	s.writes = newWrites(db, c.Timeout, s.fail)
+	s.writes = newWrites(db, c.Timeout, &s.numbers, s.fail)
 	go s.sweepLoop()
 	go s.learnLoop()
 	return s, nil
@@ -157,7 +159,11 @@ func (s *Store) load() error {
 			Msg("the wall clock is far ahead of the store's last reading: records will be kept for longer. " +
 				"If the wall clock is wrong, correct it and start again while the advance is doubted")
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{liveSpace}, UpperBound: []byte{liveSpace + 1}})
+	s.numbers.Store(uint64(max(s.clock.now(), 0)) << numbersPerMs)
+	if err := s.loadFormat(); err != nil {
+		return fmt.Errorf("opening the store in %s: %w", s.config.Dir, err)
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{leaseSpace}, UpperBound: []byte{leaseSpace + 1}})
 	if err != nil {
 		return fmt.Errorf("reading the leases: %w", err)
 	}
@@ -171,10 +177,24 @@ func (s *Store) load() error {
 		if r.Expires != 0 {
 			r.Expires = r.LeaseUntil + r.Retention
 		}
-		k := r.Key.ID()
-		s.shard(k).live[k] = &entry{record: r}
+		k, number := r.Key.ID(), binary.BigEndian.Uint64(it.Key()[1:])
+		s.shard(k).live[k] = &entry{record: r, lease: number}
+		s.numbers.Store(max(number, s.numbers.Load()))
 	}
 	return engineError(it.Close())
+}
+
+// numbersPerMs makes room, in bits, for the numbers that a process gives out in a
+// millisecond of its life: the next begins beyond them.
+const numbersPerMs = 20
+
+// loadFormat makes sure that the directory is one of ours.
+func (s *Store) loadFormat() error {
+	format, err := checkFormat(s.db)
+	if err != nil || format == storeFormat {
+		return err
+	}
+	return migrate(s.db, s.numbers.Load())
 }
 
 // enter makes sure that Close waits for the call; leave when it is nil.
@@ -257,17 +277,17 @@ func (s *Store) shut() error {
 	s.using.Lock()
 	defer s.using.Unlock()
 	s.reads.close()
-	_, err := s.write(s.clock.save)
+	_, err := s.write(s.saveClock)
 	s.writes.close()
 	return errors.Join(err, s.db.Close())
 }
 
 // write has changes written, and does not wait for the disk.
-func (s *Store) write(changes func(*pebble.Batch) error) (*group, error) {
+func (s *Store) write(changes func(*group) error) (*group, error) {
 	g, err := s.writes.join()
 	if err != nil {
 		return nil, err
 	}
 	defer s.writes.leave()
-	return g, engineError(changes(g.batch))
+	return g, engineError(changes(g))
 }

@@ -32,7 +32,7 @@ func (s *Store) sweepLoop() {
 		}
 		done, err := s.sweep()
 		if err == nil {
-			_, err = s.write(s.clock.save)
+			_, err = s.write(s.saveClock)
 		}
 		if s.running.Err() != nil {
 			return
@@ -76,17 +76,18 @@ func (s *Store) sweep() (done swept, err error) {
 		return done, err
 	}
 	it, err := s.db.NewIter(&pebble.IterOptions{
-		LowerBound: []byte{expirySpace}, UpperBound: expiryKey(now+1, id{}),
+		LowerBound: []byte{expirySpace}, UpperBound: endingsUntil(now),
 	})
 	if err != nil {
 		return done, engineError(err)
 	}
 	n := 0
 	for it.First(); it.Valid() && err == nil && s.running.Err() == nil; it.Next() {
-		if err = s.sweepSettled(it.Key(), now, &done); err == nil && n%sweepTogether == sweepTogether-1 {
-			err = s.settled(s.running)
+		all := parseEndings(it.Key(), it.Value())
+		if err = s.sweepEndings(it.Key(), all, now, &done); err == nil && n >= sweepTogether {
+			n, err = 0, s.settled(s.running)
 		}
-		n++
+		n += len(all)
 	}
 	return done, errors.Join(err, engineError(it.Close()))
 }
@@ -111,7 +112,7 @@ func (s *Store) sweepShard(sh *shard, now int64) (n int, err error) {
 		if e == nil || e.pending != nil || !e.record.Ended(now) {
 			continue
 		}
-		if _, err := s.write(func(b *pebble.Batch) error { return b.Delete(liveKey(k), nil) }); err != nil {
+		if _, err := s.write(func(g *group) error { return g.dropLease(e.lease) }); err != nil {
 			return n, err
 		}
 		delete(sh.live, k)
@@ -120,10 +121,33 @@ func (s *Store) sweepShard(sh *shard, now int64) (n int, err error) {
 	return n, nil
 }
 
-// sweepSettled looks at the record that an expiry entry points to. The entry goes,
-// unless the record cannot be read or is on its way to the disk.
-func (s *Store) sweepSettled(entry []byte, now int64, done *swept) error {
-	at, k := parseExpiryKey(entry)
+// sweepEndings looks at the records of a list. What was dealt with leaves it.
+func (s *Store) sweepEndings(key []byte, all []ending, now int64, done *swept) error {
+	var left []ending
+	for _, e := range all {
+		dealt, err := s.sweepSettled(e.at, e.k, now, done)
+		if err != nil {
+			return err
+		}
+		if !dealt {
+			left = append(left, e)
+		}
+	}
+	if len(left) == len(all) && len(left) > 0 {
+		return nil
+	}
+	_, err := s.write(func(g *group) error {
+		if len(left) > 0 {
+			return g.batch.Set(key, appendEndings(nil, left), nil)
+		}
+		return g.batch.Delete(key, nil)
+	})
+	return err
+}
+
+// sweepSettled looks at a record of which something ended at that time. It is not
+// dealt with if it cannot be read or is on its way to the disk.
+func (s *Store) sweepSettled(at int64, k id, now int64, done *swept) (dealt bool, err error) {
 	sh := s.shard(k)
 	sh.mu.Lock()
 	sh.entry(k)
@@ -131,34 +155,30 @@ func (s *Store) sweepSettled(entry []byte, now int64, done *swept) error {
 	sh.mu.Unlock()
 	r, err := s.readNamed(k)
 	if errors.Is(err, idem.ErrUnavailable) {
-		return err
+		return false, err
 	}
 	if err != nil {
-		return nil //nolint:nilerr // left alone: a later layout, perhaps
+		return false, nil //nolint:nilerr // left alone: a later layout, perhaps
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if e := sh.entry(k); sh.left != left || e != nil && e.leaving {
-		return nil
+		return false, nil
 	}
-	_, err = s.write(func(b *pebble.Batch) error {
-		err := b.Delete(entry, nil)
-		switch {
-		case r == nil:
-		case r.Ended(now):
-			if at == r.Expires { // its response has an entry of its own, before
-				done.removed++
-			}
-			s.cache.Invalidate(k)
-			err = errors.Join(err, b.Delete(settledKey(k), nil))
-		case r.StateAt(now) == idem.Expired:
-			done.shrunk++
-			s.cache.Invalidate(k)
-			err = errors.Join(err, b.Set(settledKey(k), settledValue(r), nil))
+	switch {
+	case r == nil:
+	case r.Ended(now):
+		if at == r.Expires { // its response has an ending of its own, before
+			done.removed++
 		}
-		return err
-	})
-	return err
+		s.cache.Invalidate(k)
+		_, err = s.write(func(g *group) error { return g.batch.Delete(settledKey(k), nil) })
+	case r.StateAt(now) == idem.Expired:
+		done.shrunk++
+		s.cache.Invalidate(k)
+		_, err = s.write(func(g *group) error { return g.batch.Set(settledKey(k), settledValue(r), nil) })
+	}
+	return err == nil, err
 }
 
 // readNamed reads 'r' + k without its response, nil if there is none.
@@ -176,7 +196,7 @@ func (s *Store) readNamed(k id) (*idem.Record, error) {
 
 // compact gives the space of deleted records back.
 func (s *Store) compact() {
-	for _, space := range []byte{expirySpace, settledSpace, liveSpace} {
+	for _, space := range []byte{expirySpace, settledSpace, leaseSpace} {
 		if s.running.Err() != nil {
 			return
 		}

@@ -21,24 +21,29 @@ import (
 // it was handed before. Who waits for a group waits for a channel, so a disk that
 // hangs costs these two goroutines, whatever is asked meanwhile.
 type writes struct {
-	db   *pebble.DB
-	fail func(error) // see Store.fail
+	db      *pebble.DB
+	numbers *atomic.Uint64 // see Store
+	fail    func(error)    // see Store.fail
 
 	mu      sync.Mutex
 	timeout time.Duration // guarded by mu, for tests' sake
 	waiting []*group      // guarded by mu; the last may be joined
 	closed  bool          // guarded by mu
 
-	late    atomic.Int32 // how many groups should have been on the disk by now, and reads have ended
-	wake    chan struct{}
-	syncing chan *group
-	ended   chan struct{}
+	unsynced atomic.Int32 // how many groups the engine has been handed and has not synced
+	late     atomic.Int32 // how many groups should have been on the disk by now, and reads have ended
+	wake     chan struct{}
+	syncing  chan *group
+	ended    chan struct{}
 }
 
 // group is a set of changes that reach the disk together, or not at all.
 type group struct {
-	batch *pebble.Batch
-	timer *time.Timer
+	batch   *pebble.Batch
+	leases  *pebble.Batch // what concerns them; becomes part of batch
+	endings []ending      // likewise
+	size    int           // guarded by writes.mu; how many have joined
+	timer   *time.Timer
 	// over is closed when the group is on the disk, and also when it should have
 	// been by now.
 	over    chan struct{}
@@ -51,6 +56,12 @@ type group struct {
 // than half its memory table a table of its own.
 const maxGroup = 4 << 20
 
+// fullGroup is how many changes make a group that is handed to the engine while it
+// syncs another; a smaller one waits for the end of that, and others join it. The
+// next sync begins no later for it: what there is by then is in it. Without that,
+// most groups are of one change, and cost more than the change does.
+const fullGroup = 16
+
 // maxSyncing is how many groups the engine has been handed and has not synced,
 // more or less; when there are more, groups grow. The engine itself has room for
 // 4,095 writes.
@@ -62,9 +73,9 @@ var (
 	errBroken = errors.New("the store's disk could not be written")
 )
 
-func newWrites(db *pebble.DB, timeout time.Duration, fail func(error)) *writes {
+func newWrites(db *pebble.DB, timeout time.Duration, numbers *atomic.Uint64, fail func(error)) *writes {
 	w := &writes{
-		db: db, timeout: timeout, fail: fail,
+		db: db, timeout: timeout, numbers: numbers, fail: fail,
 		wake: make(chan struct{}, 1), syncing: make(chan *group, maxSyncing), ended: make(chan struct{}),
 	}
 	go w.applyLoop()
@@ -103,10 +114,11 @@ func (w *writes) join() (*group, error) {
 		w.mu.Unlock()
 		return nil, idem.ErrClosed
 	}
-	if n := len(w.waiting); n > 0 && w.waiting[n-1].batch.Len() < maxGroup {
+	if n := len(w.waiting); n > 0 && w.waiting[n-1].batch.Len()+w.waiting[n-1].leases.Len() < maxGroup {
+		w.waiting[n-1].size++
 		return w.waiting[n-1], nil
 	}
-	g := &group{batch: w.db.NewBatch(), over: make(chan struct{})}
+	g := &group{batch: w.db.NewBatch(), leases: w.db.NewBatch(), size: 1, over: make(chan struct{})}
 	g.timer = time.AfterFunc(w.timeout, func() { w.expire(g) })
 	w.waiting = append(w.waiting, g)
 	return g, nil
@@ -176,6 +188,9 @@ func (w *writes) next() (g *group, last bool) {
 	if len(w.waiting) == 0 {
 		return nil, w.closed
 	}
+	if len(w.waiting) == 1 && w.waiting[0].size < fullGroup && w.unsynced.Load() > 0 && !w.closed {
+		return nil, false
+	}
 	g = w.waiting[0]
 	w.waiting[0] = nil
 	if w.waiting = w.waiting[1:]; len(w.waiting) == 0 {
@@ -202,6 +217,7 @@ func (w *writes) applyLoop() {
 			g.err = w.apply(g)
 			broken = g.err != nil
 		}
+		w.unsynced.Add(1)
 		w.syncing <- g
 	}
 }
@@ -221,7 +237,29 @@ func (w *writes) apply(g *group) (err error) {
 		}
 		err = cause
 	}()
+	if err := g.gather(w.numbers); err != nil {
+		return err
+	}
 	return w.db.ApplyNoSyncWait(g.batch, pebble.Sync) //nolint:wrapcheck // syncLoop does
+}
+
+// gather makes the changes one batch, in which those of one kind stand together:
+// the engine is quick with keys that stand beside the last.
+func (g *group) gather(numbers *atomic.Uint64) error {
+	err := errors.Join(g.batch.Apply(g.leases, nil), g.leases.Close())
+	if n := uint64(len(g.endings)); n > 0 {
+		err = errors.Join(err, putEndings(g.batch, g.endings, numbers.Add(n)-n+1))
+	}
+	return err
+}
+
+// dropLease has a lease go, if there is one. Its number was given out once and is
+// dropped once, so that the engine may forget both.
+func (g *group) dropLease(number uint64) error {
+	if number == 0 {
+		return nil
+	}
+	return g.leases.SingleDelete(leaseKey(number), nil) //nolint:wrapcheck // Store.write does
 }
 
 // syncLoop waits for the disk.
@@ -238,6 +276,8 @@ func (w *writes) syncLoop() {
 		if err != nil {
 			w.fail(err)
 		}
+		w.unsynced.Add(-1)
+		w.rouse()
 		w.finish(g, engineError(err))
 	}
 }
