@@ -175,10 +175,11 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, response 
 		sh.mu.Unlock()
 		return err
 	}
-	value := settledValue(next)
+	value := s.settledValue(next)
+	defer s.giveBack(value)
 	return s.depart(ctx, sh, k, &entry{record: *v.record, lease: v.lease}, func(g *group) error {
 		s.known.add(k)
-		return g.putSettled(k, next, value)
+		return g.putSettled(k, next, *value)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -42,13 +43,25 @@ func leaseKey(number uint64) []byte {
 
 func settledKey(k id) []byte { return append([]byte{settledSpace}, k[:]...) }
 
-// settledValue is how a record is stored that is not in progress.
-func settledValue(r *idem.Record) []byte {
+// settledValue is how a record is stored that is not in progress. The engine copies
+// it: give it back.
+func (s *Store) settledValue(r *idem.Record) *[]byte {
 	size := idem.HeadSize + 512
 	if r.Response != nil {
 		size += r.Response.Size()
 	}
-	return r.Append(make([]byte, 0, size))
+	value := s.values.Get().(*[]byte) //nolint:forcetypeassert // nothing else is there
+	*value = r.Append(slices.Grow((*value)[:0], size))
+	return value
+}
+
+// mostKept is the size of values whose memory is kept for the next.
+const mostKept = 1 << 20
+
+func (s *Store) giveBack(value *[]byte) {
+	if cap(*value) <= mostKept {
+		s.values.Put(value)
+	}
 }
 
 // putSettled adds a record that is not in progress.

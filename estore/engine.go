@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -44,6 +45,7 @@ func openDB(c Config) (*pebble.DB, error) {
 		MemTableSize:       memTable,
 		Logger:             engineLog{c.Logger, c.exit},
 	}
+	o.Experimental.ValueSeparationPolicy = valuesApart
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
@@ -67,6 +69,17 @@ func openDB(c Config) (*pebble.DB, error) {
 		return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, ErrInUse)
 	}
 	return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, err)
+}
+
+// valuesApart has all records but the smallest written once, into files of values,
+// when they leave the memory table. Compactions then move keys and not records: that
+// is half of the processor's time for responses of 16 KiB. A file of values is written
+// anew when a third of it belongs to records that are gone.
+func valuesApart() pebble.ValueSeparationPolicy {
+	return pebble.ValueSeparationPolicy{
+		Enabled: true, MinimumSize: 256, MaxBlobReferenceDepth: 10,
+		RewriteMinimumAge: 5 * time.Minute, TargetGarbageRatio: 0.33,
+	}
 }
 
 // lockHeld: some systems answer EACCES where others answer EAGAIN; a directory

@@ -75,6 +75,7 @@ type Store struct {
 
 	onChange atomic.Pointer[func(id)]
 
+	values  sync.Pool     // of *[]byte, see settledValue
 	numbers atomic.Uint64 // the latest given out, to leases and lists of endings
 	shards  [256]shard
 	entries sync.Mutex // held by what changes the registry
@@ -96,6 +97,7 @@ func New(c Config) (*Store, error) {
 	}
 	s := &Store{config: c, db: db, reads: newReads(), stopped: make(chan struct{}), learned: make(chan struct{})}
 	s.running, s.stop = context.WithCancel(context.Background())
+	s.values.New = func() any { return new([]byte) }
 	for i := range s.shards {
 		s.shards[i].live = make(map[id]*entry)
 	}

@@ -176,7 +176,9 @@ func (s *Store) sweepSettled(at int64, k id, now int64, done *swept) (dealt bool
 	case r.StateAt(now) == idem.Expired:
 		done.shrunk++
 		s.cache.Invalidate(k)
-		_, err = s.write(func(g *group) error { return g.batch.Set(settledKey(k), settledValue(r), nil) })
+		value := s.settledValue(r)
+		defer s.giveBack(value)
+		_, err = s.write(func(g *group) error { return g.batch.Set(settledKey(k), *value, nil) })
 	}
 	return err == nil, err
 }
