@@ -1,12 +1,17 @@
 package estore_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/idemproxy/idemproxy/estore"
+	"github.com/idemproxy/idemproxy/idem"
 )
 
 // floorLog is the least that a durable log does: what is appended while a sync
@@ -100,6 +105,49 @@ func BenchmarkFloor(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N)/1000, "cpu-us/op")
+}
+
+// BenchmarkLatency has 4,000 new keys a second come, whatever the store does, and
+// BenchmarkFloorLatency as many pairs of appends.
+func BenchmarkLatency(b *testing.B) {
+	s := open(b, estore.Config{Dir: b.TempDir()})
+	response := &idem.Response{Status: 200, Body: make([]byte, 300)}
+	openLoop(b, func(i int) {
+		c := claim(fmt.Sprint(i))
+		acquire(b, s, c)
+		if err := s.Complete(b.Context(), c.Lease(), response); err != nil {
+			b.Error(err)
+		}
+	})
+}
+
+func BenchmarkFloorLatency(b *testing.B) {
+	l := newFloorLog(b)
+	acquired, completed := make([]byte, 150), make([]byte, 500)
+	openLoop(b, func(int) {
+		l.append(acquired)
+		l.append(completed)
+	})
+}
+
+func openLoop(b *testing.B, ask func(i int)) {
+	b.Helper()
+	took := make([]time.Duration, b.N)
+	var asking sync.WaitGroup
+	start := time.Now()
+	for i := range b.N {
+		due := start.Add(time.Duration(i) * time.Second / 4000)
+		time.Sleep(time.Until(due))
+		asking.Go(func() {
+			ask(i)
+			took[i] = time.Since(due)
+		})
+	}
+	asking.Wait()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[b.N/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(took[b.N*99/100].Microseconds()), "p99-us")
+	b.ReportMetric(float64(took[b.N*999/1000].Microseconds()), "p99.9-us")
 }
 
 // cpuTime is what the process has had of the processor. On a machine that others
