@@ -29,7 +29,7 @@ const (
 	memTable   = 16 << 20
 )
 
-func openDB(c Config) (*pebble.DB, error) {
+func openDB(c Config, l *logs) (*pebble.DB, error) {
 	if err := c.fs.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the store's directory: %w", err)
 	}
@@ -39,7 +39,7 @@ func openDB(c Config) (*pebble.DB, error) {
 	blocks := pebble.NewCache(blockCache + 2*memTable)
 	defer blocks.Unref()
 	o := &pebble.Options{
-		FS:                 c.fs,
+		FS:                 l,
 		Cache:              blocks,
 		FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize:       memTable,

@@ -57,6 +57,7 @@ var ErrDiskLow = errors.New("too little space left on the disk")
 type Store struct {
 	config   Config
 	db       *pebble.DB
+	logs     *logs
 	reads    reads
 	writes   *writes
 	known    known
@@ -91,11 +92,12 @@ var (
 // New opens the store in c.Dir, or makes it. Close it.
 func New(c Config) (*Store, error) {
 	c = c.withDefaults()
-	db, err := openDB(c)
+	l := newLogs(c.fs, c.Dir)
+	db, err := openDB(c, l)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, db: db, reads: newReads(), stopped: make(chan struct{}), learned: make(chan struct{})}
+	s := &Store{config: c, db: db, logs: l, reads: newReads(), stopped: make(chan struct{}), learned: make(chan struct{})}
 	s.running, s.stop = context.WithCancel(context.Background())
 	s.values.New = func() any { return new([]byte) }
 	for i := range s.shards {
@@ -281,7 +283,9 @@ func (s *Store) shut() error {
 	s.reads.close()
 	_, err := s.write(s.saveClock)
 	s.writes.close()
-	return errors.Join(err, s.db.Close())
+	err = errors.Join(err, s.db.Close())
+	s.logs.wait()
+	return err
 }
 
 // write has changes written, and does not wait for the disk.
