@@ -170,3 +170,6 @@ func ListOf(at int64, keys ...idem.Key) []byte {
 	}
 	return appendEndings(nil, all)
 }
+
+// AwaitSpare waits until no spare log is being made.
+func (s *Store) AwaitSpare() { s.logs.wait() }
