@@ -214,11 +214,12 @@ func (e *Engine) releaseLate(a *Attempt) {
 	e.watchdog.offer(late.givingBack(doubt{acquires: a.doubt.acquires + 1, until: a.doubt.until}), time.Time{})
 }
 
-// mayComeLate has the attempt know of acquires that may still be granted. In its
-// own place, so that nothing is allocated where there are none.
+// mayComeLate has the attempt know of acquires that may still be granted. It keeps a
+// copy, so that nothing is allocated where there are none.
 func (a *Attempt) mayComeLate(d doubt) {
 	if d.acquires > 0 {
-		a.doubt = &d
+		kept := d
+		a.doubt = &kept
 	}
 }
 

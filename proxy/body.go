@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/valyala/bytebufferpool"
 	"github.com/valyala/fasthttp"
+
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // bodyDeadline gives a body its own time, counted from the end of the header. Of one
@@ -106,7 +109,7 @@ func (q *request) Hold(n int) {
 
 // largeBody is from which size a response counts until its client has taken it: up
 // to that, sockets have room for it.
-const largeBody = 64 << 10
+const largeBody = upstream.Large
 
 // heldUntilSent has the response's body counted until it was written, which happens
 // after the handler.
@@ -118,24 +121,50 @@ func (s *Server) heldUntilSent(q *request) {
 		return
 	}
 	q.buffered -= int64(n)
+	held := &heldBody{admission: &s.admission, n: int64(n)}
 	if own := resp.SwapBody(nil); len(own) > 0 { // in a buffer that would be used again
-		body = own
+		body, held.own = own, own
 	}
-	resp.SetBodyStream(&heldBody{Reader: bytes.NewReader(body), admission: &s.admission, n: int64(n)}, n)
+	held.Reset(body)
+	resp.SetBodyStream(held, n)
 }
 
 // heldBody is a body that counts until it is closed.
 type heldBody struct {
-	*bytes.Reader
+	bytes.Reader
 	admission *admission
 	n         int64
+	own       []byte // what it is read from, if nobody else has that
 }
 
 // Close implements io.Closer. It may be repeated.
 func (b *heldBody) Close() error {
 	b.admission.hold(-b.n)
 	b.n = 0
+	b.Reset(nil)
+	giveRoom(b.own)
+	b.own = nil
 	return nil
+}
+
+// mostRoom is up to which size the room of a response is kept for another one.
+const mostRoom = 1 << 20
+
+//nolint:gochecknoglobals // a pool is made to be shared
+var rooms sync.Pool
+
+// room is room for n bytes.
+func room(n int) []byte {
+	if b, ok := rooms.Get().(*[]byte); ok && cap(*b) >= n {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, n)
+}
+
+func giveRoom(b []byte) {
+	if cap(b) > largeBody && cap(b) <= mostRoom {
+		rooms.Put(&b)
+	}
 }
 
 // smallBody is up to which size a body is read before anything is sent, though it

@@ -73,7 +73,7 @@ func (s *Server) execute(q *request, held *attempts) {
 	out := s.outgoing(q, held, false)
 	sent := time.Now()
 	e := q.rules.upstream.Do(out, resp, upstream.Want{
-		Buffer: q.rules.MaxResponseBody, Timeout: q.rules.BackendTimeout, Memory: q,
+		Buffer: q.rules.MaxResponseBody, Timeout: q.rules.BackendTimeout, Memory: q, Room: room,
 	})
 	if e.Err == nil {
 		q.report.Err = overrule(held, &resp.Header, q.derived)
@@ -95,10 +95,10 @@ func (s *Server) execute(q *request, held *attempts) {
 		q.report.Ending = held.finish(e.Sent, nil)
 		s.fail(q, exchangeProblem(&e, q.rules.Policy.OnAmbiguous == idem.AmbiguousHold), e.Err)
 	default:
-		var fields [24]idem.Field
-		q.report.Ending = held.finish(idem.Answered, &idem.Response{
-			Status: resp.StatusCode(), Header: q.rules.appendFields(fields[:0], resp), Body: resp.Body(), Redirect: q.redirect(resp),
-		})
+		q.kept = idem.Response{
+			Status: resp.StatusCode(), Header: q.rules.appendFields(q.kept.Header[:0], resp), Body: resp.Body(), Redirect: q.redirect(resp),
+		}
+		q.report.Ending = held.finish(idem.Answered, &q.kept)
 		q.report.Outcome, q.report.Status = Executed, resp.StatusCode()
 		s.heldUntilSent(q)
 	}

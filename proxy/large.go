@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"time"
@@ -13,17 +12,19 @@ import (
 )
 
 // readRest reads a response of unknown length into memory, and reports whether it
-// fitted, or failed. One that did not is passed on as it comes.
+// fitted, or failed. One that did not is passed on as it comes. It is read into the
+// response's own buffer, and not copied.
 func (s *Server) readRest(q *request, held *attempts, e *upstream.Exchange) bool {
-	body := bytebufferpool.Get()
-	defer bytebufferpool.Put(body)
-	if !e.ReadRest(body, q.rules.MaxResponseBody) {
-		s.streamLarge(q, held, e.Rest, bytes.Clone(body.B))
+	resp := &q.ctx.Response
+	body := bytebufferpool.ByteBuffer{B: resp.SwapBody(nil)[:0]}
+	if !e.ReadRest(&body, q.rules.MaxResponseBody) {
+		s.streamLarge(q, held, e.Rest, body.B)
 		return false
 	}
-	if e.Err == nil {
-		q.ctx.Response.SetBody(body.B)
+	if e.Err != nil {
+		body.Reset()
 	}
+	resp.SwapBody(body.B)
 	return true
 }
 

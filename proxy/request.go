@@ -47,6 +47,7 @@ type request struct {
 	earlier []idem.Key // what the key was called by earlier settings
 
 	wait     time.Duration    // how long it may take for a key in progress to end
+	kept     idem.Response    // what the store is given of a response; its header has room for the next one's
 	buffered int64            // bytes that it holds: see admission
 	counted  counted          // reads its body into memory
 	upload   *upstream.Upload // its body, if it is passed on as it comes
@@ -70,10 +71,11 @@ var requests = sync.Pool{New: func() any {
 
 // release leaves nothing of the request but room for another one.
 func (q *request) release() {
-	head, who := q.head, q.who
+	head, who, fields := q.head, q.who, q.kept.Header
 	head.Reset()
 	who.Reset()
-	*q = request{head: head, who: who, under: q.under}
+	clear(fields)
+	*q = request{head: head, who: who, kept: idem.Response{Header: fields[:0]}, under: q.under}
 	requests.Put(q)
 }
 

@@ -139,6 +139,7 @@ func New(c Config) (*Server, error) {
 		NoDefaultDate:                 true,
 		NoDefaultContentType:          true,
 		SecureErrorLogMessage:         true,
+		LazyRequestTime:               true, // nobody asks for it
 		Logger:                        silent{},
 	}
 	s.settler = newSettler(s, c.SettleEvery)
@@ -200,7 +201,6 @@ func (s *Server) Status() (all []upstream.Status) {
 
 // Unsettled is how many attempts are in doubt that this process asks backends about.
 func (s *Server) Unsettled() int { return s.settler.unsettled() }
-
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()

@@ -19,7 +19,7 @@ import (
 // it to be closed.
 type Body struct {
 	client *fasthttp.HostClient
-	conn   *pooledConn
+	conn   pooledConn
 	reader *bufio.Reader
 
 	maxHeader int
@@ -60,6 +60,9 @@ func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want, bu
 		r.done = true
 	case r.length >= 0 && r.length <= buffer && !r.underWay():
 		w.hold(r.length)
+		if r.length > Large && w.Room != nil {
+			resp.SwapBody(w.Room(r.length))
+		}
 		if err := resp.ReadBody(r.reader, 0); err != nil {
 			return noEOF(err)
 		}
@@ -136,7 +139,7 @@ func (r *Body) cut(err error) error {
 
 // end gives up the connection; reuse says whether that is thinkable at all.
 func (r *Body) end(reuse bool) {
-	if r.conn == nil {
+	if r.conn.conn == nil {
 		return
 	}
 	if r.source != nil {
@@ -151,7 +154,7 @@ func (r *Body) end(reuse bool) {
 	reuse = reuse && r.done && r.reuse && r.reader.Buffered() == 0 && nothingLeft(r.conn.conn)
 	r.client.ReleaseReader(r.reader)
 	r.conn.release(reuse)
-	r.conn = nil
+	r.conn = pooledConn{}
 }
 
 // Close implements io.Closer.

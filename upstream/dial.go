@@ -19,6 +19,7 @@ type backendConn struct {
 	written atomic.Int64
 	raw     syscall.RawConn
 	peek    func(fd uintptr) bool // made once, since a closure a request would be garbage
+	release func(reuse bool)      // as well: gives the connection back to where it came from; see endpoint.do
 	state   error
 	used    bool
 	tls     bool

@@ -45,7 +45,7 @@ func (r *Body) Tunnel() *Tunnel {
 	}
 	t.abandoned = time.AfterFunc(handOver, t.release)
 	r.client.ReleaseReader(r.reader)
-	r.conn = nil
+	r.conn = pooledConn{}
 	return t
 }
 

@@ -77,7 +77,7 @@ type sender struct {
 var errStopped = errors.New("the rest of the request is not wanted")
 
 // duplex sends and reads at once.
-func (p *endpoint) duplex(e *Exchange, c *pooledConn, req *fasthttp.Request, resp *fasthttp.Response) {
+func (p *endpoint) duplex(e *Exchange, c pooledConn, req *fasthttp.Request, resp *fasthttp.Response) {
 	before := written(c.conn)
 	s := &sender{upload: e.want.Upload, conn: unwrap(c.conn), req: req, done: make(chan struct{})}
 	e.touched = true
@@ -140,7 +140,7 @@ func (r *Body) underWay() bool {
 }
 
 // run sends, and then sees to it that reading ends. timeout is the exchange's.
-func (s *sender) run(p *endpoint, c *pooledConn, timeout time.Duration) {
+func (s *sender) run(p *endpoint, c pooledConn, timeout time.Duration) {
 	defer close(s.done)
 	bw := p.client.AcquireWriter(c.conn)
 	err := s.write(bw)

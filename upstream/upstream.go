@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -71,12 +72,18 @@ type Want struct {
 	Interim func(*fasthttp.ResponseHeader)
 	// Memory is told of bytes of the response that are read into memory; nil: nobody is.
 	Memory Memory
+	// Room gives room for a response of n bytes, more than Large, that is read whole; nil:
+	// it is made for each.
+	Room func(n int) []byte
 	// Upload is the request's body if it is still on its way; nil if the request has
 	// all of it.
 	Upload *Upload
 	// Leash ends the exchange when it is pulled; nil: nobody does.
 	Leash *Leash
 }
+
+// Large is from which size on Want.Room is asked.
+const Large = 64 << 10
 
 // Memory counts bytes that are in memory. What a backend answers is read whatever it
 // counts: the request has been executed.
@@ -189,16 +196,18 @@ func (p *endpoint) do(e *Exchange, req *fasthttp.Request, resp *fasthttp.Respons
 			err = aliveBeforeWrite(conn)
 		}
 		if err == nil {
-			c := &pooledConn{conn: conn, leash: e.want.Leash}
-			c.give = func(reuse bool) {
-				if reuse && !p.gone.Load() {
-					p.client.ReleaseConn(cc)
-				} else {
-					p.client.CloseConn(cc)
+			b := unwrap(conn)
+			if b.release == nil {
+				b.release = func(reuse bool) {
+					if reuse && !p.gone.Load() {
+						p.client.ReleaseConn(cc)
+					} else {
+						p.client.CloseConn(cc)
+					}
+					p.active.Add(-1)
 				}
-				p.active.Add(-1)
 			}
-			p.exchange(e, c, req, resp)
+			p.exchange(e, pooledConn{conn: conn, leash: e.want.Leash, give: b.release}, req, resp)
 			return
 		}
 		// Closed by the backend since its last use, and noticed before a byte
@@ -214,7 +223,7 @@ func (p *endpoint) do(e *Exchange, req *fasthttp.Request, resp *fasthttp.Respons
 	}
 }
 
-// pooledConn is a connection on loan.
+// pooledConn is a connection on loan; the zero value is none.
 type pooledConn struct {
 	conn  net.Conn
 	leash *Leash
@@ -222,14 +231,14 @@ type pooledConn struct {
 }
 
 // release gives the connection back, or closes it.
-func (c *pooledConn) release(reuse bool) {
+func (c pooledConn) release(reuse bool) {
 	c.leash.drop()
 	c.give(reuse)
 }
 
 // exchange sends the request and reads the response, one after the other, or both at
 // once if the request's body is still on its way.
-func (p *endpoint) exchange(e *Exchange, c *pooledConn, req *fasthttp.Request, resp *fasthttp.Response) {
+func (p *endpoint) exchange(e *Exchange, c pooledConn, req *fasthttp.Request, resp *fasthttp.Response) {
 	if e.want.Upload != nil {
 		p.duplex(e, c, req, resp)
 		return
@@ -259,7 +268,7 @@ func (p *endpoint) exchange(e *Exchange, c *pooledConn, req *fasthttp.Request, r
 }
 
 // send writes the request.
-func (p *endpoint) send(c *pooledConn, req *fasthttp.Request) error {
+func (p *endpoint) send(c pooledConn, req *fasthttp.Request) error {
 	bw := p.client.AcquireWriter(c.conn)
 	defer p.client.ReleaseWriter(bw)
 	err := req.Write(bw)
@@ -273,25 +282,33 @@ func (p *endpoint) send(c *pooledConn, req *fasthttp.Request) error {
 }
 
 // sentSince is what is known of a request that was broken off.
-func sentSince(c *pooledConn, before int64) idem.Sent {
+func sentSince(c pooledConn, before int64) idem.Sent {
 	if written(c.conn) == before {
 		return idem.NothingSent
 	}
 	return idem.MayHaveExecuted
 }
 
-func (p *endpoint) newBody(c *pooledConn, resp *fasthttp.Response) *Body {
+//nolint:gochecknoglobals // a pool is made to be shared
+var bodies = sync.Pool{New: func() any { return new(Body) }}
+
+func (p *endpoint) newBody(c pooledConn, resp *fasthttp.Response) *Body {
 	resp.Header.DisableNormalizing()
 	resp.Header.SetNoDefaultContentType(true)
-	return &Body{client: p.client, conn: c, reader: p.client.AcquireReader(c.conn), maxHeader: p.maxHeader}
+	b := bodies.Get().(*Body) //nolint:forcetypeassert // see New
+	*b = Body{client: p.client, conn: c, reader: p.client.AcquireReader(c.conn), maxHeader: p.maxHeader}
+	return b
 }
 
-// answered ends the exchange with what was read of the response.
+// answered ends the exchange with what was read of the response. A body of which
+// nothing is left nobody else has seen, and it is used again.
 func (e *Exchange) answered(b *Body) {
 	e.Sent, e.Rest = idem.Answered, b
 	if b.done && b.upload == nil {
 		b.end(true)
 		e.Rest = nil
+		*b = Body{}
+		bodies.Put(b)
 	}
 }
 
@@ -301,7 +318,7 @@ const lastWord = time.Second
 // answersEarly says whether a backend that does not take the request to its end
 // may have answered it all the same: with 413 to a body that is too long, say
 // (RFC 9110 section 10.1.1, RFC 9112 section 9.5).
-func (p *endpoint) answersEarly(e *Exchange, c *pooledConn, before int64) bool {
+func (p *endpoint) answersEarly(e *Exchange, c pooledConn, before int64) bool {
 	if e.late() || written(c.conn) == before {
 		return false
 	}
