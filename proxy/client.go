@@ -70,6 +70,7 @@ type clientConn struct {
 	timeout time.Duration
 	armed   time.Time // when the deadline of writing was last set
 	pace    pace      // of the body that is being read
+	reads   lazyDeadline
 
 	mu     sync.Mutex
 	gone   bool   // guarded by mu; it was closed
@@ -123,19 +124,22 @@ func (p *pace) till() time.Time {
 	return at
 }
 
-// Read implements net.Conn. A deadline is set only before bytes are waited for that
-// are not there yet, and costs nothing for a body that came along with its header.
+// Read implements net.Conn. A body's deadline is set only before bytes are waited for
+// that are not there yet, and costs nothing for one that came along with its header.
 func (c *clientConn) Read(p []byte) (int, error) {
 	if !c.pace.on {
-		return c.Conn.Read(p) //nolint:wrapcheck // it stands in for the connection
+		return c.reads.read(c.Conn, p)
 	}
 	if err := c.SetReadDeadline(c.pace.till()); err != nil {
-		return 0, err //nolint:wrapcheck // as above
+		return 0, err
 	}
-	n, err := c.Conn.Read(p)
+	n, err := c.reads.read(c.Conn, p)
 	c.pace.came += int64(n)
-	return n, err //nolint:wrapcheck // as above
+	return n, err
 }
+
+// SetReadDeadline implements net.Conn: see lazyDeadline.
+func (c *clientConn) SetReadDeadline(t time.Time) error { return c.reads.set(c.Conn, t) }
 
 // Write implements net.Conn. There is a deadline before each write, and none
 // between two. It is moved once in a while only, since to set one costs about as
@@ -161,8 +165,10 @@ func (c *clientConn) SetWriteDeadline(t time.Time) error {
 
 // SetDeadline implements net.Conn.
 func (c *clientConn) SetDeadline(t time.Time) error {
-	c.armed = time.Time{}
-	return c.Conn.SetDeadline(t) //nolint:wrapcheck // as above
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
 }
 
 // NetConn is the connection below.
