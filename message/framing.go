@@ -3,6 +3,7 @@ package message
 import (
 	"bytes"
 	"errors"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 )
@@ -77,12 +78,20 @@ func IsAuthority(host []byte) bool {
 		return false
 	}
 	for _, c := range host {
-		if c <= ' ' || c >= 0x7f || bytes.IndexByte([]byte(`"#%/<>?@\^{|},`+"`"), c) >= 0 {
+		if !authorityChars[c] {
 			return false
 		}
 	}
 	return true
 }
+
+//nolint:gochecknoglobals // a constant, of a kind that Go has no word for
+var authorityChars = func() (is [256]bool) {
+	for c := '!'; c < 0x7f; c++ {
+		is[c] = !strings.ContainsRune(`"#%/<>?@\^{|},`+"`", c)
+	}
+	return is
+}()
 
 // originForm makes the target a path and query.
 func originForm(h *fasthttp.RequestHeader) error {

@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"cmp"
+	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
@@ -17,7 +20,34 @@ func (s *Server) stream(q *request, from io.ReadCloser, length int, w *watch) {
 		q.untilClose = body
 		return
 	}
-	q.ctx.Response.SetBodyStream(body, length)
+	q.ctx.Response.SetBodyStream(inPieces{body}, length)
+}
+
+// inPieces is a body that is passed on in larger pieces than the server's own buffer
+// holds, each as it comes.
+type inPieces struct{ io.ReadCloser }
+
+//nolint:gochecknoglobals // a pool is made to be shared
+var pieces = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// WriteTo implements io.WriterTo.
+func (b inPieces) WriteTo(w io.Writer) (int64, error) {
+	piece := pieces.Get().(*[32 << 10]byte) //nolint:forcetypeassert // see New
+	defer pieces.Put(piece)
+	for written := int64(0); ; {
+		n, err := b.Read(piece[:])
+		if n > 0 {
+			n, failed := w.Write(piece[:n])
+			written += int64(n)
+			err = cmp.Or(failed, err)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return written, nil
+		case err != nil:
+			return written, err //nolint:wrapcheck // it stands in for the body
+		}
+	}
 }
 
 // writeUntilClose answers a client of HTTP/1.0, which knows no chunks (RFC 9112
