@@ -35,13 +35,20 @@ func contenders() []*contender {
 			return []string{filepath.Join(s.bin, "rival"), kind, "-listen", local(port), "-backend", s.backend, "-redis", s.redis}
 		}
 	}
-	idemproxy := func(store func(*stage) string, extra ...string) func(*stage, int) []string {
+	of := func(build string, store func(*stage) string, extra ...string) func(*stage, int) []string {
 		return func(s *stage, port int) []string {
 			return append([]string{
-				filepath.Join(s.bin, "idemproxy"), "--listen", local(port), "--admin", "", "--backend", "http://" + s.backend,
+				filepath.Join(s.bin, build), "--listen", local(port), "--admin", "", "--backend", "http://" + s.backend,
 				"--store", store(s), "--log-level", "error",
 			}, extra...)
 		}
+	}
+	idemproxy := func(store func(*stage) string, extra ...string) func(*stage, int) []string {
+		return of("idemproxy", store, extra...)
+	}
+	embedded := func(s *stage) string {
+		s.stores++ // a fresh one each time
+		return fmt.Sprintf("embedded:%s", filepath.Join(s.dir, fmt.Sprint("store", s.stores)))
 	}
 	onRedis := func(s *stage) string { return "redis://" + s.redis + "/0" }
 	static := func(size string) func(*stage, int) []string {
@@ -56,20 +63,38 @@ func contenders() []*contender {
 		{name: "static 256 KiB", command: static("262144")},
 		{name: "nginx, 1 worker", needs: "nginx", command: nginx},
 		{name: "haproxy, 1 thread", needs: "haproxy", command: haproxy},
-		{name: "bare fasthttp", command: rival("bare")},
+		{name: bare, command: rival("bare")},
 		{name: "httputil.ReverseProxy", command: rival("httputil")},
 		{name: "textbook", command: rival("textbook")},
 		{name: "fiber + idempotency", command: rival("fiber")},
-		{name: "IdemProxy, Redis TCP", command: idemproxy(onRedis)},
-		{name: "IdemProxy, Redis unix", command: idemproxy(func(s *stage) string { return "unix://" + s.socket })},
+		{name: floorRedis, command: rival("floor-redis")},
+		{name: floorDisk, command: func(s *stage, port int) []string {
+			return append(rival("floor-disk")(s, port), "-dir", s.dir)
+		}},
+		{name: onRedisTCP, command: idemproxy(onRedis)},
+		{name: onRedisUnix, command: idemproxy(func(s *stage) string { return "unix://" + s.socket })},
 		// A cache that holds nothing: every replay asks Redis.
 		{name: "IdemProxy, Redis, no cache", command: idemproxy(onRedis, "--cache-size", "1B")},
-		{name: "IdemProxy, embedded", command: idemproxy(func(s *stage) string {
-			s.stores++ // a fresh one each time
-			return fmt.Sprintf("embedded:%s", filepath.Join(s.dir, fmt.Sprint("store", s.stores)))
-		})},
+		{name: onDisk, command: idemproxy(embedded)},
+		{name: beforeOnRedis, needs: baseline, command: of(baseline, onRedis)},
+		{name: beforeOnDisk, needs: baseline, command: of(baseline, embedded)},
 	}
 }
+
+// Names of contenders that figures and goals are about. Those of an earlier build, of
+// the commit in bench/baseline, run beside this one.
+const (
+	bare          = "bare fasthttp"
+	floorRedis    = "floor: bare + two SETs"
+	floorDisk     = "floor: bare + two fdatasyncs"
+	onRedisTCP    = "IdemProxy, Redis TCP"
+	onRedisUnix   = "IdemProxy, Redis unix"
+	onDisk        = "IdemProxy, embedded"
+	beforeOnRedis = "before: Redis TCP"
+	beforeOnDisk  = "before: embedded"
+	// baseline is the earlier build's program, beside this one's.
+	baseline = "baseline/idemproxy"
+)
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
@@ -111,7 +136,11 @@ func (c *contender) start(ctx context.Context, s *stage) error {
 		return nil
 	}
 	if c.needs != "" {
-		if _, err := exec.LookPath(c.needs); err != nil {
+		program := c.needs
+		if program == baseline {
+			program = filepath.Join(s.bin, baseline)
+		}
+		if _, err := exec.LookPath(program); err != nil {
 			c.missing = true
 			return nil //nolint:nilerr // its rows say "not installed"
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // figures are what is measured once: start, size, memory.
-func (r *results) figures(ctx context.Context, s *stage) error {
+func (r *results) figures(ctx context.Context, s *stage, o options) error {
 	fmt.Println("figures")
 	info, err := os.Stat(filepath.Join(s.bin, "idemproxy"))
 	if err != nil {
@@ -21,7 +21,7 @@ func (r *results) figures(ctx context.Context, s *stage) error {
 	}
 	r.figure("static binary", fmt.Sprintf("%.1f MiB", float64(info.Size())/(1<<20)))
 	for _, c := range contenders() {
-		if c.name != "IdemProxy, Redis TCP" && c.name != "IdemProxy, embedded" {
+		if c.name != bare && c.name != onRedisTCP && c.name != onDisk {
 			continue
 		}
 		start := time.Now()
@@ -40,12 +40,13 @@ func (r *results) figures(ctx context.Context, s *stage) error {
 			return err
 		}
 		r.figure(c.name+": RSS at rest", fmt.Sprintf("%d MiB", before>>20))
-		r.figure(c.name+": RSS with 10,000 idle connections", fmt.Sprintf("%d MiB", after>>20))
+		r.figure(of(c.name, idleMemory), fmt.Sprintf("%d MiB", after>>20))
+		r.Numbers[of(c.name, idleMemory)] = float64(after) / (1 << 20)
 	}
 	if r.Missing["wrk"] {
 		return nil
 	}
-	return errors.Join(r.costs(ctx, s), r.scaling(ctx, s))
+	return errors.Join(r.costs(ctx, s), r.scaling(ctx, s, o))
 }
 
 func (r *results) figure(name, value string) {

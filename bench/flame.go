@@ -21,10 +21,10 @@ import (
 func (r *results) profiles(ctx context.Context, s *stage, o options) error {
 	fmt.Println("profiles")
 	for _, p := range []struct{ file, workload, contender string }{
-		{"no-key", "no key", "IdemProxy, Redis TCP"},
-		{"new-key-redis", "new keys", "IdemProxy, Redis TCP"},
-		{"new-key-embedded", "new keys", "IdemProxy, embedded"},
-		{"hot-replay", "one hot key", "IdemProxy, Redis TCP"},
+		{"no-key", "no key", onRedisTCP},
+		{"new-key-redis", newKeys, onRedisTCP},
+		{"new-key-embedded", newKeys, onDisk},
+		{"hot-replay", "one hot key", onRedisTCP},
 	} {
 		raw, err := s.profile(ctx, p.workload, p.contender)
 		if err != nil {

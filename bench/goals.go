@@ -5,50 +5,166 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 )
 
-// goal is a ratio that a workload should reach.
+// goal is a bound for something that was measured.
 type goal struct {
-	workload, contender, against string
-	atLeast                      float64
+	what, limit string
+	// value is what is bounded, and bound what by; 0 for either: it was not measured.
+	value, bound func(*results) float64
+	most         bool // at most bound; otherwise at least
+	unit         string
+}
+
+// Names of results.Numbers.
+const (
+	idleMemory  = "RSS with 10,000 idle connections"
+	soakMemory  = "largest RSS of the soak"
+	soakCaches  = "caches that the soak was configured with"
+	redisMemory = "Redis memory a key"
+	redisBytes  = "bytes of a key's names and values in Redis"
+)
+
+// of names a number of one contender's.
+func of(contender, number string) string { return contender + ": " + number }
+
+func constant(v float64) func(*results) float64 { return func(*results) float64 { return v } }
+
+func number(name string, times, plus float64) func(*results) float64 {
+	return func(r *results) float64 {
+		if r.Numbers[name] == 0 {
+			return 0
+		}
+		return times*r.Numbers[name] + plus
+	}
+}
+
+// rate is a goal for a contender's rate as a share of another one's.
+func rate(workload, contender string, atLeast float64, against string) goal {
+	return goal{
+		what: workload + ", " + contender, limit: fmt.Sprintf("at least %.2f x %s", atLeast, against),
+		value: quotient(
+			func(r *results) float64 { return r.median(workload, contender) },
+			func(r *results) float64 { return r.median(workload, against) }),
+		bound: constant(atLeast),
+	}
+}
+
+// took is a goal for the time that one client's request takes.
+func took(workload, contender string, atMost float64, against string) goal {
+	g := rate(workload, against, atMost, contender)
+	g.what, g.limit, g.most = workload+", "+contender, fmt.Sprintf("at most %.2f x the time of %s", atMost, against), true
+	return g
+}
+
+// costs is a goal for Redis's CPU time a key.
+func costs(contender string, atMost float64, against string) goal {
+	redis := func(name string) func(*results) float64 {
+		return func(r *results) float64 { return r.middle(newKeys, name, func(s sample) float64 { return s.Redis }) }
+	}
+	return goal{
+		what: "Redis's CPU time for a new key, " + contender, limit: fmt.Sprintf("at most %.1f x %s", atMost, against),
+		value: quotient(redis(contender), redis(against)), bound: constant(atMost), most: true,
+	}
+}
+
+func quotient(a, b func(*results) float64) func(*results) float64 {
+	return func(r *results) float64 {
+		if b(r) == 0 {
+			return 0
+		}
+		return a(r) / b(r)
+	}
+}
+
+// percentile is a goal for a latency of new keys, in milliseconds. most says what of the
+// bare proxy's latencies and of the machine it is to be at most.
+func percentile(name, contender, limit string, p func(*latency) time.Duration, most func(*results, *latency) time.Duration) goal {
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	return goal{
+		what: name + " of a new key, " + contender, limit: "at most " + limit, most: true, unit: " ms",
+		value: func(r *results) float64 {
+			if l := r.latency(contender); l != nil {
+				return ms(p(l))
+			}
+			return 0
+		},
+		bound: func(r *results) float64 {
+			if l := r.latency(bare); l != nil {
+				return ms(most(r, l))
+			}
+			return 0
+		},
+	}
 }
 
 func goals() []goal {
-	const redis, embedded = "IdemProxy, Redis TCP", "IdemProxy, embedded"
-	return []goal{
-		{"no key", redis, "nginx, 1 worker", 1},
-		{"no key", redis, "bare fasthttp", 1.15},
-		{"new keys", redis, "bare fasthttp", 0.75},
-		{"new keys", redis, "textbook", 2.5},
-		{"new keys", embedded, "bare fasthttp", 0.6},
-		{"one hot key", redis, "static answer", 0.95},
-		{"one hot key", embedded, "static answer", 0.95},
-		{"cold replays", "IdemProxy, Redis, no cache", "static answer", 0.55},
-		{"contention", redis, "static answer", 0.6},
-		{"contention", embedded, "static answer", 0.6},
+	const static, sixteen, many = "static answer", "new keys, 16 KiB", "new keys, 256 KiB"
+	all := []goal{
+		costs(onRedisTCP, 1.8, floorRedis), costs(onRedisTCP, 0.7, beforeOnRedis),
+		rate(newKeys, onRedisTCP, 0.6, bare), rate(newKeys, onRedisTCP, 0.9, floorRedis), rate(newKeys, onRedisTCP, 2.5, "textbook"),
+		rate(newKeys, onDisk, 0.52, bare), rate(newKeys, onDisk, 0.85, floorDisk),
+		rate(sixteen, onRedisTCP, 0.6, bare), rate(sixteen, onDisk, 0.6, bare),
+		rate(many, onRedisTCP, 0.5, bare), rate(many, onDisk, 0.5, bare),
+		took(oneClient, onRedisTCP, 0.7, "textbook"),
+		rate("one hot key", onRedisTCP, 0.95, static), rate("one hot key", onDisk, 0.95, static),
+		rate("no key", onRedisTCP, 0.97, bare), rate("no key", onRedisTCP, 0.97, "nginx, 1 worker"),
+		rate("cold replays", "IdemProxy, Redis, no cache", 0.55, static),
+		rate("contention", onRedisTCP, 0.6, static), rate("contention", onDisk, 0.6, static),
 	}
+	all = append(all, latencyGoals()...)
+	for _, c := range []string{onRedisTCP, onDisk} {
+		all = append(all, goal{
+			what: idleMemory + ", " + c, limit: "at most that of " + bare, most: true, unit: " MiB",
+			value: number(of(c, idleMemory), 1, 0), bound: number(of(bare, idleMemory), 1, 0),
+		})
+	}
+	return append(all,
+		goal{
+			what: soakMemory + ", " + onDisk, limit: "at most its caches and 150 MiB", most: true, unit: " MiB",
+			value: number(soakMemory, 1, 0), bound: number(soakCaches, 1, 150),
+		},
+		goal{
+			what: redisMemory, limit: "at most 1.15 x " + redisBytes, most: true, unit: " B",
+			value: number(redisMemory, 1, 0), bound: number(redisBytes, 1.15, 0),
+		})
+}
+
+func latencyGoals() []goal {
+	p50 := func(l *latency) time.Duration { return l.P50 }
+	p999 := func(l *latency) time.Duration { return l.P999 }
+	return []goal{
+		percentile("p50", onRedisTCP, "that of bare and 150 µs", p50,
+			func(_ *results, l *latency) time.Duration { return l.P50 + 150*time.Microsecond }),
+		percentile("p99.9", onRedisTCP, "2 x that of bare", p999,
+			func(_ *results, l *latency) time.Duration { return 2 * l.P999 }),
+		percentile("p50", onDisk, "that of bare and two fdatasyncs", p50,
+			func(r *results, l *latency) time.Duration { return l.P50 + 2*r.Fsync }),
+		percentile("p99.9", onDisk, "10 ms", p999,
+			func(*results, *latency) time.Duration { return 10 * time.Millisecond }),
+	}
+}
+
+// isReached says whether a goal was reached, if it was measured.
+func (g *goal) isReached(r *results) (yes, measured bool) {
+	got, bound := g.value(r), g.bound(r)
+	return got >= bound != g.most || got == bound, got > 0 && bound > 0
 }
 
 // againstGoals says which goals this run reached.
 func (r *results) againstGoals() string {
 	var b strings.Builder
 	for _, g := range goals() {
-		got, base := r.median(g.workload, g.contender), r.median(g.workload, g.against)
-		if got > 0 && base > 0 {
-			fmt.Fprintf(&b, "| %s, %s | at least %.2f x %s | %.2f | %s |\n",
-				g.workload, g.contender, g.atLeast, g.against, got/base, reached(got/base >= g.atLeast))
+		if yes, measured := g.isReached(r); measured {
+			limit := g.limit
+			if g.unit != "" {
+				limit += fmt.Sprintf(": %.4g%s", g.bound(r), g.unit)
+			}
+			fmt.Fprintf(&b, "| %s | %s | %.3g%s | %s |\n", g.what, limit, g.value(r), g.unit, reached(yes))
+		} else {
+			fmt.Fprintf(&b, "| %s | %s | | not measured |\n", g.what, g.limit)
 		}
-	}
-	if bare, ours := r.latency("bare fasthttp"), r.latency("IdemProxy, Redis TCP"); bare != nil && ours != nil {
-		most := bare.P50 + 2*r.RedisRTT
-		fmt.Fprintf(&b, "| p50 of a new key, IdemProxy, Redis TCP | at most bare fasthttp plus two round trips: %v | %v | %s |\n",
-			most, ours.P50, reached(ours.P50 <= most))
-		ratio := float64(ours.P99) / float64(bare.P99)
-		fmt.Fprintf(&b, "| p99 of a new key, IdemProxy, Redis TCP | at most 1.50 x bare fasthttp | %.2f | %s |\n",
-			ratio, reached(ratio <= 1.5))
-	}
-	if b.Len() == 0 {
-		return ""
 	}
 	return "\n## Against the goals\n\n| | goal | this run | |\n| --- | --- | ---: | --- |\n" + b.String()
 }

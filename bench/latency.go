@@ -3,12 +3,15 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
@@ -29,27 +32,58 @@ type latency struct {
 func (r *results) latencies(ctx context.Context, s *stage, o options) error {
 	const mostRate = 4000
 	rate := mostRate
-	if peak := r.median("new keys", "bare fasthttp"); peak > 0 {
+	if peak := r.median(newKeys, bare); peak > 0 {
 		rate = min(rate, int(peak/3))
 	}
 	fmt.Printf("latency, open loop, %d requests a second\n", rate)
 	for _, c := range contenders() {
 		switch c.name {
-		case "bare fasthttp", "IdemProxy, Redis TCP", "IdemProxy, Redis unix", "IdemProxy, embedded":
+		case bare, floorRedis, floorDisk, onRedisTCP, onRedisUnix, onDisk, beforeOnRedis, beforeOnDisk:
 		default:
 			continue
 		}
 		if err := c.start(ctx, s); err != nil {
 			return err
 		}
+		if c.missing {
+			r.Missing[c.name] = true
+			continue
+		}
 		l := attack(c, rate, time.Duration(o.rounds)*o.duration)
 		c.stop()
 		fmt.Printf("  %-28s p50 %v, p99 %v\n", c.name, l.P50, l.P99)
 		r.Latencies = append(r.Latencies, l)
 	}
-	rtt, err := roundTrip(s.redis)
-	r.RedisRTT = rtt
-	return err
+	var err1, err2 error
+	r.RedisRTT, err1 = roundTrip(s.redis)
+	r.Fsync, err2 = fdatasync(s.dir)
+	return errors.Join(err1, err2)
+}
+
+// fdatasync is the median of one after a write of 512 bytes into an allocated file, on
+// an idle machine.
+func fdatasync(dir string) (time.Duration, error) {
+	file, err := os.CreateTemp(dir, "fsync")
+	if err != nil {
+		return 0, fmt.Errorf("timing an fdatasync: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	all := make([]time.Duration, 500)
+	if err := syscall.Fallocate(int(file.Fd()), 0, 0, int64(len(all))<<9); err != nil {
+		return 0, fmt.Errorf("timing an fdatasync: %w", err)
+	}
+	for i := range all {
+		start := time.Now()
+		if _, err := file.Write(make([]byte, 1<<9)); err != nil {
+			return 0, fmt.Errorf("timing an fdatasync: %w", err)
+		}
+		if err := syscall.Fdatasync(int(file.Fd())); err != nil {
+			return 0, fmt.Errorf("timing an fdatasync: %w", err)
+		}
+		all[i] = time.Since(start)
+	}
+	slices.Sort(all)
+	return all[len(all)/2], nil
 }
 
 func attack(c *contender, rate int, d time.Duration) latency {

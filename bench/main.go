@@ -34,6 +34,8 @@ type options struct {
 	duration time.Duration
 	out, bin string
 	only     *regexp.Regexp
+	soak     time.Duration
+	quick    bool
 }
 
 func run(ctx context.Context) error {
@@ -44,10 +46,15 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.out, "out", "bench/results", "directory for results.json, results.md and results.html")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs (make bench builds them)")
 	flag.StringVar(&only, "only", "", "regular expression of workloads")
+	flag.DurationVar(&o.soak, "soak", 10*time.Minute, "of the soak with large bodies")
+	flag.BoolVar(&o.quick, "quick", false, "one round of 1 s, a soak of 15 s, no profiles: to see that all of it runs, not for figures")
 	earlier := flag.String("render", "", "print these earlier results (results.json) anew, and measure nothing")
 	flag.Parse()
 	if *earlier != "" {
 		return render(*earlier, o.out)
+	}
+	if o.quick {
+		o.rounds, o.duration, o.soak = 1, time.Second, 15*time.Second
 	}
 	var err error
 	if o.only, err = regexp.Compile(only); err != nil || o.rounds < 1 || o.duration < time.Second {
@@ -101,6 +108,11 @@ func (s *stage) close() {
 	_ = os.RemoveAll(s.dir)
 }
 
+// isOurs says of a contender that it is IdemProxy, of this build or of the one before.
+func isOurs(name string) bool {
+	return strings.HasPrefix(name, "IdemProxy") || strings.HasPrefix(name, "before: ")
+}
+
 // ask asks the backend.
 func (s *stage) ask(ctx context.Context, path string, answer any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.backend+path, nil)
@@ -141,13 +153,20 @@ func (r *results) measure(ctx context.Context, s *stage, o options) error {
 			return fmt.Errorf("latency: %w", err)
 		}
 	}
-	if o.only.MatchString("profiles") && !r.Missing["wrk"] {
+	if o.only.MatchString("profiles") && !r.Missing["wrk"] && !o.quick {
 		if err := r.profiles(ctx, s, o); err != nil {
 			return err
 		}
 	}
 	if o.only.MatchString("figures") {
-		return r.figures(ctx, s)
+		if err := r.figures(ctx, s, o); err != nil {
+			return err
+		}
+	}
+	if o.only.MatchString("soak") {
+		if err := r.soak(ctx, s, o.soak); err != nil {
+			return fmt.Errorf("soak: %w", err)
+		}
 	}
 	return nil
 }
@@ -183,7 +202,7 @@ func (r *results) workload(ctx context.Context, s *stage, w workload, o options)
 			if w.script == "unique" {
 				id = fmt.Sprintf("%s-%d", id, round)
 			}
-			got, err := w.wrk(ctx, c.addr, id, o.duration)
+			got, err := s.measure(ctx, w, c, id, o.duration)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -192,6 +211,22 @@ func (r *results) workload(ctx context.Context, s *stage, w workload, o options)
 		}
 	}
 	return r.count(ctx, s, w, running, stamp)
+}
+
+// measure is one round of one contender.
+func (s *stage) measure(ctx context.Context, w workload, c *contender, id string, d time.Duration) (sample, error) {
+	m := s.meter(c)
+	before, err := m.read()
+	if err != nil {
+		return sample{}, err
+	}
+	got, err := w.wrk(ctx, c.addr, id, d)
+	if err != nil {
+		return got, err
+	}
+	after, err := m.read()
+	got.per(before, after)
+	return got, err
 }
 
 // count fails the run if one of our keys executed twice. New keys are all
@@ -206,7 +241,7 @@ func (r *results) count(ctx context.Context, s *stage, w workload, running []*co
 	if w.script == "keys" {
 		checked, most = 0, 0
 		for _, c := range running {
-			if !strings.HasPrefix(c.name, "IdemProxy") {
+			if !isOurs(c.name) || c.missing {
 				continue
 			}
 			for i := range w.keys {

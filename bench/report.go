@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"html"
@@ -16,6 +17,9 @@ import (
 type results struct {
 	When      time.Time                      `json:"when"`
 	Machine   string                         `json:"machine"`
+	Commit    string                         `json:"commit"`
+	Before    string                         `json:"before"` // the earlier build's commit
+	Command   string                         `json:"command"`
 	Rounds    int                            `json:"rounds"`
 	Duration  string                         `json:"duration"`
 	Generator string                         `json:"generator"`
@@ -24,6 +28,8 @@ type results struct {
 	Checks    map[string]check               `json:"checks"`
 	Latencies []latency                      `json:"latencies"`
 	RedisRTT  time.Duration                  `json:"redis_rtt"`
+	Fsync     time.Duration                  `json:"fsync"`
+	Numbers   map[string]float64             `json:"numbers"` // figures that goals are about, by name
 	Figures   [][2]string                    `json:"figures"`
 	Profiles  []string                       `json:"profiles"` // files, beside the page
 }
@@ -37,7 +43,9 @@ type check struct {
 func newResults(o options) *results {
 	return &results{
 		When: time.Now().UTC(), Rounds: o.rounds, Duration: o.duration.String(),
-		Machine:   fmt.Sprintf("%d cores, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
+		Machine: fmt.Sprintf("%d cores (%s), %s/%s, %s", runtime.NumCPU(), cpuModel(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
+		Commit:  os.Getenv("BENCH_COMMIT"), Before: os.Getenv("BENCH_BASELINE"), Command: "make bench " + os.Getenv("BENCH_SAID"),
+		Numbers:   map[string]float64{},
 		Generator: "wrk -t1 -c64 (closed loop); vegeta (open loop, latencies)",
 		Samples:   map[string]map[string][]sample{}, Missing: map[string]bool{}, Checks: map[string]check{},
 	}
@@ -56,20 +64,28 @@ func (r *results) add(w workload, name string, s *sample) {
 
 // median of a contender's rates; 0 if it was not measured.
 func (r *results) median(workload, name string) float64 {
-	rates := r.rates(workload, name)
-	if len(rates) == 0 {
+	return r.middle(workload, name, func(s sample) float64 { return s.PerSecond })
+}
+
+// middle is the median of what a contender's samples say.
+func (r *results) middle(workload, name string, of func(sample) float64) float64 {
+	all := r.all(workload, name, of)
+	if len(all) == 0 {
 		return 0
 	}
-	return rates[len(rates)/2]
+	return all[len(all)/2]
 }
 
 func (r *results) rates(workload, name string) []float64 {
-	var rates []float64
+	return r.all(workload, name, func(s sample) float64 { return s.PerSecond })
+}
+
+func (r *results) all(workload, name string, of func(sample) float64) (values []float64) {
 	for _, s := range r.Samples[workload][name] {
-		rates = append(rates, s.PerSecond)
+		values = append(values, of(s))
 	}
-	slices.Sort(rates)
-	return rates
+	slices.Sort(values)
+	return values
 }
 
 // row is one line of a table.
@@ -77,6 +93,7 @@ type row struct {
 	name          string
 	median, ratio float64
 	spread        string
+	cpu, redis    float64 // microseconds a request
 }
 
 func (r *results) rows(w workload) (rows []row) {
@@ -92,30 +109,55 @@ func (r *results) rows(w workload) (rows []row) {
 		rows = append(rows, row{
 			name: name, median: r.median(w.name, name), ratio: r.median(w.name, name) / base,
 			spread: fmt.Sprintf("%.0f to %.0f", rates[0], rates[len(rates)-1]),
+			cpu:    1e6 * r.middle(w.name, name, func(s sample) float64 { return s.CPU }),
+			redis:  1e6 * r.middle(w.name, name, func(s sample) float64 { return s.Redis }),
 		})
 	}
 	return rows
 }
 
+// orNothing leaves out what was not measured.
+func orNothing(v float64) string {
+	if v <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f", v)
+}
+
+func orUnknown(s string) string { return cmp.Or(s, "unknown") }
+
+// cpuModel is what the machine says of its processor.
+func cpuModel() string {
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(text)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown"
+}
+
 func (r *results) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Side by side\n\n%s. %s. %d rounds of %s. Load: %s. "+
-		"All of it on one machine, generator included: read the ratios.\n",
-		r.When.Format("2006-01-02"), r.Machine, r.Rounds, r.Duration, r.Generator)
+	fmt.Fprintf(&b, "# Side by side\n\n%s. %s. Commit %s, by `%s`; before: commit %s. %d rounds of %s. Load: %s. "+
+		"All of it on one machine, generator included: read the ratios. CPU is microseconds of a process's time a request.\n",
+		r.When.Format("2006-01-02"), r.Machine, orUnknown(r.Commit), strings.TrimSpace(r.Command), orUnknown(r.Before),
+		r.Rounds, r.Duration, r.Generator)
 	b.WriteString(r.againstGoals())
 	for _, w := range workloads() {
 		if r.Samples[w.name] == nil {
 			continue
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n%s. Executions of one key, at most: %d.\n\n"+
-			"| | requests/s | spread | x %s |\n| --- | ---: | ---: | ---: |\n", w.name, w.about, r.Checks[w.name].Most, w.baseline)
+			"| | requests/s | spread | x %s | CPU | Redis's CPU |\n| --- | ---: | ---: | ---: | ---: | ---: |\n", w.name, w.about, r.Checks[w.name].Most, w.baseline)
 		for _, row := range r.rows(w) {
-			fmt.Fprintf(&b, "| %s | %.0f | %s | %.2f |\n", row.name, row.median, row.spread, row.ratio)
+			fmt.Fprintf(&b, "| %s | %.0f | %s | %.2f | %s | %s |\n",
+				row.name, row.median, row.spread, row.ratio, orNothing(row.cpu), orNothing(row.redis))
 		}
 	}
 	if len(r.Latencies) > 0 {
-		fmt.Fprintf(&b, "\n## Latency of new keys, open loop at %d/s\n\nRedis PING on the idle machine: %v.\n\n"+
-			"| | p50 | p99 | p99.9 | answered |\n| --- | ---: | ---: | ---: | ---: |\n", r.Latencies[0].Rate, r.RedisRTT)
+		fmt.Fprintf(&b, "\n## Latency of new keys, open loop at %d/s\n\nOn the idle machine, a PING of Redis takes %v, an fdatasync %v.\n\n"+
+			"| | p50 | p99 | p99.9 | answered |\n| --- | ---: | ---: | ---: | ---: |\n", r.Latencies[0].Rate, r.RedisRTT, r.Fsync)
 		for _, l := range r.Latencies {
 			fmt.Fprintf(&b, "| %s | %v | %v | %v | %.2f%% |\n", l.Name, l.P50.Round(time.Microsecond),
 				l.P99.Round(time.Microsecond), l.P999.Round(time.Microsecond), 100*l.Success)
@@ -152,7 +194,7 @@ func (r *results) page() string {
 		}
 		for _, row := range r.rows(w) {
 			class := "row"
-			if strings.HasPrefix(row.name, "IdemProxy") {
+			if isOurs(row.name) {
 				class = "row ours"
 			}
 			fmt.Fprintf(&b, `<div class="%s"><span>%s</span><div class="bar" style="width:%.1f%%"></div>`+

@@ -84,7 +84,7 @@ func findWorkload(name string) workload {
 
 // costs measures what a new key takes of Redis.
 func (r *results) costs(ctx context.Context, s *stage) error {
-	c := find("IdemProxy, Redis TCP")
+	c := find(onRedisTCP)
 	if err := c.start(ctx, s); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (r *results) costs(ctx context.Context, s *stage) error {
 		return err
 	}
 	run := fmt.Sprintf("cost-%x", time.Now().UnixNano())
-	if _, err := findWorkload("new keys").wrk(ctx, c.addr, run, 2*time.Second); err != nil {
+	if _, err := findWorkload(newKeys).wrk(ctx, c.addr, run, 2*time.Second); err != nil {
 		return err
 	}
 	err1 = s.ask(ctx, "/total", &total)
@@ -116,7 +116,14 @@ func (r *results) costs(ctx context.Context, s *stage) error {
 		return (after[name] - before[name]) / float64(max(total.Keys, 1))
 	}
 	bytes := per(memoryAfter, memory, "used_memory")
-	r.figure("Redis memory a key (an answer of 60 bytes and three header fields)", fmt.Sprintf("%.0f B", bytes))
+	r.figure(redisMemory+" (an answer of 60 bytes and three header fields)", fmt.Sprintf("%.0f B", bytes))
+	names, values, err := contents(s.redis)
+	if err != nil {
+		return err
+	}
+	said := (names + values) / float64(max(total.Keys, 1))
+	r.figure(redisBytes, fmt.Sprintf("%.0f B", said))
+	r.Numbers[redisMemory], r.Numbers[redisBytes] = bytes, said
 	r.figure("Redis memory for a million such keys a day, kept for a day", fmt.Sprintf("%.0f MiB", bytes*1e6/(1<<20)))
 	r.figure("sent to Redis for a new key", fmt.Sprintf("%.0f B", per(statsAfter, stats, "total_net_input_bytes")))
 	r.figure("sent back by Redis for a new key", fmt.Sprintf("%.0f B", per(statsAfter, stats, "total_net_output_bytes")))
@@ -128,7 +135,10 @@ func (r *results) costs(ctx context.Context, s *stage) error {
 // scaling measures new keys through one to three proxies on one Redis, and
 // through three on a Redis Cluster of three nodes. On one machine they share
 // its cores; the figures show that nothing else holds them back.
-func (r *results) scaling(ctx context.Context, s *stage) error {
+func (r *results) scaling(ctx context.Context, s *stage, o options) error {
+	if o.quick {
+		return nil
+	}
 	for n := 1; n <= 3; n++ {
 		rate, err := s.instances(ctx, n)
 		if err != nil {
@@ -158,13 +168,13 @@ func (s *stage) instances(ctx context.Context, n int) (float64, error) {
 	var done sync.WaitGroup
 	var errs []error
 	for i := range n {
-		c := find("IdemProxy, Redis TCP")
+		c := find(onRedisTCP)
 		if err := c.start(ctx, s); err != nil {
 			return 0, err
 		}
 		defer c.stop()
 		done.Go(func() {
-			got, err := findWorkload("new keys").wrk(ctx, c.addr, fmt.Sprintf("scale-%d-%x", i, time.Now().UnixNano()), 3*time.Second)
+			got, err := findWorkload(newKeys).wrk(ctx, c.addr, fmt.Sprintf("scale-%d-%x", i, time.Now().UnixNano()), 3*time.Second)
 			mu.Lock()
 			defer mu.Unlock()
 			total += got.PerSecond

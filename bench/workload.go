@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -19,31 +20,36 @@ type workload struct {
 	keys        int
 	baseline    string // contender that the ratios are against
 	run         []string
+	clients     int // 64 unless set
 	// statuses other than 2xx are expected (rejections).
 	rejections bool
 }
 
+const newKeys, oneClient = "new keys", "new keys, one client"
+
 func workloads() []workload {
-	replaying := []string{"static answer", "textbook", "fiber + idempotency", "IdemProxy, Redis TCP", "IdemProxy, embedded"}
-	executing := []string{
-		"bare fasthttp", "textbook", "fiber + idempotency",
-		"IdemProxy, Redis TCP", "IdemProxy, Redis unix", "IdemProxy, embedded",
-	}
-	sized := []string{"bare fasthttp", "IdemProxy, Redis TCP", "IdemProxy, embedded"}
+	replaying := []string{"static answer", "textbook", "fiber + idempotency", onRedisTCP, onDisk, beforeOnRedis, beforeOnDisk}
+	sized := []string{bare, floorRedis, floorDisk, onRedisTCP, onDisk, beforeOnRedis, beforeOnDisk}
+	executing := slices.Insert(slices.Clone(sized), 1, "textbook", "fiber + idempotency", onRedisUnix)
 	replayed := func(static string) []string {
-		return []string{static, "IdemProxy, Redis TCP", "IdemProxy, embedded"}
+		return []string{static, onRedisTCP, onDisk}
 	}
 	return []workload{
 		{
-			name: "no key", about: "passed through", script: "none", path: "/", baseline: "bare fasthttp",
+			name: "no key", about: "passed through", script: "none", path: "/", baseline: bare,
 			run: []string{
-				"backend direct", "static answer", "nginx, 1 worker", "haproxy, 1 thread", "bare fasthttp",
-				"httputil.ReverseProxy", "IdemProxy, Redis TCP", "IdemProxy, embedded",
+				"backend direct", "static answer", "nginx, 1 worker", "haproxy, 1 thread", bare,
+				"httputil.ReverseProxy", onRedisTCP, onDisk, beforeOnRedis,
 			},
 		},
 		{
-			name: "new keys", about: "each executed and stored", script: "unique", path: "/",
-			baseline: "bare fasthttp", run: executing,
+			name: newKeys, about: "each executed and stored", script: "unique", path: "/",
+			baseline: bare, run: executing,
+		},
+		{
+			name: oneClient, about: "one after the other: what a key takes when nobody else is there", script: "unique", path: "/",
+			baseline: "textbook", clients: 1,
+			run: []string{bare, "textbook", floorRedis, floorDisk, onRedisTCP, onRedisUnix, onDisk, beforeOnRedis, beforeOnDisk},
 		},
 		{
 			name: "one hot key", about: "replayed", script: "keys", path: "/", keys: 1,
@@ -60,15 +66,15 @@ func workloads() []workload {
 		{
 			name: "contention", about: "64 clients on one key whose first request is still running", script: "keys", path: "/slow?d=1h",
 			keys: 1, baseline: "static answer", rejections: true,
-			run: []string{"static answer", "textbook", "IdemProxy, Redis TCP", "IdemProxy, embedded"},
+			run: []string{"static answer", "textbook", onRedisTCP, onDisk},
 		},
 		{
 			name: "new keys, 16 KiB", about: "each executed and stored", script: "unique", path: "/size/16384",
-			baseline: "bare fasthttp", run: sized,
+			baseline: bare, run: sized,
 		},
 		{
 			name: "new keys, 256 KiB", about: "each executed and stored", script: "unique", path: "/size/262144",
-			baseline: "bare fasthttp", run: sized,
+			baseline: bare, run: sized,
 		},
 		{
 			name: "one hot key, 16 KiB", about: "replayed", script: "keys", path: "/size/16384", keys: 1,
@@ -85,9 +91,15 @@ func workloads() []workload {
 type sample struct {
 	PerSecond float64 `json:"per_second"`
 	Other     int     `json:"other"` // answers that are not 2xx or 3xx
+	Requests  int     `json:"requests"`
+	// CPU is the contender's CPU time a request, Redis that of Redis a key, in seconds;
+	// 0 if it was not measured.
+	CPU   float64 `json:"cpu,omitempty"`
+	Redis float64 `json:"redis,omitempty"`
 }
 
 var (
+	inAll     = regexp.MustCompile(`(\d+) requests in`)
 	perSecond = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
 	otherThan = regexp.MustCompile(`Non-2xx or 3xx responses: (\d+)`)
 	failures  = regexp.MustCompile(`Socket errors: (.*)`)
@@ -98,7 +110,7 @@ func (w workload) wrk(ctx context.Context, addr, run string, d time.Duration) (s
 	seconds := fmt.Sprintf("-d%ds", int(d.Seconds()))
 	script := "bench/wrk/" + w.script + ".lua"
 	//nolint:gosec // our own list
-	cmd := exec.CommandContext(ctx, "wrk", "-t1", "-c64", seconds, "--timeout", "30s", "-s", script, "http://"+addr+"/")
+	cmd := exec.CommandContext(ctx, "wrk", "-t1", fmt.Sprint("-c", cmp.Or(w.clients, 64)), seconds, "--timeout", "30s", "-s", script, "http://"+addr+"/")
 	cmd.Env = append(os.Environ(), "BENCH_RUN="+run, "BENCH_PATH="+w.path, "BENCH_KEYS="+strconv.Itoa(max(w.keys, 1)))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -111,6 +123,9 @@ func (w workload) wrk(ctx context.Context, addr, run string, d time.Duration) (s
 	var s sample
 	if s.PerSecond, err = strconv.ParseFloat(string(m[1]), 64); err != nil {
 		return s, fmt.Errorf("wrk: %w", err)
+	}
+	if m := inAll.FindSubmatch(out); m != nil {
+		s.Requests, _ = strconv.Atoi(string(m[1]))
 	}
 	if m := otherThan.FindSubmatch(out); m != nil {
 		s.Other, _ = strconv.Atoi(string(m[1]))

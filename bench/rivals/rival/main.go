@@ -5,6 +5,10 @@
 //	rival httputil -listen :1  -backend host:port   net/http/httputil.ReverseProxy
 //	rival textbook -listen :1  -backend host:port -redis host:port
 //	               net/http, GET, SETNX, SET: the design as first described
+//	rival floor-redis -listen :1 -backend host:port -redis host:port
+//	               bare, and two plain SETs: see floor.go
+//	rival floor-disk  -listen :1 -backend host:port -dir DIR
+//	               bare, and two appends with a shared fdatasync each
 //	rival fiber    -listen :1  -backend host:port   fiber with its idempotency middleware, in memory
 package main
 
@@ -31,23 +35,25 @@ import (
 )
 
 type options struct {
-	listen, backend, redis string
-	size                   int
+	listen, backend, redis, dir string
+	size                        int
 }
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("which rival? static, bare, httputil, textbook or fiber"))
+		fail(errors.New("which rival? static, bare, httputil, textbook, floor-redis, floor-disk or fiber"))
 	}
 	var o options
 	f := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address to listen on")
 	f.StringVar(&o.backend, "backend", "127.0.0.1:9000", "backend")
-	f.StringVar(&o.redis, "redis", "127.0.0.1:6379", "Redis, for textbook")
+	f.StringVar(&o.redis, "redis", "127.0.0.1:6379", "Redis, for textbook and floor-redis")
+	f.StringVar(&o.dir, "dir", "", "directory, for floor-disk")
 	f.IntVar(&o.size, "size", 286, "bytes of the answer, for static")
 	_ = f.Parse(os.Args[2:])
 	run, ok := map[string]func(net.Listener, options) error{
 		"static": static, "bare": bare, "httputil": reverseProxy, "textbook": textbook, "fiber": withFiber,
+		"floor-redis": floorRedis, "floor-disk": floorDisk,
 	}[os.Args[1]]
 	if !ok {
 		fail(fmt.Errorf("there is no rival %q", os.Args[1]))

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestGoalsCanBeMeasured: what a goal is about is a workload, and a contender that runs
+// in it.
+func TestGoalsCanBeMeasured(t *testing.T) {
+	t.Parallel()
+	// Results in which every contender did the same.
+	r := newResults(options{})
+	for _, w := range workloads() {
+		if !w.has(w.baseline) {
+			t.Errorf("%s is compared with %s, which does not run", w.name, w.baseline)
+		}
+		for _, name := range w.run {
+			if find(name) == nil {
+				t.Errorf("%s: there is no contender %s", w.name, name)
+			}
+			r.add(w, name, &sample{PerSecond: 100, Redis: 1e-5, CPU: 1e-5})
+		}
+	}
+	for _, c := range contenders() {
+		r.Latencies = append(r.Latencies, latency{Name: c.name, P50: time.Millisecond, P999: 9 * time.Millisecond})
+		r.Numbers[of(c.name, idleMemory)] = 100
+	}
+	for _, name := range []string{soakMemory, soakCaches, redisMemory, redisBytes} {
+		r.Numbers[name] = 200
+	}
+	for _, g := range goals() {
+		if _, measured := g.isReached(r); !measured {
+			t.Errorf("%s, %s: cannot be measured", g.what, g.limit)
+		}
+	}
+}
+
+// TestGoals: which side of its bound a value is on.
+func TestGoals(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		value, bound  float64
+		most          bool
+		yes, measured bool
+	}{
+		{1, 0.5, false, true, true},
+		{0.5, 0.5, false, true, true},
+		{0.4, 0.5, false, false, true},
+		{1, 0.5, true, false, true},
+		{0.5, 0.5, true, true, true},
+		{0.4, 0.5, true, true, true},
+		{0, 0.5, true, true, false},
+		{1, 0, false, true, false},
+	} {
+		g := goal{value: constant(c.value), bound: constant(c.bound), most: c.most}
+		if yes, measured := g.isReached(newResults(options{})); yes != c.yes || measured != c.measured {
+			t.Errorf("%+v: reached %t, measured %t", c, yes, measured)
+		}
+	}
+}
+
+// TestGoalsOfTimes: a time that is half of another one's is a rate that is twice.
+func TestGoalsOfTimes(t *testing.T) {
+	t.Parallel()
+	r := newResults(options{})
+	w := findWorkload(oneClient)
+	r.add(w, onRedisTCP, &sample{PerSecond: 200})
+	r.add(w, "textbook", &sample{PerSecond: 100})
+	g := took(oneClient, onRedisTCP, 0.7, "textbook")
+	if yes, measured := g.isReached(r); g.value(r) != 0.5 || !yes || !measured {
+		t.Errorf("%v times as long; reached %t, measured %t", g.value(r), yes, measured)
+	}
+	if i := slices.IndexFunc(goals(), func(g goal) bool { return g.most && strings.HasPrefix(g.what, oneClient) }); i < 0 {
+		t.Error("no goal is of one client's time")
+	}
+	for line := range strings.Lines(r.againstGoals()) {
+		if strings.Contains(line, oneClient) && !strings.Contains(line, "| 0.5 | reached |") {
+			t.Errorf("the table says %s", line)
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/pprof/profile"
+	vegeta "github.com/tsenart/vegeta/v12/lib"
+)
+
+const (
+	soakRate = 80
+	soakPath = "/size/262144"
+	// What the embedded store keeps in memory on purpose, in MiB: responses for replays
+	// (--cache-size), blocks of its files, and two tables of what is not in files yet.
+	soakCached = 64 + 64 + 2*16
+)
+
+// soak has the embedded store keep large responses for a while, and says how large the
+// process became, and what of.
+func (r *results) soak(ctx context.Context, s *stage, d time.Duration) error {
+	fmt.Printf("soak, %d requests a second of 256 KiB, %v\n", soakRate, d)
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	c := find(onDisk)
+	command := c.command
+	c.command = func(s *stage, p int) []string { return append(command(s, p), "--admin", local(port)) }
+	if err := c.start(ctx, s); err != nil {
+		return err
+	}
+	defer c.stop()
+	most, answered, err := soaked(ctx, c, d)
+	if err != nil {
+		return err
+	}
+	r.Numbers[soakMemory], r.Numbers[soakCaches] = float64(most)/(1<<20), soakCached
+	r.figure(fmt.Sprintf("%s, of %v at %d/s with 256 KiB each", soakMemory, d, soakRate), fmt.Sprintf("%d MiB", most>>20))
+	r.figure("answered in the soak", fmt.Sprintf("%.2f%%", 100*answered))
+	raw, err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/heap?gc=1", local(port)))
+	if err != nil {
+		return err
+	}
+	heap, err := profile.ParseData(raw)
+	if err != nil {
+		return fmt.Errorf("the heap's profile: %w", err)
+	}
+	for _, one := range heaviest(heap, 5) {
+		r.figure("heap after the soak: "+one.name, fmt.Sprintf("%.1f MiB", float64(one.value)/(1<<20)))
+	}
+	return nil
+}
+
+// soaked is the largest RSS meanwhile, and which share was answered with 2xx.
+func soaked(ctx context.Context, c *contender, d time.Duration) (most int64, answered float64, err error) {
+	var n atomic.Int64
+	run := strconv.FormatInt(time.Now().UnixNano(), 36)
+	targeter := func(t *vegeta.Target) error {
+		t.Method, t.URL, t.Body = http.MethodPost, "http://"+c.addr+soakPath, []byte("amount=5")
+		t.Header = http.Header{"Idempotency-Key": {run + "-" + strconv.FormatInt(n.Add(1), 10)}}
+		return nil
+	}
+	attacker := vegeta.NewAttacker(vegeta.Workers(8), vegeta.MaxWorkers(200), vegeta.Connections(200))
+	defer attacker.Stop()
+	results := attacker.Attack(targeter, vegeta.Rate{Freq: soakRate, Per: time.Second}, d, "soak")
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	var m vegeta.Metrics
+	for {
+		select {
+		case <-ctx.Done():
+			return most, 0, ctx.Err()
+		case result, more := <-results:
+			if !more {
+				m.Close()
+				now, err := rss(c.cmd.Process.Pid)
+				return max(most, now), m.Success, err
+			}
+			m.Add(result)
+		case <-look.C:
+			now, err := rss(c.cmd.Process.Pid)
+			if err != nil {
+				return most, 0, errors.Join(errors.New("the proxy has ended"), err)
+			}
+			most = max(most, now)
+		}
+	}
+}
+
+// heaviest are the functions that allocated most of what is in use, each counted where
+// it allocates.
+func heaviest(heap *profile.Profile, n int) (all []*frame) {
+	byName := map[string]*frame{}
+	last := len(heap.SampleType) - 1 // bytes in use
+	for _, s := range heap.Sample {
+		if len(s.Location) == 0 || len(s.Location[0].Line) == 0 {
+			continue
+		}
+		name := s.Location[0].Line[0].Function.Name
+		if byName[name] == nil {
+			byName[name] = &frame{name: name}
+			all = append(all, byName[name])
+		}
+		byName[name].value += s.Value[last]
+	}
+	slices.SortFunc(all, func(a, b *frame) int { return int(b.value - a.value) })
+	return all[:min(n, len(all))]
+}
