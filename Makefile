@@ -37,7 +37,7 @@ lint: ## Vet, golangci-lint (with gofumpt, staticcheck), tidiness, known vulnera
 docs: ## Print the reference documents anew
 	UPDATE=1 $(GO) test -count=1 -run Document ./idem ./config ./metrics ./proxy ./app
 
-bench: ## Side by side with nginx, haproxy and others; MICRO=1 for the Go benchmarks
+bench: ## Side by side with nginx, haproxy and others; BENCH=quick for a short run, MICRO=1 for the Go benchmarks
 	@scripts/bench.sh $(ARGS)
 
 loadtest: ## Attack a proxy that is started for it, and count executions

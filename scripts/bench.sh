@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The side-by-side benchmark; MICRO=1 runs the Go benchmarks instead, in a form
-# that benchstat reads. BENCH=quick sees in two minutes that all of it runs. Arguments go to
+# that benchstat reads. BENCH=quick sees in some five minutes that all of it runs. Arguments go to
 # bench: make bench ARGS='-rounds 1'. PUBLISH=1 puts the table into docs.
 #
 # The build of the commit in bench/baseline runs beside this one; after a release that
