@@ -47,7 +47,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs (make bench builds them)")
 	flag.StringVar(&only, "only", "", "regular expression of workloads")
 	flag.DurationVar(&o.soak, "soak", 10*time.Minute, "of the soak with large bodies")
-	flag.BoolVar(&o.quick, "quick", false, "one round of 1 s, a soak of 15 s, no profiles: to see that all of it runs, not for figures")
+	flag.BoolVar(&o.quick, "quick", false, "one round of 1 s, a soak of 15 s, no profiles: to see that it runs, not for figures")
 	earlier := flag.String("render", "", "print these earlier results (results.json) anew, and measure nothing")
 	flag.Parse()
 	if *earlier != "" {

@@ -149,14 +149,16 @@ func (r *results) markdown() string {
 			continue
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n%s. Executions of one key, at most: %d.\n\n"+
-			"| | requests/s | spread | x %s | CPU | Redis's CPU |\n| --- | ---: | ---: | ---: | ---: | ---: |\n", w.name, w.about, r.Checks[w.name].Most, w.baseline)
+			"| | requests/s | spread | x %s | CPU | Redis's CPU |\n| --- | ---: | ---: | ---: | ---: | ---: |\n",
+			w.name, w.about, r.Checks[w.name].Most, w.baseline)
 		for _, row := range r.rows(w) {
 			fmt.Fprintf(&b, "| %s | %.0f | %s | %.2f | %s | %s |\n",
 				row.name, row.median, row.spread, row.ratio, orNothing(row.cpu), orNothing(row.redis))
 		}
 	}
 	if len(r.Latencies) > 0 {
-		fmt.Fprintf(&b, "\n## Latency of new keys, open loop at %d/s\n\nOn the idle machine, a PING of Redis takes %v, an fdatasync %v.\n\n"+
+		fmt.Fprintf(&b, "\n## Latency of new keys, open loop at %d/s\n\n"+
+			"On the idle machine, a PING of Redis takes %v, an fdatasync %v.\n\n"+
 			"| | p50 | p99 | p99.9 | answered |\n| --- | ---: | ---: | ---: | ---: |\n", r.Latencies[0].Rate, r.RedisRTT, r.Fsync)
 		for _, l := range r.Latencies {
 			fmt.Fprintf(&b, "| %s | %v | %v | %v | %.2f%% |\n", l.Name, l.P50.Round(time.Microsecond),
