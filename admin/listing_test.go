@@ -19,7 +19,7 @@ type shuffled struct {
 }
 
 func (s *shuffled) List(_ context.Context, visit func(*idem.Record) bool) error {
-	for _, i := range rand.Perm(len(s.records)) { //nolint:gosec // a test
+	for _, i := range rand.Perm(len(s.records)) {
 		if !visit(&s.records[i]) {
 			break
 		}

@@ -111,7 +111,7 @@ func (c *census) take(ctx context.Context, mine bool) error {
 	}
 	text, err := json.Marshal(found)
 	if err != nil {
-		return err
+		return fmt.Errorf("writing what was counted: %w", err)
 	}
 	c.show(&found, time.Now())
 	if err := c.store.Enter(ctx, censusEntry, string(text), c.every); err != nil {
@@ -129,7 +129,7 @@ func (c *census) count(ctx context.Context) (found tally, err error) {
 		}
 		return true
 	})
-	return found, err //nolint:wrapcheck // the caller says what for
+	return found, err
 }
 
 // read shows what another proxy has counted.

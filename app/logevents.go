@@ -18,16 +18,21 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		asked = key + ", route, method, path, request_id"
 	)
 	return []LogEvent{
-		{"request", "info, warn", "a request was answered: one line each; warn where the proxy or the backend failed",
-			"outcome, status, method, path, remote, client, route, request_id, trace_id, key, attempt, differs, ms, waited_ms, store_ms, " +
-				"backend_ms, ending, settlement, receipt"},
+		{
+			"request", "info, warn", "a request was answered: one line each; warn where the proxy or the backend failed",
+			"outcome, status, method, path, remote, client, route, request_id, trace_id, key, attempt, differs, ms, waited_ms, " +
+				"store_ms, backend_ms, ending, settlement, receipt",
+		},
 		{"response_cut", "warn", "the backend broke a response off after the request's line was written", key},
 		{"key_held", "warn", "the outcome is unknown: the key is held until somebody says what happened", asked},
 		{"key_resolved", "info", "the backend said what had become of an unknown key", key + ", as"},
 		{"operator", "warn", "an operator changed a key, or tried to", key + ", action, remote"},
 		{"lease_lost", "error", "somebody else may be executing the same operation", key + ", attempt, at"},
 		{"ending_deferred", "warn", "the store could not take what became of a request; it is offered again", asked + ", operation"},
-		{"ending_dropped", "error", "the store never took it: a retry may execute again, or waits for the lease to lapse", asked + ", operation"},
+		{
+			"ending_dropped", "error", "the store never took it: a retry may execute again, or waits for the lease to lapse",
+			asked + ", operation",
+		},
 
 		{"store_lost", "error", "the store does not answer", ""},
 		{"store_back", "warn", "it answers again", "lost_ms, empty: its records are gone"},
@@ -37,8 +42,10 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"store_unreachable", "warn", "Redis: no primary can be reached", ""},
 		{"store_left", "warn", "Redis: the server is not the primary any more", "server"},
 		{"store_failover", "warn", "Redis: a failover has begun", "server"},
-		{"store_asserted", "warn", "Redis: the new primary was told what the one before had acknowledged",
-			"server, took, same, restored, advanced, conflicts, failed"},
+		{
+			"store_asserted", "warn", "Redis: the new primary was told what the one before had acknowledged",
+			"server, took, same, restored, advanced, conflicts, failed",
+		},
 		{"store_unasserted", "warn, error", "Redis: that could not be told, of all or of one record", "record"},
 		{"store_conflict", "error", "Redis: the key was taken again before that: it may execute twice", "record"},
 		{"store_version", "warn", "Redis: a release with a fault that matters here", "server, version"},
@@ -48,7 +55,10 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"sentinel_heard", "debug", "Redis: listening to a Sentinel", "sentinel"},
 		{"sentinel_unheard", "debug", "Redis: a Sentinel cannot be listened to", "sentinel"},
 		{"disk_space", "warn", "embedded: space on the disk ends, or is there again", "low, free_bytes, min_free_bytes"},
-		{"clock_jump", "warn", "embedded: the wall clock is far ahead of the store's last reading", "saved, wall, advance, doubted_for"},
+		{
+			"clock_jump", "warn", "embedded: the wall clock is far ahead of the store's last reading",
+			"saved, wall, advance, doubted_for",
+		},
 		{"sweep_failed", "error", "embedded: expired records were not removed", ""},
 		{"compaction_failed", "error", "embedded: space was not given back", ""},
 		{"store_engine_error", "error", "embedded: the storage engine reports an error", ""},

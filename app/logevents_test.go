@@ -92,10 +92,8 @@ func eventsOf(t *testing.T, file string, to map[string]string) {
 			return true
 		}
 		f, ok := call.Fun.(*ast.SelectorExpr)
-		if !ok || !(f.Sel.Name == "Str" && literal(call.Args[0]) == "event" || f.Sel.Name == "event") {
-			return true
-		}
-		if name := literal(call.Args[1]); name != "" {
+		logs := ok && (f.Sel.Name == "Str" && literal(call.Args[0]) == "event" || f.Sel.Name == "event")
+		if name := literal(call.Args[1]); logs && name != "" {
 			to[name] = file
 		}
 		return true

@@ -288,6 +288,21 @@ func (o *observer) request(r *proxy.Report) {
 			e = e.Uint32("attempt", r.Attempt)
 		}
 	}
+	e = took(e, r)
+	if r.Settlement != proxy.NotSettled {
+		e = e.Stringer("settlement", r.Settlement)
+	}
+	if r.NoReceipt {
+		e = e.Str("receipt", "missing")
+	}
+	if r.Err != nil {
+		e = e.AnErr("error", r.Err)
+	}
+	e.Send()
+}
+
+// took says how long a request took where, and how it ended.
+func took(e *zerolog.Event, r *proxy.Report) *zerolog.Event {
 	if r.Waited > 0 {
 		e = e.Dur("waited_ms", r.Waited)
 	}
@@ -300,16 +315,7 @@ func (o *observer) request(r *proxy.Report) {
 	if r.Backend > 0 {
 		e = e.Dur("backend_ms", r.Backend).Stringer("ending", r.Ending)
 	}
-	if r.Settlement != proxy.NotSettled {
-		e = e.Stringer("settlement", r.Settlement)
-	}
-	if r.NoReceipt {
-		e = e.Str("receipt", "missing")
-	}
-	if r.Err != nil {
-		e = e.AnErr("error", r.Err)
-	}
-	e.Send()
+	return e
 }
 
 // differs says what a mismatch is about; empty if there is none.

@@ -31,8 +31,8 @@ type bulk struct {
 
 func (b *bulk) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&b.all, "all", false, "instead of KEY: every key that is "+b.state+"; of one scope with --scope")
-	c.Flags().StringVar(&b.file, "file", "", "instead of KEY: the keys of a file, - for standard input: in each line a key, what the log "+
-		"calls one (key:...), or an element of keys in list --json")
+	c.Flags().StringVar(&b.file, "file", "", "instead of KEY: the keys of a file, - for standard input: in each line a key, what "+
+		"the log calls one (key:...), or an element of keys in list --json")
 	c.Flags().DurationVar(&b.olderThan, "older-than", 0, "with --all: only those whose first request is that long ago")
 	c.Flags().BoolVar(&b.dryRun, "dry-run", false, "show which keys it would be, and do nothing")
 	c.Flags().BoolVar(&b.yes, "yes", false, "do not ask")
@@ -137,7 +137,8 @@ func (b *bulk) read(c *cobra.Command, k *keyCommand) (all []admin.Record, err er
 
 // run shows the keys, asks, and has change made to each; what is not in the state that it must
 // be in is left out, and said.
-func (b *bulk) run(c *cobra.Command, k *keyCommand, all []admin.Record, does string, one func(r *admin.Record) (path string, asked *admin.Change),
+func (b *bulk) run(
+	c *cobra.Command, k *keyCommand, all []admin.Record, does string, one func(r *admin.Record) (path string, asked *admin.Change),
 ) error {
 	var fit []admin.Record
 	left := 0

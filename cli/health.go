@@ -12,8 +12,8 @@ func healthCommand() *cobra.Command {
 	var k keyCommand
 	c := &cobra.Command{
 		Use: "health", Short: "Ask a running proxy whether it is alive, for health checks", Args: cobra.NoArgs,
-		Long: "Exit code 0 says that the proxy is alive; with --ready, that requests should be sent to it: something is served, and it\n" +
-			"is not draining. What is degraded is printed (docs/readiness.md).",
+		Long: "Exit code 0 says that the proxy is alive; with --ready, that requests should be sent to it: something is\n" +
+			"served, and it is not draining. What is degraded is printed (docs/readiness.md).",
 		Example: "  idemproxy health\n  idemproxy health --ready",
 	}
 	k.flags(c)

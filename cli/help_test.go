@@ -17,7 +17,7 @@ func TestDidYouMean(t *testing.T) {
 		args []string
 	}{
 		{`"lst" is no command; did you mean list?`, []string{"lst"}},
-		{`"reslove" is no command; did you mean resolve?`, []string{"reslove", "k"}},
+		{`"resolv" is no command; did you mean resolve?`, []string{"resolv", "k"}},
 		{`did you mean --backend?`, []string{"--bakend", "x"}},
 		{`did you mean --lock-ttl?`, []string{"serve", "--lock_ttl", "9s"}},
 		{`did you mean --older-than?`, []string{"resolve", "--all", "--older-then", "1h"}},

@@ -209,8 +209,8 @@ func inspectCommand() *cobra.Command {
 	var k keyCommand
 	c := &cobra.Command{
 		Use: "inspect KEY", Short: "Show what stands under a key", Args: cobra.ExactArgs(1),
-		Long: "Shows what stands under a key. KEY may be what the log, tail and the page call it (key: and twelve digits), which needs\n" +
-			"no --scope; records are read until it is found.",
+		Long: "Shows what stands under a key. KEY may be what the log, tail and the page call it (key: and twelve digits), which\n" +
+			"needs no --scope; records are read until it is found.",
 		Example: "  idemproxy inspect order-42-charge\n  idemproxy inspect key:9f86d081884c",
 	}
 	k.flags(c)
@@ -221,7 +221,7 @@ func inspectCommand() *cobra.Command {
 			return err
 		}
 		if k.asJSON {
-			return json.NewEncoder(c.OutOrStdout()).Encode(r) //nolint:wrapcheck // nothing to add
+			return json.NewEncoder(c.OutOrStdout()).Encode(r)
 		}
 		return printRecord(c.OutOrStdout(), r)
 	}

@@ -109,7 +109,7 @@ func versionCommand() *cobra.Command {
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if asJSON {
-				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]string{ //nolint:wrapcheck // nothing to add
+				return json.NewEncoder(c.OutOrStdout()).Encode(map[string]string{
 					"version": app.Version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
 				})
 			}

@@ -29,7 +29,8 @@ func resolveCommand() *cobra.Command {
 			"--complete stores a response: retries get it and nothing executes.\n" +
 			"With --all or --file it ends many; look at them first with --dry-run.",
 		Example: "  idemproxy resolve order-42-charge --retry\n" +
-			"  idemproxy resolve order-42-charge --complete --status 201 --header 'Content-Type=application/json' --body-file charge.json\n" +
+			"  idemproxy resolve order-42-charge --complete --status 201 --header 'Content-Type=application/json' " +
+			"--body-file charge.json\n" +
 			"  idemproxy resolve --file not-executed.txt --retry --dry-run\n" +
 			"  idemproxy resolve --all --older-than 1h --retry --dry-run",
 	}
@@ -137,8 +138,8 @@ func releaseCommand() *cobra.Command {
 		if len(args) == 1 && !b.dryRun {
 			key, scope, err := k.meant(c.Context(), args[0])
 			if err == nil {
-				err = k.mayChange(c, "Release "+shownKey(key, scope)+"? The next request with it executes, also if the one under way goes on.",
-					b.yes)
+				err = k.mayChange(c, "Release "+shownKey(key, scope)+
+					"? The next request with it executes, also if the one under way goes on.", b.yes)
 			}
 			if err != nil {
 				return err
@@ -150,7 +151,8 @@ func releaseCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return b.run(c, &k, all, "released, so that the next requests with them execute", func(one *admin.Record) (string, *admin.Change) {
+		does := "released, so that the next requests with them execute"
+		return b.run(c, &k, all, does, func(one *admin.Record) (string, *admin.Change) {
 			return "/keys/release", &admin.Change{Key: one.Key, Scope: one.Scope, Owner: one.Owner}
 		})
 	}
