@@ -118,7 +118,7 @@ func New() *Metrics {
 		UnknownOldest:  gauge("unknown_oldest_seconds", "How long ago the oldest of them was first used; 0 if there is none."),
 		UnknownCounted: gauge("unknown_counted_timestamp_seconds", "When they were counted, in Unix time."),
 		StoreUp:        gauge("store_up", "1, or 0 while the store does not answer."),
-		StoreEmptied:   counter("store_emptied_total", "How often the store was found to have lost its records: retries execute again."),
+		StoreEmptied:   counter("store_emptied_total", "How often the store was found to have lost its records: retries execute."),
 		Reloads:        counterVec("reloads_total", "Reloads of the settings, by how they ended: done, failed.", "result"),
 		Build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: name("build_info"), Help: "1, labelled with the version.",

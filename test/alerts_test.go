@@ -65,7 +65,7 @@ func labelled(series string) string {
 	return series + "{" + added + "}"
 }
 
-var metricOf = regexp.MustCompile(`idemproxy_[a-z_]+`) //nolint:gochecknoglobals // constant
+var metricOf = regexp.MustCompile(`idemproxy_[a-z_]+`)
 
 // Each series that an alert or a panel names is there before anything has happened:
 // what begins to exist with its first event has no increase then, and alerts nobody.

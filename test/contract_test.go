@@ -62,7 +62,7 @@ func TestContractDocument(t *testing.T) {
 }
 
 // asking is what commands say on stderr, before anything else: which proxy they ask.
-var asking = regexp.MustCompile(`(?m)^asking the proxy at .*\n`) //nolint:gochecknoglobals // constant
+var asking = regexp.MustCompile(`(?m)^asking the proxy at .*\n`)
 
 type block struct{ script, want string }
 
