@@ -64,7 +64,7 @@ func TestEventsSayWhose(t *testing.T) {
 	p.says("key_held", "/cut", "r-held")
 
 	done := make(chan struct{})
-	go func() { defer close(done); p.send("/slow?d=400ms", "dropped", "r-dropped") }()
+	go func() { defer close(done); p.send("/slow?d=5s", "dropped", "r-dropped") }()
 	o.started("dropped")
 	if code, out := p.operate("purge", "dropped", "--yes"); code != 0 {
 		t.Error(out)
