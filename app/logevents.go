@@ -83,7 +83,7 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"reload_failed", "error", "the settings cannot be used, and stay as they were", ""},
 		{"tls_reloaded", "info", "new connections get the new certificate", ""},
 		{"tls_reload_failed", "error", "the certificates cannot be used, and stay as they were", ""},
-		{"setting_doubtful", "warn", "a setting is used, and does nothing, or what was perhaps not meant; `idemproxy check` says the same", ""},
+		{"setting_doubtful", "warn", "a setting does nothing, or what was perhaps not meant; `idemproxy check` says the same", ""},
 		{"few_files", "warn", "file descriptors may be used up before max_clients is reached", "limit, max_clients"},
 		{
 			"connection_refused", "warn", "connections were closed before a request was read: one line a second and reason at most",

@@ -40,8 +40,8 @@ func (r *results) figures(ctx context.Context, s *stage, o options) error {
 			return err
 		}
 		r.figure(c.name+": RSS at rest", fmt.Sprintf("%d MiB", before>>20))
-		r.figure(of(c.name, idleMemory), fmt.Sprintf("%d MiB", after>>20))
-		r.Numbers[of(c.name, idleMemory)] = float64(after) / (1 << 20)
+		r.figure(idleOf(c.name), fmt.Sprintf("%d MiB", after>>20))
+		r.Numbers[idleOf(c.name)] = float64(after) / (1 << 20)
 	}
 	if r.Missing["wrk"] {
 		return nil

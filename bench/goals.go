@@ -26,8 +26,8 @@ const (
 	redisBytes  = "bytes of a key's names and values in Redis"
 )
 
-// of names a number of one contender's.
-func of(contender, number string) string { return contender + ": " + number }
+// idleOf names a contender's memory with idle connections.
+func idleOf(contender string) string { return contender + ": " + idleMemory }
 
 func constant(v float64) func(*results) float64 { return func(*results) float64 { return v } }
 
@@ -117,7 +117,7 @@ func goals() []goal {
 	for _, c := range []string{onRedisTCP, onDisk} {
 		all = append(all, goal{
 			what: idleMemory + ", " + c, limit: "at most that of " + bare, most: true, unit: " MiB",
-			value: number(of(c, idleMemory), 1, 0), bound: number(of(bare, idleMemory), 1, 0),
+			value: number(idleOf(c), 1, 0), bound: number(idleOf(bare), 1, 0),
 		})
 	}
 	return append(all,

@@ -26,7 +26,7 @@ func TestGoalsCanBeMeasured(t *testing.T) {
 	}
 	for _, c := range contenders() {
 		r.Latencies = append(r.Latencies, latency{Name: c.name, P50: time.Millisecond, P999: 9 * time.Millisecond})
-		r.Numbers[of(c.name, idleMemory)] = 100
+		r.Numbers[idleOf(c.name)] = 100
 	}
 	for _, name := range []string{soakMemory, soakCaches, redisMemory, redisBytes} {
 		r.Numbers[name] = 200

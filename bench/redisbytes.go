@@ -50,7 +50,7 @@ type conversation struct {
 // scan is one step of SCAN.
 func (c conversation) scan(cursor string) (keys []string, next string, err error) {
 	if _, err := c.to.Write(command("SCAN", cursor, "COUNT", "1000")); err != nil {
-		return nil, "", err
+		return nil, "", fmt.Errorf("sending SCAN: %w", err)
 	}
 	if _, err := c.line('*'); err != nil {
 		return nil, "", err
@@ -74,12 +74,12 @@ func (c conversation) lengths(keys []string) (sum float64, err error) {
 		all = append(all, command("STRLEN", key)...)
 	}
 	if _, err := c.to.Write(all); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("sending STRLEN: %w", err)
 	}
 	for range keys {
 		text, err := c.from.ReadString('\n')
 		if err != nil {
-			return 0, err
+			return 0, fmt.Errorf("reading lengths: %w", err)
 		}
 		if n, err := strconv.Atoi(strings.Trim(text, ":\r\n")); err == nil { // else it is no string
 			sum += float64(n)
@@ -92,7 +92,7 @@ func (c conversation) lengths(keys []string) (sum float64, err error) {
 func (c conversation) line(sign byte) (int, error) {
 	text, err := c.from.ReadString('\n')
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("reading a reply: %w", err)
 	}
 	n, err := strconv.Atoi(strings.Trim(text[1:], "\r\n"))
 	if err != nil || text[0] != sign {

@@ -76,7 +76,7 @@ func soaked(ctx context.Context, c *contender, d time.Duration) (most int64, ans
 	for {
 		select {
 		case <-ctx.Done():
-			return most, 0, ctx.Err()
+			return most, 0, fmt.Errorf("the soak: %w", ctx.Err())
 		case result, more := <-results:
 			if !more {
 				m.Close()

@@ -123,7 +123,7 @@ func (l *logs) zeros(name string) error {
 	if closed := f.Close(); err == nil {
 		err = closed
 	}
-	return err //nolint:wrapcheck // nobody is told
+	return err
 }
 
 // wait waits until no spare is being made.

@@ -96,7 +96,8 @@ func (s *Server) execute(q *request, held *attempts) {
 		s.fail(q, exchangeProblem(&e, q.rules.Policy.OnAmbiguous == idem.AmbiguousHold), e.Err)
 	default:
 		q.kept = idem.Response{
-			Status: resp.StatusCode(), Header: q.rules.appendFields(q.kept.Header[:0], resp), Body: resp.Body(), Redirect: q.redirect(resp),
+			Status: resp.StatusCode(), Header: q.rules.appendFields(q.kept.Header[:0], resp),
+			Body: resp.Body(), Redirect: q.redirect(resp),
 		}
 		q.report.Ending = held.finish(idem.Answered, &q.kept)
 		q.report.Outcome, q.report.Status = Executed, resp.StatusCode()

@@ -250,7 +250,8 @@ var (
 	problemUnsettled = problem{
 		BackendCut, 502, "outcome-pending", "Outcome not known yet",
 		"The connection to the backend broke, it did not answer in time, or it could not say what it had done, and it has not said " +
-			"yet whether the request was executed. It is asked until it does. Retry with the same key: nothing is executed twice.", "1", false, true,
+			"yet whether the request was executed. It is asked until it does. Retry with the same key: nothing is executed twice.",
+		"1", false, true,
 	}
 )
 

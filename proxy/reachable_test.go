@@ -51,8 +51,19 @@ func TestRoutesThatNoRequestTakes(t *testing.T) {
 		}
 	}
 	for _, m := range []proxy.Match{
-		{Path: `/a\b`}, {Path: "/a;b/*"}, {Path: "/100%"}, {Path: "/a\x01"}, {Host: "bücher.test"}, {Host: "a..test"}, {Host: ".test"}, {Host: "*."},
-		{Host: "a_b@c"}, {Methods: []string{"PO ST"}}, {Methods: []string{"CONNECT"}}, {Methods: []string{"GET", "PÖST"}}, {Host: "."},
+		{Path: `/a\b`},
+		{Path: "/a;b/*"},
+		{Path: "/100%"},
+		{Path: "/a\x01"},
+		{Host: "bücher.test"},
+		{Host: "a..test"},
+		{Host: ".test"},
+		{Host: "*."},
+		{Host: "."},
+		{Host: "a_b@c"},
+		{Methods: []string{"PO ST"}},
+		{Methods: []string{"CONNECT"}},
+		{Methods: []string{"GET", "PÖST"}},
 	} {
 		if err := proxy.SortRoutes([]proxy.Route{{Name: "r", Match: m}}); !errors.Is(err, proxy.ErrRoute) {
 			t.Errorf("%+v is taken: %v", m, err)
