@@ -1,13 +1,9 @@
 package estore
 
 import (
-	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
@@ -87,23 +83,16 @@ func endings(r *idem.Record) (response, record int64) {
 // readSettled reads 'r' + k, nil if there is none, with its response if that can
 // still be replayed.
 func (s *Store) readSettled(k id) (*idem.Record, error) {
-	// An iterator and not Get, which would not use the last level's filters: most
-	// look-ups are of new keys, and should not read tables to find that out.
-	it, err := s.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
-	if err != nil {
-		return nil, engineError(err)
-	}
-	key := settledKey(k)
+	value, err := s.valueOf(settledKey(k))
 	var r idem.Record
-	found := it.SeekPrefixGE(key) && bytes.Equal(it.Key(), key)
-	if found {
-		r, err = idem.DecodeRecord(bytes.Clone(it.Value()))
+	if err == nil && value != nil {
+		r, err = idem.DecodeRecord(value)
 	}
-	if err := errors.Join(err, engineError(it.Close())); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("reading a record: %w", err)
 	}
 	switch {
-	case !found:
+	case value == nil:
 		return nil, nil //nolint:nilnil // "none" is an answer
 	case r.State == idem.Completed && r.Response == nil:
 		r.ReplayUntil = 0 // it was removed, whatever the clock shows

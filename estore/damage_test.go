@@ -96,8 +96,14 @@ type kept struct {
 
 const records = 300
 
+// record is a small one, which stands beside its key, or one that stands in a file of
+// values.
 func record(i int) kept {
-	return kept{claim(fmt.Sprintf("key-%d", i)), fmt.Sprintf("the response of key-%d", i)}
+	body := fmt.Sprintf("the response of key-%d", i)
+	if i%2 == 0 {
+		body = strings.Repeat(body+" ", 20)
+	}
+	return kept{claim(fmt.Sprintf("key-%d", i)), body}
 }
 
 // settledStore is a directory with records in tables and in the log, as it was
@@ -118,6 +124,9 @@ func settledStore(t *testing.T) string {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(s.Dir())); err != nil {
 		t.Fatal(err)
+	}
+	if values, err := filepath.Glob(filepath.Join(dir, "*.blob")); err != nil || len(values) == 0 {
+		t.Fatalf("there are no files of values (%v)", err)
 	}
 	return dir
 }

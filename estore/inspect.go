@@ -103,7 +103,11 @@ func (s *Store) listSpace(ctx context.Context, space byte, visit func(*idem.Reco
 		if err := s.writes.refusal(); err != nil {
 			return false, err
 		}
-		r, err := s.listed(ctx, space, it.Value())
+		value, err := valueAt(it)
+		if err != nil {
+			return false, engineError(err)
+		}
+		r, err := s.listed(ctx, space, value)
 		switch {
 		case errors.Is(err, idem.ErrNotFound):
 		case err != nil:

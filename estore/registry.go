@@ -34,7 +34,11 @@ func (s *Store) Entries(ctx context.Context) ([]idem.Entry, error) {
 	now := s.clock.now()
 	var all []idem.Entry
 	for it.First(); it.Valid(); it.Next() {
-		until, text, ok := parseEntry(it.Value())
+		value, err := valueAt(it)
+		if err != nil {
+			return nil, errors.Join(engineError(err), it.Close())
+		}
+		until, text, ok := parseEntry(value)
 		if !ok {
 			return nil, errors.Join(idem.ErrCorrupt, it.Close())
 		}
@@ -72,18 +76,15 @@ func (s *Store) Enter(ctx context.Context, name, text string, keep time.Duration
 // entryUntil is when the entry of that name ends, 0 for never; 1, which is long
 // ago, if there is none.
 func (s *Store) entryUntil(name string) (int64, error) {
-	value, closer, err := s.db.Get(entryKey(name))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return 1, nil
-	}
-	if err != nil {
-		return 0, engineError(err)
+	value, err := s.valueOf(entryKey(name))
+	if err != nil || value == nil {
+		return 1, err
 	}
 	until, _, ok := parseEntry(value)
 	if !ok {
-		err = idem.ErrCorrupt
+		return 0, idem.ErrCorrupt
 	}
-	return until, errors.Join(err, engineError(closer.Close()))
+	return until, nil
 }
 
 // Strike implements idem.Registry; it waits for the disk.

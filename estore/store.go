@@ -1,6 +1,7 @@
 package estore
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -173,7 +174,11 @@ func (s *Store) load() error {
 	}
 	now := s.clock.now()
 	for it.First(); it.Valid(); it.Next() {
-		r, err := idem.DecodeRecord(append([]byte(nil), it.Value()...))
+		value, err := valueAt(it)
+		var r idem.Record
+		if err == nil {
+			r, err = idem.DecodeRecord(bytes.Clone(value))
+		}
 		if err != nil {
 			return errors.Join(fmt.Errorf("reading a lease in %s: %w", s.config.Dir, err), it.Close())
 		}

@@ -83,7 +83,11 @@ func (s *Store) sweep() (done swept, err error) {
 	}
 	n := 0
 	for it.First(); it.Valid() && err == nil && s.running.Err() == nil; it.Next() {
-		all := parseEndings(it.Key(), it.Value())
+		value, bad := valueAt(it)
+		if err = engineError(bad); err != nil {
+			break
+		}
+		all := parseEndings(it.Key(), value)
 		if err = s.sweepEndings(it.Key(), all, now, &done); err == nil && n >= sweepTogether {
 			n, err = 0, s.settled(s.running)
 		}
@@ -185,15 +189,12 @@ func (s *Store) sweepSettled(at int64, k id, now int64, done *swept) (dealt bool
 
 // readNamed reads 'r' + k without its response, nil if there is none.
 func (s *Store) readNamed(k id) (*idem.Record, error) {
-	value, closer, err := s.db.Get(settledKey(k))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil //nolint:nilnil // "none" is an answer
-	}
-	if err != nil {
-		return nil, engineError(err)
+	value, err := s.valueOf(settledKey(k))
+	if err != nil || value == nil {
+		return nil, err
 	}
 	r, err := idem.DecodeNamed(value)
-	return &r, errors.Join(err, engineError(closer.Close()))
+	return &r, err
 }
 
 // compact gives the space of deleted records back.
