@@ -53,16 +53,10 @@ func TestP2RoundsForgetNothing(t *testing.T) {
 	t.Parallel()
 	s := open(t, estore.Config{Dir: "data", SweepEvery: time.Hour}.OnFS(vfs.NewMem()))
 	var writers sync.WaitGroup
-	stop := make(chan struct{})
 	written := make([][]idem.Claim, 4)
 	for w := range written {
 		writers.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for i := range 1500 {
 				c := claim(fmt.Sprint(w, "-", i))
 				acquire(t, s, c)
 				complete(t, s, c, "x")
@@ -72,11 +66,21 @@ func TestP2RoundsForgetNothing(t *testing.T) {
 			}
 		})
 	}
-	for range 200 {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		writers.Wait()
+	}()
+	for rounds := 0; ; rounds++ {
 		s.LearnNow(t)
+		select {
+		case <-ended:
+			t.Logf("%d rounds", rounds)
+		default:
+			continue
+		}
+		break
 	}
-	close(stop)
-	writers.Wait()
 	for _, claims := range written {
 		for _, c := range claims {
 			if s.Lacks(c.Key) {
