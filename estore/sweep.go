@@ -172,9 +172,10 @@ func (s *Store) sweepSettled(at int64, k id, now int64, done *swept) (dealt bool
 	switch {
 	case r == nil:
 	case r.Ended(now):
-		if at == r.Expires { // its response has an ending of its own, before
-			done.removed++
+		if at < r.Expires { // its response's ending; its own is due as well, and takes all of it
+			return true, nil
 		}
+		done.removed++
 		s.cache.Invalidate(k)
 		_, err = s.write(func(g *group) error { return g.batch.Delete(settledKey(k), nil) })
 	case r.StateAt(now) == idem.Expired:
