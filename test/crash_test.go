@@ -309,7 +309,7 @@ func TestBadSettings(t *testing.T) {
 		{[]string{"--on-ambiguous", "maybe"}, `"maybe" is none of "release", "hold" and "settle"`},
 		{[]string{"--max-request-body", "lots"}, "is not a size"},
 		{[]string{"--nonsense"}, "unknown flag: --nonsense"},
-		{[]string{"surplus"}, "unknown command"},
+		{[]string{"surplus"}, `"surplus" is no command`},
 		{[]string{"--config", "/nonexistent.yaml"}, "no such file"},
 	} {
 		code, out := run(t, c.args...)

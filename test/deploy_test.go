@@ -125,7 +125,8 @@ func TestManifests(t *testing.T) {
 			setting(file, strings.ToLower(strings.ReplaceAll(m[1], "_", "-")))
 		}
 		if strings.Contains(file, "kubernetes") || strings.Contains(file, "systemd") {
-			for _, m := range regexp.MustCompile(`[ \[]--([a-z-]+)[= ]`).FindAllStringSubmatch(string(text), -1) {
+			uncommented := regexp.MustCompile(`(?m)^\s*#.*$`).ReplaceAllString(string(text), "")
+			for _, m := range regexp.MustCompile(`[ \[]--([a-z-]+)[= ]`).FindAllStringSubmatch(uncommented, -1) {
 				setting(file, m[1])
 			}
 		}

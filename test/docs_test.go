@@ -44,7 +44,7 @@ func TestQuickStart(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for _, want := range []string{
-		`"status":"ready"`, "HTTP/1.1 200 OK", "Idempotent-Replayed: true", "state        completed", "pay-1  -      completed", "HTTP/1.1 400 Bad Request",
+		`"status":"ready"`, "HTTP/1.1 200 OK", "Idempotent-Replayed: true", "state        completed", "key:53f0d35c4b70  pay-1", "HTTP/1.1 400 Bad Request",
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("nothing says %q", want)

@@ -115,22 +115,23 @@ func TestReloadUnderLoad(t *testing.T) {
 		p.signal(syscall.SIGHUP)
 		eventually(t, "it is reloaded", reloaded("reloaded", i+1))
 	}
-	for i, bad := range []string{"backend: 7\n", "lock_ttl: 1parsec\n", settings + "namespace: other\n"} {
-		load.more(t, 20)
-		writeConfig(t, file, bad)
-		p.signal(syscall.SIGHUP)
-		eventually(t, "it is refused", reloaded("reload_failed", i+1))
-	}
-	for _, want := range []string{
-		file + `:1: backend: `, file + `:1: lock_ttl: \"1parsec\" is not a duration`, file + `:3: namespace: a change needs a restart`,
+	for _, bad := range []struct{ text, says string }{
+		{"backend: 7\n", file + `:1: backend: `},
+		{"lock_ttl: 1parsec\n", file + `:1: lock_ttl: \"1parsec\" is not a duration`},
+		{settings + "namespace: other\n", file + `:3: namespace: a change needs a restart`},
 	} {
-		if !strings.Contains(p.text(), want) {
-			t.Errorf("the log does not say %s", want)
-		}
+		load.more(t, 20)
+		writeConfig(t, file, bad.text)
+		p.signal(syscall.SIGHUP)
+		eventually(t, "the log says "+bad.says, func() bool { return strings.Contains(p.text(), bad.says) })
 	}
+	failed := strings.Count(p.text(), `"event":"reload_failed"`) // the file's own change may be noticed before the signal
 	// And without a signal: the file is looked at.
 	writeConfig(t, file, settings+"require_key: true\n")
-	eventually(t, "the change is noticed", reloaded("reloaded", 6))
+	eventually(t, "the change is noticed", func() bool {
+		_, last, _ := strings.Cut(p.text(), file+`:3: namespace`)
+		return strings.Contains(last, `"event":"reloaded"`)
+	})
 	load.more(t, 20)
 	load.stop(t, o)
 	if a := <-slow; a.status != 200 {
@@ -145,8 +146,8 @@ func TestReloadUnderLoad(t *testing.T) {
 	if resp.StatusCode != 400 {
 		t.Errorf("without a key: %d, want 400 by the new settings", resp.StatusCode)
 	}
-	if n := p.metric(`idemproxy_reloads_total{result="failed"}`); n != 3 {
-		t.Errorf("%v failed reloads are counted, want 3", n)
+	if n := p.metric(`idemproxy_reloads_total{result="failed"}`); n < 3 || int(n) != failed {
+		t.Errorf("%v failed reloads are counted, want %d, as in the log", n, failed)
 	}
 }
 

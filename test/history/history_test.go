@@ -109,7 +109,7 @@ func redisProcesses(t *testing.T, addr string) (all []store, links []*toxitest.L
 func TestRedis(t *testing.T) {
 	t.Parallel()
 	all, _ := redisProcesses(t, redistest.Start(t, "--appendfsync", "no").Addr)
-	histories(t, count(300), world{processes: all, lag: 100 * time.Millisecond})
+	histories(t, count(300), world{processes: all, lag: time.Second})
 }
 
 // The links to Redis break again and again while the histories run.
@@ -128,7 +128,7 @@ func TestRedisUnderFaults(t *testing.T) {
 		}
 	}()
 	defer func() { stop(); <-done }()
-	if failed := histories(t, count(150), world{processes: all, lag: 100 * time.Millisecond}); failed < 50 {
+	if failed := histories(t, count(150), world{processes: all, lag: time.Second}); failed < 50 {
 		t.Errorf("only %d operations failed: the faults did not come through", failed)
 	}
 }
