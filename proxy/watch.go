@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/idemproxy/idemproxy/upstream"
 )
 
@@ -88,11 +86,7 @@ func (c *clientConn) hasLeft() bool {
 		return false
 	}
 	left := false
-	err = raw.Control(func(fd uintptr) {
-		all := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} //nolint:gosec // file descriptors are small
-		n, err := unix.Poll(all, 0)
-		left = err == nil && n > 0 && all[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
-	})
+	err = raw.Control(func(fd uintptr) { left = endedByPeer(fd) })
 	return left || err != nil // which is that of one that was closed here
 }
 
