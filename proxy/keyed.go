@@ -93,7 +93,7 @@ func (s *Server) execute(q *request, held *attempts) {
 		s.fail(q, &problemHeaderTooLarge, e.Err)
 	case e.Err != nil:
 		q.report.Ending = held.finish(e.Sent, nil)
-		s.fail(q, exchangeProblem(&e, q.rules.Policy.OnAmbiguous == idem.AmbiguousHold), e.Err)
+		s.fail(q, q.rules.keyedProblem(&e), e.Err)
 	default:
 		q.kept = idem.Response{
 			Status: resp.StatusCode(), Header: q.rules.appendFields(q.kept.Header[:0], resp),

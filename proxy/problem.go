@@ -38,7 +38,7 @@ func problems() map[string]*problem {
 		&problemOverloaded,
 		&problemClients, &problemClientsOfAddress, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired,
 		&problemRecipe,
-		&problemCut, &problemCutNoKey, &problemTimeout, &problemHeld, &problemVoided, &problemUnsettled,
+		&problemCut, &problemCutNoKey, &problemTimeout, &problemHeld, &problemResolvable, &problemVoided, &problemUnsettled,
 	}
 	byName := make(map[string]*problem, len(all))
 	for _, p := range all {
@@ -240,6 +240,14 @@ var (
 		BackendCut, 502, "backend-outcome-unknown", "Backend outcome unknown",
 		"The connection to the backend broke, or it did not answer in time. The request may have been executed, " +
 			"so the key is held: retries get a 409 until it is resolved.", "", false, false,
+	}
+	// For what is held where a resolver is asked before a retry is refused; status and
+	// outcome likewise.
+	problemResolvable = problem{
+		BackendCut, 502, "outcome-resolvable", "Outcome not known yet",
+		"The connection to the backend broke, or it did not answer in time, and nobody has said yet whether the request was " +
+			"executed. The key is held. A retry with the same key asks the backend's resolver: if it knows, the retry is answered.",
+		"1", false, true,
 	}
 	// For what broke under on_ambiguous: settle; status and outcome likewise.
 	problemVoided = problem{

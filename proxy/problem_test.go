@@ -55,12 +55,14 @@ func statusesOf(p *problem) string {
 	for _, late := range []bool{false, true} {
 		e := &upstream.Exchange{Err: io.EOF, Sent: idem.MayHaveExecuted, Timeout: late}
 		failed, pending := &Rules{FailStatus: 500}, request{report: Report{Settlement: SettledNotYet}}
+		asks := &Rules{Resolver: new(HTTPResolver), Policy: idem.Policy{OnAmbiguous: idem.AmbiguousHold}}
 		if late {
 			failed.FailStatus = 503
 		}
 		for _, one := range []*problem{
 			failed.storeProblem(), failed.beginProblem(idem.ErrRecipe), exchangeProblem(e, true), new(request).unguardedProblem(e),
 			ofExchange(problemVoided, e), ofExchange(problemUnsettled, e), pending.unknownProblem(),
+			asks.keyedProblem(e), (&request{rules: asks}).unknownProblem(),
 		} {
 			if one.name == p.name {
 				all = append(all, one.status)

@@ -114,12 +114,28 @@ func exchangeProblem(e *upstream.Exchange, held bool) *problem {
 	return &problemCut
 }
 
-// unknownProblem is the answer while nobody knows what became of the key.
+// keyedProblem is exchangeProblem for a request that had its key: one that is held is
+// worth a retry where a resolver is asked.
+func (r *Rules) keyedProblem(e *upstream.Exchange) *problem {
+	p := exchangeProblem(e, r.Policy.OnAmbiguous == idem.AmbiguousHold)
+	if p.name == problemHeld.name && r.Resolver != nil {
+		return ofExchange(problemResolvable, e)
+	}
+	return p
+}
+
+// unknownProblem is the answer while nobody knows what became of the key. Who was asked
+// may know it by the next retry, but for a resolver that cannot be told of the key.
 func (q *request) unknownProblem() *problem {
-	if q.report.Settlement != SettledNotYet {
+	var p problem
+	switch {
+	case q.report.Settlement == SettledNotYet:
+		p = problemUnsettled
+	case q.rules.Resolver != nil && !errors.Is(q.report.Err, errScopeField):
+		p = problemResolvable
+	default:
 		return &problemUnknown
 	}
-	p := problemUnsettled
 	p.outcome, p.status = Unknown, fasthttp.StatusConflict
 	return &p
 }

@@ -66,10 +66,14 @@ func TestResolver(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
-			r.isProblem(r.post("a key", "x"), 502, "backend-outcome-unknown")
+			// A retry may be answered, so both say that it is worth one.
+			first := r.post("a key", "x")
+			r.isProblem(first, 502, "outcome-resolvable")
+			isRetryable(t, first, true)
 			a := r.post("a key", "x")
 			if c.body == "" {
-				r.isProblem(a, c.status, "outcome-unknown")
+				r.isProblem(a, c.status, "outcome-resolvable")
+				isRetryable(t, a, true)
 			} else if a.StatusCode != c.status || a.body != c.body || (a.Header.Get("Idempotent-Replayed") == "true") != c.replayed {
 				t.Errorf("got %d %q %v", a.StatusCode, a.body, a.Header)
 			}
@@ -169,5 +173,13 @@ func TestURLsThatCannotBeAsked(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want one %s", url, err, want)
 		}
+	}
+}
+
+// isRetryable holds what a problem says of a retry against want.
+func isRetryable(t *testing.T, a answer, want bool) {
+	t.Helper()
+	if !strings.Contains(a.body, fmt.Sprintf(`"retryable":%v`, want)) {
+		t.Errorf("want retryable %v: %s", want, a.body)
 	}
 }
