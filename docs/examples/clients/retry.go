@@ -2,42 +2,66 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
 
-var again = map[int]bool{409: true, 425: true, 429: true, 500: true, 502: true, 503: true, 504: true}
-
-// post uses one key for the operation, the same on each try.
-func post(url, key, body string) (status int, text string, err error) {
-	client := http.Client{Timeout: 10 * time.Second}
-	for n := range 6 {
-		if n > 0 {
-			time.Sleep(time.Duration((0.5 + rand.Float64()/2) * float64(100*time.Millisecond<<n)))
-		}
-		req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
-		if err != nil {
-			return 0, "", err
-		}
-		req.Header.Set("Idempotency-Key", key)
-		req.Header.Set("Content-Type", "application/json")
-		var resp *http.Response
-		if resp, err = client.Do(req); err != nil {
-			continue // no answer: it may have been executed, which the key takes care of
-		}
-		b, readErr := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		status, text = resp.StatusCode, string(b)
-		if readErr == nil && !again[status] {
-			return status, text, nil
+func mayRetry(resp *http.Response, body []byte) bool {
+	if resp.Header.Get("Idempotent-Replayed") == "true" {
+		return false // a stored answer is the outcome, whatever its status
+	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") {
+		var problem struct{ Retryable *bool }
+		if json.Unmarshal(body, &problem) == nil && problem.Retryable != nil {
+			return *problem.Retryable // the proxy knows
 		}
 	}
-	return status, text, err
+	switch resp.StatusCode {
+	case 408, 425, 429, 502, 503, 504:
+		return true
+	}
+	return false
+}
+
+// once makes one try, and says how long to wait before another one, if that makes sense.
+func once(client *http.Client, url, key, body string) (status int, text string, again bool, after time.Duration, err error) {
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return 0, "", false, 0, err
+	}
+	req.Header.Set("Idempotency-Key", key)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", true, 0, err // no answer: it may have been executed, which the key takes care of
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, "", true, 0, err // likewise: half an answer
+	}
+	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+	return resp.StatusCode, string(b), mayRetry(resp, b), time.Duration(seconds) * time.Second, nil
+}
+
+// post uses one key for the operation, the same on each try.
+func post(url, key, body string) (int, string, error) {
+	client := &http.Client{Timeout: 30 * time.Second}
+	for n := 0; ; n++ {
+		status, text, again, after, err := once(client, url, key, body)
+		if !again || n == 5 {
+			return status, text, err
+		}
+		wait := time.Duration((0.5 + rand.Float64()/2) * float64(200*time.Millisecond<<n))
+		time.Sleep(max(wait, after))
+	}
 }
 
 func main() {

@@ -1,24 +1,45 @@
 # Usage: retry.py URL KEY BODY
-import random, sys, time, urllib.error, urllib.request
+import http.client, json, random, sys, time, urllib.error, urllib.request
 
-AGAIN = {409, 425, 429, 500, 502, 503, 504}
+AGAIN = {408, 425, 429, 502, 503, 504}
+
+
+def may_retry(status, headers, text):
+    if headers.get("Idempotent-Replayed") == "true":
+        return False  # a stored answer is the outcome, whatever its status
+    if headers.get_content_type() == "application/problem+json":
+        try:
+            return json.loads(text)["retryable"] is True  # the proxy knows
+        except (ValueError, KeyError, TypeError):
+            pass  # a problem of the backend's
+    return status in AGAIN
+
+
+def once(url, key, body):
+    request = urllib.request.Request(url, body.encode(), {
+        "Idempotency-Key": key, "Content-Type": "application/json"})
+    try:
+        response = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        return response.status, response.headers, response.read().decode()
 
 
 def post(url, key, body, tries=6):
     """One key for the operation, the same on each try."""
     for n in range(tries):
-        request = urllib.request.Request(url, body.encode(), {
-            "Idempotency-Key": key, "Content-Type": "application/json"})
+        wait = random.uniform(0.5, 1) * 0.2 * 2**n
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            if error.code not in AGAIN or n == tries - 1:
-                return error.code, error.read().decode()
-        except OSError:  # no answer: it may have been executed, which the key takes care of
-            if n == tries - 1:
+            status, headers, text = once(url, key, body)
+            if n == tries - 1 or not may_retry(status, headers, text):
+                return status, text
+            after = headers.get("Retry-After", "")
+            wait = max(wait, int(after)) if after.isdigit() else wait
+        except (OSError, http.client.HTTPException):
+            if n == tries - 1:  # no answer: it may have been executed, which the key takes care of
                 raise
-        time.sleep(random.uniform(0.5, 1) * 0.2 * 2**n)
+        time.sleep(wait)
 
 
 if __name__ == "__main__":
