@@ -8,21 +8,38 @@ cd "$(dirname "$0")/.."
 . scripts/need.sh
 state=${IDEMPROXY_STATE:-${TMPDIR:-/tmp}/idemproxy-up-$(id -u)}
 
+# Where it listens; compose reads the same variables.
+admin=http://127.0.0.1:${ADMIN_PORT:-8081} proxy=http://127.0.0.1:${IDEMPROXY_PORT:-8080} pipe=http://127.0.0.1:${TOXIPROXY_PORT:-8474}
+
+# token makes a token for page and CLI, once. The proxy in the container is another
+# user, so the file is readable; its folder keeps everybody else out.
+token() {
+  export ADMIN_TOKEN_FILE=${ADMIN_TOKEN_FILE:-$PWD/bin/secrets/admin-token}
+  if [ ! -s "$ADMIN_TOKEN_FILE" ]; then
+    mkdir -p -m 700 "$(dirname "$ADMIN_TOKEN_FILE")"
+    od -An -N24 -tx1 /dev/urandom | tr -d ' \n' >"$ADMIN_TOKEN_FILE"
+    chmod 644 "$ADMIN_TOKEN_FILE"
+  fi
+}
+
 ready() {
   for _ in $(seq 300); do
-    curl -fsS -o /dev/null "http://127.0.0.1:8081/readyz" 2>/dev/null && return 0
+    curl -fsS -o /dev/null "$admin/readyz" 2>/dev/null && return 0
     sleep 0.1
   done
   echo "the proxy does not become ready" >&2
-  curl -sS http://127.0.0.1:8081/readyz >&2 || true
+  curl -sS "$admin/readyz" >&2 || true
   return 1
 }
 
 if [ "${NATIVE:-}" != 1 ] && engine; then
   scripts/images.sh
+  token
   compose up -d
   ready
-  echo "up, in Docker: proxy http://127.0.0.1:8080, admin http://127.0.0.1:8081, Toxiproxy http://127.0.0.1:8474"
+  echo "up, in Docker: proxy $proxy, admin $admin, Toxiproxy $pipe"
+  echo "the admin page asks for the token in $ADMIN_TOKEN_FILE; from a shell:"
+  echo "  bin/idemproxy list --admin ${admin#http://} --admin-token-file $ADMIN_TOKEN_FILE"
   exit 0
 fi
 
@@ -43,6 +60,6 @@ launch() { # launch NAME COMMAND...
 launch redis redis-server --port 6379 --bind 127.0.0.1 --dir "$state" --appendonly yes --appendfsync always --save ''
 launch toxiproxy "$toxiproxy" -host 127.0.0.1 -port 8474 -config deploy/toxiproxy.native.json
 launch backend bin/backend -listen 127.0.0.1:9000
-launch proxy bin/idemproxy --listen :8080 --admin 127.0.0.1:8081 --store redis://127.0.0.1:6379/0 --backend http://127.0.0.1:9001
+launch proxy env -u IDEMPROXY_PORT bin/idemproxy --listen ":${IDEMPROXY_PORT:-8080}" --admin "${admin#http://}" --store redis://127.0.0.1:6379/0 --backend http://127.0.0.1:9001
 ready || { tail -n 20 "$state"/*.log >&2; exit 1; }
-echo "up, natively (logs in $state): proxy http://127.0.0.1:8080, admin http://127.0.0.1:8081, Toxiproxy http://127.0.0.1:8474"
+echo "up, natively (logs in $state): proxy $proxy, admin $admin, Toxiproxy http://127.0.0.1:8474"
