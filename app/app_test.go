@@ -44,9 +44,15 @@ func (l *log) Write(p []byte) (int, error) {
 // await returns once text is in the log.
 func (l *log) await(t *testing.T, text string) {
 	t.Helper()
+	l.awaitTimes(t, text, 1)
+}
+
+// awaitTimes returns once text is in the log that often.
+func (l *log) awaitTimes(t *testing.T, text string, times int) {
+	t.Helper()
 	for inVain := time.After(30 * time.Second); ; {
 		l.mu.Lock()
-		if strings.Contains(l.String(), text) {
+		if strings.Count(l.String(), text) >= times {
 			l.mu.Unlock()
 			return
 		}
@@ -78,15 +84,28 @@ func run(t *testing.T, level zerolog.Level, backend string, change ...func(*conf
 // runOn is run with another logger.
 func runOn(t *testing.T, logger zerolog.Logger, backend string, change ...func(*config.Config)) *app.App {
 	t.Helper()
+	return runConfig(t, logger, configOf(t, backend, change...))
+}
+
+// configOf is for a proxy of its own ports and directory.
+func configOf(t *testing.T, backend string, change ...func(*config.Config)) config.Config {
+	t.Helper()
 	c := config.Default()
 	c.Listen, c.Admin, c.Store, c.Backends = []string{"127.0.0.1:0"}, "127.0.0.1:0", "embedded:"+t.TempDir(), []string{backend}
 	for _, f := range change {
 		f(&c)
 	}
-	return runConfig(t, logger, c)
+	return c
 }
 
 func runConfig(t *testing.T, logger zerolog.Logger, c config.Config) *app.App {
+	t.Helper()
+	a, _ := runUntil(t, logger, c)
+	return a
+}
+
+// runUntil is runConfig for a test that ends the proxy itself; what it logs is whole then.
+func runUntil(t *testing.T, logger zerolog.Logger, c config.Config) (a *app.App, end func()) {
 	t.Helper()
 	a, err := app.New(c, logger)
 	if err != nil {
@@ -95,14 +114,15 @@ func runConfig(t *testing.T, logger zerolog.Logger, c config.Config) *app.App {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cancel()
 		http.DefaultClient.CloseIdleConnections()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return a
+	t.Cleanup(end)
+	return a, end
 }
 
 func post(t *testing.T, url, key, body string) int {

@@ -26,6 +26,23 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"response_cut", "warn", "the backend broke a response off after the request's line was written", key},
 		{"key_held", "warn", "the outcome is unknown: the key is held until somebody says what happened", asked},
 		{"key_resolved", "info", "the backend said what had become of an unknown key", key + ", as"},
+		{
+			"receipts_fail", "warn",
+			"an endpoint for receipts does not say what became of an attempt: once, until it answers again; keys in doubt stay held",
+			"receipts",
+		},
+		{"receipts_answer", "info", "it says so again", "receipts"},
+		{
+			"settler_full", "warn",
+			"10,000 attempts are in doubt here, as many as are asked about at a time; further ones stay held in the store", "",
+		},
+		{"settler_has_room", "info", "the store is looked through for those", ""},
+		{
+			"unsettled_left", "warn", "the process ends: keys of attempts in doubt stay held in the store, and are found there again",
+			"attempts",
+		},
+		{"look_failed", "warn", "the store could not be looked through for attempts in doubt: once, until it can be", "ms, found"},
+		{"look_done", "info", "it can be again, or attempts in doubt were found", "ms, found"},
 		{"operator", "warn", "an operator changed a key, or tried to", key + ", action, remote"},
 		{"lease_lost", "error", "somebody else may be executing the same operation", key + ", attempt, at"},
 		{"ending_deferred", "warn", "the store could not take what became of a request; it is offered again", asked + ", operation"},

@@ -183,6 +183,7 @@ func (o *observer) proxyTrace() proxy.Trace {
 	return proxy.Trace{
 		Done: o.request, Cut: o.cut, Resolved: o.resolved,
 		Unsettled:   func(delta int) { o.metrics.Unsettled.Add(float64(delta)) },
+		SettlerFull: o.settlerFull, Left: o.left, Asked: o.receiptsAsked, Looked: o.looked,
 		BackendDown: o.backendDown, BackendUp: o.backendUp, ResolveFailed: o.resolveFailed,
 		BackendGone: func(upstream, backend string) { o.metrics.BackendsDown.DeleteLabelValues(upstream, backend) },
 	}
@@ -202,17 +203,6 @@ func (o *observer) backendUp(upstream, backend string) {
 func (o *observer) resolveFailed(upstream, backend string, err error) {
 	o.log.Warn().Str("event", "resolve_failed").Str("upstream", upstream).Str("backend", backend).Err(err).
 		Msg("its name could not be resolved; the addresses stay as they were")
-}
-
-// resolved logs what the backend's resolver said of a key that was unknown.
-func (o *observer) resolved(k idem.Key, executed bool) {
-	outcome, means := resolvedReleased, "the backend says that it was not executed; the key is free"
-	if executed {
-		outcome, means = resolvedCompleted, "the backend says that it was executed; retries get its response"
-	}
-	o.metrics.Resolved.WithLabelValues(outcome).Inc()
-	o.heldOrResolved.ring()
-	o.event(zerolog.InfoLevel, "key_resolved", k).Str("as", outcome).Msg(means)
 }
 
 // audit logs what an operator did.

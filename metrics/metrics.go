@@ -55,6 +55,14 @@ type Metrics struct {
 	NoReceipts prometheus.Counter
 	// Unsettled are the attempts in doubt that this process asks backends about.
 	Unsettled prometheus.Gauge
+	// LeftUnsettled counts attempts in doubt that were left in the store, unasked about.
+	LeftUnsettled prometheus.Counter
+	// ReceiptsAsked counts questions to endpoints for receipts, as answered or failed.
+	ReceiptsAsked *prometheus.CounterVec
+	// Looks counts looks through the store for attempts in doubt, as done or failed;
+	// LookSeconds is how long the last one took.
+	Looks       *prometheus.CounterVec
+	LookSeconds prometheus.Gauge
 	// Deferred counts endings that the store could not take at once; Dropped
 	// those that it never took.
 	Deferred, Dropped prometheus.Counter
@@ -98,6 +106,11 @@ func New() *Metrics {
 		NoReceipts: counter("receipts_missing_total",
 			"Responses without Idempotency-Outcome: executed where on_ambiguous is settle. Each could have executed twice."),
 		Unsettled: gauge("unsettled", "Attempts in doubt that this process asks backends about in the background."),
+		LeftUnsettled: counter("unsettled_left_total",
+			"Attempts in doubt that were left in the store unasked about: beyond 10,000, each time one was met, or at the end."),
+		ReceiptsAsked: counterVec("receipts_asked_total", "Questions to endpoints for receipts: answered, failed.", "result"),
+		Looks:         counterVec("looks_total", "Looks through the store for attempts in doubt: done, failed.", "result"),
+		LookSeconds:   gauge("look_duration_seconds", "How long the last look through the store for attempts in doubt took."),
 		Settlements: counterVec("settlements_total",
 			"Attempts in doubt of which the backend was asked while the client waited, by what it said.", "said"),
 		Stored:       counter("responses_stored_total", "Responses kept for replays."),
@@ -133,6 +146,7 @@ func (m *Metrics) Collectors() []prometheus.Collector {
 		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Settlements, m.Unsettled, m.NoReceipts,
 		m.UnknownKeys, m.UnknownOldest, m.UnknownCounted, m.StoreUp, m.StoreEmptied,
 		m.Refused, m.BackendsDown, m.Reloads, m.ReloadDone,
+		m.LeftUnsettled, m.ReceiptsAsked, m.Looks, m.LookSeconds,
 		m.Stored, m.StoredBytes, m.StoreSeconds, m.StoreErrors, m.Cut, m.Deferred, m.Dropped, m.Build,
 	}
 }

@@ -130,24 +130,3 @@ func hint(status int) string {
 
 // The values of message.HeaderOutcome.
 const outcomeExecuted, outcomeVoided, outcomeUnknown = "executed", "voided", "unknown"
-
-// between two tries of voiding an attempt.
-const voidRestFirst, voidRestMost = 50 * time.Millisecond, 2 * time.Second
-
-// void asks until there is an answer or ctx ends. To ask again is safe, whatever became
-// of the question before.
-func void(ctx context.Context, r Receipts, key idem.Key, attempt idem.Owner) (*idem.Response, error) {
-	for rest := voidRestFirst; ; rest = min(2*rest, voidRestMost) {
-		response, err := r.Void(ctx, key, attempt)
-		if err == nil {
-			return response, nil
-		}
-		timer := time.NewTimer(rest)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, err
-		}
-	}
-}

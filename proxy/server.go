@@ -104,6 +104,7 @@ type Server struct {
 	streams   atomic.Int64 // responses that are passed on, after their handler
 	crowd     crowd
 	settler   *settler
+	endpoints endpoints
 	leaving   atomic.Bool // see Leave
 	http      *fasthttp.Server
 }
@@ -198,9 +199,6 @@ func (s *Server) Status() (all []upstream.Status) {
 	})
 	return all
 }
-
-// Unsettled is how many attempts are in doubt that this process asks backends about.
-func (s *Server) Unsettled() int { return s.settler.unsettled() }
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()

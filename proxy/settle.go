@@ -75,9 +75,7 @@ func (r *Rules) noReceipt(head *message.Head, status int, outcome []byte) bool {
 
 // settle ends an attempt that is in doubt, and answers the client, which waits for it.
 func (s *Server) settle(q *request, held *attempts, e *upstream.Exchange) {
-	ctx, cancel := context.WithTimeout(context.Background(), q.rules.SettleWithin)
-	defer cancel()
-	response, err := void(ctx, q.rules.Receipts, held.key(), held.first.Owner())
+	response, err := s.voidWithin(context.Background(), q.rules, held.key(), held.first.Owner())
 	q.report.Err = e.Err
 	switch {
 	case err != nil:
@@ -148,9 +146,7 @@ func (s *Server) isResolved(q *request, key idem.Key) bool {
 	rules := q.live.settling(record.Recipe)
 	if rules != nil {
 		ask = func(ctx context.Context) (*idem.Response, error) {
-			ctx, cancel := context.WithTimeout(ctx, rules.SettleWithin)
-			defer cancel()
-			return void(ctx, rules.Receipts, record.Key, record.Owner)
+			return s.voidWithin(ctx, rules, record.Key, record.Owner)
 		}
 	} else if q.rules.Resolver != nil {
 		ask = func(ctx context.Context) (*idem.Response, error) { return q.rules.Resolver.Ask(ctx, record.Key) }

@@ -252,7 +252,7 @@ func TestSettleInTheBackground(t *testing.T) {
 			}, l.settling(t, 100*time.Millisecond))
 			r.isProblem(r.post("k", "x"), 502, "outcome-pending")
 			r.isProblem(r.post("k", "x"), 409, "outcome-pending")
-			if n := r.server.Unsettled(); n != 1 {
+			if n := r.server.Settling().Unsettled; n != 1 {
 				t.Errorf("%d are unsettled", n)
 			}
 			l.away.Store(false)
@@ -263,7 +263,7 @@ func TestSettleInTheBackground(t *testing.T) {
 				}
 				return err != nil
 			})
-			r.until("nothing is left", func() bool { return r.server.Unsettled() == 0 })
+			r.until("nothing is left", func() bool { return r.server.Settling().Unsettled == 0 })
 			if was != (l.voids.Load() == 0) {
 				t.Errorf("%d voids", l.voids.Load())
 			}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -16,13 +17,12 @@ type settler struct {
 	server *Server
 	every  time.Duration // between two looks at the store; 0: none
 
-	ctx    context.Context //nolint:containedctx // of the work, from start to stop
-	cancel context.CancelFunc
-	work   sync.WaitGroup
-	asking chan struct{} // as many as may ask at a time
-
-	mu   sync.Mutex
-	open map[doubtful]struct{} // guarded by mu
+	ctx     context.Context //nolint:containedctx // of the work, from start to stop
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+	reading chan struct{} // as many records are read at a time
+	again   chan struct{} // has one look made before its time
+	open    doubts
 }
 
 // doubtful is an attempt at a key.
@@ -34,7 +34,8 @@ type doubtful struct {
 const (
 	// maxOpen bounds what a settler knows of. What is beyond, it finds again in the store.
 	maxOpen = 10_000
-	// asksAtOnce bounds the questions to backends.
+	// asksAtOnce bounds the questions to one endpoint: one that is silent must not keep
+	// what is for others.
 	asksAtOnce = 16
 	// Between two tries of settling one.
 	settleRestFirst, settleRestMost = 200 * time.Millisecond, 30 * time.Second
@@ -46,7 +47,10 @@ const (
 )
 
 func newSettler(s *Server, every time.Duration) *settler {
-	b := &settler{server: s, every: every, asking: make(chan struct{}, asksAtOnce), open: map[doubtful]struct{}{}}
+	b := &settler{
+		server: s, every: every, reading: make(chan struct{}, asksAtOnce), again: make(chan struct{}, 1),
+		open: doubts{most: maxOpen, all: map[doubtful]*Doubt{}},
+	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	return b
 }
@@ -58,18 +62,30 @@ func (b *settler) start() {
 	}
 }
 
-// stop has the work end. What is open stays held in the store.
+// stop has the work end. What is open stays held in the store, and is told of once
+// nothing is added any more: see left.
 func (b *settler) stop() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.cancel() // nothing is added from now on, so that work can be waited for
+	b.open.stop() // no work is begun from now on, so that it can be waited for
+	b.cancel()
 }
 
-// unsettled is how many attempts it knows of.
-func (b *settler) unsettled() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.open)
+// left tells of what is held in the store and nobody asks about any more.
+func (b *settler) left() {
+	if n := b.open.leave(); n > 0 {
+		b.tellLeft(n, true)
+	}
+}
+
+func (b *settler) tellLeft(n int, atEnd bool) {
+	if f := b.server.config.Trace.Left; f != nil {
+		f(n, atEnd)
+	}
+}
+
+func (b *settler) tellFull(full bool) {
+	if f := b.server.config.Trace.SettlerFull; f != nil {
+		f(full)
+	}
 }
 
 // later settles an attempt under all its names.
@@ -80,14 +96,20 @@ func (b *settler) later(held *attempts) {
 }
 
 func (b *settler) add(d doubtful) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, known := b.open[d]; known || len(b.open) >= maxOpen || b.ctx.Err() != nil {
-		return
+	begin := func() {
+		b.counted(1)
+		b.work.Go(func() { b.settle(d) })
 	}
-	b.open[d] = struct{}{}
-	b.counted(1)
-	b.work.Go(func() { b.settle(d) })
+	switch b.open.add(d, begin) {
+	case known, tooLate, entered:
+	case firstTurned:
+		b.tellFull(true)
+		b.tellLeft(1, false)
+	case turnedAway:
+		b.tellLeft(1, false)
+	case afterAll:
+		b.tellLeft(1, true)
+	}
 }
 
 // counted tells the trace.
@@ -97,15 +119,15 @@ func (b *settler) counted(delta int) {
 	}
 }
 
-// settle tries until the backend has answered, or it is not d's record any more.
+// settle tries until the backend has answered, or it is not d's record any more. What is
+// not settled when the server ends stays among the open ones.
 func (b *settler) settle(d doubtful) {
-	defer func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		delete(b.open, d)
-		b.counted(-1)
-	}()
-	for rest := settleRestFirst; !b.try(d); rest = min(2*rest, settleRestMost) {
+	for rest := settleRestFirst; ; rest = min(2*rest, settleRestMost) {
+		done, err := b.try(d)
+		if done {
+			break
+		}
+		b.open.asked(d, err)
 		timer := time.NewTimer(rest)
 		select {
 		case <-timer.C:
@@ -114,61 +136,111 @@ func (b *settler) settle(d doubtful) {
 			return
 		}
 	}
+	b.counted(-1)
+	if !b.open.remove(d) {
+		return
+	}
+	b.tellFull(false)
+	select {
+	case b.again <- struct{}{}: // what was turned away is in the store
+	default:
+	}
 }
 
-// try says whether nothing is left to do.
-func (b *settler) try(d doubtful) (done bool) {
+// take waits for one of the places; false: the server ends.
+func (b *settler) take(places chan struct{}) bool {
 	select {
-	case b.asking <- struct{}{}:
-		defer func() { <-b.asking }()
+	case places <- struct{}{}:
+		return true
 	case <-b.ctx.Done():
-		return true
-	}
-	s, live := b.server, b.server.live.Load()
-	record, err := s.engine.Get(b.ctx, d.key)
-	switch {
-	case errors.Is(err, idem.ErrNotFound), err == nil && (record.Owner != d.owner || record.State == idem.Completed):
-		return true
-	case err != nil, record.State != idem.Unknown: // the store is away, or has not taken the end of the attempt yet
 		return false
 	}
-	rules := live.settling(record.Recipe)
-	if rules == nil {
-		return true // by another configuration: who has it finds it
+}
+
+// get reads the record of an attempt. ours is false if there is nothing left to do.
+func (b *settler) get(d doubtful) (record idem.Record, ours bool, err error) {
+	if !b.take(b.reading) {
+		return record, true, b.ctx.Err() //nolint:wrapcheck // nobody reads it
 	}
-	return nil == s.resolve(b.ctx, &record, rules, func(ctx context.Context) (*idem.Response, error) {
-		return rules.Receipts.Void(ctx, record.Key, record.Owner)
+	defer func() { <-b.reading }()
+	record, err = b.server.engine.Get(b.ctx, d.key)
+	switch {
+	case errors.Is(err, idem.ErrNotFound), err == nil && (record.Owner != d.owner || record.State == idem.Completed):
+		return record, false, nil
+	case err != nil:
+		return record, true, fmt.Errorf("the store: %w", err)
+	case record.State != idem.Unknown:
+		return record, true, errNotEnded
+	}
+	return record, true, nil
+}
+
+// errNotEnded: the store has not taken the end of the attempt yet.
+var errNotEnded = errors.New("the store has not taken yet that the attempt is over")
+
+// try says whether nothing is left to do, and else why the attempt is not settled.
+func (b *settler) try(d doubtful) (done bool, err error) {
+	s := b.server
+	record, ours, err := b.get(d)
+	if !ours || err != nil {
+		return !ours, err
+	}
+	rules := s.live.Load().settling(record.Recipe)
+	if rules == nil {
+		return true, nil // by another configuration: who has it finds it
+	}
+	places := s.endpoints.of(rules.Receipts.URL()).asking
+	if !b.take(places) {
+		return false, b.ctx.Err() //nolint:wrapcheck // nobody reads it
+	}
+	defer func() { <-places }()
+	err = s.resolve(b.ctx, &record, rules, func(ctx context.Context) (*idem.Response, error) {
+		return s.void(ctx, rules, record.Key, record.Owner)
 	})
+	return err == nil, err
 }
 
 // look finds what is in doubt in the store, from time to time.
 func (b *settler) look() {
+	failed := false
 	for wait := b.server.longestLease() + lookAfter; ; wait = b.every {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
+		case <-b.again:
+			timer.Stop()
 		case <-b.ctx.Done():
 			timer.Stop()
 			return
 		}
-		b.find()
+		if !b.server.live.Load().settles {
+			continue
+		}
+		begun := time.Now()
+		found, err := b.find()
+		if b.ctx.Err() != nil {
+			return
+		}
+		if f := b.server.config.Trace.Looked; f != nil {
+			f(found, time.Since(begun), err, failed != (err != nil))
+		}
+		failed = err != nil
 	}
 }
 
-func (b *settler) find() {
+// find counts what it finds.
+func (b *settler) find() (found int, err error) {
 	live := b.server.live.Load()
-	if !live.settles {
-		return
-	}
 	ctx, cancel := context.WithTimeout(b.ctx, findWithin)
 	defer cancel()
-	// An error is no news: requests report what ails the store, and there is a next time.
-	_ = b.server.engine.List(ctx, func(r *idem.Record) bool {
+	err = b.server.engine.List(ctx, func(r *idem.Record) bool {
 		if r.State == idem.Unknown && live.settling(r.Recipe) != nil {
+			found++
 			b.add(doubtful{r.Key.Clone(), r.Owner})
 		}
 		return true
 	})
+	return found, err //nolint:wrapcheck // the engine's own word
 }
 
 // settling are the rules that settle a record; nil if none do.

@@ -47,6 +47,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if err != nil {
 		err = &CutError{Requests: s.UnderWay(), Err: err}
 	}
+	s.settler.left()
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	s.live.Load().close()

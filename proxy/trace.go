@@ -139,6 +139,20 @@ type Trace struct {
 	// Unsettled is called with 1 when an attempt in doubt is left to be settled in the
 	// background, and with -1 when nothing is left to do about it.
 	Unsettled func(delta int)
+	// SettlerFull is called when this process knows of as many attempts in doubt as it can,
+	// and again when there is room.
+	SettlerFull func(full bool)
+	// Left is called when attempts in doubt stay held in the store and this process does
+	// not ask about them: one that it could not know of besides the others, or all that
+	// are open when the server ends. A look through the store finds them again.
+	Left func(n int, atEnd bool)
+	// Asked is called when an endpoint for receipts was asked to void an attempt: with an
+	// error if it did not say what became of it. turned: the question before ended the
+	// other way, or this is the first error.
+	Asked func(endpoint string, err error, turned bool)
+	// Looked is called after a look through the store for what is in doubt, which found so
+	// many. turned is as in Asked.
+	Looked func(found int, took time.Duration, err error, turned bool)
 	// Cut is called when a response that is passed on as it comes breaks off on
 	// the backend's side, after Done, which was told of the request by the same
 	// requestID. Its key is zero if it had none.

@@ -1,0 +1,78 @@
+package app
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// What the settling of attempts in doubt tells of itself: each once when it changes, not
+// each time, since an endpoint that is down is asked about thousands of keys.
+
+// resolved logs what the backend said of a key that was unknown.
+func (o *observer) resolved(k idem.Key, executed bool) {
+	outcome, means := resolvedReleased, "the backend says that it was not executed; the key is free"
+	if executed {
+		outcome, means = resolvedCompleted, "the backend says that it was executed; retries get its response"
+	}
+	o.metrics.Resolved.WithLabelValues(outcome).Inc()
+	o.heldOrResolved.ring()
+	o.event(zerolog.InfoLevel, "key_resolved", k).Str("as", outcome).Msg(means)
+}
+
+// settlerFull logs that attempts in doubt are turned away, and that they are not any more.
+func (o *observer) settlerFull(full bool) {
+	if full {
+		o.log.Warn().Str("event", "settler_full").
+			Msg("too many attempts are in doubt to ask about all: the others stay held in the store until there is room, or a retry comes")
+		return
+	}
+	o.log.Info().Str("event", "settler_has_room").Msg("looking through the store for the attempts in doubt that there was no room for")
+}
+
+// left counts attempts in doubt that nobody asks about, and logs those of the end.
+func (o *observer) left(n int, atEnd bool) {
+	o.metrics.LeftUnsettled.Add(float64(n))
+	if atEnd {
+		o.log.Warn().Str("event", "unsettled_left").Int("attempts", n).
+			Msg("these keys stay held in the store: another proxy of this store settles them, or this one once it runs again")
+	}
+}
+
+// receiptsAsked counts what endpoints for receipts answer.
+func (o *observer) receiptsAsked(endpoint string, err error, turned bool) {
+	if err == nil {
+		o.metrics.ReceiptsAsked.WithLabelValues("answered").Inc()
+		if turned {
+			o.log.Info().Str("event", "receipts_answer").Str("receipts", endpoint).Msg("the endpoint says again what became of attempts")
+		}
+		return
+	}
+	o.metrics.ReceiptsAsked.WithLabelValues("failed").Inc()
+	if turned {
+		o.log.Warn().Str("event", "receipts_fail").Str("receipts", endpoint).Err(err).
+			Msg("the endpoint does not say what became of an attempt; it is asked again, and attempts in doubt stay held until then")
+	}
+}
+
+// looked counts looks through the store.
+func (o *observer) looked(found int, took time.Duration, err error, turned bool) {
+	o.metrics.LookSeconds.Set(took.Seconds())
+	if err != nil {
+		o.metrics.Looks.WithLabelValues("failed").Inc()
+		if turned {
+			o.log.Warn().Str("event", "look_failed").Dur("ms", took).Int("found", found).Err(err).
+				Msg("the store could not be looked through for attempts that others left in doubt; it is tried again after settle_every")
+		}
+		return
+	}
+	o.metrics.Looks.WithLabelValues("done").Inc()
+	switch {
+	case turned:
+		o.log.Info().Str("event", "look_done").Dur("ms", took).Int("found", found).Msg("the store could be looked through again")
+	case found > 0:
+		o.log.Info().Str("event", "look_done").Dur("ms", took).Int("found", found).Msg("attempts in doubt were found in the store")
+	}
+}

@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/redact"
+)
+
+// endpoints keeps how the endpoints for receipts answer, so that operators are told
+// when one stops, and see why, though no request waits for it.
+type endpoints struct {
+	mu  sync.Mutex
+	all map[string]*endpoint // by URL; guarded by mu
+}
+
+// endpoint is one of them.
+type endpoint struct {
+	asking chan struct{} // as many as may ask at a time in the background
+
+	state EndpointStatus // guarded by endpoints.mu
+}
+
+// EndpointStatus is how an endpoint for receipts answers.
+type EndpointStatus struct {
+	URL string // without what may be secret
+	// Failures is how many questions in a row have not been answered. 0: the last one
+	// was, or none was asked.
+	Failures int
+	// Err is why the last one of those that failed did, FailedAt when.
+	Err                  error
+	FailedAt, AnsweredAt time.Time // zero: never
+}
+
+func (e *endpoints) of(url string) *endpoint {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	one := e.all[url]
+	if one == nil {
+		one = &endpoint{asking: make(chan struct{}, asksAtOnce), state: EndpointStatus{URL: redact.URL(url)}}
+		if e.all == nil {
+			e.all = map[string]*endpoint{}
+		}
+		e.all[url] = one
+	}
+	return one
+}
+
+// note keeps what became of one question, and says whether the one before ended the
+// other way.
+func (e *endpoints) note(one *endpoint, err error) (turned bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	failed := one.state.Failures > 0
+	if err == nil {
+		one.state.Failures, one.state.AnsweredAt = 0, time.Now()
+		return failed
+	}
+	one.state.Failures++
+	one.state.Err, one.state.FailedAt = err, time.Now()
+	return !failed
+}
+
+// void asks the endpoint of rules, and notes how it answered.
+func (s *Server) void(ctx context.Context, rules *Rules, key idem.Key, attempt idem.Owner) (*idem.Response, error) {
+	response, err := rules.Receipts.Void(ctx, key, attempt)
+	if errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, errScopeField) {
+		return response, err //nolint:wrapcheck // that says nothing of the endpoint
+	}
+	one := s.endpoints.of(rules.Receipts.URL())
+	turned := s.endpoints.note(one, err)
+	if f := s.config.Trace.Asked; f != nil {
+		f(one.state.URL, err, turned)
+	}
+	return response, err //nolint:wrapcheck // as above
+}
+
+// voidWithin asks until there is an answer or the route's patience ends. To ask again is
+// safe, whatever became of the question before.
+func (s *Server) voidWithin(ctx context.Context, rules *Rules, key idem.Key, attempt idem.Owner) (*idem.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, rules.SettleWithin)
+	defer cancel()
+	for rest := voidRestFirst; ; rest = min(2*rest, voidRestMost) {
+		response, err := s.void(ctx, rules, key, attempt)
+		if err == nil {
+			return response, nil
+		}
+		timer := time.NewTimer(rest)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
+		}
+	}
+}
+
+// between two tries of voiding an attempt.
+const voidRestFirst, voidRestMost = 50 * time.Millisecond, 2 * time.Second
+
+// SettlingStatus is how the settling of what is in doubt goes.
+type SettlingStatus struct {
+	// Unsettled is how many attempts this process asks about now, in the background;
+	// Since is when the first of them came to be in doubt here, zero if there is none.
+	Unsettled int
+	Since     time.Time
+	// Endpoints are those of the routes that settle; none if no route does.
+	Endpoints []EndpointStatus
+}
+
+// Settling tells how it goes.
+func (s *Server) Settling() SettlingStatus {
+	var out SettlingStatus
+	out.Unsettled, out.Since = s.settler.open.summary()
+	seen := map[string]bool{}
+	for _, rules := range s.live.Load().routes.all() {
+		if !rules.settles() || seen[rules.Receipts.URL()] {
+			continue
+		}
+		seen[rules.Receipts.URL()] = true
+		one := s.endpoints.of(rules.Receipts.URL())
+		s.endpoints.mu.Lock()
+		out.Endpoints = append(out.Endpoints, one.state)
+		s.endpoints.mu.Unlock()
+	}
+	return out
+}
+
+// Doubt is what this process knows of an attempt in doubt that it asks about.
+type Doubt struct {
+	Since time.Time
+	// Asked is how often it was asked about in the background, Err what came of it the
+	// last time.
+	Asked int
+	Err   error
+}
+
+// Doubt says so of a record's attempt; false if this process does not ask about it.
+func (s *Server) Doubt(r *idem.Record) (Doubt, bool) {
+	return s.settler.open.of(doubtful{r.Key, r.Owner})
+}
