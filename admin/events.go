@@ -29,6 +29,7 @@ type Event struct {
 	Store    float64   `json:"store_ms,omitempty"`
 	Ending   string    `json:"ending,omitempty"`  // how an execution ended in the store
 	Differs  string    `json:"differs,omitempty"` // what a mismatch is about
+	Would    string    `json:"would,omitempty"`   // what would have become of it, if it was only observed
 }
 
 // Events passes decisions on to whoever is looking. Nobody looking costs one

@@ -20,8 +20,8 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 	return []LogEvent{
 		{
 			"request", "info, warn", "a request was answered: one line each; warn where the proxy or the backend failed",
-			"outcome, status, method, path, remote, client, route, request_id, trace_id, key, attempt, differs, ms, waited_ms, " +
-				"store_ms, backend_ms, ending, settlement, receipt",
+			"outcome, status, method, path, remote, client, route, request_id, trace_id, key, attempt, differs, would, would_end, " +
+				"ms, waited_ms, store_ms, backend_ms, ending, settlement, receipt",
 		},
 		{"response_cut", "warn", "the backend broke a response off after the request's line was written", key},
 		{"key_held", "warn", "the outcome is unknown: the key is held until somebody says what happened", asked},

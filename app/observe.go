@@ -28,6 +28,7 @@ type observer struct {
 	tracing tracing // nil: no spans
 
 	outcomes   atomic.Pointer[map[string][]prometheus.Counter] // by route; replaced whole
+	woulds     atomic.Pointer[map[string]wouldCounters]        // likewise
 	causes     []prometheus.Counter
 	storeTime  []prometheus.Observer
 	storeFails []prometheus.Counter
@@ -47,6 +48,7 @@ func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
 	}
 	o.outcomes.Store(&map[string][]prometheus.Counter{})
 	o.outcomesOf("")
+	o.woulds.Store(&map[string]wouldCounters{})
 	startAtZero(m)
 	for _, cause := range idem.ReleaseCauses() {
 		o.causes = append(o.causes, m.Releases.WithLabelValues(cause.String()))
@@ -181,7 +183,7 @@ func (*observer) asked(e *zerolog.Event, asked any) *zerolog.Event {
 
 func (o *observer) proxyTrace() proxy.Trace {
 	return proxy.Trace{
-		Done: o.request, Cut: o.cut, Resolved: o.resolved,
+		Done: o.request, Cut: o.cut, Resolved: o.resolved, WouldHold: o.wouldHold,
 		Unsettled:   func(delta int) { o.metrics.Unsettled.Add(float64(delta)) },
 		SettlerFull: o.settlerFull, Left: o.left, Asked: o.receiptsAsked, Looked: o.looked,
 		BackendDown: o.backendDown, BackendUp: o.backendUp, ResolveFailed: o.resolveFailed,
@@ -236,6 +238,9 @@ func (o *observer) cut(requestID string, k idem.Key, err error) {
 // proxy or the backend failed.
 func (o *observer) request(r *proxy.Report) {
 	o.outcomesOf(r.Route)[r.Outcome].Inc()
+	if r.Would != proxy.WouldNothing {
+		o.wouldsOf(r.Route).all[r.Would].Inc()
+	}
 	o.metrics.RequestSeconds.Observe(r.Duration.Seconds())
 	if r.Backend > 0 {
 		o.metrics.BackendSeconds.Observe(r.Backend.Seconds())
@@ -271,6 +276,9 @@ func (o *observer) request(r *proxy.Report) {
 	e = e.Bytes("request_id", loggedID(r.RequestID))
 	if len(r.TraceID) > 0 {
 		e = e.Bytes("trace_id", r.TraceID)
+	}
+	if r.Would != proxy.WouldNothing {
+		e = o.would(e, r)
 	}
 	if r.Keyed {
 		e = o.key(e, r.Key)
@@ -365,8 +373,14 @@ func printable(text []byte) []byte {
 
 // exportKnown has the series of routes and backends exported before the first request.
 func (a *App) exportKnown(c *config.Config) {
+	if observes(&c.Rules) {
+		a.observer.wouldsOf("")
+	}
 	for i := range c.Routes {
 		a.observer.outcomesOf(c.Routes[i].Name)
+		if observes(&c.Routes[i].Rules) {
+			a.observer.wouldsOf(c.Routes[i].Name)
+		}
 	}
 	for _, b := range a.proxy.Status() {
 		a.metrics.BackendsDown.WithLabelValues(b.Upstream, b.Backend)

@@ -125,9 +125,9 @@ func event(r *proxy.Report) admin.Event {
 	e := admin.Event{
 		At: time.Now(), Outcome: r.Outcome.String(), Status: r.Status, Method: string(r.Method), Path: string(printable(r.Path)),
 		Route: r.Route, Attempt: r.Attempt, Millis: millis(r.Duration), Backend: millis(r.Backend), WaitedMS: millis(r.Waited),
-		Store: millis(r.Store), Differs: differs(r.Differs),
+		Store: millis(r.Store), Differs: differs(r.Differs), Would: r.Would.String(),
 	}
-	if r.Keyed {
+	if r.Keyed || r.Would != proxy.WouldNothing && r.Key != (idem.Key{}) {
 		e.Key = r.Key.String()
 	}
 	if r.Ending != idem.Open {

@@ -70,6 +70,9 @@ func line(e *admin.Event) string {
 	if e.Differs != "" {
 		fmt.Fprintf(&b, " another %s", e.Differs)
 	}
+	if e.Would != "" {
+		fmt.Fprintf(&b, " would: %s", e.Would)
+	}
 	if e.Store > 0 {
 		fmt.Fprintf(&b, " store %.2fms", e.Store)
 	}

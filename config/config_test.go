@@ -135,7 +135,7 @@ var others = sync.OnceValue(func() map[string]string {
 		for _, value := range []string{
 			"1", "2", "503", "4KiB", "2MiB", "1s", "3s", "11s", "1h", "48h", "true", "wait", "hold", "reject", "allow", "round-robin",
 			"sampled", "warn", "json", "uuid", "host", "none", "5xx", "method", "10.0.0.0/8", "127.0.0.1:1", "/x", "http://x:1",
-			"http://x:1/y", "redis://x:1/0", "store",
+			"http://x:1/y", "redis://x:1/0", "store", "observe", "5%",
 		} {
 			c := config.Default()
 			flags := c.Flags()

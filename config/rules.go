@@ -87,6 +87,9 @@ type Rules struct {
 	MaxPerCaller, MaxPerAddress, MaxPerKey int
 	// NotReplayed names response headers that replays leave out.
 	NotReplayed []string
+	// Observe has requests only observed. Enforce is the share of keys that are not.
+	Observe bool
+	Enforce Percent
 	// CORSOrigins and those that follow say which scripts in browsers may send
 	// requests and read answers: see proxy.CORS.
 	CORSOrigins, CORSMethods, CORSHeaders, CORSExpose []string

@@ -109,6 +109,12 @@ func (a *Attempt) ending(sent Sent, r *Response) ending {
 	return end
 }
 
+// Would says how an attempt would end, if the store took it: for who only observes.
+func (p *Policy) Would(sent Sent, r *Response) Ending {
+	end := p.ending(sent, r)
+	return end.result()
+}
+
 func (p *Policy) ending(sent Sent, r *Response) ending {
 	switch sent {
 	case NothingSent:

@@ -353,3 +353,13 @@ func (t *tokens) has(name []byte) bool {
 	_, there := t.lookup[string(AppendLower(buf[:0], name))]
 	return there
 }
+
+// NoKeys takes back what [Field.IsKey] said of any field: the request is forwarded as
+// if nobody had looked for a key.
+func (h *Head) NoKeys() {
+	i := 0
+	for _, value := range h.header.AllInOrder() {
+		h.fields[i].key, h.fields[i].Value = false, value
+		i++
+	}
+}

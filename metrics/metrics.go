@@ -14,6 +14,9 @@ import (
 type Metrics struct {
 	// Requests counts requests by outcome (proxy.Outcome) and route.
 	Requests *prometheus.CounterVec
+	// Would counts requests that were only observed, by what would have become of them
+	// (proxy.Would) and route; WouldHold those after which the key would have been held.
+	Would, WouldHold *prometheus.CounterVec
 	// RequestSeconds is the time from a request's header to its answer.
 	RequestSeconds prometheus.Histogram
 	// BackendSeconds is the time spent forwarding.
@@ -91,6 +94,10 @@ func New() *Metrics {
 	return &Metrics{
 		Requests: counterVec("requests_total", "Requests, by how they were dealt with, and by route: default where none matched.",
 			"outcome", "route"),
+		Would: counterVec("would_total",
+			"Requests that were only observed (mode, enforce), by what would have become of them, and by route.", "would", "route"),
+		WouldHold: counterVec("would_hold_total",
+			"Requests that were only observed after which the key would have been held, by route.", "route"),
 		RequestSeconds: histogram("request_duration_seconds", "Time from a request's header to its answer."),
 		BackendSeconds: histogram("backend_duration_seconds", "Time spent forwarding a request under a lease."),
 		Contentions:    counter("lock_contentions_total", "Requests that met a running request with their key."),
@@ -142,7 +149,7 @@ func New() *Metrics {
 // Collectors lists them, for documentation.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.Requests, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
+		m.Requests, m.Would, m.WouldHold, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
 		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Settlements, m.Unsettled, m.NoReceipts,
 		m.UnknownKeys, m.UnknownOldest, m.UnknownCounted, m.StoreUp, m.StoreEmptied,
 		m.Refused, m.BackendsDown, m.Reloads, m.ReloadDone,

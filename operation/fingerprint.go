@@ -128,6 +128,10 @@ func (f *Fingerprint) Headers() []string {
 	return f.headers
 }
 
+// IsOfForm says that a body may be compared by another form than its bytes, which takes
+// the whole of it at once.
+func (f *Fingerprint) IsOfForm() bool { return f != nil && (f.json || f.multipart) }
+
 // readsBody says whether the body matters.
 func (f *Fingerprint) readsBody() bool { return f.body || f.json || f.multipart }
 

@@ -15,10 +15,16 @@ const maxRetention = 8760 * time.Hour
 
 var errPolicy = errors.New("the backend's Idempotency-Policy was ignored")
 
+// keeper is what a backend's wishes are about.
+type keeper interface {
+	retain(d time.Duration)
+	doNotStore()
+}
+
 // overrule applies the backend's wishes to the execution. A derived key's response
 // is kept for the route's short while, or not at all: the client did not ask for
 // more. An error says what was ignored; the response is the same either way.
-func overrule(held *attempts, h *fasthttp.ResponseHeader, derived bool) error {
+func overrule(held keeper, h *fasthttp.ResponseHeader, derived bool) error {
 	value := message.ResponseValue(h, message.HeaderPolicy)
 	if len(value) == 0 {
 		return nil

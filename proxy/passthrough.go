@@ -34,7 +34,9 @@ func (s *Server) passThrough(q *request) {
 		// safe. That a client has left is noticed elsewhere.
 		w.Interim = func(h *fasthttp.ResponseHeader) { _ = message.WriteInterim(q.ctx.Conn(), h) }
 	}
+	seen := s.observe(q)
 	out := s.outgoing(q, nil, w.Upgrade)
+	seen.looksAt(q.upload)
 	w.Upload = q.upload
 	var looks *watch
 	if !q.keyed && !q.derived { // what has a key is executed, whoever waits for it
@@ -43,7 +45,9 @@ func (s *Server) passThrough(q *request) {
 	w.Leash = looks.held()
 	e := q.rules.upstream.Do(out, resp, w)
 	protocol := bytes.Clone(message.ResponseValue(&resp.Header, "Upgrade"))
+	seen.hears(&resp.Header, &e)
 	e.Clean(resp, true, q.rules.unshared())
+	seen.answered(q, &e, resp.StatusCode())
 	if e.Rest == nil || resp.StatusCode() == fasthttp.StatusSwitchingProtocols {
 		looks.end()
 	}
@@ -62,7 +66,7 @@ func (s *Server) passThrough(q *request) {
 		}
 		resp.ImmediateHeaderFlush = true
 		s.watchCut(q, e.Rest, idem.Key{})
-		s.stream(q, e.Rest, max(e.Rest.Length(), -1), looks)
+		s.stream(q, seen.follows(e.Rest), max(e.Rest.Length(), -1), looks)
 	}
 	q.report.Outcome, q.report.Status = Passed, resp.StatusCode()
 }
@@ -107,6 +111,6 @@ func (q *request) answerHere() {
 	q.report.Outcome, q.report.Status = Passed, fasthttp.StatusOK
 	if q.ctx.IsTrace() {
 		resp.Header.SetContentType("message/http")
-		resp.SetBodyRaw(q.head.AppendEcho(nil, q.rules.guarded))
+		resp.SetBodyRaw(q.head.AppendEcho(nil, q.guarded()))
 	}
 }

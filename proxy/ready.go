@@ -26,7 +26,7 @@ type UpstreamReady struct {
 
 // Ready asks every upstream, or the named one only, at once. A route serves if its upstream
 // can be reached and, while the store does not answer, if it forwards all the same
-// (FailOpen) or is for requests without keys too: neither RequireKey nor DeriveKey.
+// (FailOpen, Observe) or is for requests without keys too: neither RequireKey nor DeriveKey.
 // That a route which requires keys still takes those that change nothing does not count.
 func (s *Server) Ready(ctx context.Context, store error, only *string) Ready {
 	l := s.live.Load()
@@ -59,4 +59,6 @@ func (s *Server) Ready(ctx context.Context, store error, only *string) Ready {
 // HasUpstream says whether there is one of that name.
 func (s *Server) HasUpstream(name string) bool { return s.live.Load().find(name) != nil }
 
-func (r *Rules) servesWithoutStore() bool { return r.FailOpen || !r.RequireKey && r.DeriveKey == 0 }
+func (r *Rules) servesWithoutStore() bool {
+	return r.FailOpen || r.Observe || (!r.RequireKey && r.DeriveKey == 0)
+}

@@ -46,6 +46,8 @@ type request struct {
 	key     idem.Key
 	earlier []idem.Key // what the key was called by earlier settings
 
+	observed observed // see Rules.Observe
+
 	wait     time.Duration    // how long it may take for a key in progress to end
 	kept     idem.Response    // what the store is given of a response; its header has room for the next one's
 	buffered int64            // bytes that it holds: see admission
@@ -188,7 +190,7 @@ func (s *Server) outgoing(q *request, held *attempts, upgrade bool) *fasthttp.Re
 	in, out := &q.ctx.Request, fasthttp.AcquireRequest()
 	on := message.Onward{
 		Host: q.rules.upstream.Host(), Peer: q.ctx.RemoteAddr(), TLS: q.ctx.IsTLS(), Believed: q.who.Believed(),
-		Upgrade: upgrade, Guarded: q.rules.guarded,
+		Upgrade: upgrade, Guarded: q.guarded(),
 	}
 	if held != nil {
 		on.Attempt, on.Token = held.number(), held.first.Owner()

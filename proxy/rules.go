@@ -97,11 +97,17 @@ type Rules struct {
 	MaxPerCaller, MaxPerAddress, MaxPerKey int
 	// NotReplayed are response headers that are not kept for replays.
 	NotReplayed []string
+	// Observe has requests forwarded as if they had no key, and told of in traces what
+	// would have become of them: see Would. ObservedShare has that done with only so many of 10,000 keys,
+	// always the same ones, and with what has no key that could be read.
+	Observe       bool
+	ObservedShare int
 	// CORS says which scripts in browsers may send requests and read answers.
 	CORS CORS
 
 	recipe              operation.Recipe   // how records are compared
 	guarded             []string           // fields that requests are told apart by
+	unkeyed             []string           // those of a route that has no keys
 	derived, duplicates idem.Policy        // of what unkeyed.go keeps
 	upstream            *upstream.Upstream // that Upstream names
 	sharing             *sharing           // CORS; nil for none
@@ -155,7 +161,7 @@ func (r *Rules) setDefaults(s *operation.Secret) {
 		r.MaxRequestBody = 1 << 20
 	}
 	r.setDerived()
-	r.guarded = r.goneBy()
+	r.guarded, r.unkeyed = r.goneBy(), new(Rules).goneBy()
 	r.sharing = newSharing(&r.CORS, r.guarded)
 	if r.FailStatus == 0 {
 		r.FailStatus = 500

@@ -105,6 +105,7 @@ type Server struct {
 	crowd     crowd
 	settler   *settler
 	endpoints endpoints
+	ledger    *ledger     // of what is only observed
 	leaving   atomic.Bool // see Leave
 	http      *fasthttp.Server
 }
@@ -117,7 +118,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, engine: c.Engine, recipes: known}
+	s := &Server{config: c, engine: c.Engine, recipes: known, ledger: newLedger(mostObserved)}
 	s.live.Store(l)
 	s.clients.most, s.clients.ofNetwork = c.MaxClients, c.MaxClientsPerIP
 	s.admission.limit(c.MaxInFlight, c.MaxBuffered)
@@ -291,6 +292,10 @@ func (s *Server) settled(q *request) bool {
 	i, asked, ambiguous := q.live.routes.take(&q.ctx.Request.Header)
 	q.rules, q.report.Route = q.live.routes.of(i)
 	err := q.identify()
+	if q.isObserved() {
+		q.letPass(err)
+		err = nil
+	}
 	switch {
 	case ambiguous != nil:
 		s.refuse(q, &problemAmbiguous, ambiguous)

@@ -121,8 +121,13 @@ type Report struct {
 	// the part spent forwarding, and Store the part in which the store was asked before
 	// and after that.
 	Duration, Backend, Store time.Duration
-	// Differs is what a mismatch is about.
+	// Differs is what a mismatch is about, one that would have been one included.
 	Differs idem.Part
+	// Would is what would have become of a request that was only observed: see
+	// Rules.Observe. Its Outcome is Passed, or how forwarding it failed; it is not Keyed,
+	// though Key is that of its record. WouldEnd is how its attempt would have ended, if that is known yet.
+	Would    Would
+	WouldEnd idem.Ending
 }
 
 // Trace is told what happens. Every field may be nil.
@@ -133,6 +138,9 @@ type Trace struct {
 	// Forward is called before a request is forwarded. What it returns, if that is
 	// not empty, is the traceparent that the backend gets.
 	Forward func(*Report) string
+	// WouldHold is called when a request that was only observed would have left its key
+	// with an unknown outcome. The route's name is the caller's to keep.
+	WouldHold func(route string)
 	// Resolved is called when a Resolver or Receipts ended an unknown key: with a
 	// response, or not executed, so that it is free.
 	Resolved func(key idem.Key, executed bool)
