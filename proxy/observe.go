@@ -154,12 +154,13 @@ func (w *sight) looksAt(u *upstream.Upload) {
 // hears what the backend wishes.
 func (w *sight) hears(h *fasthttp.ResponseHeader, e *upstream.Exchange) {
 	if w != nil && e.Err == nil {
-		_ = overrule(w, h, w.derived)
+		wished, _ := wishesOf(h, w.derived)
+		w.noStore = wished.noStore
+		if wished.retention > 0 {
+			w.retention = wished.retention
+		}
 	}
 }
-
-func (w *sight) retain(d time.Duration) { w.retention = d }
-func (w *sight) doNotStore()            { w.noStore = true }
 
 // answered is due when the exchange is over, but for the rest of its response.
 func (w *sight) answered(q *request, e *upstream.Exchange, status int) {

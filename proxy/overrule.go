@@ -15,41 +15,52 @@ const maxRetention = 8760 * time.Hour
 
 var errPolicy = errors.New("the backend's Idempotency-Policy was ignored")
 
-// keeper is what a backend's wishes are about.
-type keeper interface {
-	retain(d time.Duration)
-	doNotStore()
+// wishes are what a backend says of one response: see message.HeaderPolicy.
+type wishes struct {
+	noStore   bool
+	retention time.Duration // 0: the route's
 }
 
 // overrule applies the backend's wishes to the execution. A derived key's response
 // is kept for the route's short while, or not at all: the client did not ask for
 // more. An error says what was ignored; the response is the same either way.
-func overrule(held keeper, h *fasthttp.ResponseHeader, derived bool) error {
-	value := message.ResponseValue(h, message.HeaderPolicy)
-	if len(value) == 0 {
-		return nil
-	}
-	wishes, err := httpsfv.UnmarshalDictionary([]string{string(value)})
-	if err != nil {
-		return fmt.Errorf("%w: it is no RFC 9651 dictionary: %w", errPolicy, err)
-	}
-	if m, ok := wishes.Get("no-store"); ok {
-		item, isItem := m.(httpsfv.Item)
-		if !isItem || item.Value != true {
-			return fmt.Errorf("%w: no-store takes no value", errPolicy)
-		}
+func overrule(held *attempts, h *fasthttp.ResponseHeader, derived bool) error {
+	w, err := wishesOf(h, derived)
+	if w.noStore {
 		held.doNotStore()
 	}
-	if m, ok := wishes.Get("retention"); ok {
+	if w.retention > 0 {
+		held.retain(w.retention)
+	}
+	return err
+}
+
+func wishesOf(h *fasthttp.ResponseHeader, derived bool) (w wishes, err error) {
+	value := message.ResponseValue(h, message.HeaderPolicy)
+	if len(value) == 0 {
+		return w, nil
+	}
+	all, err := httpsfv.UnmarshalDictionary([]string{string(value)})
+	if err != nil {
+		return w, fmt.Errorf("%w: it is no RFC 9651 dictionary: %w", errPolicy, err)
+	}
+	if m, ok := all.Get("no-store"); ok {
+		item, isItem := m.(httpsfv.Item)
+		if !isItem || item.Value != true {
+			return w, fmt.Errorf("%w: no-store takes no value", errPolicy)
+		}
+		w.noStore = true
+	}
+	if m, ok := all.Get("retention"); ok {
 		item, _ := m.(httpsfv.Item)
 		seconds, isInt := item.Value.(int64)
 		retention := time.Duration(seconds) * time.Second
 		if !isInt || seconds < 1 || seconds > int64(maxRetention/time.Second) {
-			return fmt.Errorf("%w: retention must be 1 to %.0f seconds", errPolicy, maxRetention.Seconds())
+			return w, fmt.Errorf("%w: retention must be 1 to %.0f seconds", errPolicy, maxRetention.Seconds())
 		}
 		if !derived {
-			held.retain(retention)
+			w.retention = retention
 		}
 	}
-	return nil
+	return w, nil
 }
