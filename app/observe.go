@@ -237,6 +237,17 @@ func (o *observer) cut(requestID string, k idem.Key, err error) {
 // request counts and logs: one line a request, at info, or at warn where the
 // proxy or the backend failed.
 func (o *observer) request(r *proxy.Report) {
+	o.count(r)
+	if o.tracing != nil {
+		o.tracing.done(r)
+	}
+	if o.events.Wanted() {
+		o.events.Publish(event(r))
+	}
+	o.line(r)
+}
+
+func (o *observer) count(r *proxy.Report) {
 	o.outcomesOf(r.Route)[r.Outcome].Inc()
 	if r.Would != proxy.WouldNothing {
 		o.wouldsOf(r.Route).all[r.Would].Inc()
@@ -251,12 +262,9 @@ func (o *observer) request(r *proxy.Report) {
 	if r.Settlement != proxy.NotSettled {
 		o.settlements[r.Settlement-proxy.SettledExecuted].Inc()
 	}
-	if o.tracing != nil {
-		o.tracing.done(r)
-	}
-	if o.events.Wanted() {
-		o.events.Publish(event(r))
-	}
+}
+
+func (o *observer) line(r *proxy.Report) {
 	level := zerolog.InfoLevel
 	if r.Outcome == proxy.FailedOpen || r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed ||
 		r.Settlement != proxy.NotSettled || r.NoReceipt {

@@ -29,7 +29,8 @@ func (o *observer) settlerFull(full bool) {
 			Msg("too many attempts are in doubt to ask about all: the others stay held in the store until there is room, or a retry comes")
 		return
 	}
-	o.log.Info().Str("event", "settler_has_room").Msg("looking through the store for the attempts in doubt that there was no room for")
+	o.log.Info().Str("event", "settler_has_room").
+		Msg("looking through the store for the attempts in doubt that there was no room for")
 }
 
 // left counts attempts in doubt that nobody asks about, and logs those of the end.

@@ -16,8 +16,8 @@ func rulesOfRollOut() []settingOfRules {
 	return []settingOfRules{
 		&rule[bool]{
 			name: "mode", as: eitherOr("enforce", "observe"), of: func(r *Rules) *bool { return &r.Observe },
-			usage: "enforce, or observe: requests are forwarded as if they had no key, and log and metrics say what would have become of " +
-				"them (docs/rollout.md)",
+			usage: "enforce, or observe: requests are forwarded as if they had no key, and log and metrics say what would have become " +
+				"of them (docs/rollout.md)",
 			to: func(yes bool, p *proxy.Rules) { p.Observe = yes },
 		},
 		&rule[Percent]{

@@ -20,7 +20,8 @@ type settingOfRules = setting[Rules, proxy.Rules]
 // ofRules are all rules. What verifies tokens is app's to make: see proxy.Rules.Tokens.
 func ofRules() []settingOfRules {
 	return slices.Concat(
-		rulesOfLeases(), rulesOfKeys(), rulesOfDoubt(), rulesOfReceipts(), rulesOfCallers(), rulesOfWaiting(), rulesOfRollOut(), rulesOfBrowsers(),
+		rulesOfLeases(), rulesOfKeys(), rulesOfDoubt(), rulesOfReceipts(), rulesOfCallers(), rulesOfWaiting(),
+		rulesOfRollOut(), rulesOfBrowsers(),
 	)
 }
 

@@ -16,20 +16,20 @@ type doubts struct {
 	gone    bool                // guarded by mu: leave has counted them
 }
 
-// entry is what became of one that is to be added.
-type entry uint8
+// admitted is what became of one that is to be added.
+type admitted uint8
 
 const (
-	entered     entry = iota
-	known             // it was there
-	turnedAway        // there are too many
-	firstTurned       // the first that was, since there were few
-	tooLate           // it is kept until leave counts it, but nobody asks about it any more
-	afterAll          // as tooLate, and leave has counted already
+	entered     admitted = iota
+	known                // it was there
+	turnedAway           // there are too many
+	firstTurned          // the first that was, since there were few
+	tooLate              // it is kept until leave counts it, but nobody asks about it any more
+	afterAll             // as tooLate, and leave has counted already
 )
 
 // add has begin called for one that is new, before stop returns or not at all.
-func (d *doubts) add(one doubtful, begin func()) entry {
+func (d *doubts) add(one doubtful, begin func()) admitted {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	_, there := d.all[one]

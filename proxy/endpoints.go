@@ -68,14 +68,14 @@ func (e *endpoints) note(one *endpoint, err error) (turned bool) {
 func (s *Server) void(ctx context.Context, rules *Rules, key idem.Key, attempt idem.Owner) (*idem.Response, error) {
 	response, err := rules.Receipts.Void(ctx, key, attempt)
 	if errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, errScopeField) {
-		return response, err //nolint:wrapcheck // that says nothing of the endpoint
+		return response, err // that says nothing of the endpoint
 	}
 	one := s.endpoints.of(rules.Receipts.URL())
 	turned := s.endpoints.note(one, err)
 	if f := s.config.Trace.Asked; f != nil {
 		f(one.state.URL, err, turned)
 	}
-	return response, err //nolint:wrapcheck // as above
+	return response, err
 }
 
 // voidWithin asks until there is an answer or the route's patience ends. To ask again is

@@ -45,7 +45,7 @@ func (q *request) isObserved() bool {
 
 // shareOf spreads keys evenly over the shares.
 func shareOf(id [16]byte) int {
-	return int(uint64(binary.BigEndian.Uint32(id[:])) * shares >> 32) //nolint:gosec // below shares
+	return int(uint64(binary.BigEndian.Uint32(id[:])) * shares >> 32)
 }
 
 // letPass has the request treated as one without a key. err is why it would have been

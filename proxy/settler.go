@@ -240,7 +240,7 @@ func (b *settler) find() (found int, err error) {
 		}
 		return true
 	})
-	return found, err //nolint:wrapcheck // the engine's own word
+	return found, err
 }
 
 // settling are the rules that settle a record; nil if none do.
