@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"testing"
+	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
@@ -52,5 +53,22 @@ func TestDoubts(t *testing.T) {
 	add(7, afterAll)
 	if n := d.leave(); n != 0 {
 		t.Errorf("%d are left, the second time", n)
+	}
+}
+
+// Looks of many proxies are spread, about the time that was set.
+func TestSpread(t *testing.T) {
+	t.Parallel()
+	const d = 8 * time.Minute
+	early, late := d, d
+	for range 1000 {
+		s := spread(d)
+		early, late = min(early, s), max(late, s)
+	}
+	if early < 6*time.Minute || early > 7*time.Minute || late > 10*time.Minute || late < 9*time.Minute {
+		t.Errorf("from %v to %v", early, late)
+	}
+	if s := spread(1); s < 0 || s > 2 {
+		t.Errorf("%v", s)
 	}
 }

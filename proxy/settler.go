@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -203,7 +204,7 @@ func (b *settler) try(d doubtful) (done bool, err error) {
 // look finds what is in doubt in the store, from time to time.
 func (b *settler) look() {
 	failed := false
-	for wait := b.server.longestLease() + lookAfter; ; wait = b.every {
+	for wait := b.server.longestLease() + lookAfter; ; wait = spread(b.every) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -227,6 +228,10 @@ func (b *settler) look() {
 		failed = err != nil
 	}
 }
+
+// spread is d, a quarter more or less, so that proxies that were started together do not
+// read the whole store together.
+func spread(d time.Duration) time.Duration { return d - d/4 + rand.N(d/2+1) }
 
 // find counts what it finds.
 func (b *settler) find() (found int, err error) {

@@ -276,3 +276,23 @@ func TestSilentEndpointIsAlone(t *testing.T) {
 		t.Errorf("%d questions at a time", n)
 	}
 }
+
+// Where no route settles, the store is not read: by the time that a proxy of the same
+// settings that does settle has looked three times, the other one has not.
+func TestNoLookWhereNothingSettles(t *testing.T) {
+	t.Parallel()
+	often := func(c *proxy.Config) {
+		c.SettleEvery, c.Policy.TTL, c.Policy.Heartbeat = 10*time.Millisecond, 20*time.Millisecond, 5*time.Millisecond
+	}
+	var idle, busy atomic.Int64
+	newRig(t, backendtest.OK, often, func(c *proxy.Config) {
+		c.Trace.Looked = func(int, time.Duration, error, bool) { idle.Add(1) }
+	})
+	r := newRig(t, backendtest.OK, newLedger().settling(t, time.Second), often, func(c *proxy.Config) {
+		c.Trace.Looked = func(int, time.Duration, error, bool) { busy.Add(1) }
+	})
+	r.until("it looked three times", func() bool { return busy.Load() >= 3 })
+	if n := idle.Load(); n > 0 {
+		t.Errorf("the other one looked %d times", n)
+	}
+}
