@@ -17,7 +17,7 @@ func TestDoubts(t *testing.T) {
 		all[i].owner = idem.NewOwner()
 	}
 	begun := 0
-	add := func(i int, want entry) {
+	add := func(i int, want admitted) {
 		t.Helper()
 		before := begun
 		if got := d.add(all[i], func() { begun++ }); got != want {
