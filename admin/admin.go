@@ -29,6 +29,8 @@ type Config struct {
 	Keys *Keys
 	// Events are shown live; nil: none are.
 	Events *Events
+	// Recent are the last requests, for /requests; nil: none are kept.
+	Recent *Recent
 	// Status is what /status shows; nil: nothing.
 	Status func() (any, error)
 	// Settings are those in force, as YAML without secrets; nil: they are not
@@ -69,6 +71,9 @@ func New(c Config) *Server {
 	}
 	if c.Events != nil {
 		mux.HandleFunc("GET /events", s.protected(c.Events.serve))
+	}
+	if c.Recent != nil {
+		mux.HandleFunc("GET /requests", s.protected(c.Recent.serve))
 	}
 	mux.HandleFunc("GET /status", s.protected(s.status))
 	mux.HandleFunc("GET /settings", s.protected(s.settings))

@@ -11,6 +11,7 @@ import (
 
 // Event is one request's decision, as it is shown live.
 type Event struct {
+	Seq      uint64    `json:"seq"` // the request's number in this process
 	At       time.Time `json:"at"`
 	Outcome  string    `json:"outcome"`
 	Status   int       `json:"status"`

@@ -237,6 +237,7 @@ func TestDescribedFields(t *testing.T) {
 	}
 	for name, of := range map[string]any{
 		"Record": admin.Record{}, "Listing": admin.Listing{}, "Change": admin.Change{}, "Changed": admin.Changed{}, "Event": admin.Event{},
+		"Requests": admin.Requests{},
 	} {
 		var described, there []string
 		for field := range api.Components.Schemas[name].Properties {

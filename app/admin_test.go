@@ -92,7 +92,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	for _, there := range []string{
-		"GET /healthz", "GET /readyz", "GET /metrics", "GET /status", "GET /settings", "GET /events", "GET /keys", "GET /keys/list",
+		"GET /healthz", "GET /readyz", "GET /metrics", "GET /status", "GET /settings", "GET /events", "GET /requests", "GET /keys", "GET /keys/list",
 		"POST /keys/resolve", "POST /keys/release", "POST /keys/purge",
 	} {
 		if !named[there] {

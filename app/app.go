@@ -103,6 +103,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		Token:    token,
 		Keys:     a.keysOf(o),
 		Events:   o.events,
+		Recent:   o.recent,
 		Status:   a.statusOf(registry, time.Now()),
 		Settings: a.settingsInForce,
 		Metrics:  promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),

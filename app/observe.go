@@ -25,6 +25,7 @@ type observer struct {
 	metrics *metrics.Metrics
 	log     zerolog.Logger
 	events  *admin.Events
+	recent  *admin.Recent
 	tracing tracing // nil: no spans
 
 	outcomes   atomic.Pointer[map[string][]prometheus.Counter] // by route; replaced whole
@@ -43,7 +44,8 @@ type observer struct {
 
 func newObserver(m *metrics.Metrics, log zerolog.Logger) *observer {
 	o := &observer{
-		metrics: m, log: log, events: &admin.Events{}, storeFailed: newBell(), heldOrResolved: newBell(),
+		metrics: m, log: log, events: &admin.Events{}, recent: admin.NewRecent(0),
+		storeFailed: newBell(), heldOrResolved: newBell(),
 		local: m.CacheHits.WithLabelValues("local"), stored: m.CacheHits.WithLabelValues("store"),
 	}
 	o.outcomes.Store(&map[string][]prometheus.Counter{})
@@ -241,8 +243,8 @@ func (o *observer) request(r *proxy.Report) {
 	if o.tracing != nil {
 		o.tracing.done(r)
 	}
-	if o.events.Wanted() {
-		o.events.Publish(event(r))
+	if seq := o.keep(r); o.events.Wanted() {
+		o.events.Publish(event(r, seq))
 	}
 	o.line(r)
 }

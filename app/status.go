@@ -121,9 +121,9 @@ func (a *App) settingsInForce() (string, error) {
 }
 
 // event is a request as it is shown live: what its line in the log says.
-func event(r *proxy.Report) admin.Event {
+func event(r *proxy.Report, seq uint64) admin.Event {
 	e := admin.Event{
-		At: time.Now(), Outcome: r.Outcome.String(), Status: r.Status, Method: string(r.Method), Path: string(printable(r.Path)),
+		Seq: seq, At: time.Now(), Outcome: r.Outcome.String(), Status: r.Status, Method: string(r.Method), Path: string(printable(r.Path)),
 		Route: r.Route, Attempt: r.Attempt, Millis: millis(r.Duration), Backend: millis(r.Backend), WaitedMS: millis(r.Waited),
 		Store: millis(r.Store), Differs: differs(r.Differs), Would: r.Would.String(),
 	}
