@@ -21,7 +21,9 @@ func (s *Server) registerPage(mux *http.ServeMux) {
 	}
 	served := http.FileServerFS(page)
 	mux.HandleFunc("GET /{$}", secured(served))
-	mux.HandleFunc("GET /page.js", secured(served))
+	for _, script := range []string{"page.js", "requests.js", "key.js"} {
+		mux.HandleFunc("GET /"+script, secured(served))
+	}
 	mux.HandleFunc("GET /page.css", secured(served))
 	mux.HandleFunc("GET /openapi.json", secured(served))
 }

@@ -57,7 +57,8 @@ func TestPageFiles(t *testing.T) {
 	t.Parallel()
 	a, _ := run(t, zerolog.Disabled, "http://127.0.0.1:1")
 	for path, kind := range map[string]string{
-		"/": "text/html", "/page.js": "text/javascript", "/page.css": "text/css", "/openapi.json": "application/json",
+		"/": "text/html", "/page.js": "text/javascript", "/requests.js": "text/javascript", "/key.js": "text/javascript",
+		"/page.css": "text/css", "/openapi.json": "application/json",
 		"/status": "application/json", "/settings": "application/yaml",
 	} {
 		resp, err := http.Get(a.AdminURL() + path) //nolint:noctx // a test

@@ -18,6 +18,17 @@ function row(...cells) {
   return tr;
 }
 
+// fill puts rows into a table. Each cell gets its column's name, which narrow screens show.
+function fill(id, rows, none) {
+  const table = $(id), names = [...table.tHead.rows[0].cells].map((c) => c.textContent.trim());
+  if (rows.length === 0) rows.push(row(element("td", none, "empty")));
+  for (const tr of rows) {
+    if (tr.cells.length === 1) tr.cells[0].colSpan = names.length;
+    else [...tr.cells].forEach((td, i) => { td.dataset.th = names[i]; });
+  }
+  table.tBodies[0].replaceChildren(...rows);
+}
+
 const number = (v, digits = 0) => element("td", v.toLocaleString("en", { maximumFractionDigits: digits }), "n");
 
 function code(text) {
@@ -89,7 +100,6 @@ function rates(seen) {
 
 function showStatus(s) {
   const now = performance.now();
-  const body = $("outcomes").tBodies[0];
   const rows = [];
   let all = 0, hits = 0, of = 0;
   for (const [outcome, n] of Object.entries(s.requests).sort((a, b) => b[1] - a[1])) {
@@ -106,8 +116,7 @@ function showStatus(s) {
     if (r.length > 1) chart.append(spark(r));
     rows.push(row(outcome, number(n), number(last, 1), chart));
   }
-  if (rows.length === 0) rows.push(row(element("td", "no request yet", "empty")));
-  body.replaceChildren(...rows);
+  fill("outcomes", rows, "no request yet");
   $("rate").textContent = all.toLocaleString("en", { maximumFractionDigits: 1 });
   $("hits").textContent = of ? (100 * hits / of).toFixed(1) + " %" : "–";
   $("leases").textContent = s.leases_in_flight.toLocaleString("en");
@@ -115,20 +124,68 @@ function showStatus(s) {
   $("failures").textContent = s.store_errors.toLocaleString("en");
   $("failures").className = s.store_errors ? "bad" : "";
   $("about").textContent = s.version + ", up " + duration(s.uptime_ms) + ", store " + s.store;
-  $("backends").tBodies[0].replaceChildren(...s.backends.map((b) =>
-    row(b.upstream || "(at large)", code(b.backend), element("td", b.up ? "up" : "down", b.up ? "good" : "bad"), number(b.active))));
+  fill("backends", s.backends.map((b) =>
+    row(b.upstream || "(at large)", code(b.backend), element("td", b.up ? "in use" : "left out", b.up ? "" : "bad"), number(b.active))), "none");
+  waits(s.unknown_keys);
 }
 
 async function poll() {
   try {
     showStatus(await (await ask("status")).json());
-    $("state").textContent = "live";
-    $("state").className = "good";
+    $("reach").textContent = "";
   } catch (e) {
-    $("state").textContent = "not reachable: " + e.message;
-    $("state").className = "bad";
+    $("reach").textContent = "The numbers below are old: " + e.message;
   }
   setTimeout(poll, 2000);
+}
+
+// ---- whether it is ready, and what waits for a person
+
+let word = "", waiting = 0;
+
+function title() {
+  document.title = (waiting ? "(" + waiting + ") " : "") + (word && word !== "ready" ? word + ": " : "") + "IdemProxy";
+}
+
+// waits shows how many keys wait for a person, and lists them anew when that has changed.
+function waits(n) {
+  if (n === undefined || n === waiting) return;
+  waiting = n;
+  $("waiting").textContent = n ? n.toLocaleString("en") : "";
+  $("s-unknown").className = n ? "wanted" : "";
+  title();
+  loadUnknown();
+}
+
+const means = {
+  ready: "Ready", degraded: "Degraded: it serves, but not all is well", "not ready": "Not ready: it asks balancers to send nothing",
+  draining: "Draining: it is about to stop",
+};
+
+function showReady(status, reasons) {
+  word = status;
+  $("banner").className = status === "ready" ? "good" : status === "degraded" ? "warn" : "bad";
+  const list = reasons.map(([name, why]) => {
+    const li = element("li");
+    li.append(element("b", name), " " + why);
+    return li;
+  });
+  const text = means[status] || status;
+  if ($("state").textContent !== text) $("state").textContent = text; // a new text is read out
+  $("reasons").replaceChildren(...list);
+  title();
+}
+
+// checkReady asks as a balancer does. Whatever is not an answer is not "ready".
+async function checkReady() {
+  try {
+    const resp = await fetch("readyz", { signal: AbortSignal.timeout(10000) });
+    const r = await resp.json();
+    showReady(r.status, Object.entries(r.checks || {}).filter(([name]) => (r.degraded || []).includes(name)));
+  } catch (e) {
+    showReady("not reachable", [["admin listener", e.message]]);
+  }
+  setTimeout(checkReady, 3000);
 }
 
 // ---- keys
@@ -168,8 +225,7 @@ async function change(path, k, more, title, text, yes, withResponse) {
   } catch (e) {
     await confirmed("It was not done", e.message, "Close", false);
   }
-  loadUnknown();
-  loadRunning();
+  document.dispatchEvent(new Event("changed"));
 }
 
 function actions(k) {
@@ -201,133 +257,28 @@ function actions(k) {
 const scopeOf = (k) => (k.scope || "").replaceAll("\u001f", " and ");
 
 async function load(id, state, cells) {
-  const body = $(id).tBodies[0];
   try {
     const list = await (await ask("keys/list?limit=200&state=" + state)).json();
     const rows = list.keys.map((k) => row(...cells(k)));
-    if (list.more) rows.push(row(element("td", "and more", "empty")));
-    if (rows.length === 0) rows.push(row(element("td", "none", "empty")));
-    body.replaceChildren(...rows);
+    if (list.more) rows.push(row(element("td", "and more: idemproxy list --state " + state, "empty")));
+    fill(id, rows, "none");
   } catch (e) {
-    body.replaceChildren(row(element("td", e.message, "bad")));
+    fill(id, [row(element("td", e.message, "bad"))]);
   }
+}
+
+// keyLink leads to the key's own page.
+function keyLink(digest, text) {
+  const td = element("td", undefined, "wide");
+  if (!digest) return td;
+  const a = element("a");
+  a.href = "#/key/" + digest.replace("key:", "");
+  a.append(element("code", text || digest));
+  td.append(a);
+  return td;
 }
 
 const loadUnknown = () => load("unknown", "unknown",
-  (k) => [code(k.key), scopeOf(k), element("td", duration(k.age_ms), "n"), number(k.attempt), actions(k)]);
-const loadRunning = () => load("running", "in-progress", (k) => [code(k.key), scopeOf(k), element("td", duration(k.age_ms), "n"),
+  (k) => [keyLink(k.digest, k.key), scopeOf(k), element("td", duration(k.age_ms), "n"), number(k.attempt), actions(k)]);
+const loadRunning = () => load("running", "in-progress", (k) => [keyLink(k.digest, k.key), scopeOf(k), element("td", duration(k.age_ms), "n"),
   element("td", duration(k.lease_ms), "n"), number(k.attempt), code(k.owner || ""), actions(k)]);
-
-function showKey(k) {
-  const list = element("dl");
-  const add = (name, value) => {
-    if (value === undefined || value === "") return;
-    const dd = element("dd");
-    dd.append(value instanceof Node ? value : element("code", value));
-    list.append(element("dt", name), dd);
-  };
-  add("state", k.state);
-  add("key", k.key);
-  add("scope", scopeOf(k));
-  add("in the log", k.digest);
-  add("attempt", String(k.attempt));
-  add("fingerprint", k.fingerprint + "…");
-  add("owner", k.owner && k.owner + "…");
-  if (k.status) add("response", k.status + ", " + k.body_bytes + " bytes");
-  for (const [name, value] of k.header || []) add("", name + ": " + value);
-  if (k.body) add("body", new TextDecoder().decode(Uint8Array.from(atob(k.body), (c) => c.charCodeAt(0))));
-  const line = element("ol", undefined, "timeline");
-  const at = (text) => line.append(element("li", text));
-  at("first request " + duration(k.age_ms) + " ago");
-  for (const e of seen.filter((e) => e.key === k.digest).reverse()) {
-    at(new Date(e.at).toLocaleTimeString() + " " + e.outcome + ", " + e.status + (e.attempt ? ", attempt " + e.attempt : ""));
-  }
-  at("last change " + duration(k.changed_ms) + " ago: " + k.state);
-  if (k.lease_ms) at("lease lapses in " + duration(k.lease_ms) + " unless it is renewed");
-  if (k.replay_ms) at("replayed for " + duration(k.replay_ms) + " more");
-  if (k.state === "expired") at("its response is not kept any more");
-  if (k.expires_in_ms) at("forgotten in " + duration(k.expires_in_ms));
-  else if (k.state === "unknown") at("held until it is resolved");
-  const buttons = element("p");
-  buttons.append(...actions(k).childNodes);
-  $("found").replaceChildren(list, line, buttons);
-}
-
-$("lookup").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const form = new FormData(event.target);
-  const query = new URLSearchParams({ key: form.get("key"), scope: form.get("scope"), body: form.get("body") ? "true" : "false" });
-  try {
-    showKey(await (await ask("keys?" + query)).json());
-  } catch (e) {
-    $("found").replaceChildren(element("p", e.message, "bad"));
-  }
-});
-
-// ---- live
-
-const seen = []; // the last decisions, the newest first
-let paused = false, dirty = false, missed = 0;
-
-function drawLive() {
-  if (dirty && !paused) {
-    dirty = false;
-    const only = $("filter").value.trim().toLowerCase();
-    const rows = seen.filter((e) => !only || [e.outcome, e.path, e.key, e.client, e.route].join(" ").toLowerCase().includes(only)).slice(0, 50)
-      .map((e) => row(new Date(e.at).toLocaleTimeString(), e.outcome, element("td", String(e.status), e.status < 400 ? "n" : "n bad"),
-        code((e.method || "") + " " + (e.path || "")), code(e.key || ""), number(e.ms, 2), element("td", e.error || "", "wide")));
-    if (rows.length === 0) rows.push(row(element("td", "nothing yet", "empty")));
-    $("live").tBodies[0].replaceChildren(...rows);
-    $("missed").textContent = missed ? missed + " came too fast to be shown" : "";
-  }
-  setTimeout(drawLive, 250);
-}
-
-async function follow() {
-  try {
-    const reader = (await ask("events")).body.pipeThrough(new TextDecoderStream()).getReader();
-    let text = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) break;
-      text += value;
-      const parts = text.split("\n\n");
-      text = parts.pop();
-      for (const part of parts) {
-        const data = part.split("\n").find((l) => l.startsWith("data: "));
-        if (!data) continue;
-        if (part.startsWith("event: missed")) missed += Number(data.slice(6));
-        else seen.unshift(JSON.parse(data.slice(6)));
-      }
-      seen.length = Math.min(seen.length, 500);
-      dirty = true;
-    }
-  } catch { /* tried again below; poll says what is wrong */ }
-  setTimeout(follow, 1000);
-}
-
-$("pause").addEventListener("click", () => {
-  paused = !paused;
-  dirty = true;
-  $("pause").setAttribute("aria-pressed", String(paused));
-  $("pause").textContent = paused ? "Go on" : "Pause";
-});
-$("filter").addEventListener("input", () => { dirty = true; });
-$("load-unknown").addEventListener("click", loadUnknown);
-$("load-running").addEventListener("click", loadRunning);
-
-async function start() {
-  await poll(); // which asks for the token, if one is wanted
-  loadUnknown();
-  loadRunning();
-  follow();
-  dirty = true;
-  drawLive();
-  try {
-    $("settings").textContent = await (await ask("settings")).text();
-  } catch (e) {
-    $("settings").textContent = e.message;
-  }
-}
-
-start();

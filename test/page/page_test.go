@@ -174,18 +174,21 @@ func TestPage(t *testing.T) {
 	t.Parallel()
 	a, ask := served(t)
 	ctx := browser(t)
-	run(t, ctx, "the page comes up", chromedp.Navigate(a.AdminURL()+"/"), shows("#state", "live"),
+	run(t, ctx, "the page comes up", chromedp.Navigate(a.AdminURL()+"/"), shows("#state", "Ready"),
 		shows("#outcomes", "executed"), shows("#outcomes", "mismatch"), shows("#unknown", "held-1"), shows("#unknown", "held-2"),
-		shows("#running", "running-1"), shows("#backends", "up"), shows("#leases", "1"))
+		shows("#running", "running-1"), shows("#backends", "in use"), shows("#leases", "1"))
 
 	ask("/pay", "order-live", "x")
 	run(t, ctx, "a decision is shown live", shows("#live", "/pay"), picture(t, "light"))
-	run(t, ctx, "others are filtered out", chromedp.SendKeys("#filter", "nothing-like-it"), shows("#live", "nothing yet"),
-		write("#filter", ""), chromedp.SendKeys("#filter", "execut"), shows("#live", "/pay"))
+	run(t, ctx, "others are filtered out", chromedp.SendKeys("#filters [name=outcome]", "nothing-like-it"), shows("#live", "none"),
+		write("#filters [name=outcome]", ""), chromedp.SendKeys("#filters [name=outcome]", "executed"), shows("#live", "/pay"), lacks("#live", "mismatch"),
+		write("#filters [name=outcome]", ""), shows("#live", "mismatch"))
 
-	run(t, ctx, "a key is found", chromedp.SendKeys("#lookup [name=key]", "order-1"), chromedp.Click("#lookup [name=body]"),
-		chromedp.SendKeys("#lookup [name=key]", kb.Enter), shows("#found", "completed"), shows("#found", "<b>ch_7</b>"),
-		shows("#found", "first request"))
+	run(t, ctx, "a key is found", chromedp.SendKeys("#lookup [name=key]", "order-1"),
+		chromedp.SendKeys("#lookup [name=key]", kb.Enter), shows("#k-state", "completed"), shows("#k-record", "order-1"),
+		shows("#k-record", "Content-Type: application/json"), lacks("#k-record", "ch_7"), shows("#k-attempts", "another request"))
+	run(t, ctx, "its body is shown when it is asked for", chromedp.Click("#show-body"), shows("#k-record", "<b>ch_7</b>"), picture(t, "key"))
+	run(t, ctx, "back", chromedp.NavigateBack(), chromedp.WaitVisible("#overview"))
 	run(t, ctx, "one that is not there is not", write("#lookup [name=key]", "nobody"),
 		chromedp.SendKeys("#lookup [name=key]", kb.Enter), shows("#found", "no record"))
 
@@ -218,7 +221,7 @@ func TestPageByKeyboard(t *testing.T) {
 	t.Parallel()
 	a, ask := served(t)
 	ctx := browser(t)
-	run(t, ctx, "the page comes up", chromedp.Navigate(a.AdminURL()+"/"), shows("#unknown", "held-1"), shows("#state", "live"))
+	run(t, ctx, "the page comes up", chromedp.Navigate(a.AdminURL()+"/"), shows("#unknown", "held-1"), shows("#state", "Ready"))
 	focused := func() (label string) {
 		run(t, ctx, "what has the focus", chromedp.Evaluate(
 			"(document.activeElement.getAttribute('aria-label') || document.activeElement.id || document.activeElement.textContent).trim()", &label))
@@ -258,5 +261,5 @@ func TestPageWithToken(t *testing.T) {
 	run(t, ctx, "asked", chromedp.Navigate(a.AdminURL()+"/"), chromedp.WaitVisible("#login[open]"),
 		chromedp.SendKeys("#login [name=token]", "wrong"+kb.Enter))
 	run(t, ctx, "asked again", chromedp.WaitVisible("#login[open]"), write("#login [name=token]", ""),
-		chromedp.SendKeys("#login [name=token]", "0123456789abcdef"+kb.Enter), shows("#state", "live"), shows("#unknown", "held-1"))
+		chromedp.SendKeys("#login [name=token]", "0123456789abcdef"+kb.Enter), shows("#state", "Ready"), shows("#unknown", "held-1"))
 }
