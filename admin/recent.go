@@ -122,7 +122,8 @@ func (s *slot) read() (e Event, ok bool) {
 	}
 	k := &s.kept
 	e = Event{
-		Seq: s.seq, At: k.At, Outcome: k.Outcome, Status: k.Status, Method: s.part(0), Path: s.part(1), Request: s.part(2), Route: k.Route,
+		Seq: s.seq, At: k.At, Outcome: k.Outcome, Status: k.Status, Method: s.part(0), Path: s.part(1),
+		Request: s.part(2), Route: k.Route,
 		Attempt: k.Attempt, Settled: k.Settlement, Ending: k.Ending, Differs: k.Differs, Would: k.Would, Error: s.part(5),
 		Millis: millis(k.Duration), Backend: millis(k.Backend), WaitedMS: millis(k.Waited), Store: millis(k.Store),
 	}

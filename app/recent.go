@@ -15,7 +15,8 @@ func (o *observer) keep(r *proxy.Report) uint64 {
 	one := admin.Request{
 		At: time.Now(), Outcome: r.Outcome.String(), Route: r.Route, Status: r.Status, Method: r.Method, Path: printable(r.Path),
 		ID: loggedID(r.RequestID), Key: r.Key,
-		Keyed: r.Keyed || r.Would != proxy.WouldNothing && r.Key != (idem.Key{}), Would: r.Would.String(), Attempt: r.Attempt, Err: r.Err, Client: peer(r),
+		Keyed: r.Keyed || r.Would != proxy.WouldNothing && r.Key != (idem.Key{}), Would: r.Would.String(),
+		Attempt: r.Attempt, Err: r.Err, Client: peer(r),
 		Settlement: r.Settlement.String(), Differs: differs(r.Differs), Notable: notable(r),
 		Duration: r.Duration, Backend: r.Backend, Waited: r.Waited, Store: r.Store,
 	}

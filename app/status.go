@@ -26,6 +26,8 @@ type Status struct {
 	StoreErrors    float64            `json:"store_errors"`
 	LeasesLost     float64            `json:"leases_lost"`
 	Backends       []upstream.Status  `json:"backends"`
+	// Unsettled are the attempts in doubt that this process asks backends about.
+	Unsettled float64 `json:"unsettled"`
 	// StoreUp is 0 while the store does not answer. UnknownKeys and UnknownOldestS are what
 	// idemproxy_unknown_keys and idemproxy_unknown_oldest_seconds say; not there before they
 	// were counted.
@@ -91,6 +93,8 @@ func (s *Status) take(name string, one *sample) {
 		s.StoreErrors += v
 	case "leases_lost_total":
 		s.LeasesLost = v
+	case "unsettled":
+		s.Unsettled = v
 	case "store_up":
 		s.StoreUp = v
 	case "unknown_keys":
@@ -123,7 +127,8 @@ func (a *App) settingsInForce() (string, error) {
 // event is a request as it is shown live: what its line in the log says.
 func event(r *proxy.Report, seq uint64) admin.Event {
 	e := admin.Event{
-		Seq: seq, At: time.Now(), Outcome: r.Outcome.String(), Status: r.Status, Method: string(r.Method), Path: string(printable(r.Path)),
+		Seq: seq, At: time.Now(), Outcome: r.Outcome.String(), Status: r.Status, Method: string(r.Method),
+		Path:  string(printable(r.Path)),
 		Route: r.Route, Attempt: r.Attempt, Millis: millis(r.Duration), Backend: millis(r.Backend), WaitedMS: millis(r.Waited),
 		Store: millis(r.Store), Differs: differs(r.Differs), Would: r.Would.String(),
 	}

@@ -277,7 +277,8 @@ func keptFor(r *admin.Record) string {
 	case r.ExpiresInMS > 0:
 		fmt.Fprintf(&b, "known for    %v more\n", ms(r.ExpiresInMS))
 	case r.State == idem.Unknown.String() && r.Receipt != nil:
-		b.WriteString("known for    until the backend has said what became of it: it is asked again, and by the next request with the key\n")
+		b.WriteString("known for    until the backend has said what became of it: it is asked again, " +
+			"and by the next request with the key\n")
 	case r.State == idem.Unknown.String():
 		b.WriteString("known for    ever: it is held until it is resolved\n")
 	case r.Receipt != nil:

@@ -231,7 +231,9 @@ func (b *settler) look() {
 
 // spread is d, a quarter more or less, so that proxies that were started together do not
 // read the whole store together.
-func spread(d time.Duration) time.Duration { return d - d/4 + rand.N(d/2+1) }
+func spread(d time.Duration) time.Duration {
+	return d - d/4 + rand.N(d/2+1) //nolint:gosec // nobody is to be surprised by it
+}
 
 // find counts what it finds.
 func (b *settler) find() (found int, err error) {

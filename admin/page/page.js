@@ -121,6 +121,7 @@ function showStatus(s) {
   $("hits").textContent = of ? (100 * hits / of).toFixed(1) + " %" : "–";
   $("leases").textContent = s.leases_in_flight.toLocaleString("en");
   $("waiters").textContent = s.waiters.toLocaleString("en");
+  $("unsettled").textContent = s.unsettled.toLocaleString("en");
   $("failures").textContent = s.store_errors.toLocaleString("en");
   $("failures").className = s.store_errors ? "bad" : "";
   $("about").textContent = s.version + ", up " + duration(s.uptime_ms) + ", store " + s.store;

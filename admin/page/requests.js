@@ -38,8 +38,13 @@ async function loadRequests() {
   }
 }
 
+// became is the outcome; which part of a mismatch differed; what the backend said of an
+// attempt in doubt; and what a request would have met that was only observed.
+const became = (e) => e.outcome + (e.differs ? " (another " + e.differs + ")" : "") + (e.settlement ? ", " + e.settlement : "") +
+  (e.would ? " (would: " + e.would + ")" : "");
+
 function requestRow(e, withKey) {
-  const cells = [new Date(e.at).toLocaleTimeString("en-GB"), e.outcome + (e.differs ? " (another " + e.differs + ")" : ""),
+  const cells = [new Date(e.at).toLocaleTimeString("en-GB"), became(e),
     element("td", String(e.status), e.status < 400 ? "n" : "n bad"), code((e.method || "") + " " + (e.path || ""))];
   if (withKey) cells.push(keyLink(e.key));
   else cells.push(e.attempt ? number(e.attempt) : element("td", ""), code(e.client || ""), code(e.request_id || ""), e.ending || "");

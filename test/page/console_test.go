@@ -73,7 +73,7 @@ func TestReadinessIsLostAndRegained(t *testing.T) {
 		t.Fatal(err)
 	}
 	serve := func(ln net.Listener) *http.Server {
-		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })} //nolint:gosec // a test
+		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })}
 		go func() { _ = s.Serve(ln) }()
 		return s
 	}
