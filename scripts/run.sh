@@ -4,28 +4,60 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+listen=${IDEMPROXY_LISTEN:-:8080} admin=${IDEMPROXY_ADMIN-127.0.0.1:8081} backend_port=${BACKEND_PORT:-9000}
+proxy_port=${listen##*:} admin_port=${admin##*:}
+
+# answers says whether somebody listens on a port.
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+free() { # WHAT PORT SETTING
+  if answers "$2"; then
+    echo "run.sh: another process has port $2, which is for $1: end it, or take another port: $3 make run" >&2
+    exit 1
+  fi
+}
+free "the proxy" "$proxy_port" IDEMPROXY_LISTEN=:18080
+free "the proxy's admin listener" "$admin_port" IDEMPROXY_ADMIN=127.0.0.1:18081
+free "the demo backend" "$backend_port" BACKEND_PORT=19000
+
 make --no-print-directory build
 data=$(mktemp -d)
-cat <<'TEXT'
+backend='' proxy=''
+# Whatever ends this script, nothing of it is left.
+stop() {
+  [ -z "$proxy" ] || kill -TERM "$proxy" 2>/dev/null || true
+  [ -z "$proxy" ] || wait "$proxy" 2>/dev/null || true
+  [ -z "$backend" ] || kill "$backend" 2>/dev/null || true
+  [ -z "$backend" ] || wait "$backend" 2>/dev/null || true
+  rm -rf "$data"
+}
+trap stop EXIT
+cat <<TEXT
 
-IdemProxy listens on :8080, with a demo backend on :9000. In another terminal:
+IdemProxy listens on :$proxy_port, with a demo backend on :$backend_port. In another terminal:
 
-  curl -i localhost:8080/ -H 'Idempotency-Key: order-1' -d 'amount=5'    # executed
-  curl -i localhost:8080/ -H 'Idempotency-Key: order-1' -d 'amount=5'    # replayed
-  curl -i localhost:8080/ -H 'Idempotency-Key: order-1' -d 'amount=6'    # 422: another payload
-  curl -s 'localhost:9000/executions?key=order-1'                        # executed once
-  curl -i 'localhost:8080/cut?executed=1' -H 'Idempotency-Key: order-2' -d 'amount=5'   # cut, and answered all the same
-  curl -s 'localhost:9000/executions?key=order-2'                        # executed once
-  curl -s localhost:8081/metrics | grep idemproxy_requests_total
+  curl -i localhost:$proxy_port/ -H 'Idempotency-Key: order-1' -d 'amount=5'    # executed
+  curl -i localhost:$proxy_port/ -H 'Idempotency-Key: order-1' -d 'amount=5'    # replayed
+  curl -i localhost:$proxy_port/ -H 'Idempotency-Key: order-1' -d 'amount=6'    # 422: another payload
+  curl -s 'localhost:$backend_port/executions?key=order-1'                        # executed once
+  curl -i 'localhost:$proxy_port/cut?executed=1' -H 'Idempotency-Key: order-2' -d 'amount=5'   # cut, and answered all the same
+  curl -s 'localhost:$backend_port/executions?key=order-2'                        # executed once
+  curl -s localhost:$admin_port/metrics | grep idemproxy_requests_total
 
-What it does is at http://localhost:8081/, too.
+What it does is at http://localhost:$admin_port/, too.
 
 Ctrl-C ends it.
 
 TEXT
-bin/backend -receipts "$data/backend.db" &
+bin/backend -listen "127.0.0.1:$backend_port" -receipts "$data/backend.db" 2>"$data/backend.log" &
 backend=$!
-bin/idemproxy --store "embedded:$data/records" --on-ambiguous settle --receipts http://127.0.0.1:9000/receipts "$@" &
+# It says so once it listens: that something answers on the port could be somebody else's doing.
+until grep -q '^demo backend on' "$data/backend.log"; do
+  kill -0 "$backend" 2>/dev/null || { cat "$data/backend.log" >&2; echo "run.sh: the demo backend did not start" >&2; exit 1; }
+  sleep 0.1
+done
+bin/idemproxy --backend "http://127.0.0.1:$backend_port" \
+  --store "embedded:$data/records" --on-ambiguous settle --receipts "http://127.0.0.1:$backend_port/receipts" "$@" &
 proxy=$!
 # A signal reaches the proxy too (from the terminal, or from here); it drains.
 trap 'kill -TERM "$proxy" 2>/dev/null || true' INT TERM
@@ -34,7 +66,4 @@ while true; do
   wait "$proxy" && code=0 || code=$?
   kill -0 "$proxy" 2>/dev/null || break
 done
-kill "$backend" 2>/dev/null || true
-wait "$backend" 2>/dev/null || true
-rm -rf "$data"
 exit "$code"
