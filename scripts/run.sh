@@ -56,10 +56,13 @@ until grep -q '^demo backend on' "$data/backend.log"; do
   kill -0 "$backend" 2>/dev/null || { cat "$data/backend.log" >&2; echo "run.sh: the demo backend did not start" >&2; exit 1; }
   sleep 0.1
 done
+# In a process group of its own: what the terminal signals is passed on below, once. A
+# second signal would cut the requests under way.
+set -m
 bin/idemproxy --backend "http://127.0.0.1:$backend_port" \
   --store "embedded:$data/records" --on-ambiguous settle --receipts "http://127.0.0.1:$backend_port/receipts" "$@" &
 proxy=$!
-# A signal reaches the proxy too (from the terminal, or from here); it drains.
+set +m
 trap 'kill -TERM "$proxy" 2>/dev/null || true' INT TERM
 code=0
 while true; do
