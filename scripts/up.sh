@@ -15,6 +15,7 @@ admin=http://127.0.0.1:${ADMIN_PORT:-8081} proxy=http://127.0.0.1:${IDEMPROXY_PO
 # user, so the file is readable; its folder keeps everybody else out.
 token() {
   export ADMIN_TOKEN_FILE=${ADMIN_TOKEN_FILE:-$PWD/bin/secrets/admin-token}
+  [ ! -d "$ADMIN_TOKEN_FILE" ] || rmdir "$ADMIN_TOKEN_FILE" # which compose makes of a file that is not there
   if [ ! -s "$ADMIN_TOKEN_FILE" ]; then
     mkdir -p -m 700 "$(dirname "$ADMIN_TOKEN_FILE")"
     od -An -N24 -tx1 /dev/urandom | tr -d ' \n' >"$ADMIN_TOKEN_FILE"

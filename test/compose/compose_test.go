@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,12 @@ func up(t *testing.T) *stage {
 		ports[name] = redistest.FreePort(t)
 	}
 	env := []string{fmt.Sprintf("COMPOSE_PROJECT_NAME=idemproxytest%d", os.Getpid())}
+	// The user in the container is another one, who reads it all the same; see scripts/up.sh.
+	token := filepath.Join(t.TempDir(), "admin-token")
+	if err := os.WriteFile(token, []byte("of-compose-and-its-test"), 0o644); err != nil { //nolint:gosec // it guards nothing
+		t.Fatal(err)
+	}
+	env = append(env, "ADMIN_TOKEN_FILE="+token)
 	for name, port := range ports {
 		env = append(env, fmt.Sprintf("%s=%d", name, port))
 	}
