@@ -30,6 +30,7 @@ type flaky struct {
 	mu       sync.Mutex
 	lose     losing // guarded by mu
 	released chan struct{}
+	lost     func()         // is called when one is lost, if it is not nil
 	done     sync.WaitGroup // what was released
 }
 
@@ -99,6 +100,9 @@ type flakyTx struct {
 
 func (x *flakyTx) Commit() error {
 	f := x.conn.flaky
+	if f.lost != nil {
+		defer f.lost()
+	}
 	switch f.next() {
 	case loseAfter:
 		return errors.Join(x.Tx.Commit(), driver.ErrBadConn)
@@ -127,6 +131,7 @@ func commits() map[string]func(*bench) {
 		"CommitIsLostWithoutToken":      func(b *bench) { commit(b, loseBefore, "", http.StatusConflict, receipt.OutcomeVoided) },
 		"CommitComesLaterWithoutToken":  func(b *bench) { commit(b, loseAhead, "", http.StatusCreated, receipt.OutcomeExecuted) },
 		"CommitFailsWithoutKey":         commitWithoutKey,
+		"CommitFailsAndClientLeaves":    commitClientLeaves,
 	}
 }
 
@@ -168,6 +173,23 @@ func commit(b *bench, lose losing, attempt string, status int, outcome string) {
 		b.t.Errorf("another attempt: %d %s", again.Code, again.Body)
 	} else if outcome == "" && again.Body.String() != got.Body.String() {
 		b.t.Errorf("another attempt got %q, want %q", again.Body, got.Body)
+	}
+	b.effects(1)
+}
+
+// A client that leaves while the commit fails leaves nobody in doubt: what became of the
+// attempt is asked all the same.
+func commitClientLeaves(b *bench) {
+	db, f := b.flaky(loseAfter)
+	ctx, leave := context.WithCancel(b.context())
+	f.lost = leave
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/pay", http.NoBody)
+	r.Header.Set(receipt.HeaderKey, "k")
+	r.Header.Set(receipt.HeaderAttempt, "a")
+	got := httptest.NewRecorder()
+	b.Middleware(db, b.payer(http.StatusCreated)).ServeHTTP(got, r)
+	if ctx.Err() == nil || got.Code != http.StatusCreated || got.Header().Get(receipt.HeaderOutcome) != receipt.OutcomeExecuted {
+		b.t.Errorf("%d %v", got.Code, got.Header())
 	}
 	b.effects(1)
 }

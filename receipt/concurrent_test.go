@@ -1,8 +1,11 @@
 package receipt_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
 
@@ -19,9 +22,37 @@ func underWay() map[string]func(*bench) {
 		all[name+"MeetsCommit"] = func(b *bench) { meets(b, call, true) }
 		all[name+"MeetsRollback"] = func(b *bench) { meets(b, call, false) }
 	}
+	all["AskerLeaves"] = askerLeaves
 	all["AnotherAttemptMeetsCommit"] = func(b *bench) { secondAttempt(b, true) }
 	all["AnotherAttemptMeetsRollback"] = func(b *bench) { secondAttempt(b, false) }
 	return all
+}
+
+// askerLeaves: the endpoint does not wait on for a proxy that has left.
+func askerLeaves(b *bench) {
+	if b.dialect == receipt.SQLite { // it waits in itself, for as long as its busy time-out says
+		return
+	}
+	tx := b.begin(nil)
+	b.answered("a")(b.in(tx, of("k", "a")))
+	ctx, leave := context.WithCancel(b.context())
+	r := httptest.NewRequestWithContext(ctx, http.MethodPut, "/receipts", http.NoBody)
+	r.Header = named("k", "a")
+	got, ended := httptest.NewRecorder(), make(chan struct{})
+	go func() {
+		defer close(ended)
+		b.Endpoint(b.db, "").ServeHTTP(got, r)
+	}()
+	b.blocked()
+	leave()
+	select {
+	case <-ended:
+	case <-b.context().Done():
+		b.t.Fatal("it waits on")
+	}
+	if got.Code != http.StatusServiceUnavailable || got.Header().Get(receipt.HeaderOutcome) != receipt.OutcomeUnknown {
+		b.t.Errorf("%d %v", got.Code, got.Header())
+	}
 }
 
 // meets has a call for the attempt that is under way: it ends after that one.

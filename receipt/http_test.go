@@ -70,8 +70,8 @@ func statuses(b *bench) {
 	}
 	b.rows(kept)
 	b.effects(kept)
-	if got := b.request(b.db, "", "", b.payer(http.StatusOK)); got.Code != http.StatusOK {
-		b.t.Errorf("without a key: %d", got.Code)
+	if got := b.request(b.db, "", "", b.payer(http.StatusOK)); got.Code != http.StatusOK || got.Header().Get(receipt.HeaderOutcome) != "" {
+		b.t.Errorf("without a key: %d %v", got.Code, got.Header()) // there is no receipt of it
 	}
 	b.rows(kept)
 	b.effects(kept + 1)
