@@ -37,7 +37,7 @@ func up(t *testing.T) *stage {
 	env := []string{fmt.Sprintf("COMPOSE_PROJECT_NAME=idemproxytest%d", os.Getpid())}
 	// The user in the container is another one, who reads it all the same; see scripts/up.sh.
 	token := filepath.Join(t.TempDir(), "admin-token")
-	if err := os.WriteFile(token, []byte("of-compose-and-its-test"), 0o644); err != nil { //nolint:gosec // it guards nothing
+	if err := os.WriteFile(token, []byte("of-compose-and-its-test"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	env = append(env, "ADMIN_TOKEN_FILE="+token)
