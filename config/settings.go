@@ -304,7 +304,8 @@ func running() []settingAtLarge {
 		&large[time.Duration]{
 			name: "drain-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.DrainTimeout },
 			usage: "most time for requests under way at shutdown, after which they are cut; 0 waits for all",
-			def:   time.Minute, live: true, limit: zeroOrMore[time.Duration]("waits for all"),
+			// None unless set: a request with a key that is cut may execute again with its retry.
+			live: true, limit: zeroOrMore[time.Duration]("waits for all"),
 		},
 		&large[string]{
 			name: "log-level", as: aText(), of: func(c *Config) *string { return &c.LogLevel },
