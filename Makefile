@@ -4,10 +4,11 @@ SHELL := /bin/bash
 GO ?= go
 export CGO_ENABLED ?= 0
 # What `idemproxy version` says; empty: the commit. `make package` sets it.
-VERSION ?=
+# A build from a checkout says its commit, also where Go is told not to ask git.
+VERSION ?= $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null)
 LDFLAGS = -s -w$(if $(VERSION), -X github.com/idemproxy/idemproxy/app.linked=$(VERSION))
 
-.PHONY: package help run build test torture test-only race fuzz lint docs bench loadtest up down clean
+.PHONY: package help run build test evenings torture test-only race fuzz lint docs bench profile loadtest up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,6 +29,9 @@ test-only: ## The quick tests: no 45 s jobs, redis-server must be there
 fuzz: ## Each fuzz target for 30 s
 	@scripts/fuzz.sh 30s
 
+evenings: ## Three evenings on call, with a real Prometheus and the commands of docs/runbook.md
+	@scripts/evenings.sh
+
 torture: ## The long proofs, about an hour: histories, faults, crashes, damage, overload, soak, fuzzing
 	@scripts/torture.sh
 
@@ -39,6 +43,9 @@ docs: ## Print the reference documents anew
 
 bench: ## Side by side with nginx, haproxy and others; BENCH=quick for a short run, MICRO=1 for the Go benchmarks
 	@scripts/bench.sh $(ARGS)
+
+profile: ## Where the CPU time goes: flame graphs, a table of shares and pprof files, into bench/results
+	@scripts/bench.sh -only '^profiles$$'
 
 loadtest: ## Attack a proxy that is started for it, and count executions
 	$(GO) run ./loadtest

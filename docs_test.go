@@ -1,6 +1,8 @@
 package idemproxy
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -42,6 +44,21 @@ func TestLinksLead(t *testing.T) {
 	}
 }
 
+// TestSizingNamesFigures: docs/sizing.md types no figure of a measurement; it names, in italics, the rows that have it.
+func TestSizingNamesFigures(t *testing.T) {
+	t.Parallel()
+	_, figures, _ := strings.Cut(read(t, "docs/performance-results.md"), "\n## Figures\n")
+	named := regexp.MustCompile(`(?:^|[^*])\*([^*\n]+)\*(?:[^*]|$)`).FindAllStringSubmatch(read(t, "docs/sizing.md"), -1)
+	for _, m := range named {
+		if m[1] != "italics" && !strings.Contains(figures, m[1]) {
+			t.Errorf("docs/sizing.md names %q, which is no row of the figures", m[1])
+		}
+	}
+	if len(named) < 8 {
+		t.Errorf("only %d rows named", len(named))
+	}
+}
+
 // TestDependenciesAreExplained: every direct dependency has a line with its
 // reason, and no line outlives its dependency.
 func TestDependenciesAreExplained(t *testing.T) {
@@ -63,6 +80,31 @@ func TestDependenciesAreExplained(t *testing.T) {
 		if !known[m[1]] {
 			t.Errorf("docs/dependencies.md explains %s, which is not in go.mod", m[1])
 		}
+	}
+}
+
+// TestFilesOfOthersAreAsReleased: what is in the product of others is explained, and
+// nobody has changed it.
+func TestFilesOfOthersAreAsReleased(t *testing.T) {
+	t.Parallel()
+	explained := map[string]string{}
+	row := regexp.MustCompile("(?m)^\\| (\\S+) \\|.*\\| `([0-9a-f]{64})` \\|$")
+	for _, m := range row.FindAllStringSubmatch(read(t, "docs/dependencies.md"), -1) {
+		explained[m[1]] = m[2]
+	}
+	files, err := filepath.Glob("admin/page/vendor/*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		name := filepath.Base(file)
+		if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(read(t, file)))); explained[name] != sum {
+			t.Errorf("%s has the sum %s; docs/dependencies.md says %q", file, sum, explained[name])
+		}
+		delete(explained, name)
+	}
+	for name := range explained {
+		t.Errorf("docs/dependencies.md explains %s, which is not there", name)
 	}
 }
 

@@ -29,16 +29,17 @@ type room struct {
 // helpers and storetest besides.
 func laws() map[string]room {
 	return map[string]room{
-		"idem":                  {never: []string{"net/http", "net", "log", "log/slog", "os"}},
+		"idem":                  {ours: []string{"internal/failpoint"}, never: []string{"net/http", "net", "log", "log/slog", "os"}},
 		"idem/storetest":        {ours: []string{"idem"}},
-		"rstore":                {ours: []string{"idem", "internal/redact"}, outside: []string{"github.com/redis/rueidis", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
+		"rstore":                {ours: []string{"idem", "internal/failpoint", "internal/redact", "internal/replays"}, outside: []string{"github.com/redis/rueidis", "github.com/rs/zerolog"}, never: []string{"net/http"}},
 		"rstore/redistest":      {outside: []string{"github.com/redis/rueidis"}},
-		"estore":                {ours: []string{"idem"}, outside: []string{"github.com/cockroachdb/pebble/v2", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
+		"estore":                {ours: []string{"idem", "internal/failpoint", "internal/replays"}, outside: []string{"github.com/cockroachdb/pebble/v2", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
+		"pstore":                {ours: []string{"idem", "internal/failpoint", "internal/redact", "internal/replays"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/rs/zerolog"}, never: []string{"net/http"}},
 		"message":               {outside: []string{"github.com/valyala/fasthttp"}, never: []string{"net/http"}},
 		"caller":                {ours: []string{"idem", "message"}, outside: []string{"github.com/valyala/fasthttp"}, never: []string{"net/http"}},
-		"operation":             {ours: []string{"idem", "message"}, outside: []string{"github.com/dunglas/httpsfv", "github.com/gowebpki/jcs"}, never: []string{"net/http"}},
+		"operation":             {ours: []string{"idem", "message"}, outside: []string{"github.com/dunglas/httpsfv", "github.com/go-json-experiment/json", "github.com/gowebpki/jcs", "github.com/vektah/gqlparser/v2"}, never: []string{"net/http"}},
 		"upstream":              {ours: []string{"idem", "internal/redact", "message"}, outside: []string{"github.com/valyala/fasthttp", "github.com/valyala/bytebufferpool"}, never: []string{"net/http"}},
-		"proxy":                 {ours: []string{"caller", "idem", "internal/redact", "message", "operation", "upstream"}, outside: []string{"github.com/valyala/fasthttp", "github.com/valyala/bytebufferpool", "github.com/dunglas/httpsfv", "golang.org/x/sync", "golang.org/x/sys"}, never: []string{"net/http"}},
+		"proxy":                 {ours: []string{"caller", "idem", "internal/failpoint", "internal/redact", "message", "operation", "upstream"}, outside: []string{"github.com/valyala/fasthttp", "github.com/valyala/bytebufferpool", "github.com/dunglas/httpsfv", "golang.org/x/sync", "golang.org/x/sys"}, never: []string{"net/http"}},
 		"proxy/backendtest":     {},
 		"admin":                 {ours: []string{"idem"}},
 		"seal":                  {ours: []string{"idem"}, outside: []string{"github.com/klauspost/compress"}, never: []string{"net/http"}},
@@ -46,13 +47,15 @@ func laws() map[string]room {
 		"receipt":               {}, // for backends: the standard library only
 		"metrics":               {outside: []string{"github.com/prometheus/client_golang"}},
 		"config":                {ours: []string{"caller", "idem", "internal/redact", "message", "operation", "proxy", "upstream"}, outside: []string{"github.com/goccy/go-yaml", "github.com/spf13/pflag", "github.com/dustin/go-humanize"}}, // it fills the Configs of the rooms that serve requests
-		"app":                   {ours: []string{"admin", "caller", "config", "estore", "idem", "internal/backend", "internal/redact", "metrics", "proxy", "rstore", "seal", "token", "upstream"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},
+		"app":                   {ours: []string{"admin", "caller", "config", "estore", "idem", "internal/backend", "internal/failpoint", "internal/redact", "metrics", "operation", "proxy", "pstore", "rstore", "seal", "token", "upstream"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},
 		"cli":                   {ours: []string{"admin", "app", "config", "idem", "internal/redact"}, outside: []string{"github.com/rs/zerolog", "github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/spf13/pflag"}},
 		"cmd/proxy":             {ours: []string{"cli"}},
 		"cmd/backend":           {ours: []string{"internal/backend"}, outside: []string{"modernc.org/sqlite"}},
 		"internal/backend":      {ours: []string{"receipt"}, outside: []string{"github.com/valyala/fasthttp"}},
 		"internal/dbtest":       {outside: []string{"github.com/jackc/pgx/v5", "github.com/go-sql-driver/mysql"}},
+		"internal/failpoint":    {}, // empty without its build tag: what all rooms may call
 		"internal/golden":       {},
+		"internal/replays":      {ours: []string{"idem", "internal/failpoint"}, outside: []string{"github.com/maypok86/otter/v2"}, never: []string{"net/http", "net"}},
 		"internal/redact":       {never: []string{"net/http", "log", "log/slog", "os"}},
 		"internal/toxitest":     {outside: []string{"github.com/Shopify/toxiproxy/v2", "github.com/rs/zerolog"}},
 		"loadtest":              {ours: []string{"app", "config", "idem", "internal/backend"}, outside: []string{"github.com/tsenart/vegeta/v12", "github.com/rs/zerolog", "github.com/Shopify/toxiproxy/v2"}},
@@ -66,6 +69,9 @@ func laws() map[string]room {
 		"docs/examples/clients": {},
 		"test/history":          {},
 		"test/model":            {},
+		"test/mutants":          {},
+		"test/rare":             {},
+		"test/zoo":              {},
 		".":                     {},
 	}
 }
@@ -132,6 +138,10 @@ func TestImportLawCanFail(t *testing.T) {
 		{"rstore", module + "/proxy"},
 		{"rstore", "github.com/valyala/fasthttp"},
 		{"app", module + "/idem/storetest"},
+		{"proxy", module + "/pstore"},
+		{"pstore", module + "/proxy"},
+		{"pstore", "github.com/valyala/fasthttp"},
+		{"cli", module + "/pstore"},
 		{"app", "github.com/spf13/cobra"},
 		{"app", module + "/cli"},
 		{"cli", module + "/rstore"},
@@ -177,7 +187,7 @@ func walkGo(t *testing.T, f func(file string)) {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && (path.Base(file) == ".git" || file == "bench/rivals" || file == "deploy/validate" || file == "bin"):
+		case d.IsDir() && (path.Base(file) == ".git" || file == "bench/rivals" || file == "deploy/validate" || file == "test/clients" || file == "test/sdk" || file == "bin"):
 			return filepath.SkipDir
 		case strings.HasSuffix(file, ".go"):
 			f(file)

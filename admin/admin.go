@@ -31,11 +31,17 @@ type Config struct {
 	Events *Events
 	// Recent are the last requests, for /requests; nil: none are kept.
 	Recent *Recent
+	// History is what the process did lately, for /history; nil: nothing is kept.
+	History *History
 	// Status is what /status shows; nil: nothing.
 	Status func() (any, error)
-	// Settings are those in force, as YAML without secrets; nil: they are not
-	// shown.
-	Settings func() (string, error)
+	// Backup writes a backup of the store to w; nil: the store has others.
+	Backup func(ctx context.Context, remote string, w io.Writer) error
+	// Advice is what /advice answers; nil: nothing.
+	Advice func() (any, error)
+	// Settings are those in force, as YAML without secrets: all, or those that differ from
+	// the defaults; nil: they are not shown.
+	Settings func(which SettingsWanted) (string, error)
 	// Token, if set, is what keys and profiles are shown for, to anybody who has
 	// it; without one they are for this machine only. Health and metrics are for
 	// everybody.
@@ -44,9 +50,19 @@ type Config struct {
 	CheckTimeout time.Duration
 }
 
+// SettingsWanted is which settings are asked for.
+type SettingsWanted int
+
+// Which settings there are.
+const (
+	AllSettings     SettingsWanted = iota
+	ChangedSettings                // those that differ from the defaults
+)
+
 // Server is the admin listener's server.
 type Server struct {
 	config   Config
+	started  time.Time
 	draining atomic.Bool
 	http     *http.Server
 }
@@ -56,7 +72,7 @@ func New(c Config) *Server {
 	if c.CheckTimeout <= 0 {
 		c.CheckTimeout = 3 * time.Second
 	}
-	s := &Server{config: c}
+	s := &Server{config: c, started: time.Now()}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", c.Metrics)
 	mux.HandleFunc("GET /healthz", s.healthz)
@@ -75,7 +91,12 @@ func New(c Config) *Server {
 	if c.Recent != nil {
 		mux.HandleFunc("GET /requests", s.protected(c.Recent.serve))
 	}
+	if c.History != nil {
+		mux.HandleFunc("GET /history", s.protected(s.history))
+	}
 	mux.HandleFunc("GET /status", s.protected(s.status))
+	mux.HandleFunc("POST /backup", s.protected(s.backup))
+	mux.HandleFunc("GET /advice", s.protected(s.advice))
 	mux.HandleFunc("GET /settings", s.protected(s.settings))
 	s.registerPage(mux)
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
@@ -103,25 +124,44 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 
 // status shows what the proxy counts and is connected to.
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	if s.config.Status == nil {
-		refuse(w, http.StatusNotFound, errors.New("there is no status to show"))
+	answerOf(w, s.config.Status)
+}
+
+// advice proposes settings.
+func (s *Server) advice(w http.ResponseWriter, _ *http.Request) {
+	answerOf(w, s.config.Advice)
+}
+
+// answerOf answers what f says; nil: there is nothing to show.
+func answerOf(w http.ResponseWriter, f func() (any, error)) {
+	if f == nil {
+		refuse(w, http.StatusNotFound, errors.New("there is nothing to show"))
 		return
 	}
-	status, err := s.config.Status()
+	body, err := f()
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
-	answer(w, http.StatusOK, status)
+	answer(w, http.StatusOK, body)
 }
 
 // settings shows those in force.
-func (s *Server) settings(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) settings(w http.ResponseWriter, r *http.Request) {
 	if s.config.Settings == nil {
 		refuse(w, http.StatusNotFound, errors.New("there are no settings to show"))
 		return
 	}
-	text, err := s.config.Settings()
+	which := AllSettings
+	switch only := r.URL.Query().Get("only"); only {
+	case "":
+	case "changed":
+		which = ChangedSettings
+	default:
+		refuse(w, http.StatusBadRequest, fmt.Errorf("only %q: want changed, or nothing for all settings", only))
+		return
+	}
+	text, err := s.config.Settings(which)
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return

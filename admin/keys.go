@@ -23,6 +23,8 @@ type Keys struct {
 	// Receipt says what the backend has of the attempt, nil where it keeps no receipts:
 	// docs/receipts.md. It asks the backend.
 	Receipt func(ctx context.Context, r *idem.Record) *Receipt
+	// Recent has the last requests, for what a record does not say; nil: they are not kept.
+	Recent *Recent
 	// Audit is told of every change that was asked for, and what came of it.
 	Audit func(remote, action string, k idem.Key, err error)
 }
@@ -46,8 +48,8 @@ type Record struct {
 	ReplayMS    int64 `json:"replay_ms,omitempty"`
 	RetentionMS int64 `json:"retention_ms"`
 	RememberMS  int64 `json:"remember_ms"`
-	// LeaseMS is what is left of the lease, Owner whose it is, while the key is in
-	// progress.
+	// LeaseMS is what is left of the lease while the key is in progress. Owner is the
+	// attempt that has it, or that is held.
 	LeaseMS     int64  `json:"lease_ms,omitempty"`
 	Owner       string `json:"owner,omitempty"`
 	Fingerprint string `json:"fingerprint"`
@@ -60,6 +62,9 @@ type Record struct {
 	// Receipt is what the backend has of it, unless it is completed or the backend keeps
 	// no receipts.
 	Receipt *Receipt `json:"receipt,omitempty"`
+	// Mismatch is the last request with the key that differed, among those that the
+	// process remembers.
+	Mismatch *Event `json:"mismatch,omitempty"`
 }
 
 // Receipt is what a backend says of an attempt.
@@ -75,8 +80,8 @@ type Change struct {
 	Scope string `json:"scope,omitempty"`
 	// Confirm must be true: that the caller knows what the call means.
 	Confirm bool `json:"confirm"`
-	// Owner is for /keys/release: the record's, as it was shown. If somebody else
-	// has the lease by now, nothing is done. Empty: whoever has it.
+	// Owner is for /keys/release and /keys/resolve: the record's, as it was shown. If it is
+	// another attempt by now, nothing is done. Empty: whichever it is.
 	Owner string `json:"owner,omitempty"`
 	// Action is for /keys/resolve: "retry": it was not executed, the key becomes
 	// free; or "complete": it was, and retries get the response given here.
@@ -146,6 +151,7 @@ func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
 	if record.Response == nil && k.Receipt != nil {
 		out.Receipt = k.Receipt(r.Context(), &record)
 	}
+	out.Mismatch = k.Recent.mismatch(out.Digest)
 	answer(w, http.StatusOK, out)
 }
 
@@ -163,7 +169,9 @@ func shown(r *idem.Record) Record {
 		out.LeaseMS, out.Owner = r.LeaseUntil-r.ReadAt, shownOwner(r.Owner)
 	case idem.Completed:
 		out.ReplayMS = r.ReplayUntil - r.ReadAt
-	case idem.Absent, idem.Unknown, idem.Lapsed, idem.Expired:
+	case idem.Unknown:
+		out.Owner = shownOwner(r.Owner)
+	case idem.Absent, idem.Lapsed, idem.Expired:
 	}
 	if r.Response != nil {
 		out.Status, out.BodyBytes = r.Response.Status, len(r.Response.Body)
@@ -240,9 +248,34 @@ func (k *Keys) resolve(ctx context.Context, remote string, key idem.Key, c *Chan
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errAsked, err)
 	}
-	err = k.Store.Resolve(ctx, key, response)
+	owner, err := k.held(ctx, key, c.Owner)
+	if err == nil {
+		err = k.Store.Resolve(ctx, key, owner, response)
+	}
+	if errors.Is(err, idem.ErrLeaseLost) {
+		err = errChanged
+	}
 	k.Audit(remote, c.Action, key, err)
 	return 1, err
+}
+
+// held is the whole token of the attempt that is held and was shown as owner. If it is another
+// one by now, that is errChanged: what is known of the one that was looked at says nothing of it.
+func (k *Keys) held(ctx context.Context, key idem.Key, owner string) (idem.Owner, error) {
+	if owner == "" {
+		return idem.Owner{}, nil // whichever it is
+	}
+	record, err := k.Store.Get(ctx, key)
+	switch {
+	case errors.Is(err, idem.ErrNotFound):
+		err = errNothingThere
+	case err != nil:
+	case record.State != idem.Unknown:
+		err = idem.ErrNotUnknown
+	case !strings.EqualFold(owner, shownOwner(record.Owner)):
+		err = errChanged
+	}
+	return record.Owner, err
 }
 
 // What a change can meet.

@@ -2,7 +2,9 @@ package admin_test
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -215,6 +217,120 @@ func TestResolveKeepsTheRetention(t *testing.T) {
 	r := shown()
 	if r.State != "completed" || r.ReplayMS <= (719*time.Hour).Milliseconds() || r.ExpiresInMS != r.ReplayMS+r.RememberMS {
 		t.Errorf("resolved: %+v", r)
+	}
+}
+
+// A key that was looked at while one attempt was held is not resolved once it is another one
+// that is: what the operator knows is about the first.
+func TestResolveOfTheAttemptSeen(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, storetest.NewMemory())
+	hold := func() (owner string) {
+		t.Helper()
+		_, a := o.begin(key(t, "k"), func(p *idem.Policy) { p.OnAmbiguous = idem.AmbiguousHold })
+		if end := a.Finish(idem.MayHaveExecuted, nil); end != idem.Held {
+			t.Fatal(end)
+		}
+		_, text := o.ask(http.MethodGet, "/keys/list?state=unknown", "")
+		var seen admin.Listing
+		if err := json.Unmarshal([]byte(text), &seen); err != nil || len(seen.Keys) != 1 || len(seen.Keys[0].Owner) != 8 {
+			t.Fatalf("%s: %v", text, err)
+		}
+		return seen.Keys[0].Owner
+	}
+	resolve := func(action, owner string, want int) {
+		t.Helper()
+		status, text := o.ask(http.MethodPost, "/keys/resolve", `{"key":"k","action":`+action+`,"owner":"`+owner+`","confirm":true}`)
+		if status != want {
+			t.Errorf("%s of %s: %d %s, want %d", action, owner, status, text, want)
+		}
+	}
+	first := hold()
+	resolve(`"retry"`, first, http.StatusOK)
+	second := hold()
+	resolve(`"retry"`, first, http.StatusConflict)
+	resolve(`"complete","status":200`, first, http.StatusConflict)
+	if out, _ := o.begin(key(t, "k")); out.Kind != idem.VerdictUnknown {
+		t.Fatalf("after what was said of another attempt: %v", out.Kind)
+	}
+	resolve(`"complete","status":200`, second, http.StatusOK)
+	resolve(`"retry"`, second, http.StatusConflict)
+}
+
+// Nor if the later one is held between the look of the API itself and the resolve.
+func TestResolveWhileAnotherIsHeld(t *testing.T) {
+	t.Parallel()
+	for name, inProgress := range map[string]bool{"in progress at the look": true, "not there at the look": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := &meddled{Memory: storetest.NewMemory()}
+			o := newOperator(t, store)
+			begin := func() *idem.Attempt {
+				_, a := o.begin(key(t, "k"), func(p *idem.Policy) { p.OnAmbiguous = idem.AmbiguousHold })
+				return a
+			}
+			seen := begin()
+			seen.Finish(idem.MayHaveExecuted, nil)
+			owner := seen.Owner()
+			var later *idem.Attempt
+			free := func() {
+				if err := o.engine.Settle(t.Context(), key(t, "k"), owner, nil); err != nil {
+					t.Error(err)
+				}
+				later = begin()
+			}
+			if inProgress {
+				free()
+			}
+			store.after = func() {
+				if !inProgress {
+					free()
+				}
+				later.Finish(idem.MayHaveExecuted, nil)
+			}
+			body := fmt.Sprintf(`{"key":"k","action":"retry","owner":"%x","confirm":true}`, owner[:4])
+			status, text := o.ask(http.MethodPost, "/keys/resolve", body)
+			store.after = nil
+			if out, _ := o.begin(key(t, "k")); status != http.StatusConflict || out.Kind != idem.VerdictUnknown {
+				t.Errorf("%d %s, and then %v; want 409, and unknown", status, text, out.Kind)
+			}
+		})
+	}
+}
+
+// Nor is it when that comes to be between the look and the act.
+func TestResolveIsOneStep(t *testing.T) {
+	t.Parallel()
+	for _, action := range []string{`"retry"`, `"complete","status":200`} {
+		store := &meddled{Memory: storetest.NewMemory()}
+		o := newOperator(t, store)
+		k := key(t, "k")
+		hold := func() {
+			_, a := o.begin(k, func(p *idem.Policy) { p.OnAmbiguous = idem.AmbiguousHold })
+			if end := a.Finish(idem.MayHaveExecuted, nil); end != idem.Held {
+				t.Error(end)
+			}
+		}
+		hold()
+		seen, err := store.Memory.Get(t.Context(), k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.after = func() {
+			store.after = nil
+			if err := store.Resolve(t.Context(), k, idem.Owner{}, nil); err != nil {
+				t.Error(err)
+			}
+			hold()
+		}
+		status, text := o.ask(http.MethodPost, "/keys/resolve",
+			`{"key":"k","action":`+action+`,"owner":"`+hex.EncodeToString(seen.Owner[:4])+`","confirm":true}`)
+		if status != http.StatusConflict || !strings.Contains(text, "look again") {
+			t.Errorf("%s: %d %s, want 409", action, status, text)
+		}
+		if out, _ := o.begin(k); out.Kind != idem.VerdictUnknown {
+			t.Errorf("%s of an attempt that was replaced meanwhile: the key is %v", action, out.Kind)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -127,7 +128,7 @@ func parseWanted(q url.Values) (w wanted, err error) {
 		}
 	}
 	if w.state != "" && !slices.Contains(listable(), w.state) {
-		return w, fmt.Errorf("state %q: want one of %q, or none for all", w.state, listable())
+		return w, fmt.Errorf("state %q: want one of %s, or none for all", w.state, strings.Join(listable(), ", "))
 	}
 	if text := q.Get("after"); text != "" {
 		after, err := parsePlace(text)
@@ -165,20 +166,18 @@ func (k *Keys) list(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, found.listing())
 }
 
-// digested is the key that logs call so, which has a record. It reads all records until it
-// has found it.
-func (k *Keys) digested(ctx context.Context, digest string) (key idem.Key, err error) {
-	if digest = strings.ToLower(digest); !strings.HasPrefix(digest, "key:") {
-		digest = "key:" + digest
+// digested is the key that logs call so, which has a record.
+func (k *Keys) digested(ctx context.Context, text string) (idem.Key, error) {
+	digest, err := idem.ParseDigest(text)
+	if err != nil {
+		return idem.Key{}, fmt.Errorf("%w: %w", errAsked, err)
 	}
-	err = k.Store.List(ctx, func(r *idem.Record) bool {
-		if r.Key.String() == digest {
-			key = r.Key.Clone()
-		}
-		return key == (idem.Key{})
-	})
-	if err == nil && key == (idem.Key{}) {
-		err = fmt.Errorf("%w of what the log calls %s", idem.ErrNotFound, digest)
+	key, err := k.Store.Find(ctx, digest)
+	switch {
+	case errors.Is(err, idem.ErrNotFound):
+		err = fmt.Errorf("%w of what the log calls key:%x", idem.ErrNotFound, digest)
+	case errors.Is(err, idem.ErrGaveUp):
+		err = fmt.Errorf("key:%x is %w; give the key itself, and its scope", digest, err)
 	}
 	return key, err
 }

@@ -4,6 +4,7 @@ import (
 	"embed"
 	"io/fs"
 	"net/http"
+	"strings"
 )
 
 // The page and the description of the API are files of the binary: nothing is
@@ -21,11 +22,26 @@ func (s *Server) registerPage(mux *http.ServeMux) {
 	}
 	served := http.FileServerFS(page)
 	mux.HandleFunc("GET /{$}", secured(served))
-	for _, script := range []string{"page.js", "requests.js", "key.js"} {
-		mux.HandleFunc("GET /"+script, secured(served))
+	for _, pattern := range []string{"*.js", "*.css", "openapi.json"} {
+		names, err := fs.Glob(page, pattern)
+		if err != nil {
+			panic(err) // the patterns are above
+		}
+		for _, name := range names {
+			mux.HandleFunc("GET /"+name, secured(served))
+		}
 	}
-	mux.HandleFunc("GET /page.css", secured(served))
-	mux.HandleFunc("GET /openapi.json", secured(served))
+	mux.HandleFunc("GET /vendor/{file}", secured(lasting(served)))
+}
+
+// lasting lets browsers keep what has its version in its name.
+func lasting(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.PathValue("file"), ".min.") {
+			w.Header().Set("Cache-Control", "max-age=31536000, immutable")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // secured allows a page its own files, and nobody to frame it.

@@ -102,6 +102,25 @@ func (r *Recent) find(s *sought) Requests {
 	return out
 }
 
+// mismatch is the last request that used a key otherwise than its first one did, or would
+// have if it was only observed; nil if none is kept.
+func (r *Recent) mismatch(digest string) *Event {
+	if r == nil {
+		return nil
+	}
+	var last *Event
+	r.notable.each(func(e Event) { last = laterMismatch(last, e, digest) })
+	r.usual.each(func(e Event) { last = laterMismatch(last, e, digest) })
+	return last
+}
+
+func laterMismatch(last *Event, e Event, digest string) *Event {
+	if e.Key != digest || e.Differs == "" || last != nil && last.Seq > e.Seq {
+		return last
+	}
+	return &e
+}
+
 // serve is GET /requests.
 func (r *Recent) serve(w http.ResponseWriter, q *http.Request) {
 	s, err := parseSought(q.URL.Query())

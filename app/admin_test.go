@@ -58,6 +58,9 @@ func TestPageFiles(t *testing.T) {
 	a, _ := run(t, zerolog.Disabled, "http://127.0.0.1:1")
 	for path, kind := range map[string]string{
 		"/": "text/html", "/page.js": "text/javascript", "/requests.js": "text/javascript", "/key.js": "text/javascript",
+		"/banner.js": "text/javascript", "/charts.js": "text/javascript", "/bulk.js": "text/javascript", "/settings.js": "text/javascript",
+		"/vendor/dygraph-2.2.1.min.js": "text/javascript", "/vendor/dygraph-2.2.1.min.css": "text/css",
+		"/vendor/LICENSE-dygraphs.txt": "text/plain", "/settings?only=changed": "application/yaml", "/history": "application/json",
 		"/page.css": "text/css", "/openapi.json": "application/json",
 		"/status": "application/json", "/settings": "application/yaml",
 	} {
@@ -93,8 +96,9 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	for _, there := range []string{
-		"GET /healthz", "GET /readyz", "GET /metrics", "GET /status", "GET /settings", "GET /events", "GET /requests", "GET /keys", "GET /keys/list",
+		"GET /healthz", "GET /readyz", "GET /metrics", "GET /status", "GET /settings", "GET /events", "GET /requests", "GET /history", "GET /keys", "GET /keys/list",
 		"POST /keys/resolve", "POST /keys/release", "POST /keys/purge",
+		"GET /advice", "POST /backup",
 	} {
 		if !named[there] {
 			t.Errorf("%s is not described", there)

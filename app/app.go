@@ -42,7 +42,9 @@ type App struct {
 	observer     *observer
 	census       *census
 	storeWatch   *storeWatch
+	sampler      *sampler
 	metrics      *metrics.Metrics
+	amiss        amiss
 	tracing      tracing       // nil: no spans
 	certificates *certificates // nil: plain text
 	trusted      atomic.Pointer[[]netip.Prefix]
@@ -87,10 +89,10 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	m.Build.WithLabelValues(Version(), goVersion()).Set(1)
 	o := newObserver(m, log)
 	a.engine = idem.NewEngine(idem.Config{
-		Store: a.store, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters, AcquireWithin: c.StoreTimeout,
+		Store: pointed(a.store), Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters, AcquireWithin: c.StoreTimeout,
 	})
 	a.observer, a.census = o, newCensus(a.store, m, log, c.CountEvery)
-	a.storeWatch = &storeWatch{store: a.store, names: a.names, metrics: m, log: log, failed: o.storeFailed}
+	a.storeWatch = &storeWatch{store: a.store, names: a.names, metrics: m, log: log, amiss: &a.amiss, failed: o.storeFailed}
 	if err = a.newProxy(&c, o); err != nil {
 		return nil, err
 	}
@@ -99,12 +101,17 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	status := a.statusOf(registry, time.Now())
+	a.sampler = newSampler(status)
 	a.admin = admin.New(admin.Config{
 		Token:    token,
 		Keys:     a.keysOf(o),
 		Events:   o.events,
 		Recent:   o.recent,
-		Status:   a.statusOf(registry, time.Now()),
+		History:  a.sampler.history,
+		Status:   func() (any, error) { return status() },
+		Advice:   a.advise,
+		Backup:   a.backup(),
 		Settings: a.settingsInForce,
 		Metrics:  promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Ready:    a.ready, ReadyRequires: func() []string { return a.settings().ReadyRequires },
@@ -133,7 +140,7 @@ func (a *App) newProxy(c *config.Config, o *observer) (err error) {
 	if err := a.names.start(plan, c.AcceptOrphans); err != nil {
 		return err
 	}
-	pc.Engine, pc.Recipes = a.engine, a.names.texts.get
+	pc.Engine, pc.Recipes, pc.RecipeUnread = a.engine, a.names.texts.get, a.names.texts.unread
 	if pc.Trace, err = a.traceOf(c, o); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
@@ -175,7 +182,7 @@ func (a *App) traceOf(c *config.Config, o *observer) (proxy.Trace, error) {
 }
 
 func (a *App) listen(c config.Config) (err error) {
-	if a.certificates, err = newCertificates(&c, a.log); err != nil {
+	if a.certificates, err = newCertificates(&c, a.log, &a.amiss); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	trusted, err := config.ParsePrefixes(c.TrustedProxies)
@@ -208,7 +215,9 @@ func (a *App) listen(c config.Config) (err error) {
 
 // keysOf is what the operator can do to the store's keys.
 func (a *App) keysOf(o *observer) *admin.Keys {
-	return &admin.Keys{Store: a.store, Release: a.engine.ReleaseFrom, Receipt: a.receiptOf, Audit: o.audit}
+	return &admin.Keys{
+		Store: pointed(a.store), Release: a.engine.ReleaseFrom, Receipt: a.receiptOf, Recent: o.recent, Audit: o.audit,
+	}
 }
 
 // receiptOf is what the backend has of a record's attempt, nil where it keeps none.
@@ -279,6 +288,7 @@ func (a *App) Run(ctx context.Context) error {
 	go a.names.run(ctx)
 	go a.census.run(ctx, a.observer.heldOrResolved)
 	go a.storeWatch.run(ctx)
+	go a.sampler.run(ctx)
 	a.log.Info().Str("event", "started").Str("version", Version()).Str("listen", a.addresses()).
 		Str("backend", strings.Join(redact.URLs(c.Backends), ",")).Str("store", redact.URL(c.Store)).Str("admin", a.AdminURL()).
 		Bool("demo", c.Demo).Msg("ready for requests")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -24,8 +25,6 @@ type census struct {
 	every   time.Duration // 0: never
 
 	failing bool // the last count failed, and was logged
-	seen    string
-	seenAt  time.Time
 }
 
 // censusEntry is the registry's; its text is a tally.
@@ -36,6 +35,10 @@ const (
 	countRest = 20
 	// countSoonest is the least rest between two counts.
 	countSoonest = time.Second
+	// countApart is the part of every by which proxies count at different times.
+	countApart = 8
+	// countAgain is the rest after a count that failed.
+	countAgain = 5 * time.Second
 	// countWithin bounds one.
 	countWithin = 10 * time.Minute
 )
@@ -45,7 +48,7 @@ type tally struct {
 	Unknown int `json:"unknown"`
 	// OldestMS is how long ago the oldest was first used.
 	OldestMS int64 `json:"oldest_ms"`
-	// At tells two counts apart; it is by the clock of the process that counted.
+	// At is when, in Unix time in ns, by the clock of the process that counted.
 	At int64 `json:"at"`
 }
 
@@ -61,17 +64,26 @@ func (c *census) run(ctx context.Context, changed bell) {
 	mine := false // something changed here: what others have counted before is stale
 	for {
 		begun := time.Now()
-		err := c.take(ctx, mine)
+		age, err := c.take(ctx, mine)
 		if ctx.Err() != nil {
 			return
 		}
 		c.report(err)
 		rest := max(countSoonest, countRest*time.Since(begun))
-		regular, soonest := time.NewTimer(max(c.every, rest)), time.NewTimer(rest)
+		regular, soonest := time.NewTimer(max(c.next(age, err), rest)), time.NewTimer(rest)
 		mine = c.wait(ctx, regular, soonest, changed)
 		regular.Stop()
 		soonest.Stop()
 	}
+}
+
+// next is when to look again, once a count is as old as that.
+func (c *census) next(age time.Duration, err error) time.Duration {
+	if err != nil {
+		return min(c.every, countAgain) // the store may be back soon
+	}
+	// When the count ends, all proxies know; one should be the first to count anew.
+	return c.every - age + rand.N(max(1, c.every/countApart)) //nolint:gosec // not a secret
 }
 
 // wait returns when a count is due, and whether that is since something changed here.
@@ -90,34 +102,37 @@ func (*census) wait(ctx context.Context, regular, soonest *time.Timer, changed b
 	return true
 }
 
-// take counts, unless another proxy has within c.every, and that will do.
-func (c *census) take(ctx context.Context, mine bool) error {
+// take counts, unless another proxy has within c.every, and that will do. It says how old the
+// count is that is shown now.
+func (c *census) take(ctx context.Context, mine bool) (age time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, countWithin)
 	defer cancel()
 	if !mine {
 		entries, err := c.store.Entries(ctx)
 		if err != nil {
-			return fmt.Errorf("reading what was counted: %w", err)
+			return 0, fmt.Errorf("reading what was counted: %w", err)
 		}
 		for i := range entries {
-			if entries[i].Name == censusEntry && !entries[i].Ended && c.read(entries[i].Text) {
-				return nil
+			if entries[i].Name == censusEntry && !entries[i].Ended {
+				if age, ok := c.read(entries[i].Text); ok {
+					return age, nil
+				}
 			}
 		}
 	}
 	found, err := c.count(ctx)
 	if err != nil {
-		return fmt.Errorf("counting unknown keys: %w", err)
+		return 0, fmt.Errorf("counting unknown keys: %w", err)
 	}
 	text, err := json.Marshal(found)
 	if err != nil {
-		return fmt.Errorf("writing what was counted: %w", err)
+		return 0, fmt.Errorf("writing what was counted: %w", err)
 	}
 	c.show(&found, time.Now())
 	if err := c.store.Enter(ctx, censusEntry, string(text), c.every); err != nil {
-		return fmt.Errorf("entering what was counted: %w", err)
+		return 0, fmt.Errorf("entering what was counted: %w", err)
 	}
-	return nil
+	return 0, nil
 }
 
 func (c *census) count(ctx context.Context) (found tally, err error) {
@@ -132,17 +147,16 @@ func (c *census) count(ctx context.Context) (found tally, err error) {
 	return found, err
 }
 
-// read shows what another proxy has counted.
-func (c *census) read(text string) bool {
+// read shows what another proxy has counted, and says how long ago.
+func (c *census) read(text string) (age time.Duration, ok bool) {
 	var found tally
 	if json.Unmarshal([]byte(text), &found) != nil {
-		return false
+		return 0, false
 	}
-	if text != c.seen {
-		c.seen, c.seenAt = text, time.Now()
-	}
-	c.show(&found, c.seenAt)
-	return true
+	// Its process may have another clock, but an entry is no older than it is kept.
+	age = min(max(0, time.Since(time.Unix(0, found.At))), c.every)
+	c.show(&found, time.Now().Add(-age))
+	return age, true
 }
 
 func (c *census) show(found *tally, at time.Time) {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math"
 	"sync"
@@ -105,9 +106,11 @@ func TestCensus(t *testing.T) {
 		time.Sleep(2 * countSoonest)
 		synctest.Wait()
 		says(1, 1, 5)
-		time.Sleep(time.Minute + time.Second) // of the bubble's clock
+		time.Sleep(time.Minute + time.Minute/countApart) // of the bubble's clock
 		synctest.Wait()
-		says(0, 1, 5)
+		if n := valueOf(t, all[0].UnknownKeys); n != 1 {
+			t.Errorf("the other says %v keys, want 1", n)
+		}
 		s.becomes(nil, nil)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
@@ -120,6 +123,111 @@ func TestCensus(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		says(0, 0, 0) // as it was last counted
+	})
+}
+
+// A count is as old as it is, whoever took it, and however late another proxy reads it.
+func TestCensusOfAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &counted{entries: map[string]idem.Entry{}, ends: map[string]time.Time{}, records: []idem.Record{
+			{State: idem.Unknown, Created: 4000, ReadAt: 9000},
+		}}
+		counts, reads := newCensus(s, metrics.New(), zerolog.Nop(), time.Minute), newCensus(s, metrics.New(), zerolog.Nop(), time.Minute)
+		took := time.Now()
+		if _, err := counts.take(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			time.Sleep(20 * time.Second) // of the bubble's clock
+			old, err := reads.take(t.Context(), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			age := time.Since(took).Seconds()
+			if old.Seconds() != age {
+				t.Errorf("a count of %v s before is said to be %v old", age, old)
+			}
+			if oldest := valueOf(t, reads.metrics.UnknownOldest); oldest != 5+age {
+				t.Errorf("the oldest of %v s, %v s after a count of 5 s", oldest, age)
+			}
+			if at := valueOf(t, reads.metrics.UnknownCounted); at != float64(took.Unix()) {
+				t.Errorf("counted at %v, want %v", at, took.Unix())
+			}
+		}
+		if n := s.reads(); n != 1 {
+			t.Errorf("two proxies have read the store %d times", n)
+		}
+	})
+}
+
+// A proxy that reads another one's count looks again when that ends, not when its own time is
+// up: the other may be dead by then.
+func TestCensusOfTheDead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &counted{entries: map[string]idem.Entry{}, ends: map[string]time.Time{}}
+		if _, err := newCensus(s, metrics.New(), zerolog.Nop(), time.Minute).take(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		s.becomes([]idem.Record{{State: idem.Unknown}}, nil) // which the dead one did not count any more
+		time.Sleep(50 * time.Second)                         // of the bubble's clock
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		m := metrics.New()
+		go newCensus(s, m, zerolog.Nop(), time.Minute).run(ctx, newBell())
+		synctest.Wait()
+		if n := valueOf(t, m.UnknownKeys); n != 0 {
+			t.Errorf("%v keys, and the other had counted none", n)
+		}
+		time.Sleep(10*time.Second + time.Minute/countApart)
+		synctest.Wait()
+		if n := valueOf(t, m.UnknownKeys); n != 1 {
+			t.Errorf("%v keys, want 1", n)
+		}
+	})
+}
+
+// A clock that is wrong does not make a count older than such an entry can be, nor younger than now.
+func TestCensusOfAnotherClock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for wrong, want := range map[time.Duration]float64{time.Hour: 5, -time.Hour: 65} {
+			c := newCensus(nil, metrics.New(), zerolog.Nop(), time.Minute)
+			text, err := json.Marshal(tally{Unknown: 1, OldestMS: 5000, At: time.Now().Add(wrong).UnixNano()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.read(string(text))
+			if oldest := valueOf(t, c.metrics.UnknownOldest); oldest != want {
+				t.Errorf("a clock wrong by %v: the oldest of %v s, want %v", wrong, oldest, want)
+			}
+		}
+	})
+}
+
+// After a count that failed the next one is soon: the alert does not wait for it.
+func TestCensusAfterTheStoreIsBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &counted{entries: map[string]idem.Entry{}, ends: map[string]time.Time{}, err: errors.New("away")}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		m := metrics.New()
+		startAtZero(m)
+		go newCensus(s, m, zerolog.Nop(), time.Hour).run(ctx, newBell())
+		synctest.Wait()
+		s.becomes([]idem.Record{{State: idem.Unknown}}, nil)
+		time.Sleep(countAgain) // of the bubble's clock
+		synctest.Wait()
+		if n := valueOf(t, m.UnknownKeys); n != 1 {
+			t.Errorf("%v keys, want 1", n)
+		}
+		time.Sleep(10 * countAgain)
+		synctest.Wait()
+		if n := s.reads(); n != 2 {
+			t.Errorf("the store was read %d times", n)
+		}
 	})
 }
 

@@ -39,7 +39,7 @@ func check(cfg *config.Config) (proxy.Config, error) {
 	if _, _, err := readSecrets(cfg); err != nil {
 		return pc, err
 	}
-	if _, err := newCertificates(cfg, zerolog.Nop()); err != nil {
+	if _, err := newCertificates(cfg, zerolog.Nop(), &amiss{}); err != nil {
 		return pc, err
 	}
 	_, err = readSecret(cfg, "admin-token-file", cfg.AdminTokenFile)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/pstore"
 	"github.com/idemproxy/idemproxy/rstore"
 )
 
@@ -34,6 +35,29 @@ func (g *gatedRedis) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, e
 
 // Ping implements idem.Store.
 func (g *gatedRedis) Ping(ctx context.Context) error {
+	if err := g.Store.Ping(ctx); err != nil {
+		return err
+	}
+	return g.admit()
+}
+
+type gatedPostgres struct {
+	*pstore.Store
+	admit func() error
+}
+
+func (g *gatedPostgres) gate(admit func() error) { g.admit = admit }
+
+// Acquire implements idem.Store.
+func (g *gatedPostgres) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
+	if err := g.admit(); err != nil {
+		return idem.Outcome{}, err
+	}
+	return g.Store.Acquire(ctx, c)
+}
+
+// Ping implements idem.Store.
+func (g *gatedPostgres) Ping(ctx context.Context) error {
 	if err := g.Store.Ping(ctx); err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func TestEventsDocument(t *testing.T) {
 func TestEveryEventIsListed(t *testing.T) {
 	t.Parallel()
 	logged := map[string]string{}
-	for _, room := range []string{"app", "rstore", "estore", "cli", "seal", "token"} {
+	for _, room := range []string{"app", "rstore", "estore", "pstore", "cli", "seal", "token"} {
 		files, err := filepath.Glob("../" + room + "/*.go")
 		if err != nil {
 			t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/dbtest"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 	"github.com/idemproxy/idemproxy/rstore"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
@@ -110,10 +111,13 @@ func cutting(c backendtest.Conn, q *backendtest.Request) {
 	backendtest.OK(c, q)
 }
 
-// stores are both kinds, empty.
+// stores are all kinds, empty.
 func stores(t *testing.T) map[string]string {
 	t.Helper()
-	return map[string]string{"embedded": "embedded:" + t.TempDir(), "redis": redistest.Start(t).URL()}
+	return map[string]string{
+		"embedded": "embedded:" + t.TempDir(), "redis": redistest.Start(t).URL(),
+		"postgres": dbtest.StartPostgres(t).URL("postgres"),
+	}
 }
 
 // A live change of scope loses neither what was completed nor what is held: it is
@@ -350,7 +354,9 @@ func TestNamesAreSettledOnceTheStoreSays(t *testing.T) {
 // doing: its scopes were values without their sources, its hashes others.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
-	for name, store := range stores(t) {
+	before := stores(t)
+	delete(before, "postgres") // which the release before had not
+	for name, store := range before {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			leave(t, store)

@@ -185,7 +185,7 @@ func (*observer) asked(e *zerolog.Event, asked any) *zerolog.Event {
 
 func (o *observer) proxyTrace() proxy.Trace {
 	return proxy.Trace{
-		Done: o.request, Cut: o.cut, Resolved: o.resolved, WouldHold: o.wouldHold,
+		Done: o.request, Ended: o.asyncEnded, Streamed: o.streamed, Cut: o.cut, Resolved: o.resolved, WouldHold: o.wouldHold,
 		Unsettled:   func(delta int) { o.metrics.Unsettled.Add(float64(delta)) },
 		SettlerFull: o.settlerFull, Left: o.left, Asked: o.receiptsAsked, Looked: o.looked,
 		BackendDown: o.backendDown, BackendUp: o.backendUp, ResolveFailed: o.resolveFailed,
@@ -249,12 +249,48 @@ func (o *observer) request(r *proxy.Report) {
 	o.line(r)
 }
 
+// asyncEnded counts and logs what was executed after its client had been answered. The
+// request itself was counted and logged then.
+func (o *observer) asyncEnded(r *proxy.Report) {
+	o.metrics.AsyncEnded.WithLabelValues(r.Outcome.String()).Inc()
+	o.countExecution(r)
+	if o.tracing != nil {
+		o.tracing.done(r)
+	}
+	if level, wanted := o.levelOf(r); wanted {
+		o.describe(o.log.WithLevel(level).Str("event", "async_ended"), r)
+	}
+}
+
+// streamed counts and logs a response that was passed on as it came, when it has ended.
+func (o *observer) streamed(r *proxy.StreamReport) {
+	o.metrics.StreamsEnded.WithLabelValues(r.Ending.String()).Inc()
+	level := zerolog.InfoLevel
+	if r.Err != nil {
+		level = zerolog.WarnLevel
+	}
+	if o.log.GetLevel() > level {
+		return
+	}
+	e := o.event(level, "stream_ended", r.Key).Bytes("request_id", loggedID([]byte(r.RequestID))).Uint32("attempt", r.Attempt).
+		Stringer("ending", r.Ending).Int("bytes", r.Bytes).Bool("kept", r.Kept).Int("joined", r.Joined).Dur("ms", r.Duration)
+	if r.Err != nil {
+		e = e.AnErr("error", r.Err)
+	}
+	e.Send()
+}
+
 func (o *observer) count(r *proxy.Report) {
 	o.outcomesOf(r.Route)[r.Outcome].Inc()
 	if r.Would != proxy.WouldNothing {
 		o.wouldsOf(r.Route).all[r.Would].Inc()
 	}
 	o.metrics.RequestSeconds.Observe(r.Duration.Seconds())
+	o.countExecution(r)
+}
+
+// countExecution counts what concerns the backend.
+func (o *observer) countExecution(r *proxy.Report) {
 	if r.Backend > 0 {
 		o.metrics.BackendSeconds.Observe(r.Backend.Seconds())
 	}
@@ -267,15 +303,24 @@ func (o *observer) count(r *proxy.Report) {
 }
 
 func (o *observer) line(r *proxy.Report) {
-	level := zerolog.InfoLevel
+	if level, wanted := o.levelOf(r); wanted {
+		o.describe(o.log.WithLevel(level).Str("event", "request"), r)
+	}
+}
+
+// levelOf is how much a request is worth a line, and whether that is logged.
+func (o *observer) levelOf(r *proxy.Report) (level zerolog.Level, wanted bool) {
+	level = zerolog.InfoLevel
 	if r.Outcome == proxy.FailedOpen || r.Status >= 500 && r.Outcome != proxy.Executed && r.Outcome != proxy.Passed ||
 		r.Settlement != proxy.NotSettled || r.NoReceipt {
 		level = zerolog.WarnLevel
 	}
-	if o.log.GetLevel() > level {
-		return
-	}
-	e := o.log.WithLevel(level).Str("event", "request").Stringer("outcome", r.Outcome).Int("status", r.Status).
+	return level, o.log.GetLevel() <= level
+}
+
+// describe writes the line.
+func (o *observer) describe(e *zerolog.Event, r *proxy.Report) {
+	e = e.Stringer("outcome", r.Outcome).Int("status", r.Status).
 		Bytes("method", r.Method).Bytes("path", printable(r.Path)).Stringer("remote", r.Remote).Dur("ms", r.Duration)
 	if r.Client.IsValid() {
 		e = e.Stringer("client", r.Client)
@@ -315,7 +360,7 @@ func took(e *zerolog.Event, r *proxy.Report) *zerolog.Event {
 		e = e.Dur("waited_ms", r.Waited)
 	}
 	if r.Differs != idem.PartNone {
-		e = e.Str("differs", differs(r.Differs))
+		e = e.Str("differs", proxy.Differs(r.Differs))
 	}
 	if r.Store > 0 {
 		e = e.Dur("store_ms", r.Store)
@@ -324,18 +369,6 @@ func took(e *zerolog.Event, r *proxy.Report) *zerolog.Event {
 		e = e.Dur("backend_ms", r.Backend).Stringer("ending", r.Ending)
 	}
 	return e
-}
-
-// differs says what a mismatch is about; empty if there is none.
-func differs(p idem.Part) string {
-	switch p {
-	case idem.PartIdentity:
-		return "caller"
-	case idem.PartPayload:
-		return "request"
-	case idem.PartNone:
-	}
-	return ""
 }
 
 // outcomesOf are a route's counters. Routes are few, and new ones come with a

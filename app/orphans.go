@@ -44,6 +44,10 @@ func orphanLine(o *proxy.Orphan) string {
 		fmt.Fprintf(&b, "its key was in scope %s", o.Lost)
 	case proxy.OrphanHeader:
 		fmt.Fprintf(&b, "its key was in the header %s", o.Lost)
+	case proxy.OrphanKey:
+		fmt.Fprintf(&b, "its key was in the first of %s", o.Lost)
+	case proxy.OrphanMethod:
+		b.WriteString("its key counted, and does not by key_methods")
 	case proxy.OrphanDerived:
 		b.WriteString("without a key it had one that was derived from its payload and its caller by other settings; " +
 			"such keys are known for derive_key only, so wait for that long and accept it, or leave the settings as they were")

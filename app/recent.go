@@ -17,7 +17,7 @@ func (o *observer) keep(r *proxy.Report) uint64 {
 		ID: loggedID(r.RequestID), Key: r.Key,
 		Keyed: r.Keyed || r.Would != proxy.WouldNothing && r.Key != (idem.Key{}), Would: r.Would.String(),
 		Attempt: r.Attempt, Err: r.Err, Client: peer(r),
-		Settlement: r.Settlement.String(), Differs: differs(r.Differs), Notable: notable(r),
+		Settlement: r.Settlement.String(), Differs: proxy.Differs(r.Differs), Notable: notable(r),
 		Duration: r.Duration, Backend: r.Backend, Waited: r.Waited, Store: r.Store,
 	}
 	if r.Ending != idem.Open {

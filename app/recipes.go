@@ -35,6 +35,7 @@ type names struct {
 	mu     sync.Mutex
 	plan   *proxy.Plan // guarded by mu: the one in force
 	accept bool        // guarded by mu: orphans are accepted
+	told   bool        // guarded by mu: it was logged that the store cannot be asked
 
 	shut  atomic.Pointer[error] // written under mu: why nothing may be executed; nil: it may
 	texts recipeTexts
@@ -113,10 +114,13 @@ func (n *names) settle() error {
 	case err == nil && n.admit() != nil:
 		n.log.Info().Str("event", "names_checked").Msg("the store's records are found by these settings")
 	case err != nil && !errors.Is(err, errOrphans):
-		n.log.Warn().Str("event", "names_unchecked").Err(err).
-			Msg("requests with keys are refused until the store says which records there may be")
+		if !n.told { // once, not each second
+			n.log.Warn().Str("event", "names_unchecked").Err(err).
+				Msg("requests with keys are refused until the store says which records there may be")
+		}
 		err = fmt.Errorf("%w: %w", errUnchecked, err)
 	}
+	n.told = errors.Is(err, errUnchecked)
 	n.setShut(err)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -23,12 +24,16 @@ type aged struct {
 	*storetest.Memory
 	old  atomic.Bool
 	asks atomic.Int32
+	fail atomic.Bool
 }
 
 func newAged() *aged { return &aged{Memory: storetest.NewMemory()} }
 
 func (a *aged) Entries(ctx context.Context) ([]idem.Entry, error) {
 	a.asks.Add(1)
+	if a.fail.Load() {
+		return nil, idem.ErrUnavailable
+	}
 	all, err := a.Memory.Entries(ctx)
 	for i := range all {
 		all[i].Ended = a.old.Load() && strings.HasPrefix(all[i].Name, "plan:")
@@ -105,6 +110,34 @@ func put(t *testing.T, store idem.Store, scope string, change func(*idem.Claim))
 }
 
 func hold(c *idem.Claim) { c.HoldOnLapse = true }
+
+// That the store cannot be asked is logged once each time, not at each try.
+func TestStoreAwayIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	store, logged := newAged(), &log{}
+	n := app.NewNames(store, zerolog.New(logged))
+	mend := store.Sever()
+	if err := n.Start(planned(t, "host"), false); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := n.Settle(); !errors.Is(err, idem.ErrUnavailable) {
+			t.Fatalf("%v", err)
+		}
+	}
+	if got := strings.Count(logged.String(), `"names_unchecked"`); got != 1 {
+		t.Errorf("%d times: %s", got, logged)
+	}
+	mend()
+	if err := n.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	defer store.Sever()()
+	_ = n.Settle()
+	if got := strings.Count(logged.String(), `"names_unchecked"`); got != 2 {
+		t.Errorf("%d times after another loss: %s", got, logged)
+	}
+}
 
 // While the store cannot be asked, nothing is executed; when it can be for the
 // first time, it is asked before anything is.
@@ -331,4 +364,32 @@ func TestRecipesOfOthers(t *testing.T) {
 	if more := store.asks.Load() - asks; more > 1 {
 		t.Errorf("the registry was read %d times", more)
 	}
+}
+
+// What nobody has entered is told apart from what could not be looked up.
+func TestRecipesThatCannotBeLookedUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := newAged()
+		n := started(t, store, planned(t, ""))
+		ask := func(id idem.Recipe, wantOK, wantUnread bool) {
+			t.Helper()
+			_, ok := n.Recipe(id)
+			if unread := n.Unread(id); ok != wantOK || !ok && unread != wantUnread {
+				t.Errorf("recipe %d: %v, unread: %v; want %v, %v", id, ok, unread, wantOK, wantUnread)
+			}
+		}
+		ask(7, false, false) // the registry was read for it
+		ask(8, false, true)  // it may have been entered since
+		ask(7, false, false)
+		time.Sleep(time.Second)
+		ask(8, false, false)
+		time.Sleep(time.Second)
+		store.fail.Store(true)
+		ask(9, false, true)
+		store.fail.Store(false)
+		ask(9, false, true)
+		time.Sleep(time.Second)
+		ask(9, false, false)
+	})
 }

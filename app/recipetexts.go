@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,27 +18,66 @@ type recipeTexts struct {
 
 	mu    sync.Mutex
 	known map[string]string // guarded by mu: texts by the names of their entries
-	asked time.Time         // guarded by mu
+	asked time.Time         // guarded by mu: when the last reading ended
+	// sought are the recipes that were asked for in vain; true: the registry was read since,
+	// and does not have them. Guarded by mu.
+	sought  map[idem.Recipe]bool
+	reading chan struct{} // guarded by mu: closed when the reading that is under way ends; nil: none is
 }
+
+// mostSought bounds the names that are kept, of which only damaged records have many.
+const mostSought = 1000
 
 // askRecipesEvery is how soon the registry is read again for a recipe that is not
 // known; its records fail closed until then.
 const askRecipesEvery = time.Second
 
 // get is asked on the path of requests: the registry is read for a recipe that is
-// not known, and at most once a second.
+// not known, and at most once a second. Those who come meanwhile wait for that, unless
+// theirs is known, and do not read it again.
 func (t *recipeTexts) get(id idem.Recipe) (text string, ok bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if text, ok = t.known[recipeName(id)]; ok || time.Since(t.asked) < askRecipesEvery {
-		return text, ok
+	if text, ok = t.known[recipeName(id)]; ok {
+		t.mu.Unlock()
+		return text, true
 	}
-	t.asked = time.Now()
+	if t.sought == nil {
+		t.sought = map[idem.Recipe]bool{}
+	}
+	if _, asked := t.sought[id]; !asked {
+		t.sought[id] = false // until the next reading
+	}
+	reading, recent := t.reading, time.Since(t.asked) < askRecipesEvery
+	if reading == nil && !recent {
+		t.reading = make(chan struct{})
+	}
+	t.mu.Unlock()
+	switch {
+	case reading != nil:
+		<-reading
+	case recent:
+		return "", false
+	default:
+		t.read()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text, ok = t.known[recipeName(id)]
+	return text, ok
+}
+
+// read reads the registry, and ends the reading that its caller has said to be under way.
+func (t *recipeTexts) read() {
+	before := t.before()
 	ctx, cancel := context.WithTimeout(context.Background(), askNamesFor)
 	defer cancel()
 	entries, err := t.store.Entries(ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	close(t.reading)
+	t.reading, t.asked = nil, time.Now()
 	if err != nil {
-		return "", false
+		return
 	}
 	t.known = make(map[string]string)
 	for _, e := range entries {
@@ -44,6 +85,27 @@ func (t *recipeTexts) get(id idem.Recipe) (text string, ok bool) {
 			t.known[e.Name] = e.Text
 		}
 	}
-	text, ok = t.known[recipeName(id)]
-	return text, ok
+	for _, one := range before {
+		t.sought[one] = true
+	}
+}
+
+// before are the recipes that were asked for before a reading. What is asked for while it
+// goes on may have been entered since.
+func (t *recipeTexts) before() []idem.Recipe {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.sought) >= mostSought {
+		t.sought = map[idem.Recipe]bool{}
+	}
+	return slices.Collect(maps.Keys(t.sought))
+}
+
+// unread says of a recipe that get did not know that the registry may have it: it could not
+// be read, or not again so soon. A recipe is entered before any record is made by it, so one
+// that was asked for before the registry was read, and is not there, is known to nobody.
+func (t *recipeTexts) unread(id idem.Recipe) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.sought[id]
 }

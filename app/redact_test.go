@@ -66,7 +66,7 @@ func fileWith(t *testing.T, setting, value string) string {
 func TestSecretsInURLs(t *testing.T) {
 	t.Parallel()
 	for setting, urls := range map[string][]string{
-		"store": append(nastyURLs("redis", "127.0.0.1:1"), nastyURLs("unix", "/run/redis.sock")...),
+		"store": slices.Concat(nastyURLs("redis", "127.0.0.1:1"), nastyURLs("unix", "/run/redis.sock"), nastyURLs("postgres", "127.0.0.1:1")),
 		// Those that do not listen: a key set is fetched by check.
 		"jwks": nastyURLs("http", "127.0.0.1:1"), "resolver": nastyURLs("http", "127.0.0.1:1"), "otlp": nastyURLs("http", "127.0.0.1:1"),
 		"backend": nastyURLs("http", "127.0.0.1:1"), "admin": nastyURLs("http", "127.0.0.1:1"), "listen": nastyURLs("http", "127.0.0.1:1"),

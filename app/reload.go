@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
 
 // Reload has the proxy go on with other settings: requests from now on are
@@ -20,6 +21,11 @@ import (
 func (a *App) Reload(c config.Config) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
+	return a.reload(c)
+}
+
+// reload is called with reloading held.
+func (a *App) reload(c config.Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -30,7 +36,13 @@ func (a *App) Reload(c config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := a.names.change(plan, c.AcceptOrphans, func() error { return a.proxy.Reload(pc) }); err != nil {
+	use := func() error {
+		if err := failpoint.Fail("plan-entered"); err != nil {
+			return err
+		}
+		return a.proxy.Reload(pc)
+	}
+	if err := a.names.change(plan, c.AcceptOrphans, use); err != nil {
 		return fmt.Errorf("the proxy: %w", err)
 	}
 	a.trusted.Store(&pc.TrustedProxies)
@@ -42,7 +54,10 @@ func (a *App) Reload(c config.Config) error {
 // remake has the rules made anew of the settings that are in force: what the store
 // says of its records has changed.
 func (a *App) remake() {
-	if err := a.Reload(a.settings()); err != nil {
+	a.reloading.Lock() // until they are in force again: a reload that came between would be undone
+	err := a.reload(a.config)
+	a.reloading.Unlock()
+	if err != nil {
 		a.log.Error().Str("event", "reload_failed").Err(err).Msg("the rules stay as they were")
 		return
 	}
@@ -52,12 +67,19 @@ func (a *App) remake() {
 // LoadFunc reads the settings from where they came from.
 type LoadFunc func() (config.Config, error)
 
-// Follow reloads on SIGHUP, and when a file changes that the settings are from,
-// until ctx ends. file is the one that load reads; empty: none.
-func (a *App) Follow(ctx context.Context, load LoadFunc, file string) {
+// HangUps has SIGHUP not end the process from now on. Call it before anything that takes
+// time: who manages the process may have it reload as soon as it runs. One signal waits
+// for Follow; stop is due at the end.
+func HangUps() (arrive <-chan os.Signal, stop func()) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+	return hup, func() { signal.Stop(hup) }
+}
+
+// Follow reloads on SIGHUP, and when a file changes that the settings are from,
+// until ctx ends. file is the one that load reads; empty: none. hangUp is where a SIGHUP
+// arrives: see HangUps.
+func (a *App) Follow(ctx context.Context, load LoadFunc, file string, hangUp <-chan os.Signal) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	seen := a.digest(file)
@@ -65,7 +87,7 @@ func (a *App) Follow(ctx context.Context, load LoadFunc, file string) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-hangUp:
 		case <-tick.C:
 			if a.digest(file) == seen {
 				continue
@@ -84,11 +106,13 @@ func (a *App) reloadFrom(load LoadFunc) {
 	if err != nil {
 		a.metrics.Reloads.WithLabelValues(reloadFailed).Inc()
 		a.metrics.ReloadDone.Set(0)
+		a.amiss.begin("reload_failed", err.Error())
 		a.log.Error().Str("event", "reload_failed").Err(err).Msg("the settings stay as they were")
 		return
 	}
 	a.metrics.Reloads.WithLabelValues(reloadDone).Inc()
 	a.metrics.ReloadDone.Set(1)
+	a.amiss.over("reload_failed")
 	a.log.Info().Str("event", "reloaded").Int("routes", len(c.Routes)).Int("upstreams", len(c.Upstreams)).
 		Msg("requests from now on are treated by the new settings")
 	a.warnOf(&c)

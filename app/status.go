@@ -19,7 +19,7 @@ import (
 type Status struct {
 	Version        string             `json:"version"`
 	UptimeMS       int64              `json:"uptime_ms"`
-	Store          string             `json:"store"` // embedded or redis
+	Store          string             `json:"store"` // embedded, postgres or redis
 	Requests       map[string]float64 `json:"requests"`
 	LeasesInFlight float64            `json:"leases_in_flight"`
 	Waiters        float64            `json:"waiters"`
@@ -34,20 +34,25 @@ type Status struct {
 	StoreUp        float64  `json:"store_up"`
 	UnknownKeys    *float64 `json:"unknown_keys,omitempty"`
 	UnknownOldestS *float64 `json:"unknown_oldest_s,omitempty"`
+	// UnknownCountedS is how long ago that was, in seconds.
+	UnknownCountedS *float64 `json:"unknown_counted_s,omitempty"`
+	// Amiss is what is wrong at the moment, the earliest first.
+	Amiss []Amiss `json:"amiss"`
 	// Seconds are how long it took since the start, by what: store, backend, request.
 	Seconds map[string]Times `json:"seconds"`
 }
 
 // statusOf gathers it.
-func (a *App) statusOf(registry prometheus.Gatherer, started time.Time) func() (any, error) {
-	return func() (any, error) {
+func (a *App) statusOf(registry prometheus.Gatherer, started time.Time) func() (*Status, error) {
+	return func() (*Status, error) {
 		families, err := registry.Gather()
 		if err != nil {
 			return nil, fmt.Errorf("gathering the metrics: %w", err)
 		}
-		out := Status{
+		out := &Status{
 			Version: Version(), UptimeMS: time.Since(started).Milliseconds(), Store: storeKind(a.settings().Store),
 			Requests: map[string]float64{}, Seconds: map[string]Times{}, Backends: a.proxy.Status(),
+			Amiss: a.amiss.list(),
 		}
 		for _, f := range families {
 			for _, m := range f.GetMetric() {
@@ -101,6 +106,11 @@ func (s *Status) take(name string, one *sample) {
 		s.UnknownKeys = counted
 	case "unknown_oldest_seconds":
 		s.UnknownOldestS = counted
+	case "unknown_counted_timestamp_seconds":
+		if counted != nil {
+			ago := max(0, float64(time.Now().UnixMilli())/1000-v)
+			s.UnknownCountedS = &ago
+		}
 	case "store_duration_seconds", "backend_duration_seconds", "request_duration_seconds":
 		what := strings.TrimSuffix(name, "_duration_seconds")
 		s.Seconds[what] = s.Seconds[what].plus(one.times)
@@ -108,17 +118,24 @@ func (s *Status) take(name string, one *sample) {
 }
 
 func storeKind(url string) string {
-	if strings.HasPrefix(url, "embedded:") {
+	switch {
+	case strings.HasPrefix(url, "embedded:"):
 		return "embedded"
+	case strings.HasPrefix(url, "postgres"):
+		return "postgres"
 	}
 	return "redis"
 }
 
 // settingsInForce prints them as `idemproxy config` does.
-func (a *App) settingsInForce() (string, error) {
+func (a *App) settingsInForce(which admin.SettingsWanted) (string, error) {
 	c := a.settings()
 	var b strings.Builder
-	if err := c.Print(&b, c.Flags(), c.Origin); err != nil {
+	printed := c.Print
+	if which == admin.ChangedSettings {
+		printed = c.PrintChanged
+	}
+	if err := printed(&b, c.Flags(), c.Origin); err != nil {
 		return "", err
 	}
 	return b.String(), nil
@@ -130,7 +147,7 @@ func event(r *proxy.Report, seq uint64) admin.Event {
 		Seq: seq, At: time.Now(), Outcome: r.Outcome.String(), Status: r.Status, Method: string(r.Method),
 		Path:  string(printable(r.Path)),
 		Route: r.Route, Attempt: r.Attempt, Millis: millis(r.Duration), Backend: millis(r.Backend), WaitedMS: millis(r.Waited),
-		Store: millis(r.Store), Differs: differs(r.Differs), Would: r.Would.String(),
+		Store: millis(r.Store), Differs: proxy.Differs(r.Differs), Would: r.Would.String(),
 	}
 	if r.Keyed || r.Would != proxy.WouldNothing && r.Key != (idem.Key{}) {
 		e.Key = r.Key.String()

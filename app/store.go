@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/redact"
+	"github.com/idemproxy/idemproxy/pstore"
 	"github.com/idemproxy/idemproxy/rstore"
 )
 
@@ -29,6 +32,46 @@ func redisOf(c *config.Config) rstore.Config {
 	}
 }
 
+// postgresOf is a PostgreSQL store in its own terms.
+func postgresOf(c *config.Config) pstore.Config {
+	return pstore.Config{
+		URL: c.Store, Schema: c.StoreSchema, Migrate: c.StoreMigrate, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout,
+		CAFile: c.StoreCA, CertFile: c.StoreCert, KeyFile: c.StoreKey,
+	}
+}
+
+// checkPostgres is what is wrong with a PostgreSQL store's settings.
+func checkPostgres(c *config.Config) error {
+	switch {
+	case c.WaitReplicas != 0:
+		return c.At(nil, "wait-replicas", errors.New("it is for Redis stores; PostgreSQL waits for the standbys that its "+
+			"synchronous_standby_names has"))
+	case c.Namespace != config.Default().Namespace:
+		return c.At(nil, "namespace", errors.New("it is for Redis stores; services that share a PostgreSQL database have a "+
+			"store-schema each"))
+	}
+	postgres := postgresOf(c)
+	if err := postgres.Check(); err != nil {
+		return c.At(nil, blameStore(err), err)
+	}
+	return nil
+}
+
+// Migrate makes a PostgreSQL store's tables, or brings them up to date, and says which
+// version was there (0: none), and which is now.
+func Migrate(ctx context.Context, c *config.Config) (before, now int, err error) {
+	if !c.IsPostgres() {
+		return 0, 0, c.At(nil, "store", errors.New("only a PostgreSQL store has tables to be made: want postgres://user@host/database"))
+	}
+	if err := checkPostgres(c); err != nil {
+		return 0, 0, err
+	}
+	if before, err = pstore.Migrate(ctx, postgresOf(c)); err != nil {
+		return before, 0, fmt.Errorf("--store %s: the schema %s: %w", redact.URL(c.Store), c.StoreSchema, err)
+	}
+	return before, max(before, pstore.SchemaVersion), nil
+}
+
 // checkStore is what is wrong with the store's settings before it is opened.
 func checkStore(c *config.Config) error {
 	if dir, embedded := embeddedDir(c); embedded {
@@ -42,6 +85,9 @@ func checkStore(c *config.Config) error {
 		}
 		return nil
 	}
+	if c.IsPostgres() {
+		return checkPostgres(c)
+	}
 	redis := redisOf(c)
 	if err := redis.Check(); err != nil {
 		return c.At(nil, blameStore(err), err)
@@ -49,24 +95,47 @@ func checkStore(c *config.Config) error {
 	return nil
 }
 
-// blameStore names the setting that a Redis store's error is about.
+// blameStore names the setting that a Redis or PostgreSQL store's error is about.
 func blameStore(err error) string {
 	switch {
-	case errors.Is(err, rstore.ErrCA):
+	case errors.Is(err, rstore.ErrCA), errors.Is(err, pstore.ErrCA):
 		return "store-ca"
-	case errors.Is(err, rstore.ErrCertificate):
+	case errors.Is(err, rstore.ErrCertificate), errors.Is(err, pstore.ErrCertificate):
 		return "store-cert"
-	case errors.Is(err, rstore.ErrKey):
+	case errors.Is(err, rstore.ErrKey), errors.Is(err, pstore.ErrKey):
 		return "store-key"
 	case errors.Is(err, rstore.ErrNamespace):
 		return "namespace"
+	case errors.Is(err, pstore.ErrSchema):
+		return "store-schema"
 	}
 	return "store"
 }
 
+// openStore opens the store that the settings name, or makes it.
 func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedStore, error) {
+	return openAs(c, codec, log, false)
+}
+
+// openExisting opens a store to read what is in it: a name that is wrong must not make an
+// empty store, whose copy or backup would pass for that of the right one.
+func openExisting(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedStore, error) {
+	return openAs(c, codec, log, true)
+}
+
+func openAs(c *config.Config, codec idem.Codec, log zerolog.Logger, existing bool) (gatedStore, error) {
 	if err := checkStore(c); err != nil {
 		return nil, err
+	}
+	if c.IsPostgres() {
+		postgres := postgresOf(c)
+		postgres.Logger, postgres.Codec = log, codec
+		postgres.Migrate = postgres.Migrate && !existing
+		store, err := pstore.New(postgres)
+		if err != nil {
+			return nil, c.At(nil, blameStore(err), err)
+		}
+		return &gatedPostgres{Store: store}, nil
 	}
 	dir, embedded := embeddedDir(c)
 	if !embedded {
@@ -85,7 +154,8 @@ func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedSto
 		}
 	}
 	store, err := estore.New(estore.Config{
-		Dir: dir, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log, Codec: codec,
+		Dir: dir, Existing: existing, CacheBytes: int64(c.CacheSize), Timeout: c.StoreTimeout, Logger: log, Codec: codec,
+		SweepEvery: sweepEvery,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--store %s: %w", c.Store, err)

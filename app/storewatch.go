@@ -18,6 +18,7 @@ type storeWatch struct {
 	names   *names
 	metrics *metrics.Metrics
 	log     zerolog.Logger
+	amiss   *amiss
 	failed  bell // a request's operation did
 
 	lost time.Time // since when; zero: it answers
@@ -30,6 +31,8 @@ const (
 	// storeAskedFor bounds a question, in which the store's own timeout has room.
 	storeAskedFor = time.Minute
 )
+
+const saysEmptied = "the store has lost its records: retries of what was in it execute again"
 
 // run watches until ctx ends.
 func (w *storeWatch) run(ctx context.Context) {
@@ -63,6 +66,7 @@ func (w *storeWatch) look(ctx context.Context) {
 	case err != nil && w.lost.IsZero():
 		w.lost = time.Now()
 		w.metrics.StoreUp.Set(0)
+		w.amiss.begin("store_lost", err.Error())
 		w.log.Error().Str("event", "store_lost").Err(err).
 			Msg("requests with keys are refused, or with fail_open forwarded without protection, until the store answers")
 	case err == nil:
@@ -78,8 +82,8 @@ func (w *storeWatch) answers() {
 	}
 	if emptied {
 		w.metrics.StoreEmptied.Inc()
-		w.log.Error().Str("event", "store_emptied").
-			Msg("the store has lost its records: retries of what was in it execute again")
+		w.amiss.begin("store_emptied", saysEmptied)
+		w.log.Error().Str("event", "store_emptied").Msg(saysEmptied)
 	}
 	if w.lost.IsZero() {
 		return
@@ -87,6 +91,7 @@ func (w *storeWatch) answers() {
 	w.log.Warn().Str("event", "store_back").Dur("lost_ms", time.Since(w.lost)).Bool("empty", emptied).
 		Msg("requests with keys are served again")
 	w.lost = time.Time{}
+	w.amiss.over("store_lost")
 	w.metrics.StoreUp.Set(1)
 }
 

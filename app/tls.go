@@ -23,12 +23,13 @@ import (
 type certificates struct {
 	config *config.Config
 	log    zerolog.Logger
+	amiss  *amiss
 	now    atomic.Pointer[tls.Config]
 	seen   [sha256.Size]byte // of the files, as last looked at
 }
 
 // newCertificates is nil without a certificate: plain text.
-func newCertificates(c *config.Config, log zerolog.Logger) (*certificates, error) {
+func newCertificates(c *config.Config, log zerolog.Logger, wrong *amiss) (*certificates, error) {
 	switch {
 	case c.TLSCert == "" && c.TLSKey == "" && c.TLSClientCA == "":
 		return nil, nil //nolint:nilnil // there are none
@@ -37,7 +38,7 @@ func newCertificates(c *config.Config, log zerolog.Logger) (*certificates, error
 	case c.TLSKey == "":
 		return nil, c.At(nil, "tls-key", errors.New("want the key of tls-cert"))
 	}
-	t := &certificates{config: c, log: log}
+	t := &certificates{config: c, log: log, amiss: wrong}
 	made, seen, err := t.read()
 	if err != nil {
 		return nil, err
@@ -108,10 +109,12 @@ func (t *certificates) look() {
 	}
 	t.seen = seen
 	if err != nil {
+		t.amiss.begin("tls_reload_failed", err.Error())
 		t.log.Error().Str("event", "tls_reload_failed").Err(err).Msg("the certificates stay as they were")
 		return
 	}
 	t.now.Store(made)
+	t.amiss.over("tls_reload_failed")
 	t.log.Info().Str("event", "tls_reloaded").Msg("new connections get the new certificate")
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -27,6 +28,9 @@ type stage struct {
 	bin, dir, backend, redis, socket string
 	children                         []*exec.Cmd
 	stores                           int
+	postgres                         string   // a URL, once somebody needed it: see postgresURL
+	redisFlushed                     string   // an address, likewise: see flushed
+	closing                          []func() // last to first
 }
 
 func contenders() []*contender {
@@ -51,6 +55,8 @@ func contenders() []*contender {
 		return fmt.Sprintf("embedded:%s", filepath.Join(s.dir, fmt.Sprint("store", s.stores)))
 	}
 	onRedis := func(s *stage) string { return "redis://" + s.redis + "/0" }
+	onFlushed := func(s *stage) string { return "redis://" + s.redisFlushed + "/0" }
+	inPostgres := func(s *stage) string { return s.postgres }
 	static := func(size string) func(*stage, int) []string {
 		return func(s *stage, port int) []string {
 			return []string{filepath.Join(s.bin, "rival"), "static", "-listen", local(port), "-size", size}
@@ -68,13 +74,23 @@ func contenders() []*contender {
 		{name: "textbook", command: rival("textbook")},
 		{name: "fiber + idempotency", command: rival("fiber")},
 		{name: floorRedis, command: rival("floor-redis")},
+		{name: floorScripts, command: rival("floor-scripts")},
+		{name: floorGet, command: rival("floor-get")},
 		{name: floorDisk, command: func(s *stage, port int) []string {
 			return append(rival("floor-disk")(s, port), "-dir", s.dir)
 		}},
 		{name: onRedisTCP, command: idemproxy(onRedis)},
 		{name: onRedisUnix, command: idemproxy(func(s *stage) string { return "unix://" + s.socket })},
-		// A cache that holds nothing: every replay asks Redis.
-		{name: "IdemProxy, Redis, no cache", command: idemproxy(onRedis, "--cache-size", "1B")},
+		{name: floorPostgres, needs: postgres, command: func(s *stage, port int) []string {
+			return append(rival("floor-postgres")(s, port), "-postgres", s.postgres)
+		}},
+		{name: onPostgres, needs: postgres, command: idemproxy(inPostgres)},
+		{name: onRedisAlways, needs: flushedRedis, command: idemproxy(onFlushed)},
+		// A cache that holds nothing: every replay asks the store.
+		{name: coldRedis, command: idemproxy(onRedis, "--cache-size", "1B")},
+		{name: coldAlways, needs: flushedRedis, command: idemproxy(onFlushed, "--cache-size", "1B")},
+		{name: coldPostgres, needs: postgres, command: idemproxy(inPostgres, "--cache-size", "1B")},
+		{name: coldDisk, command: idemproxy(embedded, "--cache-size", "1B")},
 		{name: onDisk, command: idemproxy(embedded)},
 		{name: beforeOnRedis, needs: baseline, command: of(baseline, onRedis)},
 		{name: beforeOnDisk, needs: baseline, command: of(baseline, embedded)},
@@ -86,14 +102,20 @@ func contenders() []*contender {
 const (
 	bare          = "bare fasthttp"
 	floorRedis    = "floor: bare + two SETs"
+	floorScripts  = "floor: bare + two SETs by script"
+	floorGet      = "floor: one GET"
 	floorDisk     = "floor: bare + two fdatasyncs"
 	onRedisTCP    = "IdemProxy, Redis TCP"
 	onRedisUnix   = "IdemProxy, Redis unix"
 	onDisk        = "IdemProxy, embedded"
+	floorPostgres = "floor: bare + two rows"
+	onPostgres    = "IdemProxy, PostgreSQL"
 	beforeOnRedis = "before: Redis TCP"
 	beforeOnDisk  = "before: embedded"
 	// baseline is the earlier build's program, beside this one's.
 	baseline = "baseline/idemproxy"
+	// postgres is a server that the stage starts.
+	postgres = "PostgreSQL"
 )
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
@@ -137,15 +159,8 @@ func (c *contender) start(ctx context.Context, s *stage) error {
 		c.addr = s.backend
 		return nil
 	}
-	if c.needs != "" {
-		program := c.needs
-		if program == baseline {
-			program = filepath.Join(s.bin, baseline)
-		}
-		if _, err := exec.LookPath(program); err != nil {
-			c.missing = true
-			return nil //nolint:nilerr // its rows say "not installed"
-		}
+	if err := c.find(ctx, s); err != nil || c.missing {
+		return err
 	}
 	port, err := freePort()
 	if err != nil {
@@ -157,6 +172,31 @@ func (c *contender) start(ctx context.Context, s *stage) error {
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
 	return answers(ctx, c.name, "http://"+c.addr+"/")
+}
+
+// find looks for what the contender needs, and starts it where it is a server of the stage.
+// If it is missing, the contender's rows say "not installed".
+func (c *contender) find(ctx context.Context, s *stage) error {
+	switch c.needs {
+	case "":
+		return nil
+	case flushedRedis:
+		return s.flushed(ctx)
+	case postgres:
+		_, err := s.postgresURL(ctx)
+		if errors.Is(err, errNoPostgres) {
+			c.missing = true
+			return nil
+		}
+		return err
+	}
+	program := c.needs
+	if program == baseline {
+		program = filepath.Join(s.bin, baseline)
+	}
+	_, err := exec.LookPath(program)
+	c.missing = err != nil
+	return nil
 }
 
 func (c *contender) stop() {

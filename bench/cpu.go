@@ -25,7 +25,7 @@ func (s *stage) meter(c *contender) meter {
 		m.pid = c.cmd.Process.Pid
 	}
 	switch c.name {
-	case floorRedis, "textbook", onRedisTCP, onRedisUnix, "IdemProxy, Redis, no cache", beforeOnRedis:
+	case floorRedis, floorScripts, floorGet, "textbook", onRedisTCP, onRedisUnix, coldRedis, beforeOnRedis:
 		m.redis = s.redis
 	}
 	return m

@@ -19,7 +19,8 @@ func (r *results) figures(ctx context.Context, s *stage, o options) error {
 	if err != nil {
 		return fmt.Errorf("the binary: %w", err)
 	}
-	r.figure("static binary", fmt.Sprintf("%.1f MiB", float64(info.Size())/(1<<20)))
+	r.Numbers[binarySize] = float64(info.Size()) / (1 << 20)
+	r.figure(binarySize, fmt.Sprintf("%.1f MiB", r.Numbers[binarySize]))
 	for _, c := range contenders() {
 		if c.name != bare && c.name != onRedisTCP && c.name != onDisk {
 			continue

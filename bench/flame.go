@@ -20,11 +20,11 @@ import (
 // CPU profile of a proxy under load, as .pprof and as .svg.
 func (r *results) profiles(ctx context.Context, s *stage, o options) error {
 	fmt.Println("profiles")
-	for _, p := range []struct{ file, workload, contender string }{
-		{"no-key", "no key", onRedisTCP},
-		{"new-key-redis", newKeys, onRedisTCP},
-		{"new-key-embedded", newKeys, onDisk},
-		{"hot-replay", "one hot key", onRedisTCP},
+	for _, p := range []struct{ name, file, workload, contender string }{
+		{"no key", "no-key", "no key", onRedisTCP},
+		{"new key, Redis", "new-key-redis", newKeys, onRedisTCP},
+		{"new key, embedded", "new-key-embedded", newKeys, onDisk},
+		{"hot replay", "hot-replay", "one hot key", onRedisTCP},
 	} {
 		raw, err := s.profile(ctx, p.workload, p.contender)
 		if err != nil {
@@ -42,7 +42,7 @@ func (r *results) profiles(ctx context.Context, s *stage, o options) error {
 			return fmt.Errorf("profile of %s: %w", p.workload, err)
 		}
 		fmt.Printf("  %s.svg\n", p.file)
-		r.Profiles = append(r.Profiles, p.file+".svg")
+		r.Profiles = append(r.Profiles, profiled{Name: p.name, File: p.file + ".svg", Shares: sharesOf(parsed)})
 	}
 	return nil
 }
@@ -60,7 +60,7 @@ func (s *stage) profile(ctx context.Context, workload, contender string) ([]byte
 		return nil, err
 	}
 	defer c.stop()
-	const seconds = 4
+	const seconds = 8
 	loaded := make(chan error, 1)
 	go func() {
 		_, err := w.wrk(ctx, c.addr, fmt.Sprintf("profile-%x", time.Now().UnixNano()), (seconds+2)*time.Second)

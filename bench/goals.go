@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,10 +16,14 @@ type goal struct {
 	value, bound func(*results) float64
 	most         bool // at most bound; otherwise at least
 	unit         string
+	// rest says, of a goal that was not reached, where the rest goes, from other figures
+	// of the same run; nil: nothing.
+	rest func(*results) string
 }
 
 // Names of results.Numbers.
 const (
+	binarySize  = "static binary"
 	idleMemory  = "RSS with 10,000 idle connections"
 	soakMemory  = "largest RSS of the soak"
 	soakCaches  = "caches that the soak was configured with"
@@ -48,12 +53,41 @@ func rate(workload, contender string, atLeast float64, against string) goal {
 			func(r *results) float64 { return r.median(workload, contender) },
 			func(r *results) float64 { return r.median(workload, against) }),
 		bound: constant(atLeast),
+		rest:  func(r *results) string { return r.rest(workload, contender, against, atLeast) },
 	}
+}
+
+// rest is where the rest of a rate goes: what the contender's floor reaches, and the CPU
+// time of a request beside that of what it is compared with. Empty: nothing of it was
+// measured.
+func (r *results) rest(workload, contender, against string, atLeast float64) string {
+	var all []string
+	floor := map[string]string{onRedisTCP: floorRedis, onDisk: floorDisk}[contender]
+	if of, reached := r.median(workload, against), r.median(workload, floor); floor != against && of > 0 && reached > 0 {
+		says := "its floor reaches %.2f"
+		if reached/of < atLeast {
+			says += ", less than the goal"
+		}
+		all = append(all, fmt.Sprintf(says, reached/of))
+	}
+	for _, name := range slices.Compact([]string{contender, floor, against}) {
+		own := 1e6 * r.middle(workload, name, func(s sample) float64 { return s.CPU })
+		if own == 0 {
+			continue
+		}
+		text := fmt.Sprintf("%s %.1f", name, own)
+		if redis := 1e6 * r.middle(workload, name, func(s sample) float64 { return s.Redis }); redis >= 0.05 {
+			text += fmt.Sprintf(" + %.1f of Redis's", redis)
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, "; ")
 }
 
 // took is a goal for the time that one client's request takes.
 func took(workload, contender string, atMost float64, against string) goal {
 	g := rate(workload, against, atMost, contender)
+	g.rest = nil // a time, and no rate: its floor's share is another figure
 	g.what, g.limit, g.most = workload+", "+contender, fmt.Sprintf("at most %.2f x the time of %s", atMost, against), true
 	return g
 }
@@ -110,7 +144,7 @@ func goals() []goal {
 		took(oneClient, onRedisTCP, 0.7, "textbook"),
 		rate("one hot key", onRedisTCP, 0.95, static), rate("one hot key", onDisk, 0.95, static),
 		rate("no key", onRedisTCP, 0.97, bare), rate("no key", onRedisTCP, 0.97, "nginx, 1 worker"),
-		rate("cold replays", "IdemProxy, Redis, no cache", 0.55, static),
+		rate("cold replays", coldRedis, 0.55, static),
 		rate("contention", onRedisTCP, 0.6, static), rate("contention", onDisk, 0.6, static),
 	}
 	all = append(all, latencyGoals()...)
@@ -121,6 +155,10 @@ func goals() []goal {
 		})
 	}
 	return append(all,
+		goal{
+			what: binarySize, limit: "at most 30 MiB", most: true, unit: " MiB",
+			value: number(binarySize, 1, 0), bound: constant(30),
+		},
 		goal{
 			what: soakMemory + ", " + onDisk, limit: "at most its caches and 150 MiB", most: true, unit: " MiB",
 			value: number(soakMemory, 1, 0), bound: number(soakCaches, 1, 150),
@@ -152,21 +190,35 @@ func (g *goal) isReached(r *results) (yes, measured bool) {
 	return got >= bound != g.most || got == bound, got > 0 && bound > 0
 }
 
-// againstGoals says which goals this run reached.
+// againstGoals says which goals this run reached; nothing if it measured none of them.
 func (r *results) againstGoals() string {
 	var b strings.Builder
+	some := false
 	for _, g := range goals() {
 		if yes, measured := g.isReached(r); measured {
+			some = true
 			limit := g.limit
 			if g.unit != "" {
 				limit += fmt.Sprintf(": %.4g%s", g.bound(r), g.unit)
 			}
-			fmt.Fprintf(&b, "| %s | %s | %.3g%s | %s |\n", g.what, limit, g.value(r), g.unit, reached(yes))
+			fmt.Fprintf(&b, "| %s | %s | %.3g%s | %s | %s |\n", g.what, limit, g.value(r), g.unit, reached(yes), g.whereRest(r, yes))
 		} else {
-			fmt.Fprintf(&b, "| %s | %s | | not measured |\n", g.what, g.limit)
+			fmt.Fprintf(&b, "| %s | %s | | not measured | |\n", g.what, g.limit)
 		}
 	}
-	return "\n## Against the goals\n\n| | goal | this run | |\n| --- | --- | ---: | --- |\n" + b.String()
+	if !some {
+		return ""
+	}
+	return "\n## Against the goals\n\n" +
+		"Where the rest goes: microseconds of CPU time a request, of each process and of Redis, of this run.\n\n" +
+		"| | goal | this run | | where the rest goes |\n| --- | --- | ---: | --- | --- |\n" + b.String()
+}
+
+func (g *goal) whereRest(r *results, reached bool) string {
+	if reached || g.rest == nil {
+		return ""
+	}
+	return g.rest(r)
 }
 
 func reached(yes bool) string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestGoalsCanBeMeasured(t *testing.T) {
 		r.Latencies = append(r.Latencies, latency{Name: c.name, P50: time.Millisecond, P999: 9 * time.Millisecond})
 		r.Numbers[idleOf(c.name)] = 100
 	}
-	for _, name := range []string{soakMemory, soakCaches, redisMemory, redisBytes} {
+	for _, name := range []string{binarySize, soakMemory, soakCaches, redisMemory, redisBytes} {
 		r.Numbers[name] = 200
 	}
 	for _, g := range goals() {
@@ -80,5 +81,48 @@ func TestGoalsOfTimes(t *testing.T) {
 		if strings.Contains(line, oneClient) && !strings.Contains(line, "| 0.5 | reached |") {
 			t.Errorf("the table says %s", line)
 		}
+	}
+}
+
+// TestWhereTheRestGoes: a goal that was not reached says what its floor reaches, and what a
+// request takes, of the figures that the run has.
+func TestWhereTheRestGoes(t *testing.T) {
+	t.Parallel()
+	r := newResults(options{})
+	w := findWorkload(newKeys)
+	r.add(w, onRedisTCP, &sample{PerSecond: 35, CPU: 40e-6, Redis: 20e-6})
+	r.add(w, bare, &sample{PerSecond: 100, CPU: 10e-6})
+	g := rate(newKeys, onRedisTCP, 0.6, bare)
+	if got, want := g.rest(r), "IdemProxy, Redis TCP 40.0 + 20.0 of Redis's; bare fasthttp 10.0"; got != want {
+		t.Errorf("without a floor: %s", got)
+	}
+	r.add(w, floorRedis, &sample{PerSecond: 49, CPU: 25e-6, Redis: 7e-6})
+	if got, want := g.rest(r), "its floor reaches 0.49, less than the goal; IdemProxy, Redis TCP 40.0 + 20.0 of Redis's; "+
+		"floor: bare + two SETs 25.0 + 7.0 of Redis's; bare fasthttp 10.0"; got != want {
+		t.Errorf("with a floor below the goal: %s", got)
+	}
+	g = rate(newKeys, onRedisTCP, 0.45, bare)
+	if got := g.rest(r); strings.Contains(got, "does not allow") || !strings.HasPrefix(got, "its floor reaches 0.49; ") {
+		t.Errorf("with a floor above the goal: %s", got)
+	}
+	g = rate(newKeys, onRedisTCP, 0.9, floorRedis)
+	if got := g.rest(r); strings.Contains(got, "its floor") || strings.Count(got, floorRedis) != 1 {
+		t.Errorf("against the floor itself: %s", got)
+	}
+	for line := range strings.Lines(r.againstGoals()) {
+		if strings.HasPrefix(line, "|") && strings.Count(line, "|") != 6 {
+			t.Errorf("not five columns: %s", line)
+		}
+	}
+}
+
+// TestScripts: bench starts where its scripts are, and nowhere else.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	if err := scriptsIn(".."); err != nil {
+		t.Error(err)
+	}
+	if err := scriptsIn(t.TempDir()); !errors.Is(err, errElsewhere) {
+		t.Errorf("elsewhere: %v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -60,6 +61,9 @@ func run(ctx context.Context) error {
 	if o.only, err = regexp.Compile(only); err != nil || o.rounds < 1 || o.duration < time.Second {
 		return errors.Join(errors.New("-rounds wants 1 or more, -duration 1s or more, -only a regular expression"), err)
 	}
+	if err := scriptsIn("."); err != nil {
+		return err
+	}
 	s, err := newStage(ctx, o.bin)
 	if err != nil {
 		return err
@@ -105,6 +109,9 @@ func (s *stage) close() {
 		_ = c.Process.Kill()
 		_ = c.Wait()
 	}
+	for _, end := range slices.Backward(s.closing) {
+		end()
+	}
 	_ = os.RemoveAll(s.dir)
 }
 
@@ -146,6 +153,11 @@ func (r *results) measure(ctx context.Context, s *stage, o options) error {
 		fmt.Printf("%s (%s)\n", w.name, w.about)
 		if err := r.workload(ctx, s, w, o); err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
+		}
+	}
+	if !r.Missing["wrk"] {
+		if err := r.compareStores(ctx, s, o); err != nil {
+			return fmt.Errorf("stores: %w", err)
 		}
 	}
 	if o.only.MatchString("latency") {

@@ -27,11 +27,12 @@ type results struct {
 	Missing   map[string]bool                `json:"missing"`
 	Checks    map[string]check               `json:"checks"`
 	Latencies []latency                      `json:"latencies"`
+	Stores    []latency                      `json:"stores,omitempty"` // of the table of stores
 	RedisRTT  time.Duration                  `json:"redis_rtt"`
 	Fsync     time.Duration                  `json:"fsync"`
 	Numbers   map[string]float64             `json:"numbers"` // figures that goals are about, by name
 	Figures   [][2]string                    `json:"figures"`
-	Profiles  []string                       `json:"profiles"` // files, beside the page
+	Profiles  []profiled                     `json:"profiles"`
 }
 
 // check is what the backend counted.
@@ -156,6 +157,7 @@ func (r *results) markdown() string {
 				row.name, row.median, row.spread, row.ratio, orNothing(row.cpu), orNothing(row.redis))
 		}
 	}
+	b.WriteString(r.storesTable())
 	if len(r.Latencies) > 0 {
 		fmt.Fprintf(&b, "\n## Latency of new keys, open loop at %d/s\n\n"+
 			"On the idle machine, a PING of Redis takes %v, an fdatasync %v.\n\n"+
@@ -165,6 +167,7 @@ func (r *results) markdown() string {
 				l.P99.Round(time.Microsecond), l.P999.Round(time.Microsecond), 100*l.Success)
 		}
 	}
+	b.WriteString(r.sharesTable())
 	if len(r.Figures) > 0 {
 		b.WriteString("\n## Figures\n\n| | |\n| --- | ---: |\n")
 		for _, f := range r.Figures {
@@ -204,8 +207,8 @@ func (r *results) page() string {
 				class, html.EscapeString(row.name), 100*row.median/max(most, 1), row.median, row.ratio)
 		}
 	}
-	for _, file := range r.Profiles {
-		fmt.Fprintf(&b, `<p><a href="%s"><img src="%[1]s" alt="flame graph" style="width:100%%"></a></p>`, html.EscapeString(file))
+	for _, p := range r.Profiles {
+		fmt.Fprintf(&b, `<p><a href="%s"><img src="%[1]s" alt="flame graph" style="width:100%%"></a></p>`, html.EscapeString(p.File))
 	}
 	return b.String() + "</html>\n"
 }

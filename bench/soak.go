@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -37,12 +39,13 @@ func (r *results) soak(ctx context.Context, s *stage, d time.Duration) error {
 		return err
 	}
 	defer c.stop()
-	most, answered, err := soaked(ctx, c, d)
+	most, answered, err := soaked(ctx, c, local(port), d)
 	if err != nil {
 		return err
 	}
-	r.Numbers[soakMemory], r.Numbers[soakCaches] = float64(most)/(1<<20), soakCached
-	r.figure(fmt.Sprintf("%s, of %v at %d/s with 256 KiB each", soakMemory, d, soakRate), fmt.Sprintf("%d MiB", most>>20))
+	r.Numbers[soakMemory], r.Numbers[soakCaches] = float64(most.rss)/(1<<20), soakCached
+	r.figure(fmt.Sprintf("%s, of %v at %d/s with 256 KiB each", soakMemory, d, soakRate), fmt.Sprintf("%d MiB", most.rss>>20))
+	r.figure("of which, about then", most.of)
 	r.figure("answered in the soak", fmt.Sprintf("%.2f%%", 100*answered))
 	raw, err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/heap?gc=1", local(port)))
 	if err != nil {
@@ -58,8 +61,56 @@ func (r *results) soak(ctx context.Context, s *stage, d time.Duration) error {
 	return nil
 }
 
+// peak is the largest RSS, and what it was made of about then.
+type peak struct {
+	rss, explained int64
+	of             string
+}
+
+// look takes the process's memory in. It asks what that is made of only when it has
+// become larger by a twentieth since it did, since asking costs something, too.
+func (k *peak) look(ctx context.Context, c *contender, admin string) error {
+	now, err := rss(c.cmd.Process.Pid)
+	if err != nil {
+		return errors.Join(errors.New("the proxy has ended"), err)
+	}
+	k.rss = max(k.rss, now)
+	if now < k.explained+k.explained/20 {
+		return nil
+	}
+	k.explained = now
+	k.of, err = madeOf(ctx, admin)
+	return err
+}
+
+// madeOf says what a proxy's memory is made of, as Go's runtime counts it.
+func madeOf(ctx context.Context, admin string) (string, error) {
+	text, err := fetch(ctx, fmt.Sprintf("http://%s/metrics", admin))
+	if err != nil {
+		return "", err
+	}
+	var all []string
+	for _, part := range []struct{ name, metric string }{
+		{"in use on the heap", "go_memstats_heap_inuse_bytes"},
+		{"free there, or given back", "go_memstats_heap_idle_bytes"},
+		{"of that given back", "go_memstats_heap_released_bytes"},
+		{"stacks", "go_memstats_stack_inuse_bytes"},
+	} {
+		value := regexp.MustCompile(`(?m)^` + part.metric + ` (\S+)$`).FindSubmatch(text)
+		if value == nil {
+			return "", fmt.Errorf("the proxy does not export %s", part.metric)
+		}
+		bytes, err := strconv.ParseFloat(string(value[1]), 64)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", part.metric, err)
+		}
+		all = append(all, fmt.Sprintf("%s: %.0f MiB", part.name, bytes/(1<<20)))
+	}
+	return strings.Join(all, "; "), nil
+}
+
 // soaked is the largest RSS meanwhile, and which share was answered with 2xx.
-func soaked(ctx context.Context, c *contender, d time.Duration) (most int64, answered float64, err error) {
+func soaked(ctx context.Context, c *contender, admin string, d time.Duration) (most peak, answered float64, err error) {
 	var n atomic.Int64
 	run := strconv.FormatInt(time.Now().UnixNano(), 36)
 	targeter := func(t *vegeta.Target) error {
@@ -80,16 +131,13 @@ func soaked(ctx context.Context, c *contender, d time.Duration) (most int64, ans
 		case result, more := <-results:
 			if !more {
 				m.Close()
-				now, err := rss(c.cmd.Process.Pid)
-				return max(most, now), m.Success, err
+				return most, m.Success, most.look(ctx, c, admin)
 			}
 			m.Add(result)
 		case <-look.C:
-			now, err := rss(c.cmd.Process.Pid)
-			if err != nil {
-				return most, 0, errors.Join(errors.New("the proxy has ended"), err)
+			if err := most.look(ctx, c, admin); err != nil {
+				return most, 0, err
 			}
-			most = max(most, now)
 		}
 	}
 }

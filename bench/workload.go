@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,9 +30,13 @@ type workload struct {
 const newKeys, oneClient = "new keys", "new keys, one client"
 
 func workloads() []workload {
-	replaying := []string{"static answer", "textbook", "fiber + idempotency", onRedisTCP, onDisk, beforeOnRedis, beforeOnDisk}
+	replaying := []string{
+		"static answer", "textbook", "fiber + idempotency", onRedisTCP, onPostgres, onDisk,
+		beforeOnRedis, beforeOnDisk,
+	}
 	sized := []string{bare, floorRedis, floorDisk, onRedisTCP, onDisk, beforeOnRedis, beforeOnDisk}
-	executing := slices.Insert(slices.Clone(sized), 1, "textbook", "fiber + idempotency", onRedisUnix)
+	executing := slices.Insert(slices.Clone(sized), 1, "textbook", "fiber + idempotency", floorScripts, floorPostgres,
+		onRedisUnix, onPostgres)
 	return append([]workload{
 		{
 			name: "no key", about: "passed through", script: "none", path: "/", baseline: bare,
@@ -46,7 +52,10 @@ func workloads() []workload {
 		{
 			name: oneClient, about: "one after the other: what a key takes when nobody else is there", script: "unique", path: "/",
 			baseline: "textbook", clients: 1,
-			run: []string{bare, "textbook", floorRedis, floorDisk, onRedisTCP, onRedisUnix, onDisk, beforeOnRedis, beforeOnDisk},
+			run: []string{
+				bare, "textbook", floorRedis, floorScripts, floorDisk, floorPostgres, onRedisTCP, onRedisUnix, onPostgres, onDisk,
+				beforeOnRedis, beforeOnDisk,
+			},
 		},
 		{
 			name: "one hot key", about: "replayed", script: "keys", path: "/", keys: 1,
@@ -57,13 +66,14 @@ func workloads() []workload {
 			baseline: "static answer", run: replaying,
 		},
 		{
-			name: "cold replays", about: "replayed from Redis, the local cache holding nothing", script: "keys", path: "/", keys: 1000,
-			baseline: "static answer", run: []string{"static answer", "textbook", "IdemProxy, Redis, no cache"},
+			name: "cold replays", about: "replayed from the store, the local cache holding nothing", script: "keys",
+			path: "/", keys: 1000, baseline: "static answer",
+			run: []string{"static answer", "textbook", floorGet, coldRedis, coldPostgres},
 		},
 		{
 			name: "contention", about: "64 clients on one key whose first request is still running", script: "keys", path: "/slow?d=1h",
 			keys: 1, baseline: "static answer", rejections: true,
-			run: []string{"static answer", "textbook", onRedisTCP, onDisk},
+			run: []string{"static answer", "textbook", floorGet, onRedisTCP, onPostgres, onDisk},
 		},
 	}, large(sized)...)
 }
@@ -111,10 +121,27 @@ var (
 	failures  = regexp.MustCompile(`Socket errors: (.*)`)
 )
 
+// file is the workload's script, from the root of the repository.
+func (w workload) file() string { return "bench/wrk/" + w.script + ".lua" }
+
+// errElsewhere: wrk goes on without a script that it does not find, and sends requests
+// without keys.
+var errElsewhere = errors.New("bench does not find its scripts: start it in the root of the repository, as make bench does")
+
+// scriptsIn returns an error if a workload's script is not there.
+func scriptsIn(root string) error {
+	for _, w := range workloads() {
+		if _, err := os.Stat(filepath.Join(root, w.file())); err != nil {
+			return fmt.Errorf("%w: %w", errElsewhere, err)
+		}
+	}
+	return nil
+}
+
 // wrk attacks addr for d.
 func (w workload) wrk(ctx context.Context, addr, run string, d time.Duration) (sample, error) {
 	seconds := fmt.Sprintf("-d%ds", int(d.Seconds()))
-	script := "bench/wrk/" + w.script + ".lua"
+	script := w.file()
 	//nolint:gosec // our own list
 	cmd := exec.CommandContext(ctx, "wrk", "-t1", fmt.Sprint("-c", cmp.Or(w.clients, 64)), seconds,
 		"--timeout", "30s", "-s", script, "http://"+addr+"/")

@@ -84,6 +84,11 @@ type EarlierScope struct {
 	plain   bool // values without their sources, as given
 }
 
+// Equal says that both make the same names.
+func (e EarlierScope) Equal(o EarlierScope) bool {
+	return e.plain == o.plain && slices.Equal(e.sources, o.sources)
+}
+
 // maxEarlierScopes bounds what a request with a key may cost.
 const maxEarlierScopes = 4
 

@@ -126,6 +126,8 @@ func (b *bulk) read(c *cobra.Command, k *keyCommand) (all []admin.Record, err er
 			r = &given
 		case err != nil:
 			return nil, err
+		case given.Owner != "" && r.Owner != given.Owner && r.State == b.state:
+			r.State = "another attempt than the file's" // of which it says nothing
 		}
 		all = append(all, *r)
 	}

@@ -13,7 +13,7 @@ import (
 
 // Groups of commands.
 const (
-	groupRun, groupSettings, groupKeys, groupLook = "run", "settings", "keys", "look"
+	groupRun, groupSettings, groupKeys, groupLook, groupStore = "run", "settings", "keys", "look", "store"
 )
 
 // grouped puts the commands into groups, and has help and mistakes say so.
@@ -21,14 +21,18 @@ func grouped(root *cobra.Command) {
 	root.AddGroup(
 		&cobra.Group{ID: groupRun, Title: "Run a proxy:"}, &cobra.Group{ID: groupSettings, Title: "Its settings:"},
 		&cobra.Group{ID: groupLook, Title: "Look at one that runs:"}, &cobra.Group{ID: groupKeys, Title: "Its keys:"},
+		&cobra.Group{ID: groupStore, Title: "Its store:"},
 	)
 	of := map[string]string{
 		"serve": groupRun, "version": groupRun, "check": groupSettings, "config": groupSettings, "routes": groupSettings,
-		"tail": groupLook, "top": groupLook, "health": groupLook,
+		"status": groupLook, "tail": groupLook, "advise": groupLook, "verify": groupLook, "top": groupLook, "health": groupLook,
+		"backup": groupStore, "restore": groupStore, "copy": groupStore,
+		"fingerprint": groupSettings, "migrate": groupStore,
 		"inspect": groupKeys, "list": groupKeys, "resolve": groupKeys, "release": groupKeys, "purge": groupKeys,
 	}
 	for _, c := range root.Commands() {
 		c.GroupID = of[c.Name()]
+		c.Args = wantedArgs(c.Args)
 	}
 	root.SetFlagErrorFunc(meantFlag)
 	root.SetUsageFunc(usage)
@@ -43,6 +47,28 @@ func grouped(root *cobra.Command) {
 		}
 		return errors.New(text)
 	}
+}
+
+// wantedArgs says what a command wants, where the library says how many arguments it counted.
+func wantedArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if check == nil {
+			return nil
+		}
+		err := check(c, args)
+		if err != nil && (strings.HasPrefix(err.Error(), "accepts ") || strings.HasPrefix(err.Error(), "unknown command")) {
+			return fmt.Errorf("want: %s", c.UseLine())
+		}
+		return err
+	}
+}
+
+// whereHelpIs ends a message about a mistake of asking.
+func whereHelpIs(c *cobra.Command) string {
+	if c.Flags().Lookup("listen") != nil {
+		return "Run `idemproxy --help` for the settings."
+	}
+	return "Run `" + c.CommandPath() + " --help`."
 }
 
 // meantFlag says which flag was perhaps meant.

@@ -9,6 +9,26 @@ import (
 	"github.com/idemproxy/idemproxy/config"
 )
 
+// A wrong number of arguments is met with those that the command wants, and with its own help.
+func TestWantedArguments(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		want, help string
+		args       []string
+	}{
+		{"want: idemproxy inspect KEY", "Run `idemproxy inspect --help`.", []string{"inspect"}},
+		{"want: idemproxy inspect KEY", "Run `idemproxy inspect --help`.", []string{"inspect", "a", "b"}},
+		{"want: idemproxy restore FILE DIR", "Run `idemproxy restore --help`.", []string{"restore", "a"}},
+		{"want: idemproxy list", "Run `idemproxy list --help`.", []string{"list", "a"}},
+		{"want: idemproxy check", "Run `idemproxy --help` for the settings.", []string{"check", "a"}},
+		{"unknown flag: --al", "Run `idemproxy resolve --help`.", []string{"resolve", "--al"}},
+	} {
+		if code, out := command(t, c.args...); code != 2 || !strings.Contains(out, c.want) || !strings.Contains(out, c.help) {
+			t.Errorf("%v: %d %s, want %q and %q", c.args, code, out, c.want, c.help)
+		}
+	}
+}
+
 // Mistakes in commands and flags are met with what was perhaps meant.
 func TestDidYouMean(t *testing.T) {
 	t.Parallel()

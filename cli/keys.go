@@ -138,7 +138,11 @@ func (k *keyCommand) request(ctx context.Context, method, path string, body any)
 	if err != nil || json.Unmarshal(answer, &refusal) != nil || refusal.Error == "" {
 		refusal.Error = fmt.Sprintf("%s: %s", resp.Status, bytes.TrimSpace(answer))
 	}
-	return nil, failure{&refused{resp.StatusCode, refusal.Error}}
+	said := &refused{resp.StatusCode, refusal.Error}
+	if said.status == http.StatusBadRequest {
+		return nil, said // what was asked is wrong
+	}
+	return nil, failure{said}
 }
 
 // refused is what the proxy answers instead.
@@ -171,14 +175,24 @@ func (k *keyCommand) get(ctx context.Context, key, scope string, body bool) (*ad
 	query := url.Values{"body": {strconv.FormatBool(body)}}
 	if aDigest(key) {
 		query.Set("digest", key)
-		if r, err := k.record(ctx, query); !errors.Is(err, errNoRecord) {
-			return r, err
+		r, err := k.record(ctx, query)
+		if err == nil {
+			return r, nil
 		}
-		query.Del("digest")
+		// A client may have chosen a key that looks so.
+		if r, asKey := k.record(ctx, named(query, key, scope)); asKey == nil {
+			return r, nil
+		}
+		return nil, err
 	}
+	return k.record(ctx, named(query, key, scope))
+}
+
+func named(query url.Values, key, scope string) url.Values {
+	query.Del("digest")
 	query.Set("key", key)
 	query.Set("scope", scope)
-	return k.record(ctx, query)
+	return query
 }
 
 func (k *keyCommand) record(ctx context.Context, query url.Values) (*admin.Record, error) {
@@ -210,7 +224,7 @@ func inspectCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "inspect KEY", Short: "Show what stands under a key", Args: cobra.ExactArgs(1),
 		Long: "Shows what stands under a key. KEY may be what the log, tail and the page call it (key: and twelve digits), which\n" +
-			"needs no --scope; records are read until it is found.",
+			"needs no --scope. In Redis all names are looked through for that, for 10 s at most.",
 		Example: "  idemproxy inspect order-42-charge\n  idemproxy inspect key:9f86d081884c",
 	}
 	k.flags(c)
@@ -237,8 +251,11 @@ func printRecord(w io.Writer, r *admin.Record) error {
 	fmt.Fprintf(&b, "state        %s\nin the log   %s\nattempt      %d\nfingerprint  %s...\n",
 		r.State, r.Digest, r.Attempt, r.Fingerprint)
 	fmt.Fprintf(&b, "first seen   %v ago\nlast change  %v ago\n", ms(r.AgeMS), ms(r.ChangedMS))
-	if r.Owner != "" {
+	switch {
+	case r.State == idem.InProgress.String():
 		fmt.Fprintf(&b, "lease        %v left, owner %s...\n", ms(r.LeaseMS), r.Owner)
+	case r.Owner != "":
+		fmt.Fprintf(&b, "owner        %s...\n", r.Owner)
 	}
 	if r.Status > 0 {
 		fmt.Fprintf(&b, "response     %d, %d bytes\n", r.Status, r.BodyBytes)
@@ -250,6 +267,10 @@ func printRecord(w io.Writer, r *admin.Record) error {
 		fmt.Fprintf(&b, "its receipt  %s\n", receiptText(r.Receipt))
 	}
 	b.WriteString(keptFor(r))
+	if m := r.Mismatch; m != nil {
+		fmt.Fprintf(&b, "mismatch     the last was of another %s, at %s: %s %s\n",
+			strings.ReplaceAll(m.Differs, ",", " and "), m.At.Local().Format(time.RFC3339), m.Method, m.Path)
+	}
 	if r.Body != nil {
 		fmt.Fprintf(&b, "\n%s\n", r.Body)
 	}

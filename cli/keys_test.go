@@ -122,7 +122,7 @@ func TestResolveUsage(t *testing.T) {
 		{2, "none of the others can be", []string{"resolve", "k", "--retry", "--complete"}},
 		{2, "none of the others can be", []string{"resolve", "k", "--retry", "--status", "200"}},
 		{2, "want a key, or --all", []string{"resolve", "--retry"}},
-		{2, "accepts at most 1 arg", []string{"resolve", "a", "b", "--retry"}},
+		{2, "want: idemproxy resolve", []string{"resolve", "a", "b", "--retry"}},
 		{2, "not both", []string{"resolve", "a", "--all", "--retry"}},
 		{2, "no such file", []string{"resolve", "k", "--complete", "--body-file", "/nonexistent"}},
 		{1, "is it running", []string{"resolve", "k", "--retry", "--admin", "127.0.0.1:1"}},

@@ -68,7 +68,7 @@ func line(e *admin.Event) string {
 		fmt.Fprintf(&b, " %s", e.Ending)
 	}
 	if e.Differs != "" {
-		fmt.Fprintf(&b, " another %s", e.Differs)
+		fmt.Fprintf(&b, " another %s", strings.ReplaceAll(e.Differs, ",", " and "))
 	}
 	if e.Would != "" {
 		fmt.Fprintf(&b, " would: %s", e.Would)

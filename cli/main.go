@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -38,14 +37,17 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := serveCommand("idemproxy", &cfg, stderr)
 	serve := serveCommand("serve", &cfg, stderr)
 	serve.Short = "Run the proxy (what idemproxy does without a command)"
-	root.AddCommand(serve, checkCommand(&cfg), configCommand(&cfg), routesCommand(&cfg),
+	root.AddCommand(serve, checkCommand(&cfg), configCommand(&cfg), routesCommand(&cfg), fingerprintCommand(&cfg),
+		migrateCommand(&cfg),
 		inspectCommand(), listCommand(), resolveCommand(), releaseCommand(), purgeCommand(),
-		tailCommand(), topCommand(), healthCommand(), versionCommand())
+		statusCommand(), tailCommand(), topCommand(), adviseCommand(), backupCommand(), restoreCommand(), copyCommand(),
+		verifyCommand(), healthCommand(), versionCommand())
+	versionFlag(root)
 	grouped(root)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	asked, err := root.ExecuteContextC(ctx)
 	var failed failure
 	switch {
 	case err == nil:
@@ -56,7 +58,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "idemproxy:", err)
 		return ExitFailed
 	}
-	_, _ = fmt.Fprintf(stderr, "idemproxy: %v\nRun `idemproxy --help` for the settings.\n", hideArgs(err, args))
+	_, _ = fmt.Fprintf(stderr, "idemproxy: %v\n%s\n", hideArgs(err, args), whereHelpIs(asked))
 	return ExitUsage
 }
 
@@ -76,15 +78,6 @@ func hideArgs(err error, args []string) error {
 //
 //nolint:gochecknoglobals // the library's setting is global, and may be written once only
 var setTimeFormat = sync.OnceFunc(func() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" })
-
-// tuneGC lets garbage pile up to twice what is live, instead of once: the
-// live heap of a proxy is small, and collecting it is what most of its
-// allocations cost. GOGC and GOMEMLIMIT, where set, stand.
-func tuneGC() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
-	}
-}
 
 // tuneThreads adds a thread to Go's for the embedded store: an fsync blocks one
 // of them, which on few cores is a large part of all. GOMAXPROCS, where set,
@@ -113,13 +106,33 @@ func versionCommand() *cobra.Command {
 					"version": app.Version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
 				})
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "idemproxy %s %s %s/%s\n",
-				app.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(c.OutOrStdout(), versionLine())
 			return err //nolint:wrapcheck // nothing to add
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// versionFlag gives a command --version. The library would do so itself, with a word more
+// in its line, which only a template could change. With a template, anything may be
+// called by its name, so that the linker has to keep every method of every type: the
+// binary would have twice its size.
+func versionFlag(root *cobra.Command) {
+	asked := root.Flags().BoolP("version", "v", false, "version for "+root.Name())
+	run := root.RunE
+	root.RunE = func(c *cobra.Command, args []string) error {
+		if !*asked {
+			return run(c, args)
+		}
+		_, err := fmt.Fprintln(c.OutOrStdout(), versionLine())
+		return err //nolint:wrapcheck // nothing to add
+	}
+}
+
+// versionLine is what both version and --version print.
+func versionLine() string {
+	return fmt.Sprintf("idemproxy %s %s %s/%s", app.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 func configCommand(cfg *config.Config) *cobra.Command {
@@ -172,7 +185,10 @@ func (s *settings) load() (config.Origin, error) {
 }
 
 // again reads them anew, from the same places.
-func (s *settings) again() (config.Config, error) {
+func (s *settings) again() (config.Config, error) { return s.from(s.file) }
+
+// from reads them with another file.
+func (s *settings) from(file string) (config.Config, error) {
 	c := config.Default()
 	flags := c.Flags()
 	var err error
@@ -186,7 +202,7 @@ func (s *settings) again() (config.Config, error) {
 		}
 	})
 	if err == nil {
-		_, err = config.Load(&c, flags, s.file, os.Environ())
+		_, err = config.Load(&c, flags, file, os.Environ())
 	}
 	return c, err
 }

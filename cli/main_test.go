@@ -107,6 +107,8 @@ func TestVersionAndConfigCommands(t *testing.T) {
 		want string
 	}{
 		{[]string{"version"}, cli.ExitOK, "idemproxy "},
+		{[]string{"--version"}, cli.ExitOK, "idemproxy "},
+		{[]string{"-v"}, cli.ExitOK, "idemproxy "},
 		{[]string{"config", "--lock-ttl", "9s"}, cli.ExitOK, "lock_ttl: 9s  # from --lock-ttl"},
 		{[]string{"--help"}, cli.ExitOK, "--on-ambiguous"},
 		{[]string{"config", "--lock-ttl", "9h"}, cli.ExitUsage, "want from 100ms to 1h"},

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/idemproxy/idemproxy/admin"
+	"github.com/idemproxy/idemproxy/idem"
 )
 
 func listCommand() *cobra.Command {
@@ -64,7 +65,7 @@ func printListing(w io.Writer, l *admin.Listing) error {
 		if r.ExpiresInMS > 0 {
 			known = ms(r.ExpiresInMS).Round(time.Second).String()
 		}
-		if r.Owner != "" {
+		if r.State == idem.InProgress.String() {
 			lease = ms(r.LeaseMS).String()
 		}
 		_, _ = fmt.Fprintf(t, "%s\t%v\t%d\t%s\t%s\t%s\t%s\n",

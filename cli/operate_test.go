@@ -78,9 +78,12 @@ func TestOperate(t *testing.T) {
 		}
 	}
 	do(0, "held", "list")
+	if code, out := command(t, "list", "--admin", a.AdminURL()+"/"); code != 0 || !strings.Contains(out, "held") {
+		t.Errorf("with the address as a URL: exit code %d, %s", code, out)
+	}
 	do(0, "running", "list", "--state", "in-progress")
 	do(0, `"state":"completed"`, "list", "--state", "", "--scope", "header:x-account=acct", "--json")
-	do(1, `want one of`, "list", "--state", "lost")
+	do(2, `want one of`, "list", "--state", "lost") // as README says of arguments that are wrong
 	do(0, "X-Charge: 7", "inspect", "done", "--scope", "header:x-account=acct", "--body")
 	do(0, "\nmade\n", "inspect", "done", "--scope", "header:x-account=acct", "--body")
 	do(1, "no record", "inspect", "done")
@@ -213,7 +216,7 @@ func TestTailSaysHowItEnded(t *testing.T) {
 	if strings.Count(out, "\n") != 4 || !strings.Contains(out, " store ") {
 		t.Errorf("tail: %s", out)
 	}
-	for _, want := range []string{`"ending":"stored"`, `"ending":"held"`, `"differs":"request"`, `"store_ms":`, `"backend_ms":`} {
+	for _, want := range []string{`"ending":"stored"`, `"ending":"held"`, `"differs":"target"`, `"store_ms":`, `"backend_ms":`} {
 		if !strings.Contains(logged.text(), want) {
 			t.Errorf("the log does not have %s", want)
 		}

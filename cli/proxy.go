@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -44,6 +45,7 @@ func (t *target) find() error {
 	}
 	if t.admin != "" {
 		t.from = "--admin"
+		t.admin = strings.TrimSuffix(strings.TrimPrefix(t.admin, "http://"), "/") // as a browser has it
 		if t.tokenFile == "" {
 			t.tokenFile = os.Getenv(config.EnvPrefix + "ADMIN_TOKEN_FILE")
 		}
@@ -60,7 +62,7 @@ func (t *target) find() error {
 	if t.from != "" {
 		flags := c.Flags()
 		flags.String("config", "", "") // which the environment may name, too
-		if _, err := config.Load(&c, flags, t.file, os.Environ()); err != nil {
+		if _, err := config.Load(&c, flags, t.file, os.Environ()); err != nil && !t.guess(&c, inEnv) {
 			return fmt.Errorf("which proxy is meant cannot be told; name it with --admin: %w", err)
 		}
 	}
@@ -71,6 +73,35 @@ func (t *target) find() error {
 		t.tokenFile = os.Getenv(config.EnvPrefix + "ADMIN_TOKEN_FILE")
 	}
 	return t.at(c.Admin)
+}
+
+// guess takes the two settings that matter here from settings that have a mistake elsewhere: a
+// proxy goes on running with the earlier ones after a wrong reload, and just then it is asked.
+// It says whether there was an address.
+func (t *target) guess(c *config.Config, inEnv bool) bool {
+	text, err := os.ReadFile(t.file)
+	if err != nil && t.file != "" {
+		return false
+	}
+	found := inEnv
+	if inEnv {
+		c.Admin = os.Getenv(config.EnvPrefix + "ADMIN")
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		value, _, _ = strings.Cut(value, " #")
+		value = strings.Trim(strings.TrimSpace(value), `"'`)
+		switch {
+		case name == "admin" && !inEnv:
+			c.Admin, found = value, true
+		case name == "admin_token_file":
+			c.AdminTokenFile = value
+		}
+	}
+	if _, _, err := net.SplitHostPort(c.Admin); err != nil {
+		return false
+	}
+	return found
 }
 
 // at is an address that a proxy listens on, as one that can be connected to from here.

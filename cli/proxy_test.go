@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
@@ -35,6 +37,10 @@ func TestWhichProxy(t *testing.T) { //nolint:paralleltest // it sets the environ
 	expect(2, "there is no such setting", "inspect", "k", "-c", writeFile(t, "admi: x\n"))
 	expect(2, "free port", "inspect", "k", "-c", writeFile(t, "admin: 127.0.0.1:0\n"))
 	expect(2, "no admin listener", "inspect", "k", "-c", writeFile(t, "admin: \"\"\n"))
+	// Settings with a mistake elsewhere still say where the proxy is that runs with the earlier ones.
+	expect(0, "asking the proxy at ", "inspect", "k", "-c", writeFile(t, "lock_ttl: many\nadmin: '"+at+"' # here\n"))
+	expect(0, "asking the proxy at ", "inspect", "k", "-c", writeFile(t, "admin: "+at+"\nroutes: [\n"))
+	expect(2, "name it with --admin", "inspect", "k", "-c", writeFile(t, "lock_ttl: many\nroutes:\n  - {name: admin, path: /x}\n  admin: "+at+"\n"))
 	for _, args := range [][]string{{"resolve", "k", "--retry"}, {"release", "k"}, {"purge", "k"}, {"purge", "k", "--yes"}} {
 		expect(2, "nothing says which proxy is meant", args...)
 	}
@@ -145,6 +151,22 @@ func TestManyAtOnce(t *testing.T) {
 	expect(0, "6 keys would be freed", "resolve", "--all", "--retry", "--dry-run") // nothing was done
 	expect(0, "2 keys completed with the response that was given, 1 left out, 0 failed", "resolve", "--file", file, "--complete", "--status", "201")
 	expect(0, "201, 0 bytes", "inspect", digests[1])
+	// What a file says of an attempt is not about the one that is held by now.
+	_, out = command(t, "list", "--json", "--admin", at)
+	owner := regexp.MustCompile(`"owner":"[0-9a-f]{8}"`)
+	if len(owner.FindAllString(out, -1)) != 4 {
+		t.Fatal(out)
+	}
+	var seen admin.Listing
+	if err := json.Unmarshal([]byte(owner.ReplaceAllString(out, `"owner":"00000000"`)), &seen); err != nil {
+		t.Fatal(err)
+	}
+	old, err := json.Marshal(seen.Keys[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(0, "is another attempt than the file's", "resolve", "--retry", "--file", writeNamed(t, "keys", string(old)))
+	expect(1, "has changed since it was looked at", "resolve", seen.Keys[0].Digest, "--retry", "--owner", "00000000")
 	expect(0, `{"keys":4,"left_out":0,"failed":0}`, "resolve", "--all", "--retry", "--json")
 	expect(0, "0 keys would be freed", "resolve", "--all", "--retry", "--dry-run")
 	expect(2, "keys:1: want a key", "resolve", "--retry", "--file", writeNamed(t, "keys", "{}\n"))

@@ -55,7 +55,7 @@ func resolveCommand() *cobra.Command {
 		}
 		return b.run(c, &k, all, does, func(one *admin.Record) (string, *admin.Change) {
 			asked := r.asked
-			asked.Key, asked.Scope = one.Key, one.Scope
+			asked.Key, asked.Scope, asked.Owner = one.Key, one.Scope, one.Owner
 			return "/keys/resolve", &asked
 		})
 	}
@@ -67,6 +67,7 @@ func (r *resolution) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&r.complete, "complete", false, "it was executed: store its response")
 	c.Flags().IntVar(&r.asked.Status, "status", 200, "status of that response")
 	c.Flags().StringToStringVar(&r.asked.Header, "header", nil, "its header fields, name=value")
+	c.Flags().StringVar(&r.asked.Owner, "owner", "", "only if this attempt is held: as inspect and list --json show it")
 	c.Flags().StringVar(&r.file, "body-file", "", "file with its body; - for standard input")
 	c.MarkFlagsOneRequired("retry", "complete")
 	c.MarkFlagsMutuallyExclusive("retry", "complete")

@@ -20,20 +20,28 @@ func checkCommand(cfg *config.Config) *cobra.Command {
 		Use: "check", Short: "Check the settings, for CI", Args: cobra.NoArgs,
 		Long: "Reads the settings and the files they name as serve would. Prints nothing but what is wrong, with the file and\n" +
 			"line it was set in, and warnings of what can be used, but does nothing or what was perhaps not meant. Exit code 0:\n" +
-			"nothing but warnings; 2: something is wrong.",
-		Example:      "  idemproxy check -c idemproxy.yaml",
+			"nothing but warnings; 2: something is wrong.\n\n" +
+			"With --earlier it compares the settings with those that your proxies have now: it refuses a change with which a proxy\n" +
+			"would not find its records, as the proxy itself would at its start, and says what to add. It asks no proxy and no store.",
+		Example:      "  idemproxy check -c idemproxy.yaml\n  idemproxy check -c new.yaml --earlier idemproxy.yaml",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	load := addSettings(c, cfg).load
+	s := addSettings(c, cfg)
 	asJSON := c.Flags().Bool("json", false, "print JSON: whether they are right, what is wrong, and what is doubtful")
+	earlier := c.Flags().String("earlier", "", "YAML file of the settings that your proxies have now: would their records be found?")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		_, err := load()
+		_, err := s.load()
 		if err == nil {
 			err = app.Check(cfg)
 		}
 		var doubts []error
 		if err == nil {
 			doubts = cfg.Doubts()
+		}
+		if err == nil && *earlier != "" {
+			var more []error
+			more, err = checkChange(s, *earlier)
+			doubts = append(doubts, more...)
 		}
 		if *asJSON {
 			return checkedAsJSON(c.OutOrStdout(), err, doubts)
@@ -44,6 +52,18 @@ func checkCommand(cfg *config.Config) *cobra.Command {
 		return err
 	}
 	return c
+}
+
+// checkChange compares the settings with those of an earlier file.
+func checkChange(s *settings, file string) (doubts []error, err error) {
+	before, err := s.from(file)
+	if err == nil {
+		err = app.Check(&before)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the earlier settings: %w", err)
+	}
+	return app.CheckChange(&before, s.config)
 }
 
 // checkedAsJSON prints what is wrong and what is doubtful, an error each.

@@ -37,6 +37,8 @@ flag wins over the environment, which wins over the file.`,
 	}
 	s := addSettings(c, cfg)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		hangUp, stop := app.HangUps()
+		defer stop()
 		if _, err := s.load(); err != nil {
 			return err
 		}
@@ -45,7 +47,8 @@ flag wins over the environment, which wins over the file.`,
 		if err != nil {
 			return failure{err}
 		}
-		go a.Follow(c.Context(), s.again, s.file)
+		go followHeap(c.Context())
+		go a.Follow(c.Context(), s.again, s.file, hangUp)
 		defer secondSignal(a.Hurry)()
 		if err := a.Run(c.Context()); err != nil {
 			return failure{err}

@@ -41,13 +41,13 @@ func rulesOfBrowsers() []settingOfRules {
 		&rule[bool]{
 			name: "cors-credentials", as: aSwitch(), of: func(r *Rules) *bool { return &r.CORSCredentials },
 			idle:  without("cors-origins", sharesNothing),
-			usage: "let them send cookies, client certificates and what the browser remembers of passwords",
+			usage: "let such scripts send cookies, client certificates and HTTP passwords that the browser remembers",
 			fits:  namedOrigins, to: func(yes bool, p *proxy.Rules) { p.CORS.Credentials = yes },
 		},
 		&rule[time.Duration]{
 			name: "cors-max-age", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.CORSMaxAge },
 			idle:  without("cors-origins", sharesNothing),
-			usage: "how long a browser goes by what it was told before it asks again; 0 for not at all", def: 10 * time.Minute,
+			usage: "how long a browser may use the answer to a preflight before it asks again; 0 for no time", def: 10 * time.Minute,
 			limit: fromZero("not", 24*time.Hour), to: func(d time.Duration, p *proxy.Rules) { p.CORS.MaxAge = d },
 		},
 	}

@@ -15,7 +15,7 @@ import (
 type Config struct {
 	// Listen are the addresses that clients connect to.
 	Listen []string
-	// Store is where records are kept: embedded:DIR, or a Redis URL.
+	// Store is where records are kept: embedded:DIR, or a Redis or PostgreSQL URL.
 	Store string
 	// Admin is the address of metrics and health. Empty: none.
 	Admin string
@@ -51,6 +51,8 @@ type Config struct {
 	BodyMinRate Size
 	// Traceparent is what requests without one get: see message.ParseTraceparent.
 	Traceparent string
+	// OutcomesPath is where clients ask what became of their keys.
+	OutcomesPath string
 	// OTLP is the URL that spans are sent to; empty: none are made.
 	OTLP string
 	// EarlyHints passes interim responses on.
@@ -58,6 +60,10 @@ type Config struct {
 
 	// AcceptOrphans goes on with settings that lose records: see proxy.Plan.
 	AcceptOrphans bool
+	// StoreSchema is where a PostgreSQL store has its tables; StoreMigrate has them made,
+	// or brought up to date, at the start.
+	StoreSchema  string
+	StoreMigrate bool
 	// Namespace starts the name of every record in Redis.
 	Namespace string
 	// StoreTimeout bounds an operation of the store.
@@ -69,7 +75,7 @@ type Config struct {
 	// StoreJournal is for how long what Redis acknowledged is kept, to be asserted
 	// after a failover; 0: not.
 	StoreJournal time.Duration
-	// StoreCA is a file of CA certificates for rediss://.
+	// StoreCA is a file of CA certificates for rediss:// and PostgreSQL.
 	StoreCA string
 	// StoreCert and StoreKey are PEM files of the certificate chain that a
 	// rediss:// store is shown, and its key; empty: none is.

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -135,7 +136,8 @@ var others = sync.OnceValue(func() map[string]string {
 		for _, value := range []string{
 			"1", "2", "503", "4KiB", "2MiB", "1s", "3s", "11s", "1h", "48h", "true", "wait", "hold", "reject", "allow", "round-robin",
 			"sampled", "warn", "json", "uuid", "host", "none", "5xx", "method", "10.0.0.0/8", "127.0.0.1:1", "/x", "http://x:1",
-			"http://x:1/y", "redis://x:1/0", "store", "observe", "5%",
+			"http://x:1/y", "redis://x:1/0", "store", "observe", "5%", "json:/a", "no-key", "METHOD",
+			"400", "stripe", "shopify", "X-Replayed: yes", "false",
 		} {
 			c := config.Default()
 			flags := c.Flags()
@@ -168,6 +170,33 @@ func other(t *testing.T, setting string) string {
 	return value
 }
 
+// changedAlone checks that what is printed of the settings that differ from the defaults has
+// the one that was changed, and only what its change has changed.
+func changedAlone(t *testing.T, c *config.Config, name string) {
+	t.Helper()
+	d := config.Default()
+	var changed, usual bytes.Buffer
+	err := errors.Join(c.PrintChanged(&changed, c.Flags(), c.Origin), d.Print(&usual, d.Flags(), nil))
+	if err != nil || !strings.Contains(changed.String(), "\n"+name+": ") {
+		t.Errorf("%s: alone changed is\n%s%v", name, changed.String(), err)
+	}
+	for line := range strings.Lines(changed.String()) {
+		if !strings.HasPrefix(line, "#") && strings.Contains(usual.String(), "\n"+line) {
+			t.Errorf("%s: not changed is %s", name, line)
+		}
+	}
+}
+
+// With the defaults there is nothing to print, and that is said.
+func TestNothingIsChanged(t *testing.T) {
+	t.Parallel()
+	d := config.Default()
+	var changed strings.Builder
+	if err := d.PrintChanged(&changed, d.Flags(), nil); err != nil || changed.String() != "# every setting has its default\n" {
+		t.Errorf("%q, %v", changed.String(), err)
+	}
+}
+
 // Every setting can be given in all three spellings, is printed so that it is read
 // back, asks for a restart unless it is live, and is in the reference.
 func TestEverySettingEverywhere(t *testing.T) {
@@ -188,6 +217,7 @@ func TestEverySettingEverywhere(t *testing.T) {
 		if err := flag.Print(&printed, flag.Flags(), flag.Origin); err != nil || !strings.Contains(printed.String(), "# from --"+f.Name+"\n") {
 			t.Errorf("%s: printed as\n%s%v", f.Name, printed.String(), err)
 		}
+		changedAlone(t, &flag, name)
 		for spelling, load := range map[string]func() (config.Config, error){
 			"environment": func() (config.Config, error) {
 				return load(t, "", []string{config.EnvPrefix + strings.ToUpper(name) + "=" + value})

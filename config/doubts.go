@@ -90,6 +90,16 @@ func without[S any](what string, missing func(*S) bool) func(*S) string {
 
 func embedded(c *Config) bool { return strings.HasPrefix(c.Store, "embedded:") }
 
+func notRedis(c *Config) bool { return embedded(c) || c.IsPostgres() }
+
+func notPostgres(c *Config) bool { return !c.IsPostgres() }
+
+// IsPostgres says whether records are kept in PostgreSQL.
+func (c *Config) IsPostgres() bool {
+	scheme, _, _ := strings.Cut(c.Store, ":")
+	return scheme == "postgres" || scheme == "postgresql"
+}
+
 func settlesNothing(r *Rules) bool { return r.OnAmbiguous != idem.AmbiguousSettle }
 
 func verifiesNothing(r *Rules) bool {

@@ -42,7 +42,7 @@ func TestDoubts(t *testing.T) {
 		{"admin: localhost:9999", ""},
 		{"admin: ''\nadmin_token_file: x", "2: admin_token_file: does nothing without admin"},
 		{"trusted_proxies: [10.0.0.0/8, '::/0']", "1: trusted_proxies: ::/0 is everybody: each client says itself where its requests come from"},
-		{"namespace: x\nstore_ca: y", "1: namespace: does nothing without a Redis store; 2: store_ca: does nothing without a rediss:// store"},
+		{"namespace: x\nstore_ca: y", "1: namespace: does nothing without a Redis store; 2: store_ca: does nothing without a rediss:// or PostgreSQL store"},
 		{"namespace: x\nstore: redis://x:1/0", ""},
 		{"max_buffered: 100KiB", "1: max_buffered: 100KiB is less than max-request-body (1MiB): a larger request than that is refused with 503 " +
 			"however often it comes"},

@@ -36,11 +36,14 @@ var meanOtherThings = []string{
 	"Tracestate", "User-Agent", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip",
 }
 
-func carriesKeys(r *Rules) (want string) {
-	if want := namesOfFields(r.KeyHeaders); want != "" {
+func carriesKeys(r *Rules) (want string) { return fieldsOfKeys(r.KeyHeaders) }
+
+// fieldsOfKeys says what is wrong with names of headers that carry keys.
+func fieldsOfKeys(names []string) (want string) {
+	if want := namesOfFields(names); want != "" {
 		return want
 	}
-	for _, name := range r.KeyHeaders {
+	for _, name := range names {
 		if slices.Contains(meanOtherThings, textproto.CanonicalMIMEHeaderKey(name)) {
 			return fmt.Sprintf("a header of which each operation has its own value, such as Idempotency-Key; %s is for something else",
 				name)
@@ -56,7 +59,7 @@ func notTheKey(names []string, r *Rules) (want string) {
 		return want
 	}
 	for _, name := range names {
-		if slices.ContainsFunc(r.KeyHeaders, func(key string) bool { return strings.EqualFold(key, name) }) {
+		if slices.ContainsFunc(r.fieldsOfKey(), func(key string) bool { return strings.EqualFold(key, name) }) {
 			return fmt.Sprintf("headers that say who asks; %s carries the key (key-headers)", name)
 		}
 	}

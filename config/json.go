@@ -50,7 +50,7 @@ func Sections() []Section {
 	}
 	add("Listening", listening())
 	add("Backends (an upstream may have its own)", settingsOfUpstreams())
-	add("Store and admin listener", slices.Concat(storing(), ofStores()))
+	add("Store and admin listener", slices.Concat(storing(), ofStores(), ofPostgres()))
 	add("Keys and retries (a route may have its own)", settingsOfRules())
 	add("Clients and limits", slices.Concat(bounding(), ofClients()))
 	add("What comes with requests", ofRequests())

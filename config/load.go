@@ -39,6 +39,9 @@ func Load(c *Config, flags *pflag.FlagSet, file string, environ []string) (Origi
 	if len(errs) > 0 {
 		return origin, errors.Join(errs...)
 	}
+	if err := applyPreset(flags, c.Preset, origin); err != nil {
+		return origin, c.At(nil, "preset", err)
+	}
 	above := Default()
 	deriveUnset(settings(), c, &above, origin)
 	c.Origin = origin
@@ -55,6 +58,11 @@ func (c *Config) loadRoutes(nodes []ast.Node, file string) (errs []error) {
 	for i, node := range nodes {
 		r := Route{Rules: c.Rules, Name: fmt.Sprintf("route %d", i+1)}
 		r.origin, errs = loadMapping(r.flags(), node, file, "routes", errs)
+		if _, set := r.origin["preset"]; set {
+			if err := applyPreset(r.flags(), r.Preset, r.origin); err != nil {
+				errs = append(errs, c.At(&r, "preset", err))
+			}
+		}
 		deriveUnset(ofRoute(), &r, &Route{Rules: c.Rules}, r.origin)
 		c.Routes = append(c.Routes, r)
 	}
@@ -239,7 +247,7 @@ func setNode(flags *pflag.FlagSet, key, value ast.Node, place string, origin Ori
 	if f == nil || strings.Contains(name, "-") || slices.Contains(notSettings(), name) {
 		return fmt.Errorf("%s: %s: there is no such setting%s", place, name, suggest(flags, name))
 	}
-	text, err := textOf(value)
+	text, err := textOf(value, joinerOf(f.Name))
 	if err == nil {
 		err = setWhole(f, text)
 	}
@@ -250,13 +258,24 @@ func setNode(flags *pflag.FlagSet, key, value ast.Node, place string, origin Ori
 	return nil
 }
 
-// textOf is a scalar as written, or a list with commas.
-func textOf(n ast.Node) (string, error) {
+// joinerOf is what joins a list in the list of a setting: some settings join things of
+// their own by a sign, which then need not be written.
+func joinerOf(setting string) string {
+	if setting == "key" || setting == "earlier-scopes" {
+		return "+"
+	}
+	return ","
+}
+
+// textOf is a scalar as written, or a list with commas. A list in a list is joined by
+// inner; `name: value` in one is written name:value, and a list of values is as many of
+// these.
+func textOf(n ast.Node, inner string) (string, error) {
 	switch v := n.(type) {
 	case *ast.SequenceNode:
 		var items []string
 		for _, item := range v.Values {
-			text, err := textOf(item)
+			text, err := itemText(item, inner)
 			if err != nil {
 				return "", err
 			}
@@ -271,6 +290,36 @@ func textOf(n ast.Node) (string, error) {
 		return v.GetToken().Value, nil
 	}
 	return "", errors.New("want a value or a list, not further settings")
+}
+
+// itemText is an item of a list.
+func itemText(n ast.Node, inner string) (string, error) {
+	switch v := n.(type) {
+	case *ast.SequenceNode:
+		text, err := textOf(v, inner)
+		return strings.ReplaceAll(text, ",", inner), err
+	case *ast.MappingNode:
+		var all []string
+		for _, pair := range v.Values {
+			text, err := itemText(pair, inner)
+			if err != nil {
+				return "", err
+			}
+			all = append(all, text)
+		}
+		return strings.Join(all, ","), nil
+	case *ast.MappingValueNode:
+		values, err := textOf(v.Value, inner)
+		if err != nil {
+			return "", err
+		}
+		all := strings.Split(values, ",")
+		for i := range all {
+			all[i] = v.Key.GetToken().Value + ":" + all[i]
+		}
+		return strings.Join(all, ","), nil
+	}
+	return textOf(n, inner)
 }
 
 // suggest names the setting that was perhaps meant, or where it belongs.

@@ -16,10 +16,35 @@ import (
 // routes, each with what it does not have from the settings at large. URLs are
 // printed without what may be a secret: see package redact.
 func (c *Config) Print(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
+	return c.print(w, flags, origin, func(*pflag.Flag) bool { return true })
+}
+
+// PrintChanged writes what Print does of the settings whose values are not the defaults; of
+// the upstreams and routes it writes all.
+func (c *Config) PrintChanged(w io.Writer, flags *pflag.FlagSet, origin Origin) error {
+	d := Default()
+	defaults, some := d.Flags(), len(c.Upstreams)+len(c.Routes) > 0
+	err := c.print(w, flags, origin, func(f *pflag.Flag) bool {
+		usual := defaults.Lookup(f.Name)
+		changed := usual == nil || usual.Value.String() != f.Value.String()
+		some = some || changed
+		return changed
+	})
+	if err != nil || some {
+		return err
+	}
+	if _, err := io.WriteString(w, "# every setting has its default\n"); err != nil {
+		return fmt.Errorf("printing the configuration: %w", err)
+	}
+	return nil
+}
+
+// print writes the settings that are wanted, and the upstreams and routes.
+func (c *Config) print(w io.Writer, flags *pflag.FlagSet, origin Origin, wanted func(*pflag.Flag) bool) error {
 	var err error
 	shown := newShowings()
 	flags.VisitAll(func(f *pflag.Flag) {
-		if err != nil || slices.Contains(notSettings(), f.Name) {
+		if err != nil || slices.Contains(notSettings(), f.Name) || !wanted(f) {
 			return
 		}
 		from := ""

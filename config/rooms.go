@@ -15,6 +15,9 @@ func (c *Config) Proxy() (proxy.Config, error) {
 	if name, err := giveAll(settings(), c, &out); err != nil {
 		return out, c.At(nil, name, err)
 	}
+	if _, err := out.Key.ForPath(""); err != nil {
+		return out, c.At(nil, "key", err)
+	}
 	if err := out.Upstream.Check(); err != nil {
 		return out, c.AtUpstream(nil, blame(err), err)
 	}
@@ -33,6 +36,9 @@ func (c *Config) Proxy() (proxy.Config, error) {
 		route, room := &c.Routes[i], proxy.Route{}
 		if name, err := giveAll(ofRoute(), route, &room); err != nil {
 			return out, c.At(route, name, err)
+		}
+		if _, err := room.Rules.Key.ForPath(room.Match.Path); err != nil {
+			return out, c.At(route, "key", err)
 		}
 		out.Routes = append(out.Routes, room)
 		if err := proxy.SortRoutes(append([]proxy.Route(nil), out.Routes...)); err != nil {

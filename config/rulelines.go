@@ -20,8 +20,9 @@ type settingOfRules = setting[Rules, proxy.Rules]
 // ofRules are all rules. What verifies tokens is app's to make: see proxy.Rules.Tokens.
 func ofRules() []settingOfRules {
 	return slices.Concat(
-		rulesOfLeases(), rulesOfKeys(), rulesOfDoubt(), rulesOfReceipts(), rulesOfCallers(), rulesOfWaiting(),
-		rulesOfRollOut(), rulesOfBrowsers(),
+		rulesOfLeases(), rulesOfKeys(), rulesOfSources(), rulesOfDoubt(), rulesOfReceipts(), rulesOfCallers(),
+		rulesOfWaiting(), rulesOfStreams(), rulesOfAsking(),
+		rulesOfRollOut(), rulesOfBrowsers(), rulesOfAnswers(),
 	)
 }
 
@@ -31,7 +32,7 @@ func rulesOfLeases() []settingOfRules {
 	return []settingOfRules{
 		&rule[time.Duration]{
 			name: "backend-timeout", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.BackendTimeout },
-			usage: "bound of an exchange with the backend, from connecting to the end of the response; 0 for none",
+			usage: "time limit of one exchange with the backend, from connecting to the end of the response; 0 for none",
 			limit: noneOrTime(), to: func(d time.Duration, p *proxy.Rules) { p.BackendTimeout = d },
 		},
 		&rule[time.Duration]{
@@ -51,8 +52,8 @@ func rulesOfLeases() []settingOfRules {
 		},
 		&rule[time.Duration]{
 			name: "remember", as: aDurationOrSame(), of: func(r *Rules) *time.Duration { return &r.Remember },
-			usage: "how long the key is known after that: a retry gets 410 and is not executed; same (as retention), 0 for not, to " +
-				"87600h", def: SameAs,
+			usage: "how long the key is known after that: a retry gets 410 and is not executed; same (as retention); 0 for no " +
+				"time; up to 87600h", def: SameAs,
 			limit: sameOr(fromZero("not", 87600*time.Hour)),
 			made:  func(r *Rules, p *proxy.Rules) error { p.Policy.Remember = r.RememberFor(); return nil },
 		},
@@ -83,11 +84,12 @@ func rulesOfKeys() []settingOfRules {
 			usage: "headers that carry the key; if several do, they must agree",
 			def:   []string{"Idempotency-Key", "X-Idempotency-Key"}, careful: true,
 			limit: eachOf("names of headers", math.MaxInt, isToken), fits: carriesKeys,
-			to: func(all []string, p *proxy.Rules) { p.KeyHeaders = all },
+			idle: without("key left empty, which has the sources", func(r *Rules) bool { return len(r.Key) > 0 }),
+			to:   func(all []string, p *proxy.Rules) { p.KeyHeaders = all },
 		},
 		&rule[string]{
 			name: "key-format", as: aText(), of: func(r *Rules) *string { return &r.KeyFormat },
-			usage: "which keys are taken: any, uuid, ulid, or a regular expression for the whole key", def: "any", made: keyFormat,
+			usage: "which keys are accepted: any, uuid, ulid, or a regular expression for the whole key", def: "any", made: keyFormat,
 		},
 		&rule[int]{
 			name: "key-min-length", as: aCount(), of: func(r *Rules) *int { return &r.KeyMinLength },
@@ -95,9 +97,10 @@ func rulesOfKeys() []settingOfRules {
 		},
 		&rule[[]string]{
 			name: "fingerprint", as: aList(), of: func(r *Rules) *[]string { return &r.Fingerprint },
-			usage: "what must not change between two uses of a key: method, target with its host (or path, without the query; any-host " +
-				"besides, without the host), body with its media type (or json: in canonical form, RFC 8785; multipart: without its " +
-				"boundary), header:NAME",
+			usage: "what must not change between two uses of a key: method, target with its host (or path, without the query; query " +
+				"besides, its fields in any order; any-host besides, without the host), body with its media type (or json: its value; " +
+				"except:POINTER, only:POINTER: a part of that; form: its fields; multipart: without its boundary), header:NAME " +
+				"(docs/fingerprint.md)",
 			def: []string{"method", "target", "body"}, careful: true, fits: comparesFields, made: fingerprint,
 		},
 		&rule[time.Duration]{
@@ -108,7 +111,7 @@ func rulesOfKeys() []settingOfRules {
 		},
 		&rule[time.Duration]{
 			name: "duplicate-window", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.DuplicateWindow },
-			usage: "how long a caller's payload is remembered, to notice it under a second key; 0 for not",
+			usage: "how long a caller's payload is remembered, to notice the same payload under a second key; 0 to turn this off",
 			limit: zeroOr("not", time.Second, 24*time.Hour), to: func(d time.Duration, p *proxy.Rules) { p.DuplicateWindow = d },
 		},
 		&rule[bool]{
@@ -132,7 +135,7 @@ func rulesOfReceipts() []settingOfRules {
 		&rule[string]{
 			name: "receipts-secret-file", as: aText(), of: func(r *Rules) *string { return &r.ReceiptsSecretFile }, file: true,
 			idle:  without("receipts", func(r *Rules) bool { return r.Receipts == "" }),
-			usage: "file with the secret that is shown to that endpoint as a bearer token; empty for none",
+			usage: "file with the secret that the proxy sends to that endpoint as a bearer token; empty for none",
 		},
 		&rule[time.Duration]{
 			name: "settle-within", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.SettleWithin },
@@ -160,7 +163,7 @@ func rulesOfDoubt() []settingOfRules {
 		&rule[time.Duration]{
 			name: "resolver-timeout", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.ResolverTimeout },
 			idle:  without("resolver", func(r *Rules) bool { return r.Resolver == "" }),
-			usage: "bound of asking the resolver", def: 5 * time.Second, limit: from(time.Millisecond, time.Hour),
+			usage: "time limit of a question to the resolver", def: 5 * time.Second, limit: from(time.Millisecond, time.Hour),
 		},
 		&rule[bool]{
 			name: "fail-open", as: aSwitch(), of: func(r *Rules) *bool { return &r.FailOpen },
@@ -244,10 +247,11 @@ func rulesOfCallers() []settingOfRules {
 // rulesOfWaiting are about how much may be under way, and what is replayed.
 func rulesOfWaiting() []settingOfRules {
 	return []settingOfRules{
-		&rule[bool]{
-			name: "in-progress", as: eitherOr("reject", "wait"), of: func(r *Rules) *bool { return &r.Wait },
-			usage: "what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N) or wait",
-			fits:  timeToWait, to: func(yes bool, p *proxy.Rules) { p.Wait = yes },
+		&rule[Meanwhile]{
+			name: "in-progress", as: aMeanwhile(), of: func(r *Rules) *Meanwhile { return &r.InProgress },
+			usage: "what a request does while its key is in progress: reject (409 at once, unless the client says Prefer: wait=N), " +
+				"wait, or join (get what has come of the response, and the rest as it comes; wait where there is nothing to join)",
+			fits: timeToWait, to: func(m Meanwhile, p *proxy.Rules) { p.Wait, p.Join = m == MeanwhileWait, m == MeanwhileJoin },
 		},
 		&rule[time.Duration]{
 			name: "max-wait", as: aDuration(), of: func(r *Rules) *time.Duration { return &r.MaxWait },
@@ -301,7 +305,7 @@ func oftenEnough(r *Rules) string {
 }
 
 func timeToWait(r *Rules) string {
-	if r.Wait && r.MaxWait <= 0 {
+	if r.InProgress != MeanwhileReject && r.MaxWait <= 0 {
 		return "a max-wait above 0 with it"
 	}
 	return ""

@@ -12,6 +12,8 @@ import (
 
 // Rules are the settings that a route may have of its own.
 type Rules struct {
+	// Preset names the API whose clients the route is for; empty for none.
+	Preset string
 	// BackendTimeout bounds an exchange with the backend. 0: no bound.
 	BackendTimeout time.Duration
 	// LockTTL is how long a lease lasts unless renewed: how long a key stays
@@ -31,6 +33,11 @@ type Rules struct {
 	ReleaseStatuses, AmbiguousStatuses []string
 	// KeyHeaders are the fields that carry the key.
 	KeyHeaders []string
+	// Key is where else keys are: see operation.ParseSources. KeyMethods are the methods
+	// for which they count, none for all. LenientKey takes a body that cannot be read for
+	// one without a key.
+	Key, KeyMethods []string
+	LenientKey      bool
 	// KeyFormat and KeyMinLength say which keys are taken: see
 	// idem.ParseKeyFormat.
 	KeyFormat    string
@@ -77,19 +84,34 @@ type Rules struct {
 	// JWKS is the file or URL of the keys that verify tokens for a scope of the
 	// kind claim:NAME; JWTIssuer and JWTAudience must be those of the token.
 	JWKS, JWTIssuer, JWTAudience string
-	// Wait has a request wait while its key is in progress.
-	Wait bool
+	// InProgress is what a request does while its key is in progress.
+	InProgress Meanwhile
 	// MaxWait bounds such waiting, by "Prefer: wait=N" too.
 	MaxWait time.Duration
 	// MaxPerCaller, MaxPerAddress and MaxPerKey bound the requests of one caller,
 	// from one address, or with one key, that are under way; 0: no bound.
 	// MaxPerAddress may be SameAs: as many as MaxPerCaller.
 	MaxPerCaller, MaxPerAddress, MaxPerKey int
+	// Stream has responses passed on as they come while they are recorded, those of unknown
+	// length and those above StreamAbove. ReadOn is how long one goes on without clients.
+	Stream      bool
+	StreamAbove Size
+	ReadOn      time.Duration
+	// Outcomes lets clients ask what became of their keys; RespondAsync answers 202 to
+	// those that prefer it, and lets them ask. Expose has first answers say what they
+	// promise.
+	Outcomes, RespondAsync, Expose bool
 	// NotReplayed names response headers that replays leave out.
 	NotReplayed []string
 	// Observe has requests only observed. Enforce is the share of keys that are not.
 	Observe bool
 	Enforce Percent
+	// ErrorsAs is the form of the route's own errors, MismatchStatus and InProgressStatus
+	// are those of a key used for something else and of one in progress; ReplayMarker is a
+	// header of replays.
+	ErrorsAs                         string
+	MismatchStatus, InProgressStatus int
+	ReplayMarker                     string
 	// CORSOrigins and those that follow say which scripts in browsers may send
 	// requests and read answers: see proxy.CORS.
 	CORSOrigins, CORSMethods, CORSHeaders, CORSExpose []string

@@ -41,7 +41,7 @@ type settingAtLarge = setting[Config, proxy.Config]
 // settings are all of them, in the order in which they are printed.
 func settings() []settingAtLarge {
 	return slices.Concat(listening(), settingsOfUpstreams(), storing(), settingsOfRules(), bounding(), ofClients(), ofRequests(),
-		ofStores(), ofSecrets(), running())
+		ofStores(), ofPostgres(), ofSecrets(), running())
 }
 
 func settingsOfUpstreams() []settingAtLarge {
@@ -63,7 +63,7 @@ func listening() []settingAtLarge {
 		},
 		&large[string]{
 			name: "tls-cert", as: aText(), of: func(c *Config) *string { return &c.TLSCert },
-			usage: "PEM file of the certificate chain that clients are shown, read anew when it changes; empty: plain text",
+			usage: "PEM file of the certificate chain for clients; it is read again when it changes; empty for plain text",
 		},
 		&large[string]{
 			name: "tls-key", as: aText(), of: func(c *Config) *string { return &c.TLSKey },
@@ -71,7 +71,7 @@ func listening() []settingAtLarge {
 		},
 		&large[string]{
 			name: "tls-client-ca", as: aText(), of: func(c *Config) *string { return &c.TLSClientCA },
-			usage:   "PEM file of the authorities that clients' certificates must come from; empty: clients need none",
+			usage:   "PEM file of the authorities that must have signed clients' certificates; empty: clients need no certificate",
 			careful: true,
 		},
 	}
@@ -82,8 +82,10 @@ func storing() []settingAtLarge {
 		&large[string]{
 			name: "store", as: aURL(), of: func(c *Config) *string { return &c.Store },
 			usage: "where records are kept: embedded:DIR (embedded: alone for the user's data directory), or a Redis URL: " +
-				"redis://host:port/db, rediss://, unix://, with addr= for more nodes, master_set= for Sentinel",
-			def: "embedded:", careful: true, limit: that("embedded:DIR, redis://host:port/db, rediss:// or unix://", isStore),
+				"redis://host:port/db, rediss://, unix://, with addr= for more nodes, master_set= for Sentinel; or a PostgreSQL URL: " +
+				"postgres://user@host:port/database, host1:port,host2:port for more hosts",
+			def: "embedded:", careful: true,
+			limit: that("embedded:DIR, redis://host:port/db, rediss://, unix:// or postgres://user@host:port/database", isStore),
 		},
 		&large[string]{
 			name: "admin", as: anAddress(), of: func(c *Config) *string { return &c.Admin },
@@ -94,7 +96,7 @@ func storing() []settingAtLarge {
 		&large[string]{
 			name: "admin-token-file", as: aText(), of: func(c *Config) *string { return &c.AdminTokenFile },
 			idle:  without("admin", func(c *Config) bool { return c.Admin == "" }),
-			usage: "file with a token of 16 bytes or more that keys and profiles are shown for; empty: over loopback only",
+			usage: "file with a token of 16 bytes or more: who sends it may see and change keys; empty: only programs of this machine may",
 		},
 	}
 }
@@ -108,7 +110,7 @@ func bounding() []settingAtLarge {
 		},
 		&large[Size]{
 			name: "max-buffered", as: aSize(), of: func(c *Config) *Size { return &c.MaxBuffered },
-			usage: "most memory for bodies of requests with a key and their responses; while there is more, requests get 503",
+			usage: "most memory for bodies of requests with a key and for their responses; when it is used up, requests get 503",
 			def:   256 << 20, live: true, to: func(n Size, p *proxy.Config) { p.MaxBuffered = int64(n) },
 		},
 		&large[Size]{
@@ -145,8 +147,9 @@ func ofClients() []settingAtLarge {
 		},
 		&large[Size]{
 			name: "body-min-rate", as: aSizeOrZero(), of: func(c *Config) *Size { return &c.BodyMinRate },
-			usage: "bytes a second in which the body of a request with a key must arrive, after header-timeout of grace; 0 for any",
-			def:   240, limit: fromZero[Size]("any", 1<<30), to: func(n Size, p *proxy.Config) { p.BodyMinRate = int64(n) },
+			usage: "least bytes a second at which the body of a request with a key must arrive, after header-timeout has " +
+				"passed; 0 for no limit",
+			def: 240, limit: fromZero[Size]("any", 1<<30), to: func(n Size, p *proxy.Config) { p.BodyMinRate = int64(n) },
 		},
 		&large[time.Duration]{
 			name: "body-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.BodyTimeout },
@@ -155,7 +158,7 @@ func ofClients() []settingAtLarge {
 		},
 		&large[time.Duration]{
 			name: "send-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.SendTimeout },
-			usage: "how long, to twice that, a client may take nothing of its response; 0 for any time",
+			usage: "how long (up to twice that) a client may read nothing of its response; 0 for no limit",
 			def:   time.Minute, limit: zeroOr("any time", 10*time.Millisecond, 24*time.Hour),
 		},
 	}
@@ -167,8 +170,8 @@ func ofRequests() []settingAtLarge {
 		&large[[]string]{
 			name: "trusted-proxies", as: aList(), of: func(c *Config) *[]string { return &c.TrustedProxies },
 			odd: trustsAll,
-			usage: "addresses or networks (10.0.0.0/8) of the proxies in front, which are believed what they say of where a request " +
-				"came from: X-Forwarded-*, X-Real-IP, CF-Connecting-IP, Forwarded and their like; of others that is thrown away",
+			usage: "addresses or networks (10.0.0.0/8) of the proxies in front: this proxy believes their X-Forwarded-*, " +
+				"X-Real-IP, CF-Connecting-IP, Forwarded and similar fields, and removes those of others",
 			live: true, limit: that("addresses, or networks such as 10.0.0.0/8", arePrefixes), made: trust,
 		},
 		&large[bool]{
@@ -185,9 +188,17 @@ func ofRequests() []settingAtLarge {
 			to:    func(yes bool, p *proxy.Config) { p.EarlyHints = yes },
 		},
 		&large[string]{
+			name: "outcomes-path", as: aText(), of: func(c *Config) *string { return &c.OutcomesPath },
+			idle:  without("outcomes or respond-async", func(c *Config) bool { return !c.tellsOutcomes() }),
+			usage: "path where clients ask what became of their keys (outcomes, respond-async); it does not reach backends then",
+			def:   "/.idemproxy/outcomes", live: true, limit: that("a path without a query, such as /.idemproxy/outcomes", isBarePath),
+			to: func(s string, p *proxy.Config) { p.OutcomesPath = s },
+		},
+		&large[string]{
 			name: "traceparent", as: aText(), of: func(c *Config) *string { return &c.Traceparent },
-			usage: "what requests without a traceparent get: pass (none), sampled or unsampled (one that says so to the backend)",
-			def:   "pass", limit: oneOf("pass", "sampled", "unsampled"), made: traceparent,
+			usage: "what the proxy does for a request without a traceparent: pass (it adds none), sampled or unsampled (it " +
+				"adds one that says so)",
+			def: "pass", limit: oneOf("pass", "sampled", "unsampled"), made: traceparent,
 		},
 		&large[string]{
 			name: "otlp", as: aURL(), of: func(c *Config) *string { return &c.OTLP },
@@ -198,24 +209,43 @@ func ofRequests() []settingAtLarge {
 	}
 }
 
+// ofPostgres are about a PostgreSQL store.
+func ofPostgres() []settingAtLarge {
+	return []settingAtLarge{
+		&large[string]{
+			name: "store-schema", as: aText(), of: func(c *Config) *string { return &c.StoreSchema },
+			idle:  without("a PostgreSQL store", notPostgres),
+			usage: "schema of a PostgreSQL store's tables: services that share a database have one each", def: "idemproxy", careful: true,
+			limit: that("a name of at most 40 of a-z, 0-9 and _", isSchema),
+		},
+		&large[bool]{
+			name: "store-migrate", as: aSwitch(), of: func(c *Config) *bool { return &c.StoreMigrate },
+			idle: without("a PostgreSQL store", notPostgres),
+			usage: "make a PostgreSQL store's tables at the start, or bring them up to date, if they are not; the role needs the right " +
+				"to. Without it: idemproxy migrate", def: true,
+		},
+	}
+}
+
 // ofStores are about what is kept, and how.
 func ofStores() []settingAtLarge {
 	return []settingAtLarge{
 		&large[string]{
 			name: "namespace", as: aText(), of: func(c *Config) *string { return &c.Namespace },
-			idle:  without("a Redis store", embedded),
+			idle:  without("a Redis store", notRedis),
 			usage: "start of every record's name in Redis", def: "idem", careful: true,
 			limit: that("one word without braces, which would move every record into one slot of a Redis Cluster", isWord),
 		},
 		&large[bool]{
 			name: "accept-orphans", as: aSwitch(), of: func(c *Config) *bool { return &c.AcceptOrphans },
-			usage: "go on, once, with settings that make orphans: completed or held keys that are not found any more, whose retries " +
-				"execute again", live: true,
+			usage: "start, once, with settings that make orphans: completed or held keys that are not found any more, so that " +
+				"their retries execute again", live: true,
 		},
 		&large[time.Duration]{
 			name: "store-timeout", as: aDuration(), of: func(c *Config) *time.Duration { return &c.StoreTimeout },
-			usage: "bound of a store operation, and so of failing closed; of the embedded store too, whose disk may hang",
-			def:   2 * time.Second, fits: belowTheLease, // and that by far, if it was not set
+			usage: "time limit of a store operation, after which requests with keys are refused; also for the embedded store, " +
+				"whose disk may hang",
+			def: 2 * time.Second, fits: belowTheLease, // and that by far, if it was not set
 			unset: func(c, _ *Config) { c.StoreTimeout = min(c.StoreTimeout, c.LockTTL/2) },
 		},
 		&large[Replicas]{
@@ -226,23 +256,25 @@ func ofStores() []settingAtLarge {
 		},
 		&large[time.Duration]{
 			name: "store-journal", as: aDuration(), of: func(c *Config) *time.Duration { return &c.StoreJournal },
-			idle:  without("a Redis store", embedded),
-			usage: "how long it is kept in memory what a Redis store acknowledged, to tell the next primary after a failover; 0 for not",
-			def:   time.Minute, limit: zeroOr("none", time.Second, time.Hour),
+			idle: without("a Redis store", notRedis),
+			usage: "how long the proxy keeps in memory what Redis acknowledged, to restore it on the next primary after a " +
+				"failover; 0 to turn this off",
+			def: time.Minute, limit: zeroOr("none", time.Second, time.Hour),
 		},
 		&large[string]{
 			name: "store-ca", as: aText(), of: func(c *Config) *string { return &c.StoreCA },
-			idle:  without("a rediss:// store", embedded),
-			usage: "file of CA certificates (PEM) for a rediss:// store; empty for the system's",
+			idle:  without("a rediss:// or PostgreSQL store", embedded),
+			usage: "file of CA certificates (PEM) for a rediss:// or PostgreSQL store; empty for the system's, or what the URL says",
 		},
 		&large[string]{
 			name: "store-cert", as: aText(), of: func(c *Config) *string { return &c.StoreCert },
-			idle:  without("a rediss:// store", embedded),
-			usage: "PEM file of the certificate chain that a rediss:// store is shown, read anew for each connection; empty for none",
+			idle: without("a rediss:// or PostgreSQL store", embedded),
+			usage: "PEM file of the client certificate for a rediss:// or PostgreSQL store; it is read again for each " +
+				"connection; empty for none",
 		},
 		&large[string]{
 			name: "store-key", as: aText(), of: func(c *Config) *string { return &c.StoreKey },
-			idle:  without("a rediss:// store", embedded),
+			idle:  without("a rediss:// or PostgreSQL store", embedded),
 			usage: "PEM file of its key",
 		},
 		&large[Size]{
@@ -265,8 +297,8 @@ func ofSecrets() []settingAtLarge {
 		},
 		&large[string]{
 			name: "secret-file", as: aText(), of: func(c *Config) *string { return &c.SecretFile },
-			usage: "file with a secret of 16 bytes or more that fingerprints and identities are hashed with; empty for none; earlier " +
-				"ones, by which records are still compared, on further lines", careful: true,
+			usage: "file with a secret of 16 bytes or more for the hashes of requests and callers; earlier secrets, with which " +
+				"records are still compared, are on further lines; empty for none", careful: true,
 		},
 	}
 }
@@ -280,20 +312,20 @@ func running() []settingAtLarge {
 		},
 		&large[time.Duration]{
 			name: "settle-every", as: aDuration(), of: func(c *Config) *time.Duration { return &c.SettleEvery },
-			usage: "how often all records are looked through for those that a process which died left in doubt, where on-ambiguous: " +
-				"settle; 0 for never", def: 10 * time.Minute, limit: zeroOr("never", 100*time.Millisecond, 24*time.Hour),
+			usage: "how often the proxy looks through all records for attempts in doubt that a dead process left " +
+				"(on-ambiguous: settle); 0 for never", def: 10 * time.Minute, limit: zeroOr("never", 100*time.Millisecond, 24*time.Hour),
 			to: func(d time.Duration, p *proxy.Config) { p.SettleEvery = d },
 		},
 		&large[time.Duration]{
 			name: "count-every", as: aDuration(), of: func(c *Config) *time.Duration { return &c.CountEvery },
-			usage: "how often all records are looked through to count those whose outcome is unknown (idemproxy_unknown_keys), by one " +
-				"of the proxies that share a store, in a twentieth of its time at most; 0 for never",
+			usage: "how often one of the proxies that share a store looks through all records, to count the keys whose outcome " +
+				"is unknown (idemproxy_unknown_keys); it spends a twentieth of its time on this at most; 0 for never",
 			def: time.Minute, limit: zeroOr("never", time.Second, 24*time.Hour),
 		},
 		&large[[]string]{
 			name: "ready-requires", as: aList(), of: func(c *Config) *[]string { return &c.ReadyRequires },
-			usage: "what must work for /readyz to say 200: store, backend, upstream:NAME, or all; without it, that something is served " +
-				"(see docs/readiness.md)",
+			usage: "which checks must pass for /readyz to say 200: store, backend, upstream:NAME, or all; empty: the proxy can " +
+				"serve something (docs/readiness.md)",
 			live: true, limit: anyOfThem("store, backend, upstream:NAME or all", isCheck), fits: ofUpstreamsThere,
 		},
 		&large[time.Duration]{

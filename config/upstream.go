@@ -65,7 +65,7 @@ func reaching() []settingOfUpstreams {
 	return []settingOfUpstreams{
 		&ofBackends[[]string]{
 			name: "backend", as: origins(), of: func(u *Upstream) *[]string { return &u.Backends },
-			usage: "origins that requests are forwarded to, which all do the same: http://host:port, https://host:port or unix:/path",
+			usage: "origins to which requests are forwarded; all do the same work: http://host:port, https://host:port or unix:/path",
 			def:   []string{"http://127.0.0.1:9000"},
 			limit: eachOf("1 to 64 of http://host:port, https://host:port, both without a path, or unix:/path", 64, isOrigin),
 			to:    func(all []string, c *upstream.Config) { c.Backends = all },
@@ -83,19 +83,19 @@ func reaching() []settingOfUpstreams {
 		&ofBackends[time.Duration]{
 			name: "connect-timeout", as: aDuration(),
 			of:    func(u *Upstream) *time.Duration { return &u.ConnectTimeout },
-			usage: "bound of connecting to a backend, and of waiting for a connection", def: 5 * time.Second,
+			usage: "time limit for connecting to a backend, and for waiting for a connection", def: 5 * time.Second,
 			limit: from(time.Millisecond, time.Hour), to: func(d time.Duration, c *upstream.Config) { c.ConnectTimeout = d },
 		},
 		&ofBackends[time.Duration]{
 			name: "backend-read-timeout", as: aDuration(),
 			of:    func(u *Upstream) *time.Duration { return &u.ReadTimeout },
-			usage: "longest time in which nothing comes from a backend while a response is due; 0 for any",
+			usage: "longest time for which a backend may send nothing while a response is due; 0 for no limit",
 			limit: noneOrTime(), to: func(d time.Duration, c *upstream.Config) { c.ReadTimeout = d },
 		},
 		&ofBackends[time.Duration]{
 			name: "backend-write-timeout", as: aDuration(),
 			of:    func(u *Upstream) *time.Duration { return &u.WriteTimeout },
-			usage: "longest time in which a backend takes nothing of a request; 0 for any",
+			usage: "longest time for which a backend may read nothing of a request; 0 for no limit",
 			limit: noneOrTime(), to: func(d time.Duration, c *upstream.Config) { c.WriteTimeout = d },
 		},
 		&ofBackends[Size]{
@@ -129,7 +129,7 @@ func choosing() []settingOfUpstreams {
 	return []settingOfUpstreams{
 		&ofBackends[string]{
 			name: "health-path", as: aPath(), of: func(u *Upstream) *string { return &u.HealthPath },
-			usage: "path that every backend is asked for now and then: left out after two answers other than 2xx or 3xx; empty for none",
+			usage: "path of the health check: a backend is left out after two answers other than 2xx or 3xx; empty for no check",
 			limit: emptyOr("a path, such as /healthz", isPath), to: func(s string, c *upstream.Config) { c.HealthPath = s },
 		},
 		&ofBackends[time.Duration]{
@@ -148,7 +148,7 @@ func choosing() []settingOfUpstreams {
 		&ofBackends[time.Duration]{
 			name: "resolve-interval", as: aDuration(),
 			of:    func(u *Upstream) *time.Duration { return &u.ResolveInterval },
-			usage: "how often backends' names are resolved anew, each address being a backend; 0 for only when connecting",
+			usage: "how often the names of backends are resolved again (each address counts as a backend); 0: only when connecting",
 			def:   10 * time.Second, limit: zeroOr("only when connecting", 100*time.Millisecond, 24*time.Hour),
 			to: func(d time.Duration, c *upstream.Config) { c.ResolveInterval = d },
 		},
@@ -164,7 +164,7 @@ func certifying() []settingOfUpstreams {
 		},
 		&ofBackends[string]{
 			name: "backend-cert", as: aText(), of: func(u *Upstream) *string { return &u.Cert }, file: true,
-			usage: "PEM file of the certificate that https:// backends are shown; empty for none", made: certificate,
+			usage: "PEM file of the client certificate for https:// backends; empty for none", made: certificate,
 		},
 		&ofBackends[string]{
 			name: "backend-key", as: aText(), of: func(u *Upstream) *string { return &u.Key }, file: true,
@@ -172,7 +172,7 @@ func certifying() []settingOfUpstreams {
 		},
 		&ofBackends[string]{
 			name: "backend-name", as: aText(), of: func(u *Upstream) *string { return &u.ServerName },
-			usage: "name in https:// backends' certificates, and asked for (SNI); empty for the origin's",
+			usage: "name that must be in the certificates of https:// backends, also sent as SNI; empty for the host of the origin",
 			to:    func(s string, c *upstream.Config) { c.ServerName = s },
 		},
 	}

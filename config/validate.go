@@ -124,5 +124,11 @@ func isAddr(s string) bool {
 
 func isStore(s string) bool {
 	scheme, _, ok := strings.Cut(s, ":")
-	return ok && slices.Contains([]string{"embedded", "redis", "rediss", "unix"}, scheme)
+	return ok && slices.Contains([]string{"embedded", "redis", "rediss", "unix", "postgres", "postgresql"}, scheme)
+}
+
+func isSchema(s string) bool {
+	return s != "" && len(s) <= 40 && !strings.HasPrefix(s, "pg_") && !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_'
+	})
 }

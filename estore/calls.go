@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
 
 // Acquire implements idem.Store. A new lease costs one shared fsync, everything
@@ -202,6 +203,7 @@ func (s *Store) depart(ctx context.Context, sh *shard, k id, e *entry, changes f
 	if err := g.wait(ctx); err != nil {
 		return err
 	}
+	failpoint.Reach("record-durable")
 	sh.mu.Lock()
 	sh.entry(k) // which takes it out
 	sh.mu.Unlock()

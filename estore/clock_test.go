@@ -3,6 +3,7 @@ package estore_test
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -98,5 +99,70 @@ func TestWallClockThatIsBelieved(t *testing.T) {
 	}
 	if log.Len() != 0 {
 		t.Errorf("logged: %s", &log)
+	}
+}
+
+// What has ended stays ended, though the wall clock of the next start is an hour behind: a response is not replayed
+// after its retention.
+func TestAClockThatWasSetBackBringsNothingBack(t *testing.T) {
+	t.Parallel()
+	config := estore.Config{Dir: "data", SweepEvery: time.Hour}.OnFS(vfs.NewMem())
+	c, marker := claim("k"), claim("marker")
+	c.Retention = time.Millisecond
+	s := open(t, config)
+	acquire(t, s, c)
+	complete(t, s, c, "x")
+	acquire(t, s, marker)
+	complete(t, s, marker, "x")
+	ended := readAt(t, s, marker) + 2
+	for readAt(t, s, marker) < ended {
+		time.Sleep(time.Millisecond) // the store's clock is the event
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, config.OnWall(time.Now().Add(-time.Hour), time.Hour))
+	if now := readAt(t, s, marker); now < ended {
+		t.Errorf("the store's clock shows %d, and had shown %d", now, ended)
+	}
+	if out := acquire(t, s, rivalOf(c)); out.Kind == idem.VerdictCompleted {
+		t.Error("a response is replayed after its retention")
+	}
+}
+
+// readAt is what the store's clock shows.
+func readAt(t *testing.T, s *estore.Store, c idem.Claim) int64 {
+	t.Helper()
+	r, err := s.Get(t.Context(), c.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.ReadAt
+}
+
+// A process that is killed has its clock saved as well, by the latest sweep: the next start goes on from there,
+// whatever the wall clock says.
+func TestTheClockOutlivesACrash(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	config := estore.Config{Dir: "data", SweepEvery: 10 * time.Millisecond}
+	c := claim("k")
+	s := open(t, config.OnFS(fs))
+	acquire(t, s, c)
+	complete(t, s, c, "x")
+	seen := readAt(t, s, c)
+	for end := time.Now().Add(30 * time.Second); ; {
+		clone := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 0))})
+		after := open(t, config.OnFS(clone).OnWall(time.Now().Add(-time.Hour), time.Hour))
+		now := readAt(t, after, c)
+		if err := after.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if now >= seen {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after a crash the store's clock shows %d, and had shown %d", now, seen)
+		}
 	}
 }

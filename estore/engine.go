@@ -3,6 +3,7 @@ package estore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,12 @@ const (
 )
 
 func openDB(c Config, l *logs) (*pebble.DB, error) {
+	if c.Existing && !isThere(c) {
+		return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, ErrNone)
+	}
+	if err := restored(c.fs, c.Dir); err != nil {
+		return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, err)
+	}
 	if err := c.fs.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the store's directory: %w", err)
 	}
@@ -69,6 +76,13 @@ func openDB(c Config, l *logs) (*pebble.DB, error) {
 		return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, ErrInUse)
 	}
 	return nil, fmt.Errorf("opening the store in %s: %w", c.Dir, err)
+}
+
+// isThere says whether the directory has a store in it. It writes nothing. A directory
+// that cannot be read is left to who opens it: that says why.
+func isThere(c Config) bool {
+	found, err := pebble.Peek(c.Dir, c.fs)
+	return err == nil && found.Exists || err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 }
 
 // valuesApart has all records but the smallest written once, into files of values,

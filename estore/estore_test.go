@@ -199,6 +199,29 @@ func TestAbandonedLeaseIsSwept(t *testing.T) {
 	}
 }
 
+// With an abandoned lease all that was known of the key ends: what was settled before does not
+// come back when the lease is swept, and the next attempt is the first one.
+func TestAbandonedLeaseTakesWhatWasBefore(t *testing.T) {
+	t.Parallel()
+	s := open(t, estore.Config{Dir: t.TempDir(), SweepEvery: time.Hour})
+	first := claim("k")
+	acquire(t, s, first)
+	if err := s.Release(t.Context(), first.Lease()); err != nil {
+		t.Fatal(err)
+	}
+	second := rivalOf(first)
+	second.TTL, second.Retention = 10*time.Millisecond, 10*time.Millisecond
+	if out := acquire(t, s, second); out.Attempt != 2 {
+		t.Fatalf("attempt %d", out.Attempt)
+	}
+	for s.SweepNow(t) == 0 { // until the lease and its retention have ended
+		time.Sleep(5 * time.Millisecond)
+	}
+	if out := acquire(t, s, rivalOf(second)); out.Attempt != 1 {
+		t.Errorf("after the end of all that was known: attempt %d", out.Attempt)
+	}
+}
+
 // BenchmarkAcquireComplete is a new key from acquire to completion, by 32 callers a
 // core, on a disk. Its floor is BenchmarkFloor.
 func BenchmarkAcquireComplete(b *testing.B) {
@@ -247,4 +270,22 @@ func BenchmarkReplay(b *testing.B) {
 			}
 		}
 	})
+}
+
+// A response that is larger than all that the cache may have is not kept in it, not even
+// for a moment: each replay reads it.
+func TestCacheKeepsNothingLargerThanItself(t *testing.T) {
+	t.Parallel()
+	s := open(t, estore.Config{Dir: t.TempDir(), CacheBytes: 1})
+	for i := range 20 {
+		c := claim(fmt.Sprintf("key-%d", i))
+		acquire(t, s, c)
+		complete(t, s, c, "whole")
+		for range 3 {
+			c.Owner = idem.NewOwner()
+			if out := acquire(t, s, c); out.Kind != idem.VerdictCompleted || string(out.Response.Body) != "whole" || out.Local {
+				t.Fatalf("key %d: %+v", i, out)
+			}
+		}
+	}
 }

@@ -2,6 +2,7 @@ package estore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -37,6 +38,15 @@ func (s *Store) SweepNow(tb testing.TB) int {
 	s.compact()
 	return done.removed
 }
+
+// TrySweep sweeps, if the disk lets it.
+func (s *Store) TrySweep(ctx context.Context) error {
+	_, err := s.sweep()
+	return errors.Join(err, s.settled(ctx))
+}
+
+// TryFlush is Flush, if the disk lets it.
+func (s *Store) TryFlush() error { return s.db.Flush() }
 
 // Flush moves what is in the engine's memory to its tables.
 func (s *Store) Flush(tb testing.TB) {
@@ -115,6 +125,12 @@ func (s *Store) Patience(d time.Duration) {
 	s.writes.timeout = d
 }
 
+// Settled waits until all that was written before is on the disk.
+func (s *Store) Settled(ctx context.Context) error { return s.settled(ctx) }
+
+// TryLearn makes a round, if the disk lets it.
+func (s *Store) TryLearn() error { return s.learn() }
+
 // LearnNow makes a round.
 func (s *Store) LearnNow(tb testing.TB) {
 	tb.Helper()
@@ -173,3 +189,6 @@ func ListOf(at int64, keys ...idem.Key) []byte {
 
 // AwaitSpare waits until no spare log is being made.
 func (s *Store) AwaitSpare() { s.logs.wait() }
+
+// Put has the engine write one entry, in a batch of its own.
+func (s *Store) Put(key, value []byte) error { return s.db.Set(key, value, pebble.Sync) }

@@ -103,8 +103,13 @@ func onHanging(t *testing.T) (*estore.Store, *hangingDisk) {
 // returns when the store serves again; it may be repeated.
 func hang(t *testing.T, s *estore.Store, disk *hangingDisk) (back func()) {
 	t.Helper()
-	_, open := disk.syncs.shut()
 	s.Patience(10 * time.Millisecond)
+	// What was begun with the patience of before, such as the first round of what is
+	// known, would be waited for with that patience.
+	for s.Settled(t.Context()) != nil {
+		eventuallyServes(t, s)
+	}
+	_, open := disk.syncs.shut()
 	return sync.OnceFunc(func() {
 		s.Patience(time.Hour)
 		open()

@@ -1,6 +1,7 @@
 package estore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,15 +28,20 @@ func (s *Store) Get(ctx context.Context, key idem.Key) (idem.Record, error) {
 }
 
 // Resolve implements idem.Inspector.
-func (s *Store) Resolve(ctx context.Context, key idem.Key, r *idem.Response) error {
+func (s *Store) Resolve(ctx context.Context, key idem.Key, owner idem.Owner, r *idem.Response) error {
 	if r != nil {
 		if err := idem.CheckResponse(r); err != nil {
 			return err
 		}
 	}
-	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key}, r)
+	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key, Owner: owner}, r)
 	s.changed(key.ID())
 	return err
+}
+
+// Take implements idem.Inspector; it waits for one shared fsync.
+func (s *Store) Take(ctx context.Context, key idem.Key, owner idem.Owner) error {
+	return s.apply(ctx, idem.EventTake, idem.Lease{Key: key, Owner: owner}, nil)
 }
 
 // OnChange implements idem.Notifier: nobody else writes here but the operator.
@@ -80,18 +86,56 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 		return err
 	}
 	defer s.leave()
-	for _, space := range []byte{leaseSpace, settledSpace} {
-		if more, err := s.listSpace(ctx, space, visit); err != nil || !more {
-			return err
-		}
+	seen := map[id]struct{}{} // among the leases: what has ended since is in the other place, too
+	more, err := s.listSpace(ctx, leaseSpace, func(r *idem.Record) bool {
+		seen[r.Key.ID()] = struct{}{}
+		return visit(r)
+	})
+	if err == nil && more {
+		_, err = s.listSpace(ctx, settledSpace, func(r *idem.Record) bool {
+			if len(seen) > 0 {
+				if _, twice := seen[r.Key.ID()]; twice {
+					return true
+				}
+			}
+			return visit(r)
+		})
 	}
-	return nil
+	return err
+}
+
+// Find implements idem.Inspector: it seeks to the place of settled records, and looks
+// through those in progress.
+func (s *Store) Find(ctx context.Context, digest []byte) (key idem.Key, err error) {
+	if err := s.enter(); err != nil {
+		return key, err
+	}
+	defer s.leave()
+	visit := func(r *idem.Record) bool {
+		if id := r.Key.ID(); bytes.HasPrefix(id[:], digest) {
+			key = r.Key.Clone()
+		}
+		return key == (idem.Key{})
+	}
+	more, err := s.listRange(ctx, settledSpace, append([]byte{settledSpace}, digest...), visit)
+	if err == nil && more {
+		more, err = s.listSpace(ctx, leaseSpace, visit)
+	}
+	if err == nil && more {
+		err = idem.ErrNotFound
+	}
+	return key, err
 }
 
 // listSpace looks the record of each key up where it is now: a live one is
 // renewed in memory only.
 func (s *Store) listSpace(ctx context.Context, space byte, visit func(*idem.Record) bool) (more bool, err error) {
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: []byte{space + 1}})
+	return s.listRange(ctx, space, []byte{space}, visit)
+}
+
+// listRange is listSpace for what begins with prefix.
+func (s *Store) listRange(ctx context.Context, space byte, prefix []byte, visit func(*idem.Record) bool) (more bool, err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return false, engineError(err)
 	}
@@ -119,21 +163,30 @@ func (s *Store) listSpace(ctx context.Context, space byte, visit func(*idem.Reco
 	return true, engineError(it.Error())
 }
 
-// listed is a record as it stands now, without its response.
+// after is the first name that does not begin with prefix, which does not end in 0xff only.
+func after(prefix []byte) []byte {
+	end := bytes.TrimRight(prefix, "\xff")
+	end = bytes.Clone(end)
+	end[len(end)-1]++
+	return end
+}
+
+// listed is a record as it stands now, without its response. The engine shows what is
+// settled before that is on the disk: until then the record stands as it is in memory.
 func (s *Store) listed(ctx context.Context, space byte, value []byte) (idem.Record, error) {
 	r, err := idem.DecodeNamed(value)
 	if err != nil {
 		return idem.Record{}, err
 	}
-	if space == settledSpace {
+	k := r.Key.ID()
+	sh := s.shard(k)
+	if space == settledSpace && !sh.has(k) {
 		now := s.clock.now()
 		if r.Ended(now) {
 			return idem.Record{}, idem.ErrNotFound
 		}
 		return r.Inspect(now)
 	}
-	k := r.Key.ID()
-	sh := s.shard(k)
 	v, err := s.look(ctx, sh, k)
 	if err != nil {
 		return idem.Record{}, err

@@ -103,7 +103,7 @@ func TestP7HeldIsNeverSwept(t *testing.T) {
 			t.Errorf("%s is %v", c.Key.Value(), out.Kind)
 		}
 	}
-	if err := s.Resolve(t.Context(), held.Key, &idem.Response{Status: 200}); err != nil {
+	if err := s.Resolve(t.Context(), held.Key, idem.Owner{}, &idem.Response{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
 	if _, endings := s.Kept(t, held.Key); endings != 1 {
@@ -231,7 +231,7 @@ func TestDataOfTheFirstLayout(t *testing.T) {
 			t.Errorf("%s is %v, attempt %d", c.Key.Value(), out.Kind, out.Attempt)
 		}
 	}
-	if err := s.Resolve(t.Context(), held.Key, &idem.Response{Status: 200}); err != nil {
+	if err := s.Resolve(t.Context(), held.Key, idem.Owner{}, &idem.Response{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := s.Get(t.Context(), held.Key); err != nil || r.Retention != time.Hour.Milliseconds() {

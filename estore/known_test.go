@@ -90,6 +90,39 @@ func TestP2RoundsForgetNothing(t *testing.T) {
 	}
 }
 
+// A round that comes while the disk hangs does not lead to a key being taken for a new one
+// whose record is still on its way.
+func TestP2ARoundOnADiskThatHangsForgetsNothing(t *testing.T) {
+	t.Parallel()
+	s, disk := onHanging(t)
+	first, second := claim("first"), claim("second")
+	acquire(t, s, first)
+	acquire(t, s, second)
+	s.LearnNow(t)
+	hung, back := disk.syncs.shut()
+	defer back()
+	completed := make(chan error, 1)
+	go func() { completed <- s.Complete(t.Context(), first.Lease(), &idem.Response{Status: 200}) }()
+	<-hung
+	s.Patience(10 * time.Millisecond)
+	// The engine is not handed this one before it has the one before on the disk.
+	wantDoubt(t, "a completion", s.Complete(t.Context(), second.Lease(), &idem.Response{Status: 200}))
+	if err := s.TryLearn(); err == nil {
+		t.Error("a round came through")
+	}
+	s.Patience(time.Hour)
+	back()
+	if err := <-completed; err != nil {
+		t.Error(err)
+	}
+	eventuallyServes(t, s)
+	for _, c := range []idem.Claim{first, second} {
+		if out := acquire(t, s, rivalOf(c)); out.Kind != idem.VerdictCompleted {
+			t.Errorf("%s: %v", c.Key.Value(), out.Kind)
+		}
+	}
+}
+
 // The set of ids grows with what is added: it has everything, and little else.
 func TestIDSet(t *testing.T) {
 	t.Parallel()

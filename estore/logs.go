@@ -50,7 +50,7 @@ func (l *logs) spare() string { return l.PathJoin(l.dir, spareName) }
 
 // Create gives a log the spare, if there is one.
 func (l *logs) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if isLog(name) {
+	if l.isLog(name) {
 		if f := l.take(name, c); f != nil {
 			return f, nil
 		}
@@ -60,7 +60,7 @@ func (l *logs) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 
 // ReuseForWrite gives a log the spare rather than one that is too small.
 func (l *logs) ReuseForWrite(before, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if isLog(name) {
+	if l.isLog(name) {
 		if info, err := l.Stat(before); err == nil && info.Size() < logSize {
 			if f := l.take(name, c); f != nil {
 				_ = l.Remove(before) // the engine does not need it, and removes it with its next start
@@ -71,7 +71,10 @@ func (l *logs) ReuseForWrite(before, name string, c vfs.DiskWriteCategory) (vfs.
 	return l.FS.ReuseForWrite(before, name, c) //nolint:wrapcheck // the engine does
 }
 
-func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+// isLog: those of a backup are copies.
+func (l *logs) isLog(name string) bool {
+	return strings.HasSuffix(name, ".log") && l.PathDir(name) == l.PathDir(l.spare())
+}
 
 // take is the spare under that name, nil if there is none; the next is made.
 func (l *logs) take(name string, c vfs.DiskWriteCategory) vfs.File {

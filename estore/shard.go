@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/replays"
 )
 
 type id = [16]byte
@@ -48,6 +49,13 @@ func (sh *shard) entry(k id) *entry {
 	}
 	e.pending = nil
 	return e
+}
+
+// has says whether something of k is in memory alone.
+func (sh *shard) has(k id) bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.entry(k) != nil
 }
 
 // settlingLease is what an asker is told to wait while a record is on its way to
@@ -121,6 +129,14 @@ func (e *entry) look(sh *shard, now int64) (view, error) {
 	return v, nil
 }
 
+// keep has the cache keep a record, unless that is more than all that may be kept: it
+// would be thrown out again some time later, until when it would take its room and answer.
+func (s *Store) keep(k id, r *idem.Record) {
+	if replays.Weight(r) <= s.config.CacheBytes {
+		s.cache.Set(k, r)
+	}
+}
+
 // found is how a record that was read stands now; a response that can be replayed
 // is kept in memory.
 func (s *Store) found(k id, r *idem.Record, now int64) view {
@@ -128,7 +144,7 @@ func (s *Store) found(k id, r *idem.Record, now int64) view {
 	case r == nil || r.Ended(now):
 		return view{now: now}
 	case r.StateAt(now) == idem.Completed:
-		s.cache.Set(k, r)
+		s.keep(k, r)
 	default:
 		r.Response = nil
 	}

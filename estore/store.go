@@ -17,12 +17,15 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/replays"
 )
 
 // Config says where the store lives. Only Dir is required.
 type Config struct {
 	// Dir is the store's own directory; it is made if it does not exist.
 	Dir string
+	// Existing has New open a store that is there, and make none: ErrNone.
+	Existing bool
 	// CacheBytes bounds the responses kept in memory for replays. Default 64
 	// MiB. More saves reads of the disk's cache and their copying.
 	CacheBytes int64
@@ -49,6 +52,9 @@ type Config struct {
 
 // ErrInUse says that another process has the directory open.
 var ErrInUse = errors.New("another process is using this directory")
+
+// ErrNone says that a directory has no store in it, where one must be there already.
+var ErrNone = errors.New("there is no store in this directory")
 
 // ErrDiskLow says that the disk has less space than MinFreeBytes. It comes wrapped
 // together with idem.ErrUnavailable.
@@ -81,6 +87,7 @@ type Store struct {
 	numbers atomic.Uint64 // the latest given out, to leases and lists of endings
 	shards  [256]shard
 	entries sync.Mutex // held by what changes the registry
+	backing backing
 }
 
 var (
@@ -107,7 +114,7 @@ func New(c Config) (*Store, error) {
 	s.cache = otter.Must(&otter.Options[id, *idem.Record]{
 		MaximumWeight: uint64(c.CacheBytes), //nolint:gosec // defaulted to a positive number
 		Weigher: func(_ id, r *idem.Record) uint32 {
-			return uint32(r.Response.Size()) + entryOverhead //nolint:gosec // bodies are far below 4 GiB
+			return uint32(replays.Weight(r)) //nolint:gosec // bodies are far below 4 GiB
 		},
 	})
 	if err := s.load(); err != nil {
@@ -119,9 +126,6 @@ func New(c Config) (*Store, error) {
 	go s.learnLoop()
 	return s, nil
 }
-
-// entryOverhead is what a cached record takes besides its response.
-const entryOverhead = idem.HeadSize + 560
 
 func (c Config) withDefaults() Config {
 	if c.CacheBytes <= 0 {
@@ -246,7 +250,7 @@ func (s *Store) Ping(context.Context) error {
 }
 
 // closeWithin bounds Close where the disk answers: a compaction under way is
-// ended first.
+// ended first. A store that has more patience than that has it then, too.
 const closeWithin = 30 * time.Second
 
 // Close implements idem.Store. It waits for the calls under way. If the disk does
@@ -261,7 +265,7 @@ func (s *Store) Close() error {
 	go func() { shut <- s.shut() }()
 	patience := time.NewTicker(s.config.Timeout)
 	defer patience.Stop()
-	end := time.After(closeWithin)
+	end := time.After(max(closeWithin, s.config.Timeout))
 	for {
 		var err error
 		select {

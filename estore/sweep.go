@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
 
 // compactAfter is how many records a sweep must have removed for the store to
@@ -116,7 +117,9 @@ func (s *Store) sweepShard(sh *shard, now int64) (n int, err error) {
 		if e == nil || e.pending != nil || !e.record.Ended(now) {
 			continue
 		}
-		if _, err := s.write(func(g *group) error { return g.dropLease(e.lease) }); err != nil {
+		// What is settled of the key was there before the lease, and ended with it.
+		_, err := s.write(func(g *group) error { return errors.Join(g.dropLease(e.lease), g.batch.Delete(settledKey(k), nil)) })
+		if err != nil {
 			return n, err
 		}
 		delete(sh.live, k)
@@ -140,6 +143,7 @@ func (s *Store) sweepEndings(key []byte, all []ending, now int64, done *swept) e
 	if len(left) == len(all) && len(left) > 0 {
 		return nil
 	}
+	failpoint.Reach("sweep-half")
 	_, err := s.write(func(g *group) error {
 		if len(left) > 0 {
 			return g.batch.Set(key, appendEndings(nil, left), nil)

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
 
 // writes brings changes to the disk, in groups. Nobody but its two goroutines
@@ -247,6 +248,9 @@ func (w *writes) apply(g *group) (err error) {
 	if err := g.gather(w.numbers); err != nil {
 		return err
 	}
+	if err := failpoint.Fail("log-append"); err != nil {
+		return err
+	}
 	return w.db.ApplyNoSyncWait(g.batch, pebble.Sync) //nolint:wrapcheck // syncLoop does
 }
 
@@ -275,7 +279,9 @@ func (w *writes) syncLoop() {
 	for g := range w.syncing {
 		err := g.err
 		if err == nil {
+			failpoint.Reach("log-unsynced")
 			err = g.batch.SyncWait()
+			failpoint.Reach("log-synced")
 		}
 		if err == nil {
 			err = g.batch.Close()

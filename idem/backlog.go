@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
 
 // An ending that the store could not take is tried again until it takes it or
@@ -229,6 +231,7 @@ func (w *watchdog) burst() {
 
 func (w *watchdog) try(a *Attempt) {
 	sent, err := w.engine.settle(w.ctx, a)
+	failpoint.Reach("backlog-answered")
 	done := w.tried(a, sent, err)
 	needless := isLost(err) && a.end.event == EventRelease // what is not ours needs no release
 	if done && err != nil && !needless {

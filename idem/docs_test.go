@@ -14,10 +14,12 @@ func TestStatesDocument(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	b.WriteString("# States and transitions\n\n" +
-		"Printed from `idem.Transitions` by `make docs`; do not edit. What a key is in, what is asked of it, by whom (the\n" +
-		"holder of the lease's owner token, or a stranger to it), with which payload; what it is in afterwards, and the\n" +
-		"answer. `lapsed` is an in-progress record whose lease has run out under `on_ambiguous: release`; under `hold`\n" +
-		"such a record is `unknown`.\n\n" +
+		"Printed from `idem.Transitions` by `make docs`; do not edit. Each row says: if a key is in this state,\n" +
+		"and this call of the store comes from this owner, with this payload, then the key is in that state afterwards, and the\n" +
+		"store answers this. `holder` shows the owner token of the lease; `stranger` does not. An operator resolves as the holder,\n" +
+		"with the token that was shown, or without one for whichever attempt is unknown. An empty payload means that the\n" +
+		"record has another recipe, so the hashes cannot be compared. `lapsed` is an in-progress record whose lease has run out\n" +
+		"under `on_ambiguous: release`; under `hold` such a record is `unknown`.\n\n" +
 		"| in | event | by | payload | then in | answer |\n| --- | --- | --- | --- | --- | --- |\n")
 	who := map[idem.Who]string{idem.Anyone: "anyone", idem.Holder: "holder", idem.Stranger: "stranger"}
 	same := map[idem.Same]string{idem.AnyPayload: "any", idem.SamePayload: "same", idem.OtherPayload: "other"}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
 
 // Engine takes requests through a store: it begins an attempt, keeps its lease
@@ -69,18 +71,27 @@ type Request struct {
 	Key         Key
 	Fingerprint Fingerprint
 	Binding     Binding
-	// Recipe is how Fingerprint and Binding were made.
+	// Recipe is how Fingerprint, Binding and Hints were made.
 	Recipe Recipe
-	// Under makes both by another recipe, for comparing with a record that was made
+	// Hints explain a mismatch; the zero value does not.
+	Hints Hints
+	// Under makes them by another recipe, for comparing with a record that was made
 	// by it; false if it cannot. Nil: it never can. It is called before Begin or
 	// Wait returns, if at all.
-	Under  func(Recipe) (Fingerprint, Binding, bool)
+	Under  func(Recipe) (Hashes, bool)
 	Policy *Policy
 	// Asker says who asks, for what is told of the attempt's end. Nil: nobody does.
 	Asker Asker
 	// Owner, if not zero, is the token of the attempt: that of the attempt which has
 	// another name of the same operation.
 	Owner Owner
+}
+
+// Hashes are what a request is compared by, as one recipe makes them.
+type Hashes struct {
+	Fingerprint Fingerprint
+	Binding     Binding
+	Hints       Hints
 }
 
 // Asker is who sent a request.
@@ -100,10 +111,10 @@ type Asker interface {
 func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error) {
 	owner := r.Owner
 	if owner == (Owner{}) {
-		owner = NewOwner()
+		owner = r.Hints.NewOwner()
 	}
 	claim := Claim{
-		Key: r.Key, Owner: owner, Fingerprint: r.Fingerprint, Binding: r.Binding, Recipe: r.Recipe,
+		Key: r.Key, Owner: owner, Fingerprint: r.Fingerprint, Binding: r.Binding, Recipe: r.Recipe, Hints: r.Hints,
 		TTL: r.Policy.TTL, Retention: r.Policy.Retention, Remember: r.Policy.Remember,
 		HoldOnLapse: r.Policy.OnAmbiguous.Holds(), Within: e.within,
 	}
@@ -126,6 +137,7 @@ func (e *Engine) Begin(ctx context.Context, r Request) (Outcome, *Attempt, error
 		d.acquires-- // the one that was granted is not on its way any more
 	}
 	a.mayComeLate(d)
+	failpoint.Reach("lease-unguarded")
 	e.watchdog.add(a)
 	e.trace.leaseStarted()
 	return out, a, nil
@@ -141,16 +153,18 @@ func (e *Engine) claim(ctx context.Context, r *Request, c *Claim, d *doubt) (out
 	}
 	for try := 0; err == nil && out.Kind == VerdictOtherRecipe; try++ {
 		// What stands was made by other settings: it is compared by those.
+		var by Hashes
 		var known bool
 		if r.Under != nil && try < 3 { // it may end, and another one begin, in between
-			c.Fingerprint, c.Binding, known = r.Under(out.Recipe)
+			by, known = r.Under(out.Recipe)
 		}
 		if !known {
 			return Outcome{}, sent, ErrRecipe
 		}
-		c.Recipe = out.Recipe
+		c.Recipe, c.Fingerprint, c.Binding, c.Hints = out.Recipe, by.Fingerprint, by.Binding, by.Hints
 		out, sent, err = e.acquire(ctx, c, d)
 	}
+	out.Recipe = c.Recipe
 	return out, sent, err
 }
 
@@ -264,6 +278,14 @@ func (a *Attempt) Owner() Owner { return a.lease.Owner }
 // Key is the key that is held.
 func (a *Attempt) Key() Key { return a.lease.Key }
 
+// Retention is how long a response is kept: what Retain said, or the policy.
+func (a *Attempt) Retention() time.Duration {
+	if a.retention > 0 {
+		return a.retention
+	}
+	return a.policy.Retention
+}
+
 // Retain keeps the response for d (above 0) instead of the policy's retention.
 // Before Finish only.
 func (a *Attempt) Retain(d time.Duration) { a.retention = d }
@@ -271,6 +293,9 @@ func (a *Attempt) Retain(d time.Duration) { a.retention = d }
 // DoNotStore has a response that would be kept release the key instead, so that
 // the next request with it executes again. Before Finish only.
 func (a *Attempt) DoNotStore() { a.noStore = true }
+
+// Outlive has the attempt end after its request: its asker is not asked any more.
+func (a *Attempt) Outlive() { a.asked, a.asker = a.about(), nil }
 
 // Confirm says whether the request may be forwarded now. It costs nothing as
 // long as the lease was proved less than a heartbeat ago; a process that was
@@ -338,10 +363,14 @@ func (e *Engine) Get(ctx context.Context, k Key) (Record, error) {
 
 // ReleaseFrom takes the lease of k away from owner, who was looked up with Get:
 // the next request executes, also if the one under way goes on. It is one atomic
-// step; if the record has changed since it was looked at, it is ErrLeaseLost and
-// nothing has happened. The count of attempts goes on.
+// step; if the record has changed since it was looked at, or is not in progress any
+// more, it is ErrLeaseLost and nothing has happened. The count of attempts goes on.
 func (e *Engine) ReleaseFrom(ctx context.Context, k Key, owner Owner) error {
-	err := e.store.Release(ctx, Lease{Key: k, Owner: owner})
+	i, ok := e.store.(Inspector)
+	if !ok {
+		return ErrNoOperator
+	}
+	err := i.Take(ctx, k, owner)
 	if err == nil {
 		e.waiters.notify(k.ID())
 	}

@@ -74,11 +74,25 @@ func (k Key) ID() [16]byte {
 // without the log giving the key away. Example: "key:9f86d081884c".
 func (k Key) String() string {
 	id := k.ID()
-	return "key:" + hex.EncodeToString(id[:6])
+	return digestPrefix + hex.EncodeToString(id[:digestSize])
+}
+
+const (
+	digestPrefix = "key:"
+	digestSize   = 6 // bytes of the ID
+)
+
+// ParseDigest reads what [Key.String] writes, with or without the word before the digits.
+func ParseDigest(text string) ([]byte, error) {
+	b, err := hex.DecodeString(strings.TrimPrefix(strings.ToLower(text), digestPrefix))
+	if err != nil || len(b) != digestSize {
+		return nil, fmt.Errorf("the digest %q: want %s and %d hexadecimal digits", text, digestPrefix, 2*digestSize)
+	}
+	return b, nil
 }
 
 // Owner is the token of one attempt at a key: 128 random bits, made anew for
-// each. Whoever shows it may renew, complete, release or hold; nobody else.
+// each, or 96 and the request's [Hints]. Whoever shows it may renew, complete, release or hold; nobody else.
 type Owner [16]byte
 
 // NewOwner draws a token from the system's random source.

@@ -1,6 +1,7 @@
 package idem_test
 
 import (
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
@@ -60,6 +61,30 @@ func TestKeyIDsOfScopes(t *testing.T) {
 			t.Errorf("%s and %s have one ID", name, other)
 		}
 		ids[k.ID()] = name
+	}
+}
+
+// A key is found by the version after this one, and by one of another machine, under the
+// name that it has now: another name is a new key, and executes again. SHA-256 over the
+// length of the scope, eight bytes, the scope and the value; the first half of it.
+func TestKeyIDsStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ scope, value, id string }{
+		{"", "order-42", "4f1c61bc99649c1c436b8c79c878edf0"},
+		{"acct_7", "order-42", "efede8fd7a29551659108fcd736241da"},
+		{strings.Repeat("x", 300), strings.Repeat("y", 255), "afd2fdc55ae3e3775cba126cc8fc74fc"},
+	} {
+		k, err := idem.ParseKey(c.value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k = k.InScope(c.scope)
+		if id := k.ID(); hex.EncodeToString(id[:]) != c.id {
+			t.Errorf("the ID of %q in %q is %x, was %s", c.value, c.scope, id, c.id)
+		}
+		if k.String() != "key:"+c.id[:12] {
+			t.Errorf("its digest is %s, was key:%s", k, c.id[:12])
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 //	 1  u8   state
 //	 2  u8   flags: bit 0 = hold on lapse; bit 1 = completed, and the response is
 //	         not in here
-//	 3  u8   0
+//	 3  u8   flags that explain: bit 0 = the owner's last 4 bytes are hints
 //	 4  u32  attempt
 //	 8  16B  owner
 //	24  16B  fingerprint
@@ -50,6 +50,7 @@ const (
 	layout1   = 1
 	headSize1 = 120
 
+	flagHinted      = 1 << 0
 	flagHoldOnLapse = 1 << 0
 	flagNoResponse  = 1 << 1
 	flagBodyOmitted = 1 << 0
@@ -81,7 +82,11 @@ func (r *Record) AppendHead(dst []byte) []byte {
 	if r.State == Completed && r.Response == nil {
 		flags |= flagNoResponse
 	}
-	dst = append(dst, LayoutVersion, byte(r.State), flags, 0)
+	var explain byte
+	if r.Hinted {
+		explain |= flagHinted
+	}
+	dst = append(dst, LayoutVersion, byte(r.State), flags, explain)
 	dst = binary.BigEndian.AppendUint32(dst, r.Attempt)
 	dst = append(dst, r.Owner[:]...)
 	dst = append(dst, r.Fingerprint[:]...)
@@ -202,8 +207,9 @@ func decodeHead2(b []byte) Record {
 		n[i] = int64(at[0])<<40 | int64(at[1])<<32 | int64(binary.BigEndian.Uint32(at[2:]))
 	}
 	r := Record{
-		State: State(b[1]), HoldOnLapse: b[2]&flagHoldOnLapse != 0, Attempt: binary.BigEndian.Uint32(b[4:]),
-		Owner: Owner(b[8:24]), Fingerprint: Fingerprint(b[24:40]), Binding: Binding(b[40:56]),
+		State: State(b[1]), HoldOnLapse: b[2]&flagHoldOnLapse != 0, Hinted: b[3]&flagHinted != 0,
+		Attempt: binary.BigEndian.Uint32(b[4:]),
+		Owner:   Owner(b[8:24]), Fingerprint: Fingerprint(b[24:40]), Binding: Binding(b[40:56]),
 		Recipe: Recipe(binary.BigEndian.Uint32(b[56:])), Created: n[1], Updated: n[2], Expires: n[3], Retention: n[4], Remember: n[5],
 	}
 	return r.until(n[0])

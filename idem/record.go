@@ -57,11 +57,26 @@ func (r *Response) Clone() *Response {
 	if r.Redirect != nil {
 		clone.Redirect = &Redirect{From: slices.Clone(r.Redirect.From), To: slices.Clone(r.Redirect.To)}
 	}
-	clone.Header = make([]Field, len(r.Header))
-	for i, f := range r.Header {
-		clone.Header[i] = Field{Name: slices.Clone(f.Name), Value: slices.Clone(f.Value)}
-	}
+	clone.Header = CloneFields(r.Header)
 	return &clone
+}
+
+// CloneFields copies fields, all bytes of them into one slice.
+func CloneFields(fields []Field) []Field {
+	size := 0
+	for _, f := range fields {
+		size += len(f.Name) + len(f.Value)
+	}
+	clone, room := make([]Field, len(fields)), make([]byte, 0, size)
+	copied := func(b []byte) []byte {
+		from := len(room)
+		room = append(room, b...)
+		return room[from:len(room):len(room)]
+	}
+	for i, f := range fields {
+		clone[i] = Field{Name: copied(f.Name), Value: copied(f.Value)}
+	}
+	return clone
 }
 
 // Record is what a store knows of a key. Times are milliseconds on the store's
@@ -70,6 +85,7 @@ type Record struct {
 	Key         Key
 	State       State
 	HoldOnLapse bool // a lapsed lease makes the key unknown, not free
+	Hinted      bool // see Hints
 	Attempt     uint32
 	Owner       Owner
 	Fingerprint Fingerprint
@@ -151,7 +167,7 @@ func newInProgress(before *Record, c Claim, now int64) *Record {
 	r := &Record{
 		Key: c.Key.Clone(), State: InProgress, HoldOnLapse: c.HoldOnLapse,
 		Attempt: before.Attempt + 1, LeaseUntil: now + c.TTL.Milliseconds(), Owner: c.Owner,
-		Fingerprint: c.Fingerprint, Binding: c.Binding, Recipe: c.Recipe,
+		Fingerprint: c.Fingerprint, Binding: c.Binding, Recipe: c.Recipe, Hinted: c.Hinted(),
 		Created: now, Updated: now,
 	}
 	r.keep(c.Retention, c.Remember)
@@ -186,22 +202,23 @@ func (r *Record) differs(c *Claim) Part {
 	case r.Binding != c.Binding:
 		return PartIdentity
 	case r.Fingerprint != c.Fingerprint:
-		return PartPayload
+		return r.Hints().Differ(c.Hints)
 	}
 	return PartNone
 }
 
 // Apply is what a later event does to a record (nil: there is none): the owner's
-// renew, complete, release and hold, and an operator's resolve, for which the
-// lease's Owner does not matter. It returns the record to write, nil if nothing
-// changes, and nil, ErrLeaseLost or ErrNotUnknown. It is pure.
+// renew, complete, release and hold, and an operator's take and resolve. To resolve
+// with the zero Owner is to resolve whichever attempt is unknown. It returns the
+// record to write, nil if nothing changes, and nil, ErrLeaseLost or ErrNotUnknown.
+// It is pure.
 func (r *Record) Apply(e Event, l Lease, response *Response, now int64) (*Record, error) {
 	var current Record
 	if r != nil {
 		current = *r
 	}
 	who := Stranger
-	if current.Owner == l.Owner && r != nil {
+	if r != nil && (current.Owner == l.Owner || e.Resolves() && l.Owner == Owner{}) {
 		who = Holder
 	}
 	from := current.StateAt(now)
@@ -221,8 +238,9 @@ func (r *Record) Apply(e Event, l Lease, response *Response, now int64) (*Record
 	if to == Completed {
 		current.Response = response
 	}
-	if e == EventResolveComplete || e == EventResolveRetry {
-		current.Owner = Owner{} // what stands is the operator's: a late ending of the attempt is not what was done
+	if e.Resolves() {
+		// What stands is the operator's: a late ending of the attempt is not what was done.
+		current.Owner, current.Hinted = Owner{}, false
 	}
 	current.keep(l.Retention, l.Remember)
 	return &current, nil
@@ -244,6 +262,24 @@ func (r *Record) Inspect(now int64) (Record, error) {
 	case InProgress, Completed, Unknown:
 	}
 	return current, nil
+}
+
+// Outcome is what an acquire of the same request would answer of a record that an
+// [Inspector]'s Get returned.
+func (r *Record) Outcome() Outcome {
+	out := Outcome{Attempt: r.Attempt, Response: r.Response}
+	switch r.State {
+	case InProgress:
+		out.Kind, out.Remaining = VerdictInProgress, time.Duration(r.LeaseUntil-r.ReadAt)*time.Millisecond
+	case Completed:
+		out.Kind = VerdictCompleted
+	case Unknown:
+		out.Kind = VerdictUnknown
+	case Expired:
+		out.Kind = VerdictExpired
+	case Absent, Lapsed: // which no Get returns
+	}
+	return out
 }
 
 // ResolveEvent is the event of resolving an unknown key with a response, or

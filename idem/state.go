@@ -49,6 +49,7 @@ const (
 	EventHold
 	EventResolveComplete
 	EventResolveRetry
+	EventTake // an operator takes the lease of an attempt in progress; known to the Lua script and to PostgreSQL
 )
 
 // String is the event's name in logs, metrics and documents.
@@ -68,11 +69,17 @@ func (e Event) String() string {
 		return "resolve-complete"
 	case EventResolveRetry:
 		return "resolve-retry"
+	case EventTake:
+		return "take"
 	}
 	return "invalid"
 }
 
-// Who tells whether the event shows the owner token that stands in the record.
+// Resolves says that the event is an operator's answer to what became of an unknown key.
+func (e Event) Resolves() bool { return e == EventResolveComplete || e == EventResolveRetry }
+
+// Who tells whether the event shows the owner token that stands in the record. To
+// resolve without a token is to be the Holder: it means whichever attempt is unknown.
 type Who uint8
 
 // Whose event it is.
@@ -217,8 +224,22 @@ func Transitions() []Transition { //nolint:funlen // a table
 		{Unknown, EventComplete, Stranger, AnyPayload, Unknown, VerdictLost},
 		{Unknown, EventRelease, Stranger, AnyPayload, Unknown, VerdictLost},
 		{Unknown, EventHold, Stranger, AnyPayload, Unknown, VerdictLost},
-		{Unknown, EventResolveComplete, Anyone, AnyPayload, Completed, VerdictOK},
-		{Unknown, EventResolveRetry, Anyone, AnyPayload, Absent, VerdictOK},
+		{Unknown, EventResolveComplete, Holder, AnyPayload, Completed, VerdictOK},
+		{Unknown, EventResolveRetry, Holder, AnyPayload, Absent, VerdictOK},
+		{Unknown, EventResolveComplete, Stranger, AnyPayload, Unknown, VerdictLost}, // what is known is of another attempt
+		{Unknown, EventResolveRetry, Stranger, AnyPayload, Unknown, VerdictLost},
+
+		// An operator takes the lease from the owner that was looked at. What became
+		// unknown since that look is not free for it: it is resolved.
+		{Absent, EventTake, Holder, AnyPayload, Absent, VerdictOK}, // a take whose reply was lost
+		{Absent, EventTake, Stranger, AnyPayload, Absent, VerdictLost},
+		{InProgress, EventTake, Holder, AnyPayload, Absent, VerdictOK},
+		{InProgress, EventTake, Stranger, AnyPayload, InProgress, VerdictLost},
+		{Lapsed, EventTake, Holder, AnyPayload, Absent, VerdictOK},
+		{Lapsed, EventTake, Stranger, AnyPayload, Lapsed, VerdictLost},
+		{Completed, EventTake, Anyone, AnyPayload, Completed, VerdictLost},
+		{Expired, EventTake, Anyone, AnyPayload, Expired, VerdictLost},
+		{Unknown, EventTake, Anyone, AnyPayload, Unknown, VerdictLost},
 	}
 }
 

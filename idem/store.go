@@ -28,6 +28,9 @@ var (
 	ErrVersion = errors.New("record has an unknown layout")
 	// ErrNotFound: no record of that key.
 	ErrNotFound = errors.New("no record")
+	// ErrGaveUp: the store has too many records to look through all; what was looked
+	// for may be among the others.
+	ErrGaveUp = errors.New("not among the records that were looked at")
 	// ErrRecipe: the record was made by a recipe that this process does not know,
 	// so that nobody can tell whether the request is the same. Fail closed.
 	ErrRecipe = errors.New("the record was made by settings that are not known any more")
@@ -41,8 +44,11 @@ type Claim struct {
 	Owner       Owner
 	Fingerprint Fingerprint
 	Binding     Binding
-	// Recipe is how Fingerprint and Binding were made.
+	// Recipe is how Fingerprint, Binding and Hints were made.
 	Recipe Recipe
+	// Hints say which part differs, should the fingerprint. The record has them only
+	// if they are in Owner: see [Hints.NewOwner].
+	Hints Hints
 	// TTL is how long the lease lasts unless renewed.
 	TTL time.Duration
 	// Retention is how long a response can be replayed, and how long a record
@@ -67,32 +73,12 @@ type Lease struct {
 	Retention, Remember time.Duration
 }
 
+// Hinted says that its Owner has its Hints.
+func (c *Claim) Hinted() bool { return c.Hints.in(c.Owner) }
+
 // Lease is the lease that the claim asks for.
 func (c Claim) Lease() Lease {
 	return Lease{Key: c.Key, Owner: c.Owner, TTL: c.TTL, Retention: c.Retention, Remember: c.Remember}
-}
-
-// Part names what differs from the first use of a key.
-type Part uint8
-
-// What can differ.
-const (
-	PartNone Part = iota
-	PartIdentity
-	PartPayload
-)
-
-// String is the part's name in logs and problems.
-func (p Part) String() string {
-	switch p {
-	case PartNone:
-		return "none"
-	case PartIdentity:
-		return "identity"
-	case PartPayload:
-		return "payload"
-	}
-	return "invalid"
 }
 
 // Outcome is what stands after an acquire.
@@ -107,9 +93,10 @@ type Outcome struct {
 	// Remaining is how long the current lease lasts if it is not renewed
 	// (InProgress).
 	Remaining time.Duration
-	// Part is what differs (Mismatch).
+	// Part is what differs (Mismatch), as far as it is known: see [Part].
 	Part Part
-	// Recipe is the record's (OtherRecipe).
+	// Recipe is the record's (OtherRecipe). Of what an Engine's Begin answers it is
+	// the one that the request was compared by, or its attempt was granted by.
 	Recipe Recipe
 	// Response is shared and read-only (Completed).
 	Response *Response
@@ -171,14 +158,27 @@ type Inspector interface {
 	Get(ctx context.Context, k Key) (Record, error)
 
 	// Resolve ends an unknown key: with a response it is completed, and kept as
-	// long as the record's claim said; with nil it is free again. Anything else is
-	// ErrNotUnknown.
-	Resolve(ctx context.Context, k Key, r *Response) error
+	// long as the record's claim said; with nil it is free again. It is one atomic
+	// step. What is not unknown is ErrNotUnknown. owner is whose attempt is meant, as
+	// Get returned it: if another one is unknown by now, it is ErrLeaseLost. The zero
+	// Owner stands for whichever it is. On either error nothing has happened.
+	Resolve(ctx context.Context, k Key, owner Owner, r *Response) error
+
+	// Take takes the lease of an attempt in progress from owner, whom Get returned: the
+	// key is free, and the count of attempts goes on. It is one atomic step. If another
+	// owner's record stands by now, or none, or the attempt has ended or become unknown,
+	// it is ErrLeaseLost and nothing has happened.
+	Take(ctx context.Context, k Key, owner Owner) error
 
 	// List shows all records, as Get does but without their responses, to visit,
 	// until it returns false. It reads every record there is, so it is for
 	// operators only. What changes meanwhile may be there or not.
 	List(ctx context.Context, visit func(r *Record) bool) error
+
+	// Find is the key of a record whose [Key.ID] begins with digest, as [Key.String]
+	// shows it. None: ErrNotFound. A store that has to look through its names gives up
+	// after a time: [ErrGaveUp]. It reads no records but those that it shows.
+	Find(ctx context.Context, digest []byte) (Key, error)
 
 	// Purge forgets the key, whatever its state, in every process's memory too: in
 	// this one's also when the answer is an error. An execution under way then finds

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
 
 // Notifier is a store whose records other processes change, too, or an
@@ -268,6 +270,7 @@ func (e *Engine) lead(ctx context.Context, m *waiter, r Request, standing Outcom
 			w.share(m, shared{err: err})
 			return out, nil, err
 		case attempt != nil:
+			failpoint.Reach("leader-leaves")
 			w.leave(m, time.Now().Add(r.Policy.TTL))
 			return out, attempt, nil
 		case out.Kind != VerdictInProgress:

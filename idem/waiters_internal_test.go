@@ -72,3 +72,21 @@ func (e *Engine) WaitersLeft() int {
 	defer e.waiters.mu.Unlock()
 	return e.waiters.count
 }
+
+// Only those whose requests are the same in everything wait together: the answer of one is all the others'.
+func TestOnlyTheSameWaitTogether(t *testing.T) {
+	t.Parallel()
+	w := newWaiters(10)
+	key := Key{value: "k"}
+	for name, r := range map[string]*Request{
+		"one":             {Key: key},
+		"another payload": {Key: key, Fingerprint: Fingerprint{1}},
+		"another caller":  {Key: key, Binding: Binding{1}},
+		"another recipe":  {Key: key, Recipe: 1},
+	} {
+		if _, leads := w.join(r, 0); !leads {
+			t.Errorf("%s follows somebody else", name)
+		}
+		newFollower(t, w, r)
+	}
+}

@@ -67,12 +67,19 @@ func TestWaitersGetTheResponse(t *testing.T) {
 		}
 		a.Finish(idem.Answered, ok())
 		before := time.Now()
+		asked := 0
 		for range 50 {
 			for _, w := range []waited{<-here, <-elsewhere} {
 				if w.err != nil || w.out.Kind != idem.VerdictCompleted || string(w.out.Response.Body) != "ok" {
 					t.Fatalf("a waiter got %v, %v", w.out.Kind, w.err)
 				}
+				if !w.out.Local {
+					asked++
+				}
 			}
+		}
+		if asked != 2 {
+			t.Errorf("%d say that they asked the store, want one of each process", asked)
 		}
 		if d := time.Since(before); d != 0 {
 			t.Errorf("they were told %v later", d)
@@ -126,7 +133,10 @@ func TestWaitersOfADeadProcess(t *testing.T) {
 				t.Fatal(err)
 			}
 			begun := time.Now()
+			leader := r.waiting(r.engine, 1, time.Second) // who leaves what it knows of the lease to those who are more patient
+			synctest.Wait()
 			got := r.waiting(r.engine, 10, time.Hour)
+			<-leader
 			w := <-got
 			if d := time.Since(begun); d < r.policy.TTL || d > r.policy.TTL+time.Second {
 				t.Errorf("%v: answered after %v, the lease is of %v", policy, d, r.policy.TTL)
@@ -245,6 +255,35 @@ func TestWaitersAreBoundedAndCheap(t *testing.T) {
 	})
 }
 
+// Waiters who lose their patience one after the other, long after the first lease would have lapsed, hand on until
+// when there is nothing to ask for: the store is not asked by each of them.
+func TestThePatientDoNotAskForTheImpatient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &asked{Memory: storetest.NewMemory()}
+		e := idem.NewEngine(idem.Config{Store: store})
+		defer e.Close(context.Background())
+		r := &rig{T: t, store: store.Memory, engine: e, counts: &counts{}, policy: idem.DefaultPolicy()}
+		a := r.mustBegin("k") // and it is renewed all the time
+		const many = 20
+		got := make([]<-chan waited, many)
+		for i := range got {
+			got[i] = r.waiting(e, 1, r.policy.TTL+5*time.Second+time.Duration(i)*time.Millisecond)
+		}
+		time.Sleep(r.policy.TTL + 4*time.Second)
+		before := store.acquires.Load()
+		for i := range got {
+			if w := <-got[i]; w.out.Kind != idem.VerdictInProgress {
+				t.Errorf("a waiter got %v, %v", w.out.Kind, w.err)
+			}
+		}
+		if n := store.acquires.Load() - before; n > 1 {
+			t.Errorf("the store was asked %d times while %d waiters left", n, many)
+		}
+		a.Finish(idem.NothingSent, nil)
+	})
+}
+
 // The key ends between the refusal and the wait: that is not missed.
 func TestWaitAfterTheEnd(t *testing.T) {
 	t.Parallel()
@@ -304,6 +343,7 @@ func TestStopWaiting(t *testing.T) {
 	bubble(t, func(r *rig) {
 		a := r.mustBegin("k")
 		got := r.waiting(r.engine, 5, time.Hour)
+		begun := time.Now()
 		r.engine.StopWaiting()
 		r.engine.StopWaiting()
 		for range 5 {
@@ -313,6 +353,9 @@ func TestStopWaiting(t *testing.T) {
 		}
 		if w := wait(r.engine, "k", &r.policy, time.Hour); w.out.Kind != idem.VerdictInProgress {
 			t.Errorf("a late one got %v", w.out.Kind)
+		}
+		if d := time.Since(begun); d != 0 {
+			t.Errorf("they were sent home after %v", d)
 		}
 		a.Finish(idem.NothingSent, nil)
 	})

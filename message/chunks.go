@@ -44,6 +44,32 @@ func (c *Chunks) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// Ready says whether a Read would not wait: there are bytes, or the body ends.
+func (c *Chunks) Ready() bool {
+	if c.err != nil {
+		return true
+	}
+	there, _ := c.br.Peek(c.br.Buffered()) // which waits for nothing
+	if c.left > 0 {
+		return len(there) > 0
+	}
+	if c.begun {
+		_, there, _ = bytes.Cut(there, []byte{'\n'})
+	}
+	line, rest, whole := bytes.Cut(there, []byte{'\n'})
+	if !whole {
+		return false
+	}
+	size, _, _ := bytes.Cut(bytes.TrimRight(line, "\r"), []byte{';'})
+	switch n, ok := hexSize(bytes.TrimRight(size, " \t")); {
+	case !ok: // which Read says at once
+		return true
+	case n > 0:
+		return len(rest) > 0
+	}
+	return bytes.HasPrefix(rest, []byte("\r\n")) || bytes.Contains(rest, []byte("\n\r\n")) // behind the trailers
+}
+
 // next reads up to a chunk's data, or to the end of the body. A chunk's end is read
 // together with the next one's beginning, so that nobody waits for it.
 func (c *Chunks) next() error {

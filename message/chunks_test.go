@@ -63,3 +63,48 @@ func TestChunks(t *testing.T) {
 		}
 	}
 }
+
+// Ready never says that a Read would not wait when it would, and says it as soon as there
+// is something to be had.
+func TestChunksReady(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		come  string
+		reads int   // that are ready
+		last  error // nil, io.EOF, or any
+	}{
+		{"", 0, nil},
+		{"3", 0, nil},
+		{"3\r\n", 0, nil},
+		{"3\r\na", 1, nil},
+		{"3\r\nabc", 1, nil},
+		{"3\r\nabc\r\n", 1, nil},
+		{"3\r\nabc\r\n2", 1, nil},
+		{"3;a=b\r\nabc\r\n2\r\nd", 2, nil},
+		{"3\r\nabc\r\n0\r\n", 1, nil},
+		{"3\r\nabc\r\n0\r\nT: 1\r\n", 1, nil},
+		{"3\r\nabc\r\n0\r\n\r\n", 2, io.EOF},
+		{"3\r\nabc\r\n000\r\nT: 1\r\n\r\n", 2, io.EOF},
+		{"3\r\nabc\r\nx\r\n", 2, io.ErrUnexpectedEOF},
+	} {
+		br := bufio.NewReader(io.MultiReader(strings.NewReader(c.come), waits{t}))
+		_, _ = br.Peek(len(c.come))
+		chunks := NewChunks(br)
+		reads, last := 0, error(nil)
+		for last == nil && chunks.Ready() {
+			_, last = chunks.Read(make([]byte, 10))
+			reads++
+		}
+		if reads != c.reads || (last == nil) != (c.last == nil) || errors.Is(c.last, io.EOF) != errors.Is(last, io.EOF) {
+			t.Errorf("%q: %d reads, %v", c.come, reads, last)
+		}
+	}
+}
+
+// waits is where a Read would wait.
+type waits struct{ t *testing.T }
+
+func (w waits) Read([]byte) (int, error) {
+	w.t.Error("it waits")
+	return 0, io.ErrNoProgress
+}

@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -54,6 +55,31 @@ func quality(params []byte) float64 {
 	}
 	return 1
 }
+
+// mostCodings is how many content codings are undone, one after another.
+const mostCodings = 3
+
+// Undo takes the content codings off a body, of most bytes at most, in the order in
+// which they were put on (RFC 9110 section 8.4). The error is fasthttp's: ErrBodyTooLarge
+// for a body that becomes larger.
+func Undo(codings [][]byte, body []byte, most int) ([]byte, error) {
+	if len(codings) > mostCodings {
+		return nil, fasthttp.ErrContentEncodingUnsupported
+	}
+	for i := len(codings) - 1; i >= 0; i-- {
+		var resp fasthttp.Response
+		resp.SetBodyRaw(body)
+		resp.Header.SetContentEncodingBytes(bytes.TrimPrefix(bytes.ToLower(codings[i]), []byte("x-")))
+		var err error
+		if body, err = resp.BodyUncompressedWithLimit(most); err != nil {
+			return nil, err //nolint:wrapcheck // the caller says what for
+		}
+	}
+	return body, nil
+}
+
+// TooLarge says of an error of Undo that the body is larger than it may be.
+func TooLarge(err error) bool { return errors.Is(err, fasthttp.ErrBodyTooLarge) }
 
 // maxDecoded bounds what a replay is decoded to: a coding can make a thousand times
 // as much of a body.

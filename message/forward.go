@@ -35,6 +35,9 @@ type Onward struct {
 	// Key is what Idempotency-Key says to the backend, by whatever field and in whatever
 	// quotes the client said it; empty: the client's fields go on as they are.
 	Key string
+	// Async: this proxy has seen to the preference respond-async, which ends here: a
+	// backend that honoured it, too, would have its 202 kept for the response.
+	Async bool
 	// Attempt at its key; 0 for none. Token names it; Scope is the key's, as a field has
 	// it, and empty for none.
 	Attempt uint32
@@ -59,6 +62,11 @@ func (h *Head) Forward(out *fasthttp.RequestHeader, on *Onward) {
 	for i := range h.fields {
 		if f := &h.fields[i]; !h.drops(f, on) {
 			out.AddBytesKV(f.Name, f.Value)
+		}
+	}
+	if on.Async {
+		if rest := withoutAsync(h.Prefer()); len(rest) > 0 {
+			out.AddBytesV("Prefer", rest)
 		}
 	}
 	h.addForwarded(out, on)
@@ -94,6 +102,10 @@ func (h *Head) drops(f *Field, on *Onward) bool {
 	case kindHop, kindConnection, kindUpgrade, kindContentLength, kindHost, kindVia, kindForwardedFor, kindForwardedHost,
 		kindForwardedProto, kindForwarded, kindAttempt, kindTwin: // nobody but this proxy says it
 		return true
+	case kindPrefer:
+		if on.Async {
+			return true
+		}
 	case kindTraceparent: // as the next ones
 		return len(on.Traceparent) > 0
 	case kindContentType, kindRequestID: // describes the message, or names it: cannot be nominated away

@@ -201,13 +201,13 @@ func pick(name []byte, want string, k kind) kind {
 	return kindOther
 }
 
-// Read takes in a header. Names are compared without case, values are taken as
-// they are.
+// Read takes in a header that [Sound] takes. Names are compared without case, values
+// are taken as they are.
 func (h *Head) Read(header *fasthttp.RequestHeader) {
 	h.header = header
 	h.host = CanonicalHost(h.host[:0], header.Host())
 	h.fields = h.fields[:0]
-	for name, value := range header.AllInOrder() {
+	for name, value := range linesOf(header) {
 		k := twinOf(name, kindOf(name))
 		if k < joinedKinds {
 			h.join(k, value)
@@ -215,6 +215,36 @@ func (h *Head) Read(header *fasthttp.RequestHeader) {
 		h.fields = append(h.fields, Field{Name: name, Value: value, kind: k})
 	}
 	h.tokens.read(h.joined[kindConnection])
+}
+
+// linesOf are the lines of a header that [Sound] takes, in their order: what fasthttp's
+// AllInOrder has of it, without the checks that were made when it was parsed.
+func linesOf(header *fasthttp.RequestHeader) iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		for raw := header.RawHeaders(); len(raw) > 0; {
+			end := bytes.IndexByte(raw, '\n')
+			if end <= 1 { // the empty line
+				return
+			}
+			line := raw[:end-1]
+			raw = raw[end+1:]
+			colon := bytes.IndexByte(line, ':')
+			if colon < 0 || !yield(line[:colon], trimmed(line[colon+1:])) {
+				return
+			}
+		}
+	}
+}
+
+// trimmed is a value without the white space around it (RFC 9110 section 5.5).
+func trimmed(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+		b = b[:len(b)-1]
+	}
+	return b
 }
 
 func (h *Head) join(k kind, value []byte) {
@@ -312,6 +342,12 @@ func (h *Head) WantsUpgrade() bool {
 	return (n == 0 || n == -2) && h.tokens.has([]byte("Upgrade")) && !ListHas(upgrade, []byte("h2c"))
 }
 
+// HasBody says whether a body comes behind the header, be it an empty one in chunks.
+func (h *Head) HasBody() bool {
+	n := h.header.ContentLength()
+	return n > 0 || n == -1
+}
+
 // PathOf is a header's target without its query.
 func PathOf(h *fasthttp.RequestHeader) []byte {
 	path, _, _ := bytes.Cut(h.RequestURI(), []byte{'?'})
@@ -358,7 +394,7 @@ func (t *tokens) has(name []byte) bool {
 // if nobody had looked for a key.
 func (h *Head) NoKeys() {
 	i := 0
-	for _, value := range h.header.AllInOrder() {
+	for _, value := range linesOf(h.header) {
 		h.fields[i].key, h.fields[i].Value = false, value
 		i++
 	}

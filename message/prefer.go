@@ -27,3 +27,39 @@ func PreferredWait(prefer []byte) (wait time.Duration, found bool) {
 	}
 	return 0, false
 }
+
+// PrefersAsync says whether a Prefer field asks for an answer before the work is done:
+// respond-async (RFC 7240 section 4.1).
+func PrefersAsync(prefer []byte) bool {
+	for len(prefer) > 0 {
+		var one []byte
+		one, prefer = CutUnquoted(prefer, ',')
+		if isAsync(one) {
+			return true
+		}
+	}
+	return false
+}
+
+// isAsync: a preference that has the name, whatever its value and parameters.
+func isAsync(preference []byte) bool {
+	preference, _ = CutUnquoted(preference, ';')
+	name, _, _ := bytes.Cut(preference, []byte{'='})
+	return EqualFold(bytes.TrimSpace(name), "respond-async")
+}
+
+// withoutAsync is a Prefer field without that preference; empty if there is no other.
+func withoutAsync(prefer []byte) (rest []byte) {
+	for len(prefer) > 0 {
+		var one []byte
+		one, prefer = CutUnquoted(prefer, ',')
+		if one = bytes.TrimSpace(one); len(one) == 0 || isAsync(one) {
+			continue
+		}
+		if len(rest) > 0 {
+			rest = append(rest, ", "...)
+		}
+		rest = append(rest, one...)
+	}
+	return rest
+}

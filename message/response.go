@@ -95,15 +95,23 @@ type plain struct{ Name, Value []byte }
 // referred to, not copied. head: the request was HEAD, and there is no body. What
 // names the request and what marks a replay is this one's, and not the stored one's.
 func Replay[L Line](resp *fasthttp.Response, status int, header []L, body []byte, head bool) error {
-	return restore(resp, status, header, body, head, true)
+	return restore(nil, resp, status, header, body, head, true)
+}
+
+// ReplayFrom is Replay by a server that has replayed before; known are the headers
+// that it has parsed by then.
+func ReplayFrom[L Line](known *Heads, resp *fasthttp.Response, status int, header []L, body []byte, head bool) error {
+	return restore(known, resp, status, header, body, head, true)
 }
 
 // Restore writes a response likewise that no client has got yet: it is no replay.
 func Restore[L Line](resp *fasthttp.Response, status int, header []L, body []byte, head bool) error {
-	return restore(resp, status, header, body, head, false)
+	return restore(nil, resp, status, header, body, head, false)
 }
 
-func restore[L Line](resp *fasthttp.Response, status int, header []L, body []byte, head, marked bool) error {
+func restore[L Line](
+	known *Heads, resp *fasthttp.Response, status int, header []L, body []byte, head, marked bool,
+) error {
 	p := parsers.Get().(*headerParser) //nolint:forcetypeassert // see New
 	defer parsers.Put(p)
 	p.begin(status, nil)
@@ -123,7 +131,7 @@ func restore[L Line](resp *fasthttp.Response, status int, header []L, body []byt
 	if marked {
 		p.field(replayed, yes)
 	}
-	if err := p.read(&resp.Header); err != nil {
+	if err := known.read(p, &resp.Header); err != nil {
 		return err
 	}
 	resp.Header.ResetConnectionClose()

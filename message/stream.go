@@ -247,12 +247,15 @@ func (s *Stream) RequestID(n uint64) []byte {
 	return s.id
 }
 
-// longestID bounds the ids that are kept of requests that are not read to the end of
-// their header.
+// longestID bounds the ids that are kept of requests that are refused while they are read.
 const longestID = 256
 
+// IsShortID says that an X-Request-Id can be kept of a request that is refused while it is
+// read, and be repeated.
+func IsShortID(id []byte) bool { return len(id) <= longestID && IsPrintable(id) }
+
 func (s *Stream) named(id []byte) {
-	if len(s.id) == 0 && len(id) <= longestID && IsPrintable(id) {
+	if len(s.id) == 0 && IsShortID(id) {
 		s.id = append(s.id, id...)
 	}
 }

@@ -17,6 +17,10 @@ type Metrics struct {
 	// Would counts requests that were only observed, by what would have become of them
 	// (proxy.Would) and route; WouldHold those after which the key would have been held.
 	Would, WouldHold *prometheus.CounterVec
+	// StreamsEnded counts responses that were passed on while they were recorded, by ending.
+	StreamsEnded *prometheus.CounterVec
+	// AsyncEnded counts what was executed after its client had got 202, by outcome.
+	AsyncEnded *prometheus.CounterVec
 	// RequestSeconds is the time from a request's header to its answer.
 	RequestSeconds prometheus.Histogram
 	// BackendSeconds is the time spent forwarding.
@@ -92,15 +96,19 @@ type Metrics struct {
 // New makes the collectors.
 func New() *Metrics {
 	return &Metrics{
-		Requests: counterVec("requests_total", "Requests, by how they were dealt with, and by route: default where none matched.",
+		Requests: counterVec("requests_total", "Requests, by outcome and by route; default if no route matched.",
 			"outcome", "route"),
 		Would: counterVec("would_total",
-			"Requests that were only observed (mode, enforce), by what would have become of them, and by route.", "would", "route"),
+			"Requests that were only observed (mode, enforce), by what enforce would have done, and by route.", "would", "route"),
 		WouldHold: counterVec("would_hold_total",
 			"Requests that were only observed after which the key would have been held, by route.", "route"),
+		StreamsEnded: counterVec("streams_ended_total",
+			"Responses that were passed on as they came (stream_responses), by how their attempts ended.", "ending"),
+		AsyncEnded: counterVec("async_ended_total",
+			"Executions that ended after their client had got 202 (respond_async), by outcome.", "outcome"),
 		RequestSeconds: histogram("request_duration_seconds", "Time from a request's header to its answer."),
 		BackendSeconds: histogram("backend_duration_seconds", "Time spent forwarding a request under a lease."),
-		Contentions:    counter("lock_contentions_total", "Requests that met a running request with their key."),
+		Contentions:    counter("lock_contentions_total", "Requests whose key was in progress."),
 		CacheHits:      counterVec("cache_hits_total", "Replays, by where the record was found.", "source"),
 		CacheMisses:    counter("cache_misses_total", "Keys that had no record and were acquired."),
 		LeasesInFlight: gauge("leases_in_flight", "Leases that this process holds."),
@@ -112,33 +120,34 @@ func New() *Metrics {
 		Resolved:       counterVec("resolved_total", "Unknown keys that were resolved, by what they became.", "as"),
 		NoReceipts: counter("receipts_missing_total",
 			"Responses without Idempotency-Outcome: executed where on_ambiguous is settle. Each could have executed twice."),
-		Unsettled: gauge("unsettled", "Attempts in doubt that this process asks backends about in the background."),
+		Unsettled: gauge("unsettled", "Attempts in doubt about which this process asks backends in the background."),
 		LeftUnsettled: counter("unsettled_left_total",
-			"Attempts in doubt that were left in the store unasked about: beyond 10,000, each time one was met, or at the end."),
-		ReceiptsAsked: counterVec("receipts_asked_total", "Questions to endpoints for receipts: answered, failed.", "result"),
-		Looks:         counterVec("looks_total", "Looks through the store for attempts in doubt: done, failed.", "result"),
-		LookSeconds:   gauge("look_duration_seconds", "How long the last look through the store for attempts in doubt took."),
+			"Attempts in doubt that this process left in the store without asking about them: more than 10,000 at a time, or at its end."),
+		ReceiptsAsked: counterVec("receipts_asked_total", "Questions to receipts endpoints, by result: answered, failed.", "result"),
+		Looks:         counterVec("looks_total", "Searches of the store for attempts in doubt, by result: done, failed.", "result"),
+		LookSeconds:   gauge("look_duration_seconds", "How long the last search of the store for attempts in doubt took."),
 		Settlements: counterVec("settlements_total",
-			"Attempts in doubt of which the backend was asked while the client waited, by what it said.", "said"),
+			"Attempts in doubt about which the backend was asked while the client waited, by its answer.", "said"),
 		Stored:       counter("responses_stored_total", "Responses kept for replays."),
 		StoredBytes:  counter("responses_stored_bytes_total", "Their bytes."),
 		StoreSeconds: histogramVec("store_duration_seconds", "Time that a store operation took.", "operation"),
 		StoreErrors:  counterVec("store_errors_total", "Store operations that failed.", "operation"),
-		Cut:          counter("responses_cut_total", "Responses that broke off on the backend's side while they were passed on."),
+		Cut:          counter("responses_cut_total", "Responses that the backend broke off while the proxy passed them on."),
 		Deferred:     counter("endings_deferred_total", "Endings that the store could not take at once."),
 		Dropped:      counter("endings_dropped_total", "Endings that the store never took: these keys have no record."),
 		Refused: counterVec("connections_refused_total", "Connections that were closed before a request was read, by reason: "+
 			"max_clients, max_clients_per_ip, not_trusted or proxy_header (proxy_protocol).", "reason"),
 		BackendsDown: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: name("backend_down"), Help: "1 for a backend that gets no requests since it failed; 0 once it does again.",
+			Name: name("backend_down"), Help: "1 while a backend gets no requests because it failed; otherwise 0.",
 		}, []string{"upstream", "backend"}),
-		ReloadDone: gauge("last_reload_successful", "1, or 0 while the settings that were last read cannot be used."),
+		ReloadDone: gauge("last_reload_successful", "1; or 0 while the settings that were read last cannot be used."),
 		UnknownKeys: gauge("unknown_keys",
-			"Keys of the whole store whose outcome is unknown, of all proxies, as last counted (count_every); NaN before that."),
+			"Keys with an unknown outcome in the whole store, of all proxies, when they were last counted (count_every); "+
+				"NaN before that."),
 		UnknownOldest:  gauge("unknown_oldest_seconds", "How long ago the oldest of them was first used; 0 if there is none."),
 		UnknownCounted: gauge("unknown_counted_timestamp_seconds", "When they were counted, in Unix time."),
 		StoreUp:        gauge("store_up", "1, or 0 while the store does not answer."),
-		StoreEmptied:   counter("store_emptied_total", "How often the store was found to have lost its records: retries execute."),
+		StoreEmptied:   counter("store_emptied_total", "How often the store had lost its records: retries execute again."),
 		Reloads:        counterVec("reloads_total", "Reloads of the settings, by how they ended: done, failed.", "result"),
 		Build: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: name("build_info"), Help: "1, labelled with the version.",
@@ -149,7 +158,8 @@ func New() *Metrics {
 // Collectors lists them, for documentation.
 func (m *Metrics) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.Requests, m.Would, m.WouldHold, m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
+		m.Requests, m.Would, m.WouldHold, m.AsyncEnded, m.StreamsEnded,
+		m.RequestSeconds, m.BackendSeconds, m.Contentions, m.CacheHits, m.CacheMisses,
 		m.LeasesInFlight, m.Waiters, m.Renewals, m.LeasesLost, m.Releases, m.Held, m.Resolved, m.Settlements, m.Unsettled, m.NoReceipts,
 		m.UnknownKeys, m.UnknownOldest, m.UnknownCounted, m.StoreUp, m.StoreEmptied,
 		m.Refused, m.BackendsDown, m.Reloads, m.ReloadDone,

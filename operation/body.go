@@ -22,17 +22,48 @@ func (f *Fingerprint) appendBody(b []byte, q *Asked) (head, body []byte) {
 	for value := range q.Head.Named("Content-Type") {
 		b = appendMediaType(b, value)
 	}
+	if !f.earlier && f.IsOfForm() {
+		if name, form, ok := f.form3(q); ok {
+			return appendPartName(b, name, "", len(form)), form
+		}
+	}
 	for value := range q.Head.Named("Content-Encoding") {
 		b = appendCodings(b, value)
 	}
 	name, body := "body", q.Body
-	if f.json || f.multipart {
+	if f.earlier {
 		name, body = f.canonical(string(q.Head.ContentType()), body)
 	}
 	return appendPartName(b, name, "", len(body)), body
 }
 
-// canonical is the form of a body that the parts json and multipart ask for.
+// form3 is the form of a body that the parts json, form and multipart ask for, without its
+// content codings. ok is false if there is none, since it is something else or malformed.
+func (f *Fingerprint) form3(q *Asked) (name string, form []byte, ok bool) {
+	mediaType, params, err := mime.ParseMediaType(string(q.Head.ContentType()))
+	if err != nil {
+		return "", nil, false
+	}
+	body, err := q.Plain()
+	if err != nil {
+		return "", nil, false
+	}
+	switch {
+	case f.json && isJSON(mediaType):
+		form, err = f.selected.canonical(body)
+		return "json", form, err == nil
+	case f.form && mediaType == formType:
+		form, ok = formFields(body)
+		return "form", form, ok
+	case f.multipart && strings.HasPrefix(mediaType, "multipart/"):
+		form, ok = multipartParts(body, params["boundary"])
+		return "multipart", form, ok
+	}
+	return "", nil, false
+}
+
+// canonical is the form of a body that the parts json and multipart asked for in recipes
+// of version 2.
 func (f *Fingerprint) canonical(contentType string, body []byte) (name string, form []byte) {
 	mediaType, params, err := mime.ParseMediaType(contentType)
 	switch {
@@ -46,6 +77,16 @@ func (f *Fingerprint) canonical(contentType string, body []byte) (name string, f
 		}
 	}
 	return "body", body
+}
+
+// FormOf is a body in the form that the part json or multipart compares it by, and which
+// part that is; a nil form if it has none.
+func FormOf(contentType string, body []byte) (part string, form []byte) {
+	part, form = (&Fingerprint{json: true, multipart: true}).canonical(contentType, body)
+	if part == "body" {
+		return "", nil
+	}
+	return part, form
 }
 
 func isJSON(mediaType string) bool {

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"hash/crc32"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/message"
 )
 
@@ -30,9 +32,12 @@ type Fingerprint struct {
 	parts   []string // sorted, in lower case
 	spelled []string // as given, sorted; any-host left out: see legacy.go
 
-	method, target, path, anyHost bool
-	body, json, multipart         bool
-	headers                       []string // sorted, in lower case
+	method, target, path, query, anyHost bool
+	body, json, multipart, form          bool
+	headers                              []string // sorted, in lower case
+	selected                             selection
+	// earlier: forms are made as recipes of version 2 made them.
+	earlier bool
 }
 
 // defaultFingerprint is what nil stands for.
@@ -44,9 +49,9 @@ var defaultFingerprint = Fingerprint{
 }
 
 // FingerprintParts are the parts that ParseFingerprint knows, besides
-// header:NAME.
+// header:NAME, except:POINTER and only:POINTER.
 func FingerprintParts() []string {
-	return []string{"method", "target", "path", "any-host", "body", "json", "multipart"}
+	return []string{"method", "target", "path", "query", "any-host", "body", "json", "form", "multipart"}
 }
 
 // ParseFingerprint reads a list of parts:
@@ -56,14 +61,20 @@ func FingerprintParts() []string {
 //     the host in one spelling (small letters, no default port), and for safe
 //     methods the fields that say which part of it is asked for, and when: Range
 //     and the conditions of RFC 9110 section 13.1;
+//   - query: besides path, the fields of the query, decoded, whatever their order;
 //   - any-host: the host does not matter, for those who retry through another
 //     name of the same service;
-//   - body: its bytes; or json: those of a JSON body in the canonical form of
-//     RFC 8785, so that white space and the order of members do not matter, of
-//     any other its bytes; or multipart: the parts of a multipart body without
-//     the boundary that each try makes anew, of any other its bytes. Both may
-//     be given. Each has what says how the body is to be read: media type, charset
-//     and Content-Encoding. Without any of the three the body does not matter;
+//   - body: its bytes; or json: those of a JSON body in a canonical form, so that
+//     white space, the order of members and the spelling of strings and numbers do
+//     not matter, of any other its bytes; or form: the fields of a form whatever
+//     their order, likewise; or multipart: the parts of a multipart body without
+//     the boundary that each try makes anew, likewise. The three go together.
+//     Each has what says how the body is to be read: media type and charset, and
+//     Content-Encoding, which json, form and multipart undo. Without any of them the
+//     body does not matter;
+//   - except:POINTER: besides json, what that JSON pointer leads to does not matter;
+//     or only:POINTER: nothing else of a JSON body matters. In a pointer, * is every
+//     element of an array;
 //   - header:NAME: the values of that field.
 func ParseFingerprint(parts []string) (*Fingerprint, error) {
 	f := &Fingerprint{}
@@ -80,8 +91,18 @@ func ParseFingerprint(parts []string) (*Fingerprint, error) {
 		return nil, errors.New("target has the path already")
 	case f.anyHost && !f.target && !f.path:
 		return nil, errors.New("any-host says something of target or path, and neither is there")
-	case f.body && (f.json || f.multipart):
-		return nil, errors.New("body is all of the body already: leave it out, or json and multipart")
+	case f.target && f.query:
+		return nil, errors.New("target has the query already: want path with query")
+	case f.query && !f.path:
+		return nil, errors.New("query goes with path, and that is not there")
+	case f.body && f.IsOfForm():
+		return nil, errors.New("body is all of the body already: leave it out, or json, form and multipart")
+	case !f.json && f.selects():
+		return nil, errors.New("except and only say something of json, and that is not there")
+	case len(f.selected.except) > 0 && len(f.selected.only) > 0:
+		return nil, errors.New("except and only exclude each other")
+	case len(f.selected.except)+len(f.selected.only) > maxSelected:
+		return nil, fmt.Errorf("want at most %d pointers of except or only", maxSelected)
 	case len(f.parts) == 0:
 		return nil, errors.New("nothing to tell two requests apart by")
 	case slices.Equal(f.parts, defaultFingerprint.parts):
@@ -90,8 +111,38 @@ func ParseFingerprint(parts []string) (*Fingerprint, error) {
 	return f, nil
 }
 
+// maxSelected bounds how many pointers each member of a body is compared with.
+const maxSelected = 32
+
+// selects says whether except or only is there.
+func (f *Fingerprint) selects() bool { return len(f.selected.except)+len(f.selected.only) > 0 }
+
+// addPointer takes except:POINTER or only:POINTER in.
+func (f *Fingerprint) addPointer(to *[]pointer, kind, text string) error {
+	p, err := parsePointer(text)
+	if err != nil {
+		return err
+	}
+	part := kind + ":" + p.String()
+	if slices.Contains(f.parts, part) {
+		return fmt.Errorf("%q is there twice", part)
+	}
+	if len(p) == 0 {
+		return fmt.Errorf("%q is all of the body", part)
+	}
+	*to = append(*to, p)
+	f.parts, f.spelled = append(f.parts, part), append(f.spelled, part)
+	return nil
+}
+
 // add takes one part in.
 func (f *Fingerprint) add(part string) error {
+	if text, is := strings.CutPrefix(part, "except:"); is {
+		return f.addPointer(&f.selected.except, "except", text)
+	}
+	if text, is := strings.CutPrefix(part, "only:"); is {
+		return f.addPointer(&f.selected.only, "only", text)
+	}
 	name, isHeader := strings.CutPrefix(part, "header:")
 	lower := part
 	if isHeader {
@@ -99,12 +150,12 @@ func (f *Fingerprint) add(part string) error {
 		lower = "header:" + name
 	}
 	to := map[string]*bool{
-		"method": &f.method, "target": &f.target, "path": &f.path, "any-host": &f.anyHost,
-		"body": &f.body, "json": &f.json, "multipart": &f.multipart,
+		"method": &f.method, "target": &f.target, "path": &f.path, "query": &f.query, "any-host": &f.anyHost,
+		"body": &f.body, "json": &f.json, "form": &f.form, "multipart": &f.multipart,
 	}[part]
 	switch {
 	case isHeader && name == "", !isHeader && to == nil:
-		return fmt.Errorf("%q is none of %s or header:NAME", part, strings.Join(FingerprintParts(), ", "))
+		return fmt.Errorf("%q is none of %s, header:NAME, except:POINTER or only:POINTER", part, strings.Join(FingerprintParts(), ", "))
 	case slices.Contains(f.parts, lower):
 		return fmt.Errorf("%q is there twice", part)
 	case isHeader:
@@ -130,44 +181,70 @@ func (f *Fingerprint) Headers() []string {
 
 // IsOfForm says that a body may be compared by another form than its bytes, which takes
 // the whole of it at once.
-func (f *Fingerprint) IsOfForm() bool { return f != nil && (f.json || f.multipart) }
+func (f *Fingerprint) IsOfForm() bool { return f != nil && (f.json || f.form || f.multipart) }
 
 // readsBody says whether the body matters.
-func (f *Fingerprint) readsBody() bool { return f.body || f.json || f.multipart }
+func (f *Fingerprint) readsBody() bool { return f.body || f.json || f.form || f.multipart }
+
+// partSums are checksums of method, target, headers and body, as far as they count: the
+// order is that of idem.Hints.
+type partSums [len(idem.Hints{})]uint32
+
+//nolint:gochecknoglobals // a constant, of a kind that Go has no word for
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // of is the request's fingerprint: the SHA-256 of its parts, each with its name
 // and length, so that no two requests are written to the hash alike. It does not
-// allocate unless the body is to be read as JSON or multipart.
-func (f *Fingerprint) of(q *Asked) Digest {
-	if f == nil {
-		f = &defaultFingerprint
-	}
+// allocate unless the body is to be read as JSON, a form or multipart. sums are of what
+// was written of each part.
+func (f *Fingerprint) of(q *Asked) (sum Digest, sums partSums) {
 	h := hashers.Get().(*hasher) //nolint:forcetypeassert // see New
 	defer hashers.Put(h)
 	h.Reset()
-	b := f.appendTarget(h.head[:0], q)
+	b, body, ends := f.appendAll(h.head[:0], q)
+	from := 0
+	for i, end := range ends {
+		sums[i], from = crc32.Checksum(b[from:end], castagnoli), end
+	}
+	sums[len(ends)] = crc32.Update(crc32.Checksum(b[from:], castagnoli), castagnoli, body)
+	_, _ = h.Write(b)
+	_, _ = h.Write(body)
+	h.head = b[:0]
+	h.Sum(h.sum[:0])
+	return h.sum, sums
+}
+
+// appendAll appends all that is hashed but the body, which it returns. ends are where
+// method, target and headers end.
+func (f *Fingerprint) appendAll(b []byte, q *Asked) (head, body []byte, ends [len(partSums{}) - 1]int) {
+	if f == nil {
+		f = &defaultFingerprint
+	}
+	b = f.appendMethod(b, q)
+	ends[0] = len(b)
+	b = f.appendTarget(b, q)
+	ends[1] = len(b)
 	for _, want := range f.headers {
 		for value := range q.Head.Named(want) {
 			b = appendPartName(b, "header:", want, len(value))
 			b = append(b, value...)
 		}
 	}
-	var body []byte
+	ends[2] = len(b)
 	if f.readsBody() {
 		b, body = f.appendBody(b, q)
 	}
-	_, _ = h.Write(b)
-	_, _ = h.Write(body)
-	h.head = b[:0]
-	h.Sum(h.sum[:0])
-	return h.sum
+	return b, body, ends
 }
 
-// appendTarget appends method and target.
-func (f *Fingerprint) appendTarget(b []byte, q *Asked) []byte {
+func (f *Fingerprint) appendMethod(b []byte, q *Asked) []byte {
 	if f.method {
 		b = appendPart(b, "method", q.Head.Method())
 	}
+	return b
+}
+
+func (f *Fingerprint) appendTarget(b []byte, q *Asked) []byte {
 	if !f.target && !f.path {
 		return b
 	}
@@ -179,6 +256,9 @@ func (f *Fingerprint) appendTarget(b []byte, q *Asked) []byte {
 	} else {
 		path, _, _ := bytes.Cut(q.Target, []byte{'?'})
 		b = appendPart(b, "path", path)
+	}
+	if f.query {
+		b = appendQuery(b, q.Target)
 	}
 	if isSafe(q.Head.Method()) {
 		b = appendSelection(b, q.Head)
@@ -215,4 +295,23 @@ func (f *Fingerprint) names() []string {
 		f = &defaultFingerprint
 	}
 	return slices.Clone(f.parts)
+}
+
+// version is that of the recipe: forms are made in another way since version 3, and all
+// else is as it was.
+func (f *Fingerprint) version() int {
+	if f != nil && !f.earlier && (f.IsOfForm() || f.query) {
+		return recipeVersion
+	}
+	return earlierVersion
+}
+
+// before is the same fingerprint as version 2 made it, nil if that is no other one.
+func (f *Fingerprint) before() *Fingerprint {
+	if f.version() == earlierVersion || f.form || f.query || f.selects() {
+		return nil
+	}
+	was := *f
+	was.earlier = true
+	return &was
 }

@@ -32,6 +32,7 @@ func (f *Fingerprint) legacy(q *Asked) Digest {
 			path, _, _ := bytes.Cut(q.Target, []byte{'?'})
 			_, _ = sum.Write(appendPart(nil, part, path))
 		case "body", "json", "multipart": // below, once
+		case "query", "form": // there were none
 		default:
 			name := strings.TrimPrefix(part, "header:")
 			for value := range h.Named(name) {

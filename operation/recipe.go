@@ -24,6 +24,10 @@ type Asked struct {
 	Host   []byte // canonical
 	Target []byte // path and query
 	Body   []byte
+	// Most bounds what Body becomes when its content codings are undone.
+	Most int
+
+	undone undone
 }
 
 // Who says who asks, by the fields that bind names, which are sorted and in lower
@@ -48,8 +52,13 @@ type Recipe struct {
 	secret      *Secret
 }
 
-// recipeVersion counts the ways of hashing what a recipe names; 1 is in legacy.go.
-const recipeVersion = 2
+// recipeVersion counts the ways of hashing what a recipe names; 1 is in legacy.go. What
+// is hashed in the same way as in version 2 is still called that, so that earlier releases
+// know it.
+const (
+	recipeVersion  = 3
+	earlierVersion = 2
+)
 
 // recipeText is a recipe written down. The order of its fields is part of the
 // text, and so of every id.
@@ -74,7 +83,7 @@ func ReceiptsName(url string) string {
 // NewRecipe is the recipe of a route's settings; receipts is a ReceiptsName.
 func NewRecipe(f *Fingerprint, bind []string, receipts string, s *Secret) Recipe {
 	c := Recipe{fingerprint: f, Bind: bindNames(bind), Receipts: receipts, spelled: bind, secret: s}
-	text := recipeText{Version: recipeVersion, Fingerprint: f.names(), Bind: c.Bind, Receipts: receipts}
+	text := recipeText{Version: f.version(), Fingerprint: f.names(), Bind: c.Bind, Receipts: receipts}
 	if s != nil {
 		text.Secret = s.id
 	}
@@ -110,7 +119,7 @@ func parseRecipe(text string, secrets map[string]*Secret) (*Recipe, error) {
 	if err := d.Decode(&t); err != nil {
 		return nil, fmt.Errorf("the recipe %q: %w", text, err)
 	}
-	if t.Version != recipeVersion {
+	if t.Version != recipeVersion && t.Version != earlierVersion {
 		return nil, fmt.Errorf("the recipe %q: version %d is not known here", text, t.Version)
 	}
 	s, known := secrets[t.Secret]
@@ -121,20 +130,31 @@ func parseRecipe(text string, secrets map[string]*Secret) (*Recipe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the recipe %q: %w", text, err)
 	}
+	if t.Version == earlierVersion {
+		if was := f.before(); was != nil {
+			f = was
+		}
+	}
+	if f.version() != t.Version {
+		return nil, fmt.Errorf("the recipe %q: version %d has no such parts", text, t.Version)
+	}
 	c := NewRecipe(f, t.Bind, t.Receipts, s)
 	c.Text, c.ID = text, RecipeID(text)
 	return &c, nil
 }
 
 // Hashes are the request's. bound is who asks by Bind.
-func (c *Recipe) Hashes(q *Asked, bound Digest) (idem.Fingerprint, idem.Binding) {
-	return c.secret.fingerprint(c.fingerprint.of(q)), c.secret.binding(bound)
+func (c *Recipe) Hashes(q *Asked, bound Digest) idem.Hashes {
+	sum, sums := c.fingerprint.of(q)
+	return idem.Hashes{Fingerprint: c.secret.fingerprint(sum), Binding: c.secret.binding(bound), Hints: c.secret.hints(sums)}
 }
 
 // legacy are the request's hashes by version 1, made by the route's present
 // settings, since such records do not say by which they were made.
-func (c *Recipe) legacy(q *Asked, who Who) (idem.Fingerprint, idem.Binding) {
-	return c.secret.fingerprint(c.fingerprint.legacy(q)), c.secret.binding(who.Legacy(c.spelled))
+func (c *Recipe) legacy(q *Asked, who Who) idem.Hashes {
+	return idem.Hashes{
+		Fingerprint: c.secret.fingerprint(c.fingerprint.legacy(q)), Binding: c.secret.binding(who.Legacy(c.spelled)),
+	}
 }
 
 // Recipes finds the recipes that records name: those of the routes, and earlier
@@ -162,6 +182,10 @@ func (r *Recipes) Own(own map[idem.Recipe]*Recipe, f *Fingerprint, bind []string
 	for _, s := range r.secrets {
 		c := NewRecipe(f, bind, receipts, s)
 		own[c.ID] = &c
+		if was := f.before(); was != nil { // of records from before version 3
+			c := NewRecipe(was, bind, receipts, s)
+			own[c.ID] = &c
+		}
 	}
 }
 
@@ -170,17 +194,31 @@ func (r *Recipes) Own(own map[idem.Recipe]*Recipe, f *Fingerprint, bind []string
 // request's own.
 func (r *Recipes) Hash(
 	own map[idem.Recipe]*Recipe, route *Recipe, name idem.Recipe, q *Asked, who Who,
-) (f idem.Fingerprint, b idem.Binding, known bool) {
+) (by idem.Hashes, known bool) {
 	if name == idem.LegacyRecipe {
-		f, b = route.legacy(q, who)
-		return f, b, true
+		return route.legacy(q, who), true
 	}
 	c := r.Find(own, name)
 	if c == nil {
-		return f, b, false
+		return idem.Hashes{}, false
 	}
-	f, b = c.Hashes(q, who.By(c.Bind))
-	return f, b, true
+	return c.Hashes(q, who.By(c.Bind)), true
+}
+
+// Binding is who asks, by the recipe of a record; zero for a request that has no value in
+// any of the fields that the recipe names, and no certificate: all of those are one
+// caller. known is false if the recipe is not known here.
+func (r *Recipes) Binding(
+	own map[idem.Recipe]*Recipe, route *Recipe, name idem.Recipe, who Who,
+) (b idem.Binding, known bool) {
+	if name == idem.LegacyRecipe {
+		return route.secret.binding(who.Legacy(route.spelled)), true
+	}
+	c := r.Find(own, name)
+	if c == nil {
+		return b, false
+	}
+	return c.secret.binding(who.By(c.Bind)), true
 }
 
 // Find is the recipe that a record names, nil if it is not known. own are those of all
@@ -201,11 +239,12 @@ func (r *Recipes) earlier(id idem.Recipe) *Recipe {
 		return nil
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := r.parsed[id]; c != nil {
+	c := r.parsed[id]
+	r.mu.Unlock()
+	if c != nil {
 		return c
 	}
-	text, ok := r.text(id)
+	text, ok := r.text(id) // without mu: it may have to ask somebody
 	if !ok || RecipeID(text) != id {
 		return nil
 	}
@@ -213,6 +252,8 @@ func (r *Recipes) earlier(id idem.Recipe) *Recipe {
 	if err != nil {
 		return nil // not known, whatever the reason: its records fail closed
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.parsed == nil || len(r.parsed) >= maxParsed {
 		r.parsed = map[idem.Recipe]*Recipe{}
 	}

@@ -75,3 +75,21 @@ func TestEarlierRecipes(t *testing.T) {
 		t.Errorf("%d recipes are kept", len(r.parsed))
 	}
 }
+
+// Nobody who meets a recipe that is ready waits for those who have one looked up.
+func TestEarlierRecipesThatAreReady(t *testing.T) {
+	t.Parallel()
+	ready := NewRecipe(nil, []string{"X-A"}, "", nil)
+	r := &Recipes{secrets: NewSecrets(nil)}
+	r.text = func(id idem.Recipe) (string, bool) {
+		if id == ready.ID {
+			return ready.Text, true
+		}
+		return "", r.earlier(ready.ID) == nil // it is ready also while this takes its time
+	}
+	for _, id := range []idem.Recipe{ready.ID, 8} {
+		if c := r.earlier(id); (c != nil) != (id == ready.ID) {
+			t.Errorf("%d: %v", id, c)
+		}
+	}
+}

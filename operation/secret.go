@@ -3,6 +3,7 @@ package operation
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"hash"
 	"sync"
@@ -14,6 +15,7 @@ import (
 // leaves them as they are.
 type Secret struct {
 	id   string // which one it is, in recipes; tells nothing of it
+	hint Digest // what hints are made with
 	macs sync.Pool
 }
 
@@ -25,6 +27,7 @@ func NewSecret(key []byte) *Secret {
 	s := &Secret{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
 	sum := s.of("recipe", Digest{})
 	s.id = hex.EncodeToString(sum[:4])
+	s.hint = s.of("hints", Digest{})
 	return s
 }
 
@@ -52,6 +55,24 @@ func (s *Secret) binding(d Digest) idem.Binding {
 		d = s.of("binding", d)
 	}
 	return idem.Binding(d[:len(idem.Binding{})])
+}
+
+// hints are one byte for each part. A byte without a secret tells as little as the
+// fingerprint, which is made without one, too.
+func (s *Secret) hints(sums partSums) (h idem.Hints) {
+	for i, sum := range sums {
+		if s == nil {
+			h[i] = byte(sum * 0x9e3779b1 >> 24) // Fibonacci hashing: a CRC's low bits are those of the last byte
+			continue
+		}
+		var block [len(s.hint) + 5]byte
+		copy(block[:], s.hint[:])
+		block[len(s.hint)] = byte(i)
+		binary.BigEndian.PutUint32(block[len(s.hint)+1:], sum)
+		digest := sha256.Sum256(block[:])
+		h[i] = digest[0]
+	}
+	return h
 }
 
 func (s *Secret) of(what string, d Digest) (sum Digest) {

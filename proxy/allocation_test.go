@@ -77,7 +77,8 @@ func (r *Rules) made(ctx *fasthttp.RequestCtx) (idem.Fingerprint, idem.Binding) 
 	var head message.Head
 	head.Read(&ctx.Request.Header)
 	c := operation.NewRecipe(r.Fingerprint, r.BindHeaders, "", nil)
-	return c.Hashes(&operation.Asked{Head: &head, Host: head.Host(), Target: head.Target()}, caller.Digest{})
+	by := c.Hashes(&operation.Asked{Head: &head, Host: head.Host(), Target: head.Target()}, caller.Digest{})
+	return by.Fingerprint, by.Binding
 }
 
 // A hot replay allocates nothing: fasthttp reuses its buffers, and so do we.

@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 	"github.com/idemproxy/idemproxy/operation"
 )
 
@@ -16,6 +17,7 @@ import (
 type attempts struct {
 	first   *idem.Attempt // nil: there is nothing to execute under
 	earlier []*idem.Attempt
+	recipe  idem.Recipe // by which the record of the first was made
 	// payload holds the execution's payload, so that it is noticed under another key:
 	// see Rules.DuplicateWindow. Nil where nobody looks.
 	payload *idem.Attempt
@@ -74,6 +76,21 @@ func (a *attempts) retain(d time.Duration) {
 	}
 }
 
+// retention is how long the response is kept.
+func (a *attempts) retention() time.Duration { return a.first.Retention() }
+
+// outlive is idem.Attempt's, for all.
+func (a *attempts) outlive() {
+	a.spent = nil // the report is the request's
+	a.first.Outlive()
+	for _, one := range a.earlier {
+		one.Outlive()
+	}
+	if a.payload != nil {
+		a.payload.Outlive()
+	}
+}
+
 // doNotStore is idem.Attempt's, for all.
 func (a *attempts) doNotStore() {
 	a.first.DoNotStore()
@@ -101,6 +118,7 @@ func (a *attempts) finish(sent idem.Sent, r *idem.Response) idem.Ending {
 	defer a.spends(time.Now())
 	a.finishEarlier(sent, r)
 	end := a.first.Finish(sent, r)
+	failpoint.Reach("ending-taken")
 	a.finishPayload(sent, end)
 	return end
 }
@@ -154,7 +172,9 @@ func (s *Server) beginAll(q *request, ask idem.Request, earlier []idem.Key) (was
 			}
 			return standing{out, ask.Key}, attempts{}, err
 		}
-		held.add(attempt)
+		if held.add(attempt); i == 0 {
+			held.recipe = out.Recipe
+		}
 	}
 	q.report.Attempt = held.number()
 	return standing{}, held, nil
@@ -166,7 +186,7 @@ func (s *Server) beginOne(q *request, ask idem.Request) (idem.Outcome, *idem.Att
 	begun := time.Now()
 	out, attempt, err := s.engine.Begin(context.Background(), ask)
 	q.report.Store += time.Since(begun)
-	if err == nil && out.Kind == idem.VerdictInProgress && q.wait > 0 {
+	if err == nil && out.Kind == idem.VerdictInProgress && q.wait > 0 && !s.canJoin(q, ask.Key) {
 		out, attempt, err = s.wait(q, ask, out)
 	}
 	if err == nil && out.Kind == idem.VerdictUnknown && s.isResolved(q, ask.Key) {
@@ -182,6 +202,9 @@ func (s *Server) wait(q *request, ask idem.Request, standing idem.Outcome) (idem
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), q.wait)
 	defer cancel()
+	if q.rules.Join {
+		defer s.tapes.await(ask.Key.ID(), q.said, cancel)()
+	}
 	out, attempt, err := s.engine.Wait(ctx, ask, standing)
 	q.report.Waited += time.Since(begun)
 	return out, attempt, err

@@ -107,6 +107,14 @@ func (q *request) Hold(n int) {
 	q.admission.hold(int64(n))
 }
 
+// holdUndone counts what the body has become without its content codings.
+func (q *request) holdUndone() {
+	if n := q.asked.Undone(); n != q.undone {
+		q.Hold(n - q.undone)
+		q.undone = n
+	}
+}
+
 // largeBody is from which size a response counts until its client has taken it: up
 // to that, sockets have room for it.
 const largeBody = upstream.Large

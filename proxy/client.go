@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,7 +23,9 @@ type Listening struct {
 // Listen wraps the listener of clients, below TLS. A connection that is closed
 // before all that the client sends was read lingers for a little while, since
 // closing it at once would take the answer away from the client (RFC 9112 section
-// 9.6). An Accept that fails for lack of something that comes back is tried again.
+// 9.6). So does one that is closed right after an answer: the rest of a refused
+// request may still be on its way, and a client that cannot send it may never look
+// at the answer. An Accept that fails for lack of something that comes back is tried again.
 func Listen(ln net.Listener, c Listening) net.Listener {
 	return &clientListener{Listener: ln, config: c}
 }
@@ -71,6 +74,9 @@ type clientConn struct {
 	armed   time.Time // when the deadline of writing was last set
 	pace    pace      // of the body that is being read
 	reads   lazyDeadline
+	wrote   atomic.Bool // since somebody last began to read: an answer may be on its way
+	tunnel  atomic.Bool // it has left HTTP: who closes it wants its reader to end
+	rounds  rounds
 
 	mu     sync.Mutex
 	gone   bool   // guarded by mu; it was closed
@@ -127,6 +133,9 @@ func (p *pace) till() time.Time {
 // Read implements net.Conn. A body's deadline is set only before bytes are waited for
 // that are not there yet, and costs nothing for one that came along with its header.
 func (c *clientConn) Read(p []byte) (int, error) {
+	if c.wrote.Load() {
+		c.wrote.Store(false)
+	}
 	if !c.pace.on {
 		return c.reads.read(c.Conn, p)
 	}
@@ -153,6 +162,7 @@ func (c *clientConn) Write(p []byte) (int, error) {
 			c.armed = now
 		}
 	}
+	c.wrote.Store(true)
 	return c.Conn.Write(p) //nolint:wrapcheck // as above
 }
 
@@ -189,8 +199,10 @@ func (c *clientConn) Close() error {
 	if onGone != nil {
 		onGone()
 	}
+	c.rounds.rest()
 	tcp, ok := c.Conn.(*net.TCPConn)
-	if !ok || !unread(tcp) || tcp.CloseWrite() != nil || tcp.SetReadDeadline(time.Now().Add(lingering)) != nil {
+	lingers := ok && (unread(tcp) || c.wrote.Load() && !c.tunnel.Load())
+	if !lingers || tcp.CloseWrite() != nil || tcp.SetReadDeadline(time.Now().Add(lingering)) != nil {
 		return c.Conn.Close() //nolint:wrapcheck // as above
 	}
 	go func() {

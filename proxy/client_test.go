@@ -231,3 +231,30 @@ func TestTurnedAwayWhileSending(t *testing.T) {
 		t.Errorf("%d %s %v", resp.StatusCode, b, err)
 	}
 }
+
+// A client whose body comes in a piece of its own must be able to send it after the
+// refusal, too: if that fails, many clients (net/http among them) never look at the answer.
+func TestBodyAfterARefusal(t *testing.T) {
+	t.Parallel()
+	begun := strings.Repeat("x", 8<<10) // fasthttp hands a request over when it has that much
+	for name, head := range map[string]string{
+		"malformed":  "POST http://other/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n" + begun,
+		"too large":  "POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: a\r\nContent-Length: 99999999\r\n\r\n" + begun,
+		"chunks":     "POST http://other/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"bad length": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1x\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := newRig(t, backendtest.OK).dial(head)
+			answer, err := io.ReadAll(conn) // to the end of what the proxy sends
+			if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 4") {
+				t.Fatalf("%q %v", answer, err)
+			}
+			for i := range 100 { // on this machine, the kernel says after one whether they are refused
+				if _, err := conn.Write([]byte("x")); err != nil {
+					t.Fatalf("byte %d of the body: %v", i, err)
+				}
+			}
+		})
+	}
+}

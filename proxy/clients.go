@@ -161,7 +161,7 @@ func halfOf(conn net.Conn) (interface{ CloseWrite() error }, bool) {
 // alone is the problem as a whole response, for who was not heard.
 func (p *problem) alone(id []byte) []byte {
 	var resp fasthttp.Response
-	p.write(&resp, false, nil, "")
+	p.write(&resp, false, instance{})
 	message.NameResponse(&resp.Header, id)
 	resp.SetConnectionClose()
 	var all bytes.Buffer

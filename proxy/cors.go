@@ -134,7 +134,7 @@ func newSharing(c *CORS, told []string) *sharing {
 	s.allowMethods, s.allowHeaders = []byte(strings.Join(s.methods, ", ")), []byte(strings.Join(s.headers, ", "))
 	s.exposed = []byte(strings.Join(append([]string{
 		message.HeaderReplayed, headerDerived, headerDuplicate, headerUnprotected, "Retry-After", message.HeaderRequestID,
-		string(linkName),
+		string(linkName), "Location", message.HeaderAttempt, headerReplayUntil,
 	}, c.Exposed...), ", "))
 	return s
 }

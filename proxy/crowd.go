@@ -74,11 +74,27 @@ func (s *Server) crowded(q *request) (leave func(), refusal *problem) {
 	if rules.MaxPerCaller == 0 && rules.MaxPerAddress == 0 && rules.MaxPerKey == 0 {
 		return nil, nil
 	}
-	all := q.members()
-	if rules.MaxPerKey > 0 && q.keyed {
-		k := q.key.Clone()
-		all = append(all, bounded{member{kind: byKey, key: k.Scope() + "\x00" + k.Value()}, rules.MaxPerKey, &problemKeyBusy})
+	return s.together(q, append(q.members(), q.keyMember()...))
+}
+
+// crowdedKey is crowded for a key that was found since.
+func (s *Server) crowdedKey(q *request) (leave func(), refusal *problem) {
+	all := q.keyMember()
+	if len(all) == 0 {
+		return nil, nil
 	}
+	return s.together(q, all)
+}
+
+func (q *request) keyMember() []bounded {
+	if q.rules.MaxPerKey == 0 || !q.keyed {
+		return nil
+	}
+	k := q.key.Clone()
+	return []bounded{{member{kind: byKey, key: k.Scope() + "\x00" + k.Value()}, q.rules.MaxPerKey, &problemKeyBusy}}
+}
+
+func (s *Server) together(q *request, all []bounded) (leave func(), refusal *problem) {
 	for i := range all {
 		all[i].route = q.report.Route
 	}

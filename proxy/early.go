@@ -33,7 +33,7 @@ func (s *Server) handleExpect(ctx *fasthttp.RequestCtx) (status int) {
 // tooMuch refuses a request that may not be as large as it says, or that has others
 // beside it which are as many as may be.
 func (s *Server) tooMuch(q *request) bool {
-	if (q.keyed || q.derived) && q.ctx.Request.Header.ContentLength() > q.rules.MaxRequestBody {
+	if (q.keyed || q.derived || q.sought) && q.ctx.Request.Header.ContentLength() > q.rules.MaxRequestBody {
 		s.fail(q, &problemBodyTooLarge, nil)
 		return true
 	}
@@ -74,7 +74,7 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	if len(id) == 0 {
 		id = new(message.RequestID).New()
 	}
-	writeProblem(ctx, &p, nil, reason)
+	writeProblem(ctx, &p, instance{reason: reason})
 	message.NameResponse(&ctx.Response.Header, id)
 	if s.config.Trace.Done != nil {
 		s.config.Trace.Done(&Report{
@@ -93,7 +93,7 @@ type lookedAt interface {
 // can be repeated.
 func idOf(h *fasthttp.RequestHeader) []byte {
 	id := message.RequestValue(h, message.HeaderRequestID)
-	if !message.IsPrintable(id) {
+	if !message.IsShortID(id) {
 		return nil
 	}
 	return id

@@ -79,6 +79,7 @@ func TestEarlyAnswersHaveNobodyElsesID(t *testing.T) {
 		{"of the next one", "GET / HTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: not-mine\r\n\r\n"},
 		{"of the one before", again[:len(again)-2] + "X-Request-Id: not-mine\r\n\r\n" + "GET / HTTP/1.1\r\nHost: x\n\r\n"},
 		{"with a control character", "GET / HTP/1.1\r\nX-Request-Id: not-\x1bmine\r\n\r\n"},
+		{"too long", "GET /#x HTTP/1.1\r\nHost: x\r\nX-Request-Id: " + strings.Repeat("mine", 65) + "\r\n\r\n"},
 		{"with a CR", "GET / HTP/1.1\r\nX-Request-Id: not-\rSet-Cookie: mine\r\n\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

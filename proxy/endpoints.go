@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 	"github.com/idemproxy/idemproxy/internal/redact"
 )
 
@@ -66,7 +67,13 @@ func (e *endpoints) note(one *endpoint, err error) (turned bool) {
 
 // void asks the endpoint of rules, and notes how it answered.
 func (s *Server) void(ctx context.Context, rules *Rules, key idem.Key, attempt idem.Owner) (*idem.Response, error) {
+	if err := failpoint.Fail("receipt-asked"); err != nil {
+		return nil, err
+	}
 	response, err := rules.Receipts.Void(ctx, key, attempt)
+	if lost := failpoint.Fail("receipt-answered"); lost != nil {
+		return nil, lost
+	}
 	if errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, errScopeField) {
 		return response, err // that says nothing of the endpoint
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"strings"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -30,3 +31,9 @@ func (s *Server) KnowAtMost(n int) {
 	defer s.settler.open.mu.Unlock()
 	s.settler.open.most = n
 }
+
+// AfterEvent is what is left of a stream of events behind one of them.
+func AfterEvent(stream, id string) string { return stream[afterEvent([]byte(stream), []byte(id)):] }
+
+// LongestLease is longestLease.
+func (s *Server) LongestLease() time.Duration { return s.longestLease() }

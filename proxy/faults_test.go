@@ -75,7 +75,7 @@ func TestP7CutIsHeld(t *testing.T) {
 		r.isProblem(r.post("k", "x"), 409, "outcome-unknown")
 	}
 	r.executions("k", 1)
-	if err := r.store.Resolve(context.Background(), mustKey("k"), &idem.Response{Status: 201, Body: []byte("by hand")}); err != nil {
+	if err := r.store.Resolve(context.Background(), mustKey("k"), idem.Owner{}, &idem.Response{Status: 201, Body: []byte("by hand")}); err != nil {
 		t.Fatal(err)
 	}
 	if a := r.post("k", "x"); a.StatusCode != 201 || a.body != "by hand" {

@@ -1,6 +1,8 @@
 package proxy_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"strings"
 	"testing"
 
@@ -20,6 +22,13 @@ func TestFingerprints(t *testing.T) {
 		}
 	}
 	js := func(body string) request { return request{"/p", body, "Content-Type: application/json; charset=utf-8"} }
+	urlencoded := func(body string) request {
+		return request{"/p", body, "Content-Type: application/x-www-form-urlencoded"}
+	}
+	before := func(text string, q request) request { q.body = text + q.body; return q }
+	behind := func(q request, text string) request { q.body += text; return q }
+	trimmed := func(q request) request { q.body = strings.TrimSuffix(q.body, "\r\n"); return q }
+	typed := func(q request, text string) request { q.header += text; return q }
 	for name, c := range map[string]struct {
 		parts string
 		a, b  request
@@ -67,6 +76,29 @@ func TestFingerprints(t *testing.T) {
 		"boundary, as bytes":       {"method,target,body", form("x", "1"), form("yyy", "1"), false},
 		"another part":             {"method,target,multipart", form("x", "1"), form("yyy", "2"), false},
 		"JSON beside multipart":    {"method,target,multipart,json", js(`{"a":1}`), js(`{"a": 1}`), true},
+		"no number is two":         {"method,target,json", js(`[1e-400]`), js(`[0]`), false},
+		"minus zero":               {"method,target,json", js(`[-0]`), js(`[0]`), false},
+		"a long number":            {"method,target,json", js(`[9007199254740993]`), js(`[ 9007199254740993.0 ]`), true},
+		"a byte order mark":        {"method,target,json", js("\xef\xbb\xbf[1]"), js(`[1]`), true},
+		"a member twice":           {"method,target,json", js(`{"a":1,"a":1}`), js(`{"a":1, "a":1}`), false},
+		"left out":                 {"method,target,json,except:/at,except:/items/*/trace", js(`{"at":1,"items":[{"trace":1,"n":1}]}`), js(`{"items":[{"n":1,"trace":2}],"at":9}`), true},
+		"left out, and more":       {"method,target,json,except:/at", js(`{"at":1,"n":1}`), js(`{"at":2,"n":2}`), false},
+		"only":                     {"method,target,json,only:/n", js(`{"at":1,"n":1}`), js(`{"at":2,"n":1.0}`), true},
+		"only, another":            {"method,target,json,only:/n", js(`{"at":1,"n":1}`), js(`{"at":1,"n":2}`), false},
+		"only of what is no JSON":  {"method,target,json,only:/n", request{"/p", `{"n":1,"x":1}`, "Content-Type: text/plain"}, request{"/p", `{"n":1,"x":2}`, "Content-Type: text/plain"}, false},
+		"fields in another order":  {"method,path,query,body", request{"/p?a=1&b=2&b=1", "", ""}, request{"/p?b=1&a=%31&b=2", "", ""}, true},
+		"fields once more":         {"method,path,query,body", request{"/p?a=1", "", ""}, request{"/p?a=1&a=1", "", ""}, false},
+		"another field":            {"method,path,query,body", request{"/p?a=1", "", ""}, request{"/p?a=2", "", ""}, false},
+		"a malformed query":        {"method,path,query,body", request{"/p?a=%zz&b", "", ""}, request{"/p?b&a=%zz", "", ""}, false},
+		"a form in another order":  {"method,target,form", urlencoded("a=1&b=2"), urlencoded("b=2&a=%31"), true},
+		"a list in another order":  {"method,target,form", urlencoded("a=1&a=2"), urlencoded("a=2&a=1"), false},
+		"a malformed form":         {"method,target,form", urlencoded("a=%&b"), urlencoded("b&a=%"), false},
+		"a preamble":               {"method,target,multipart", form("x", "1"), before("pre\r\n", form("x", "1")), false},
+		"an epilogue":              {"method,target,multipart", form("x", "1"), behind(form("x", "1"), "post"), false},
+		"no line behind the last":  {"method,target,multipart", form("x", "1"), trimmed(form("x", "1")), true},
+		"a charset of multipart":   {"method,target,multipart", form("x", "1"), typed(form("x", "1"), "; charset=utf-16"), false},
+		"a coding of a form":       {"method,target,json", js(`{"a":1}`), request{"/p", zipped(`{"a": 1}`), "Content-Type: application/json; charset=utf-8\nContent-Encoding: gzip"}, true},
+		"a coding that is none":    {"method,target,json", js(`{"a":1}`), request{"/p", `{"a":1}`, "Content-Type: application/json; charset=utf-8\nContent-Encoding: gzip"}, false},
 		"a header":                 {"method,target,body,header:X-Tenant", request{"/p", "", "x-tenant: a"}, request{"/p", "", "X-Tenant: b"}, false},
 		"the same header":          {"method,target,body,header:X-Tenant", request{"/p", "", "x-tenant: a"}, request{"/p", "", "X-Tenant: a"}, true},
 		"a header that is missing": {"method,target,body,header:X-Tenant", request{"/p", "", "X-Tenant: "}, request{"/p", "", ""}, false},
@@ -103,9 +135,21 @@ func TestFingerprints(t *testing.T) {
 
 func TestFingerprintsThatCannotBe(t *testing.T) {
 	t.Parallel()
-	for _, parts := range []string{"", "method,verb", "header:", "target,path", "body,json", "multipart,body", "method,method", "any-host,method", "method,header:a,header:A"} {
+	for _, parts := range []string{
+		"", "method,verb", "header:", "target,path", "body,json", "multipart,body", "method,method", "any-host,method", "query",
+		"target,query", "form,body", "method,except:/a", "json,except:/a,only:/b", "json,except:a", "json,except:", "json,except:/a,except:#/a",
+		"method,header:a,header:A",
+	} {
 		if _, err := operation.ParseFingerprint(strings.FieldsFunc(parts, func(r rune) bool { return r == ',' })); err == nil {
 			t.Errorf("%q was taken", parts)
 		}
 	}
+}
+
+func zipped(body string) string {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write([]byte(body))
+	_ = w.Close()
+	return b.String()
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/valyala/bytebufferpool"
 
 	"github.com/idemproxy/idemproxy/idem"
-	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/upstream"
 )
@@ -16,11 +16,19 @@ import (
 // keyed is the product: a request with a key is forwarded once, and answered
 // from the record ever after.
 func (s *Server) keyed(q *request) {
+	var begun time.Time
+	if q.async {
+		begun = time.Now()
+	}
 	body := bytebufferpool.Get()
 	defer bytebufferpool.Put(body)
 	// First, so that a client that leaves while sending leaves nothing behind.
 	if p, err := s.readBody(q, body, q.rules.MaxRequestBody); p != nil {
 		s.fail(q, p, err)
+		return
+	}
+	if q.async {
+		s.answerAsync(q, begun)
 		return
 	}
 	s.answer(q)
@@ -38,7 +46,7 @@ func (s *Server) answer(q *request) {
 	case err != nil && q.rules.FailOpen && errors.Is(err, idem.ErrUnavailable):
 		s.failOpen(q, err)
 	case err != nil:
-		s.fail(q, q.rules.beginProblem(err), err)
+		s.fail(q, q.rules.beginProblem(err, q.unread), err)
 	case held.first == nil: // the key was there before
 		s.answerStanding(q, &was)
 	default:
@@ -61,6 +69,10 @@ func (s *Server) once(q *request, ask *idem.Request, held *attempts) {
 		s.fail(q, q.rules.confirmProblem(err), err)
 		return
 	}
+	failpoint.Reach("confirmed")
+	if q.background != nil && held.key() == q.key { // else it would ask about another operation: see followed
+		q.background.accept(held.number(), held.recipe)
+	}
 	s.execute(q, held)
 	if duplicate {
 		q.ctx.Response.Header.Set(headerDuplicate, "true")
@@ -73,21 +85,25 @@ func (s *Server) execute(q *request, held *attempts) {
 	out := s.outgoing(q, held, false)
 	sent := time.Now()
 	e := q.rules.upstream.Do(out, resp, upstream.Want{
-		Buffer: q.rules.MaxResponseBody, Timeout: q.rules.BackendTimeout, Memory: q, Room: room,
+		Buffer: q.rules.buffer(), Timeout: q.rules.BackendTimeout, Memory: q, Room: room,
 	})
+	failpoint.Reach("backend-answered")
+	var outcome string
+	q.report.Err = nil // an attempt that was voided may have left one
 	if e.Err == nil {
-		q.report.Err = overrule(held, &resp.Header, q.derived)
+		outcome, q.report.Err = q.rules.said(&resp.Header)
+		q.report.Err = errors.Join(q.report.Err, overrule(held, &resp.Header, q.derived))
 	}
-	outcome := message.ResponseValue(&resp.Header, message.HeaderOutcome)
 	doubt := q.rules.inDoubt(&e, resp.StatusCode(), outcome)
 	q.report.NoReceipt = e.Err == nil && !doubt && q.rules.noReceipt(&q.head, resp.StatusCode(), outcome)
 	e.Clean(resp, false, q.rules.unshared())
-	large := e.Rest != nil && !s.readRest(q, held, &e)
+	passed := e.Rest != nil && !doubt && q.rules.streams(q, e.Rest, resp.StatusCode()) && s.record(q, held, &e) ||
+		e.Rest != nil && !s.readRest(q, held, &e, doubt)
 	q.report.Backend = time.Since(sent)
 	switch {
-	case large:
-	case doubt || q.rules.inDoubt(&e, resp.StatusCode(), nil): // known at once, or since the rest of the response broke off
-		s.settle(q, held, &e)
+	case passed:
+	case doubt || q.rules.inDoubt(&e, resp.StatusCode(), ""): // known at once, or since the rest of the response broke off
+		s.settle(q, held, &e, outcome)
 	case errors.Is(e.Err, upstream.ErrHeaderTooLarge): // executed, and there is nothing to keep of the answer
 		q.report.Ending = held.finish(idem.Answered, &idem.Response{Status: resp.StatusCode(), BodyOmitted: true})
 		s.fail(q, &problemHeaderTooLarge, e.Err)
@@ -101,6 +117,7 @@ func (s *Server) execute(q *request, held *attempts) {
 		}
 		q.report.Ending = held.finish(idem.Answered, &q.kept)
 		q.report.Outcome, q.report.Status = Executed, resp.StatusCode()
+		q.promise(held)
 		s.heldUntilSent(q)
 	}
 }
@@ -108,7 +125,10 @@ func (s *Server) execute(q *request, held *attempts) {
 // ask is what the engine is asked, once the body has been read.
 func (q *request) ask() idem.Request {
 	r := idem.Request{Key: q.key, Policy: &q.rules.Policy, Recipe: q.rules.recipe.ID, Under: q.under, Asker: q}
-	r.Fingerprint, r.Binding = q.hashes()
+	by := q.hashes()
+	r.Fingerprint, r.Binding, r.Hints = by.Fingerprint, by.Binding, by.Hints
+	q.said = tapeAsked{fingerprint: by.Fingerprint, binding: by.Binding, recipe: r.Recipe}
+	q.holdUndone()
 	if q.derived {
 		r.Key, r.Policy = operation.DerivedKey(&r), &q.rules.derived
 		q.key, q.report.Keyed, q.report.Key = r.Key, true, r.Key

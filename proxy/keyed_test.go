@@ -235,7 +235,7 @@ func TestProblemsAsText(t *testing.T) {
 			r.isProblem(a, 422, "key-reused")
 			continue
 		}
-		want := "Idempotency key reused\nThis key was used before with another method, host, target, body or media type. " +
+		want := "Idempotency key reused\nThe body differs. This key was used before with another method, host, target, body or media type. " +
 			"Use a new key for a new operation.\nIdempotency key: k\nSee " + proxy.ProblemBase + "key-reused\n"
 		if a.StatusCode != 422 || a.body != want || a.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 			t.Errorf("Accept %q: %d %s %q", accept, a.StatusCode, a.Header.Get("Content-Type"), a.body)
@@ -337,18 +337,30 @@ func TestP3Mismatch(t *testing.T) {
 	r := newRig(t, backendtest.OK)
 	auth := "Authorization: Bearer alice"
 	first := r.post("k", "a", auth)
-	r.isProblem(r.post("k", "b", auth), 422, "key-reused")
-	r.isProblem(r.do("PUT", "/pay", "k", "a", auth), 422, "key-reused")
-	r.isProblem(r.do("POST", "/other", "k", "a", auth), 422, "key-reused")
-	r.isProblem(r.do("POST", "/pay?q=1", "k", "a", auth), 422, "key-reused")
-	r.isProblem(r.post("k", "a", auth, "Host: other.example"), 422, "key-reused")
-	r.isProblem(r.post("k", "a", "Authorization: Bearer mallory"), 422, "key-of-another-caller")
-	r.isProblem(r.post("k", "a"), 422, "key-of-another-caller")
+	for _, c := range []struct {
+		answer        answer
+		name, differs string
+	}{
+		{r.post("k", "b", auth), "key-reused", `["body"]`},
+		{r.post("k", "a", auth, "Content-Type: text/csv"), "key-reused", `["body"]`},
+		{r.do("PUT", "/pay", "k", "a", auth), "key-reused", `["method"]`},
+		{r.do("POST", "/other", "k", "a", auth), "key-reused", `["target"]`},
+		{r.do("POST", "/pay?q=1", "k", "a", auth), "key-reused", `["target"]`},
+		{r.do("PUT", "/other", "k", "b", auth), "key-reused", `["method","target","body"]`},
+		{r.post("k", "a", auth, "Host: other.example"), "key-reused", `["target"]`},
+		{r.post("k", "a", "Authorization: Bearer mallory"), "key-of-another-caller", `["caller"]`},
+		{r.post("k", "b"), "key-of-another-caller", `["caller"]`},
+	} {
+		r.isProblem(c.answer, 422, c.name)
+		if want := `"differs":` + c.differs + "}"; !strings.Contains(c.answer.body, want) {
+			t.Errorf("want %s in %s", want, c.answer.body)
+		}
+	}
 	r.executions("k", 1)
 	if again := r.post("k", "a", auth); again.body != first.body {
 		t.Errorf("the first caller gets %q", again.body)
 	}
-	r.outcome(proxy.Mismatch, 7)
+	r.outcome(proxy.Mismatch, 9)
 }
 
 func TestP1OneExecutionAmongMany(t *testing.T) {

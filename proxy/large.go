@@ -12,16 +12,21 @@ import (
 )
 
 // readRest reads a response of unknown length into memory, and reports whether it
-// fitted, or failed. One that did not is passed on as it comes. It is read into the
-// response's own buffer, and not copied.
-func (s *Server) readRest(q *request, held *attempts, e *upstream.Exchange) bool {
+// fitted, or failed. One that did not is passed on as it comes, and is the end of its
+// attempt; but of one in doubt, which is settled, no more is read, since nobody gets it.
+// It is read into the response's own buffer, and not copied.
+func (s *Server) readRest(q *request, held *attempts, e *upstream.Exchange, doubt bool) bool {
 	resp := &q.ctx.Response
 	body := bytebufferpool.ByteBuffer{B: resp.SwapBody(nil)[:0]}
-	if !e.ReadRest(&body, q.rules.MaxResponseBody) {
+	switch fits := e.ReadRest(&body, q.rules.MaxResponseBody); {
+	case !fits && !doubt:
 		s.streamLarge(q, held, e.Rest, body.B)
 		return false
-	}
-	if e.Err != nil {
+	case !fits:
+		_ = e.Rest.Close()
+		e.Rest = nil
+		body.Reset()
+	case e.Err != nil:
 		body.Reset()
 	}
 	resp.SwapBody(body.B)
@@ -35,8 +40,10 @@ func (s *Server) streamLarge(q *request, held *attempts, rest *upstream.Body, pr
 	kept := &idem.Response{
 		Status: resp.StatusCode(), Header: q.rules.appendFields(nil, resp), BodyOmitted: true, Redirect: q.redirect(resp),
 	}
+	q.promise(held)
 	s.watchCut(q, rest, held.key())
 	body := keyedStream{Body: rest, prefix: prefix, held: *held, response: kept.Clone(), doubt: s.doubtOf(q)}
+	body.held.outlive()
 	w := q.watch(readOnFor)
 	if w != nil {
 		rest.Hold(&w.leash)

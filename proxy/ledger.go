@@ -7,7 +7,7 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 )
 
-// mostObserved is how many keys a ledger has, about 200 bytes each.
+// mostObserved is how many keys a ledger has, about 300 bytes each.
 const mostObserved = 1 << 18
 
 // ledger has the records that requests would have had which are only observed. It is
@@ -25,6 +25,7 @@ type ledger struct {
 	mu             sync.Mutex
 	entries        map[[16]byte]*entry // guarded by mu
 	oldest, newest *entry              // guarded by mu, and so is all of each entry
+	forgotten      uint64              // guarded by mu: records that had to make room
 }
 
 // entry is one key's record.
@@ -34,7 +35,10 @@ type entry struct {
 	fingerprint  idem.Fingerprint
 	binding      idem.Binding
 	recipe       idem.Recipe
+	hints        idem.Hints
 	bodyOmitted  bool
+	traits       traits
+	ended        time.Time // when its execution did; zero: it has not
 	until, known time.Time // of Completed: how long the response is kept, and the key known
 	prev, next   *entry
 }
@@ -55,8 +59,8 @@ func (e *entry) at(now time.Time) idem.State {
 }
 
 // begin is what acquiring the key would have been answered; mine is the record, if it
-// would have been acquired, and is due to end.
-func (l *ledger) begin(r *idem.Request, now time.Time) (would Would, differs idem.Part, mine *entry) {
+// would have been acquired, and is due to end; and otherwise what was met.
+func (l *ledger) begin(r *idem.Request, t *traits, now time.Time) (would Would, met *meeting, mine *entry) {
 	id := r.Key.ID()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,34 +68,42 @@ func (l *ledger) begin(r *idem.Request, now time.Time) (would Would, differs ide
 	from := was.at(now)
 	same := idem.SamePayload
 	if from != idem.Absent {
-		same, differs = was.compare(r)
+		met = &meeting{first: was.traits, after: -1}
+		if same, met.differs, met.same = was.compare(r); !was.ended.IsZero() {
+			met.after = max(0, now.Sub(was.ended))
+		}
 	}
 	_, verdict := idem.Next(from, idem.EventAcquire, idem.Stranger, same)
 	if verdict != idem.VerdictAcquired {
-		return was.would(verdict), differs, nil
+		return was.would(verdict), met, nil
 	}
 	l.drop(was)
-	mine = &entry{id: id, state: idem.InProgress, fingerprint: r.Fingerprint, binding: r.Binding, recipe: r.Recipe}
+	mine = &entry{
+		id: id, state: idem.InProgress, fingerprint: r.Fingerprint, binding: r.Binding, recipe: r.Recipe,
+		hints: r.Hints, traits: *t,
+	}
 	l.add(mine, now)
-	return WouldExecute, idem.PartNone, mine
+	return WouldExecute, nil, mine
 }
 
-// compare is by the record's own recipe.
-func (e *entry) compare(r *idem.Request) (idem.Same, idem.Part) {
-	fingerprint, binding := r.Fingerprint, r.Binding
+// compare is by the record's own recipe. repeats says that the payload is the same, whoever
+// asks.
+func (e *entry) compare(r *idem.Request) (same idem.Same, differs idem.Part, repeats bool) {
+	by := idem.Hashes{Fingerprint: r.Fingerprint, Binding: r.Binding, Hints: r.Hints}
 	if e.recipe != r.Recipe {
 		var known bool
-		if fingerprint, binding, known = r.Under(e.recipe); !known {
-			return idem.OtherRecipe, idem.PartNone
+		if by, known = r.Under(e.recipe); !known {
+			return idem.OtherRecipe, idem.PartNone, false
 		}
 	}
+	repeats = by.Fingerprint == e.fingerprint
 	switch {
-	case binding != e.binding:
-		return idem.OtherPayload, idem.PartIdentity
-	case fingerprint != e.fingerprint:
-		return idem.OtherPayload, idem.PartPayload
+	case by.Binding != e.binding:
+		return idem.OtherPayload, idem.PartIdentity, repeats
+	case !repeats:
+		return idem.OtherPayload, e.hints.Differ(by.Hints), false
 	}
-	return idem.SamePayload, idem.PartNone
+	return idem.SamePayload, idem.PartNone, true
 }
 
 func (e *entry) would(v idem.Verdict) Would {
@@ -118,6 +130,7 @@ func (e *entry) would(v idem.Verdict) Would {
 func (l *ledger) end(e *entry, ending idem.Ending, bodyOmitted bool, now time.Time, retention, remember time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	e.ended = now
 	switch {
 	case e.state != idem.InProgress: // it was forgotten meanwhile
 	case ending == idem.Stored:
@@ -134,6 +147,9 @@ func (l *ledger) end(e *entry, ending idem.Ending, bodyOmitted bool, now time.Ti
 // add is called with mu held. It makes room, and clears up what nobody would know any more.
 func (l *ledger) add(e *entry, now time.Time) {
 	for n := 0; l.oldest != nil && (len(l.entries) >= l.most || n < 2 && l.oldest.at(now) == idem.Absent); n++ {
+		if l.oldest.at(now) != idem.Absent {
+			l.forgotten++
+		}
 		l.drop(l.oldest)
 	}
 	l.entries[e.id] = e
@@ -143,6 +159,12 @@ func (l *ledger) add(e *entry, now time.Time) {
 		l.oldest = e
 	}
 	l.newest = e
+}
+
+func (l *ledger) forgot() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.forgotten
 }
 
 // drop is called with mu held, and forgets e, if there is one.

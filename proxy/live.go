@@ -6,6 +6,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/upstream"
 )
@@ -16,8 +17,10 @@ type live struct {
 	upstreams map[string]*upstream.Upstream
 	trusted   caller.Prefixes
 	recipes   *operation.Recipes
+	unread    func(idem.Recipe) bool
 	own       map[idem.Recipe]*operation.Recipe // of its routes
 	settles   bool                              // any of its routes does
+	outcomes  *outcomes                         // what clients may ask about; nil for nothing
 }
 
 // ErrUpstream is a name of no upstream, or of two.
@@ -26,7 +29,7 @@ var ErrUpstream = errors.New("upstream")
 // newLive makes one; upstreams that are in old and have not changed are shared
 // with it, connections and all.
 func newLive(c *Config, known *operation.Recipes, old *live) (*live, error) {
-	l := &live{upstreams: map[string]*upstream.Upstream{}, trusted: c.TrustedProxies, recipes: known}
+	l := &live{upstreams: map[string]*upstream.Upstream{}, trusted: c.TrustedProxies, recipes: known, unread: c.RecipeUnread}
 	for i := range c.Upstreams {
 		if c.Upstreams[i].Name == "" {
 			return nil, fmt.Errorf("%w: one of them has no name", ErrUpstream)
@@ -59,6 +62,7 @@ func newLive(c *Config, known *operation.Recipes, old *live) (*live, error) {
 		known.Own(l.own, rules.Fingerprint, rules.BindHeaders, rules.receiptsName())
 		l.settles = l.settles || rules.settles()
 	}
+	l.outcomes = newOutcomes(c.OutcomesPath, l.routes)
 	return l, l.bind()
 }
 
@@ -99,6 +103,7 @@ func (s *Server) Reload(c Config) error {
 		return err
 	}
 	s.start(now, old)
+	failpoint.Reach("rules-made")
 	s.live.Store(now)
 	s.admission.limit(c.MaxInFlight, c.MaxBuffered)
 	for name, u := range old.upstreams {

@@ -26,6 +26,7 @@ import (
 type observed struct {
 	on             bool
 	keyed, derived bool
+	sought         bool  // whether it has a key, its body is yet to tell
 	refused        error // why it would have been refused
 }
 
@@ -36,6 +37,9 @@ const shares = 10_000
 // enforced when fewer are observed. Its scope does not count.
 func (q *request) isObserved() bool {
 	r := q.rules
+	if q.sought && !r.Observe { // the key decides
+		return false
+	}
 	if r.Observe || r.ObservedShare == 0 || !q.keyed {
 		return r.Observe || r.ObservedShare > 0
 	}
@@ -51,8 +55,8 @@ func shareOf(id [16]byte) int {
 // letPass has the request treated as one without a key. err is why it would have been
 // refused.
 func (q *request) letPass(err error) {
-	q.observed = observed{on: true, keyed: q.keyed, derived: q.derived, refused: err}
-	q.keyed, q.derived, q.wait = false, false, 0
+	q.observed = observed{on: true, keyed: q.keyed, derived: q.derived, sought: q.sought, refused: err}
+	q.keyed, q.derived, q.sought, q.async, q.wait = false, false, false, false, 0
 	q.head.NoKeys()
 }
 
@@ -71,6 +75,9 @@ var errObservedSize = errors.New("the body is larger than max_request_body")
 // request, with bytes of its own.
 type sight struct {
 	ledger *ledger
+	learns *studies
+	traits traits
+	begun  time.Time
 	hold   func(route string)
 	route  string
 
@@ -88,18 +95,29 @@ type sight struct {
 // if it is a small one.
 func (s *Server) observe(q *request) *sight {
 	o := &q.observed
+	if o.sought {
+		q.seekObserved()
+	}
 	switch {
 	case !o.on:
 		return nil
 	case o.refused != nil:
 		q.report.Would, q.report.Err = WouldRefuse, o.refused
+		s.studies.note(q.report.Route, func(o *Observations) { o.Would[WouldRefuse.String()]++ })
 		return nil
 	case !o.keyed && !o.derived:
+		if o.sought {
+			q.report.Would = WouldNotBeCompared
+		}
+		if q.head.MayChange() {
+			s.studies.note(q.report.Route, func(o *Observations) { o.Keyless++ })
+		}
 		return nil
 	}
 	r := q.rules
 	w := &sight{
-		ledger: s.ledger, hold: s.config.Trace.WouldHold, route: strings.Clone(q.report.Route), derived: o.derived,
+		ledger: s.ledger, learns: s.studies, traits: s.studies.traitsOf(q), begun: time.Now(),
+		hold: s.config.Trace.WouldHold, route: strings.Clone(q.report.Route), derived: o.derived,
 		policy: r.Policy, most: r.MaxResponseBody, retention: r.Policy.Retention,
 	}
 	if o.derived {
@@ -124,15 +142,22 @@ func (w *sight) decide(q *request, body []byte) {
 	q.asked.Body = body
 	if !w.acceptable(q) {
 		q.report.Would, q.report.Err = WouldRefuse, errObservedSize
+		w.learns.asked(w.route, &w.traits, WouldRefuse, nil)
 		return
 	}
 	ask := idem.Request{Key: q.key, Policy: &w.policy, Recipe: q.rules.recipe.ID, Under: q.under}
-	ask.Fingerprint, ask.Binding = q.hashes()
+	by := q.hashes()
+	ask.Fingerprint, ask.Binding, ask.Hints = by.Fingerprint, by.Binding, by.Hints
 	if w.derived {
 		ask.Key = operation.DerivedKey(&ask)
 	}
 	q.report.Key = ask.Key
-	q.report.Would, q.report.Differs, w.entry = w.ledger.begin(&ask, time.Now())
+	var met *meeting
+	q.report.Would, met, w.entry = w.ledger.begin(&ask, &w.traits, w.begun)
+	if q.report.Would == WouldMismatch {
+		q.report.Differs = met.differs
+	}
+	w.learns.asked(w.route, &w.traits, q.report.Would, met)
 }
 
 // acceptable says whether the body is not too large.
@@ -170,6 +195,7 @@ func (w *sight) answered(q *request, e *upstream.Exchange, status int) {
 	if w.body != nil {
 		if !w.body.done.Load() || q.rules.Fingerprint.IsOfForm() {
 			q.report.Would = WouldNotBeCompared
+			w.learns.asked(w.route, &w.traits, WouldNotBeCompared, nil)
 			return
 		}
 		w.decide(q, w.body.sum.Sum(nil))
@@ -191,6 +217,9 @@ func (w *sight) end(sent idem.Sent, bodyOmitted bool) idem.Ending {
 	ending := w.policy.Would(sent, &idem.Response{Status: w.status})
 	if ending == idem.Stored && w.noStore {
 		ending = idem.Released
+	}
+	if sent != idem.NothingSent {
+		w.learns.note(w.route, func(o *Observations) { o.Executed.add(time.Since(w.begun)) })
 	}
 	w.ledger.end(w.entry, ending, bodyOmitted, time.Now(), w.retention, w.policy.Remember)
 	if ending == idem.Held && w.hold != nil {

@@ -158,6 +158,25 @@ func TestObservedDoubt(t *testing.T) {
 	}
 }
 
+// A mismatch that is only observed is not told to the client, whatever the backend does.
+func TestObservedMismatchIsNotTold(t *testing.T) {
+	t.Parallel()
+	var s seen
+	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+		if string(q.Payload) == "x" {
+			backendtest.OK(c, q)
+		} else {
+			c.Reset()
+		}
+	}, s.observe)
+	r.post("k", "x")
+	with, without := r.post("k", "other"), r.post("", "other")
+	s.is(t, "execute", "mismatch", "")
+	if with.StatusCode != 502 || with.body != without.body {
+		t.Errorf("with a key %d %s, without %s", with.StatusCode, with.body, without.body)
+	}
+}
+
 // While the first is under way, the second would get 409; it is forwarded all the same.
 func TestObservedConflict(t *testing.T) {
 	t.Parallel()
@@ -332,6 +351,9 @@ func TestObservedIsPassedThrough(t *testing.T) {
 			for answer, response := range answers {
 				if name != "a key" && body != "small" && answer != "small" {
 					continue // each with each of one other
+				}
+				if body == "large" && answer == "cut" {
+					continue // whether the head of the answer is passed on before the cut is seen varies without observing, too
 				}
 				t.Run(name+", "+body+", "+answer, func(t *testing.T) {
 					t.Parallel()

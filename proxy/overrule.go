@@ -36,11 +36,16 @@ func overrule(held *attempts, h *fasthttp.ResponseHeader, derived bool) error {
 }
 
 func wishesOf(h *fasthttp.ResponseHeader, derived bool) (w wishes, err error) {
-	value := message.ResponseValue(h, message.HeaderPolicy)
-	if len(value) == 0 {
+	var lines []string // one dictionary, on however many lines (RFC 9651 section 4.2)
+	for name, value := range h.All() {
+		if message.EqualFold(name, message.HeaderPolicy) && len(value) > 0 {
+			lines = append(lines, string(value))
+		}
+	}
+	if len(lines) == 0 {
 		return w, nil
 	}
-	all, err := httpsfv.UnmarshalDictionary([]string{string(value)})
+	all, err := httpsfv.UnmarshalDictionary(lines)
 	if err != nil {
 		return w, fmt.Errorf("%w: it is no RFC 9651 dictionary: %w", errPolicy, err)
 	}

@@ -60,6 +60,9 @@ func (s *Server) passThrough(q *request) {
 	} else if e.Rest != nil {
 		if len(resp.Header.PeekTrailerKeys()) > 0 && q.ctx.Request.Header.IsHTTP11() { // HTTP/1.0 has none
 			e.Rest.Trailers(&resp.Header)
+			if q.background != nil {
+				q.background.trailing = e.Rest
+			}
 		}
 		if e.Rest.UnderWay() {
 			resp.SetConnectionClose()
@@ -87,6 +90,7 @@ func (s *Server) tunnel(ctx *fasthttp.RequestCtx, b *upstream.Body, protocol []b
 	ctx.Response.SkipBody = true
 	client, t := ctx.Conn(), b.Tunnel() // a hijacked one, whose Close does nothing, reads ahead of the client's
 	if c := clientOf(client); c != nil {
+		c.tunnel.Store(true)
 		c.whenGone(t.Abandon) // before the tunnel begins: the answer could not be written
 	}
 	if c, ok := client.(interface{ leave() net.Conn }); ok {

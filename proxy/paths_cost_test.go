@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestAllocationsOfPaths: a request without a key allocates once, which is the
-// server's own (it looks whether a streamed body has ended); one with a new key has an
+// TestAllocationsOfPaths: a request without a key allocates twice: what looks after its
+// client, and what is the server's own (it looks whether a streamed body has ended); one with a new key has an
 // attempt besides, with its key's bytes. What a response of 256 KiB is read into is
 // used again. The bounds leave room for pools that the collector empties.
 func TestAllocationsOfPaths(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttputil"
@@ -142,7 +143,7 @@ func ourProxy(tb testing.TB, backend *fasthttputil.InmemoryListener) *fasthttput
 		tb.Fatal(err)
 	}
 	ln := fasthttputil.NewInmemoryListener()
-	go func() { _ = s.Serve(ln) }()
+	go func() { _ = s.Serve(proxy.Listen(ln, proxy.Listening{SendTimeout: time.Minute})) }()
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), idem.DefaultPolicy().TTL)
 		defer cancel()

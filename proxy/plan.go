@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/valyala/fasthttp"
-
 	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/operation"
@@ -41,6 +39,10 @@ type plannedRoute struct {
 	Methods    []string `json:"methods,omitempty"`
 	Scope      []string `json:"scope,omitempty"`
 	KeyHeaders []string `json:"key_headers"`
+	// Key are the sources of keys in their order; then KeyHeaders does not count.
+	Key []string `json:"key,omitempty"`
+	// KeyMethods are the methods whose keys count; empty for all.
+	KeyMethods []string `json:"key_methods,omitempty"`
 	// Derived is the recipe that keys are derived by, empty where none are.
 	Derived string `json:"derived,omitempty"`
 
@@ -90,12 +92,16 @@ func (r *Rules) keeps() time.Duration { return r.Policy.Retention + r.Policy.Rem
 func planned(name string, m Match, r *Rules) plannedRoute {
 	one := plannedRoute{
 		Name: name, Host: strings.ToLower(m.Host), Path: m.Path, Methods: slices.Sorted(slices.Values(m.Methods)),
+		Key: r.Key.Texts(), KeyMethods: slices.Compact(slices.Sorted(slices.Values(r.KeyMethods))),
 	}
 	for _, s := range r.Scope {
 		one.Scope = append(one.Scope, s.String())
 	}
 	slices.Sort(one.Scope)
 	for _, h := range r.KeyHeaders {
+		if one.Key != nil {
+			break
+		}
 		one.KeyHeaders = append(one.KeyHeaders, strings.ToLower(h))
 	}
 	slices.Sort(one.KeyHeaders)
@@ -217,6 +223,10 @@ const (
 	// OrphanSecret: the record is found, but nobody can tell whether a request is the
 	// same, since the secret that it was hashed with is not there any more.
 	OrphanSecret
+	// OrphanKey: what carried the key does not any more, or only after something else.
+	OrphanKey
+	// OrphanMethod: a method's keys do not count any more.
+	OrphanMethod
 )
 
 // Orphan is a kind of records that would not be found any more.
@@ -263,7 +273,7 @@ func (p *Plan) Orphans(earlier *Plan) (all []Orphan) {
 					continue
 				}
 				lost = slices.DeleteFunc(lost, func(o Orphan) bool {
-					shows := o.Kind != OrphanDerived || w.Method == fasthttp.MethodPost || w.Method == fasthttp.MethodPatch
+					shows := p.routes[j].shows(&earlier.routes[i], o.Kind, w.Method)
 					if shows {
 						o.Witness = w
 						all = append(all, o)
@@ -297,11 +307,15 @@ func (r *plannedRoute) loses(earlier *plannedRoute) (lost []Orphan) {
 		o.Kind, o.Lost, o.Setting, o.Value = OrphanScope, was, "earlier_scopes", append(slices.Clone(r.earlier), was)
 		lost = append(lost, o)
 	}
-	if gone := slices.DeleteFunc(slices.Clone(earlier.KeyHeaders), func(h string) bool {
-		return slices.Contains(r.KeyHeaders, h)
-	}); len(gone) > 0 { // one line to add for all of them
+	if o, is := r.losesKeys(earlier, found); is {
+		lost = append(lost, o)
+	}
+	if len(r.KeyMethods) > 0 { // shows says whether any is lost
 		o := found
-		o.Kind, o.Lost, o.Setting, o.Value = OrphanHeader, strings.Join(gone, ", "), "key_headers", slices.Concat(r.KeyHeaders, gone)
+		o.Kind = OrphanMethod
+		if len(earlier.KeyMethods) > 0 {
+			o.Setting, o.Value = "key_methods", behind(earlier.KeyMethods, r.KeyMethods)
+		}
 		lost = append(lost, o)
 	}
 	if earlier.Derived != "" && (earlier.Derived != r.Derived || !sameScope) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/proxy"
 )
 
@@ -19,6 +20,7 @@ type names struct {
 	methods          []string
 	scope, earlier   []string
 	headers          []string
+	key, counted     []string
 	derive           bool
 	bind             []string
 }
@@ -37,7 +39,12 @@ func (n *names) rules(t *testing.T) proxy.Rules {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sources, err := operation.ParseSources(n.key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := proxy.Rules{
+		Key: sources, KeyMethods: n.counted,
 		Scope: scope, EarlierScopes: earlier, KeyHeaders: n.headers, BindHeaders: n.bind, Tokens: noTokens{},
 		Policy: idem.Policy{Retention: time.Hour, Remember: time.Minute},
 	}
@@ -218,6 +225,65 @@ func TestOrphans(t *testing.T) {
 			[]names{{derive: true}},
 			[]names{{derive: true, scope: []string{acct}, earlier: []string{"none"}}},
 			`2 POST host.example/: "" to "" loses none, set : []`,
+		},
+		{"a source comes", []names{{headers: []string{"A", "B"}}}, []names{{key: []string{"header:B", "header:A", "json:/id"}}}, ""},
+		{"a source comes behind others", []names{{key: []string{"json:/id"}}}, []names{{key: []string{"json:/id", "json:/other"}}}, ""},
+		{
+			"a source comes before others, and has another key of the same request",
+			[]names{{key: []string{"json:/id"}}},
+			[]names{{key: []string{"json:/other", "json:/id"}}},
+			`4 POST host.example/: "" to "" loses json:/id, set key: [json:/id json:/other]`,
+		},
+		{
+			"sources change places",
+			[]names{{key: []string{"json:/a", "header:B"}}},
+			[]names{{key: []string{"header:B", "json:/a"}}},
+			`4 POST host.example/: "" to "" loses json:/a, header:b, set key: [json:/a header:b]`,
+		},
+		{
+			"a source goes",
+			[]names{{key: []string{"json:/a", "json:/b"}}},
+			[]names{{key: []string{"json:/a"}}},
+			`4 POST host.example/: "" to "" loses json:/a, json:/b, set key: [json:/a json:/b]`,
+		},
+		{
+			"a field carries the key only behind a source",
+			[]names{{headers: []string{"A"}}},
+			[]names{{key: []string{"json:/a", "header:A"}}},
+			`1 POST host.example/: "" to "" loses a, set key: [header:a json:/a]`,
+		},
+		{
+			"a prefix makes other keys",
+			[]names{{key: []string{"json:/a"}}},
+			[]names{{key: []string{"x=json:/a"}}},
+			`4 POST host.example/: "" to "" loses json:/a, set key: [json:/a x=json:/a]`,
+		},
+		{"fields that must agree again", []names{{key: []string{"header:A", "header:B"}}}, []names{{headers: []string{"B", "A"}}}, ""},
+		{
+			"sources go",
+			[]names{{key: []string{"header:A", "json:/a"}}},
+			[]names{{headers: []string{"A"}}},
+			`4 POST host.example/: "" to "" loses header:a, json:/a, set key: [header:a json:/a]`,
+		},
+		{"the same segment", []names{{}, {path: "/o/{id}", key: []string{"path:id"}}}, []names{{}, {path: "/o/{id}", key: []string{"path:2"}}}, ""},
+		{
+			"a method does not count any more",
+			[]names{{counted: []string{"POST", "DELETE"}}},
+			[]names{{counted: []string{"POST"}}},
+			`5 DELETE host.example/: "" to "" loses , set key_methods: [DELETE POST]`,
+		},
+		{
+			"only some methods count",
+			[]names{{}},
+			[]names{{counted: []string{"POST"}}},
+			`5 PATCH host.example/: "" to "" loses , set : []`,
+		},
+		{"all methods count", []names{{counted: []string{"POST"}}}, []names{{}}, ""},
+		{
+			"what did not count is not lost",
+			[]names{{counted: []string{"PUT"}, headers: []string{"A"}}},
+			[]names{{counted: []string{"PUT"}, headers: []string{"A"}}, {name: "1", path: "/a", methods: []string{"POST"}, headers: []string{"B"}}},
+			"",
 		},
 	} {
 		got := show(planOf(t, c.then...).Orphans(planOf(t, c.earlier...)))

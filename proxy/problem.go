@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 
@@ -29,7 +30,7 @@ type problem struct {
 // The problems: docs/problems.md describes each, and a test holds it to that.
 func problems() map[string]*problem {
 	all := []*problem{
-		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemToken,
+		&problemKeyInvalid, &problemKeyMissing, &problemKeyFormat, &problemKeyUnreadable, &problemKeyBatch, &problemToken,
 		&problemScope, &problemCallerUnknown, &problemBodyTooLarge, &problemBodyBroken, &problemSlow, &problemClientGone,
 		&problemHeaderTooLarge, &problemRequestHeader, &problemRequestInvalid, &problemVersion,
 		&problemAmbiguous, &problemOrigin, &problemMethod, &problemInProgress, &problemMismatchPayload, &problemMismatchIdentity,
@@ -39,6 +40,7 @@ func problems() map[string]*problem {
 		&problemClients, &problemClientsOfAddress, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired,
 		&problemRecipe,
 		&problemCut, &problemCutNoKey, &problemTimeout, &problemHeld, &problemResolvable, &problemVoided, &problemUnsettled,
+		&problemNoOutcome, &problemOutcomeMethod,
 	}
 	byName := make(map[string]*problem, len(all))
 	for _, p := range all {
@@ -56,26 +58,42 @@ var (
 	problemKeyMissing = problem{
 		Refused, 400, "key-missing", "Idempotency key required",
 		"This route takes a request that may change something only with a key (require_key), in the Idempotency-Key header " +
-			"unless it has others (key_headers). Make a unique key per operation and repeat it on retries.", "", false, false,
+			"unless it has others (key_headers, key). Make a unique key per operation and repeat it on retries.", "", false, false,
 	}
 	problemKeyFormat = problem{
 		Refused, 400, "key-format", "Idempotency key of another format",
 		"This route takes only keys of a certain format (key_format, key_min_length); nothing was forwarded.", "", false, false,
 	}
+	problemKeyUnreadable = problem{
+		Refused, 400, "key-unreadable", "Body cannot be read",
+		"On this route the idempotency key is in the body (key), and the body is not what its Content-Type and " +
+			"Content-Encoding say: malformed JSON, UTF-16, a member that occurs twice, a malformed GraphQL document or form. " +
+			"Nothing was forwarded.",
+		"", false, false,
+	}
+	problemKeyBatch = problem{
+		Refused, 400, "key-of-batch", "Several operations in one request",
+		"On this route the idempotency key is in the body (key). This body has several operations, in a list or with keys " +
+			"that differ, so no single key could say which of them were executed. Nothing was forwarded. Send each operation " +
+			"in a request of its own.",
+		"", false, false,
+	}
 	problemToken = problem{
 		Refused, 401, "token-invalid", "Token cannot be verified",
-		"Keys are kept apart by a claim of the bearer token, which must be valid for that. Send a fresh token with the same key.",
+		"On this route a claim of the bearer token says which scope a key is in, so the token must be valid. Send a fresh " +
+			"token with the same key.",
 		"", false, false,
 	}
 	problemScope = problem{
 		Refused, 400, "scope-invalid", "Scope missing or malformed",
-		"Keys are kept apart by another part of the request here (scope), which must be there once, in printable ASCII.",
+		"On this route another part of the request says which scope a key is in (scope). The request must have it exactly " +
+			"once, in printable ASCII.",
 		"", false, false,
 	}
 	problemCallerUnknown = problem{
 		Refused, 400, "caller-unknown", "Caller not known",
-		"Keys belong to who sent them here (bind, require_bind): the request must have a header that says who asks, or come " +
-			"with a client certificate. Nothing was forwarded.", "", false, false,
+		"On this route a key belongs to its caller (bind, require_bind). So the request must have a header that " +
+			"identifies the caller, or a client certificate. Nothing was forwarded.", "", false, false,
 	}
 	problemRequestInvalid = problem{
 		Refused, 400, "request-invalid", "Malformed request",
@@ -92,7 +110,8 @@ var (
 	}
 	problemOrigin = problem{
 		Refused, 403, "origin-not-allowed", "Origin not allowed",
-		"A script of this page may not send such a request here (cors_origins, cors_methods, cors_headers); nothing was forwarded.",
+		"Scripts of this origin may not send such a request to this proxy (cors_origins, cors_methods, cors_headers); " +
+			"nothing was forwarded.",
 		"", false, false,
 	}
 	problemVersion = problem{
@@ -111,13 +130,14 @@ var (
 	}
 	problemClientGone = problem{
 		Refused, 499, "client-gone", "Client gone",
-		"The client ended its side of the connection before it had the response, and had sent no idempotency key: the backend was " +
-			"left. The request may have been executed, and the same request again may be executed again.", "", true, false,
+		"The client ended its side of the connection before it had the response, and had sent no idempotency key. So the " +
+			"proxy closed the connection to the backend. The request may have been executed. If the same request is sent " +
+			"again, it may be executed again.", "", true, false,
 	}
 	problemHeaderTooLarge = problem{
 		NotReplayable, 502, "response-header-too-large", "Response header too large",
 		"The backend answered with a header larger than this proxy takes (max_response_header). The request was executed. " +
-			"With an idempotency key, it is not executed again: look its result up instead of retrying.", "", false, false,
+			"With an idempotency key, it is not executed again: look up its result instead of retrying.", "", false, false,
 	}
 	problemMethod = problem{
 		Refused, 501, "method-unsupported", "Method not supported",
@@ -126,6 +146,15 @@ var (
 	problemBodyTooLarge = problem{
 		Refused, 413, "body-too-large", "Request body too large",
 		"A request with an idempotency key may have a body of limited size (max_request_body); nothing was forwarded.", "", true, false,
+	}
+	problemNoOutcome = problem{
+		Refused, 404, "outcome-none", "No such operation",
+		"Nothing is known here of a request with this key that these credentials may ask about. It was never seen, or its key is " +
+			"free again, or its record has ended. Send the request with the same key to have it executed.", "", false, false,
+	}
+	problemOutcomeMethod = problem{
+		Refused, 405, "outcome-method", "Method not allowed",
+		"Use GET or HEAD to ask what became of a request (outcomes_path); nothing was forwarded.", "", false, false,
 	}
 	problemInProgress = problem{
 		InProgress, 409, "in-progress", "Request in progress",
@@ -143,21 +172,21 @@ var (
 	problemUnknown = problem{
 		Unknown, 409, "outcome-unknown", "Outcome unknown",
 		"The first request with this key may or may not have been executed, so it is not repeated. " +
-			"Ask the operator to resolve the key, or look the operation up before trying with a new key.", "", false, false,
+			"Ask the operator to resolve the key, or look up the operation before you try with a new key.", "", false, false,
 	}
 	problemNotReplayable = problem{
 		NotReplayable, 409, "response-not-kept", "Response not kept",
 		"The request with this key was executed, but its response was too large to keep. " +
-			"Look its result up instead of retrying.", "", false, false,
+			"Look up its result instead of retrying.", "", false, false,
 	}
 	problemExpired = problem{
 		Expired, 410, "key-expired", "Response not kept any more",
 		"The request with this key was executed, and its response is not kept any more (retention). It is not executed again. " +
-			"Look its result up; use a new key for a new operation.", "", false, false,
+			"Look up its result; use a new key for a new operation.", "", false, false,
 	}
 	problemEncoding = problem{
 		NotReplayable, 406, "encoding-not-accepted", "Encoding not accepted",
-		"The stored response has a content coding that this request does not accept and that cannot be undone here. " +
+		"The stored response has a content coding that this request does not accept, and the proxy cannot decode it. " +
 			"Send the Accept-Encoding of the first request.", "", false, false,
 	}
 	problemDuplicate = problem{
@@ -167,13 +196,13 @@ var (
 	}
 	problemStore = problem{
 		StoreFailed, 500, "store-unavailable", "Idempotency store unavailable",
-		"The request was not forwarded, because it could not be made safe against double execution. " +
+		"The request was not forwarded, because the proxy could not protect it against a second execution. " +
 			"Retry with the same key.", "", false, true,
 	}
 	problemRecipe = problem{
 		StoreFailed, 500, "recipe-unknown", "Made by settings that are not known any more",
-		"What is recorded of this key was made by settings (fingerprint, bind, secret_file) that this proxy does not know " +
-			"any more, so nobody can tell whether this is the same request. It was not forwarded. Ask the operator.",
+		"The record of this key was made with settings (fingerprint, bind, secret_file) that this proxy does not know any " +
+			"more. So the proxy cannot tell whether this is the same request. It was not forwarded. Ask the operator.",
 		"", false, false,
 	}
 	problemLeaseLost = problem{
@@ -186,32 +215,36 @@ var (
 	}
 	problemOverloaded = problem{
 		Overloaded, 503, "overloaded", "Overloaded",
-		"This proxy has as much under way as it may (max_in_flight, max_buffered); nothing was done. Retry with the same key.",
+		"This proxy has the largest permitted number of requests or bytes under way (max_in_flight, max_buffered); " +
+			"nothing was done. Retry with the same key.",
 		"1", false, true,
 	}
 	problemClients = problem{
 		Overloaded, 503, "too-many-clients", "Too many connections",
-		"As many clients are connected as may be (max_clients); nothing was read of the request. Retry with the same key.",
+		"The largest permitted number of clients are connected (max_clients); nothing was read of the request. Retry with " +
+			"the same key.",
 		"1", true, true,
 	}
 	problemClientsOfAddress = problem{
 		Overloaded, 429, "too-many-clients-of-address", "Too many connections from one address",
-		"As many connections from this address (IPv6: its /64) are open as may be (max_clients_per_ip); nothing was read of the " +
-			"request. Retry with the same key.", "1", true, true,
+		"This address (IPv6: its /64) has the largest permitted number of open connections (max_clients_per_ip); nothing " +
+			"was read of the request. Retry with the same key.", "1", true, true,
 	}
 	problemCallerBusy = problem{
 		Overloaded, 429, "too-many-of-caller", "Too many requests under way",
-		"As many requests of this caller are under way as may be (max_per_caller); nothing was done. Retry with the same key.",
+		"This caller has the largest permitted number of requests under way (max_per_caller); nothing was done. Retry " +
+			"with the same key.",
 		"1", false, true,
 	}
 	problemAddressBusy = problem{
 		Overloaded, 429, "too-many-of-address", "Too many requests under way from one address",
-		"As many requests from this address (IPv6: its /64) are under way as may be (max_per_address); nothing was done. " +
+		"This address (IPv6: its /64) has the largest permitted number of requests under way (max_per_address); nothing was done. " +
 			"Retry with the same key.", "1", false, true,
 	}
 	problemKeyBusy = problem{
 		Overloaded, 429, "too-many-with-key", "Too many requests with this key",
-		"As many requests with this key are under way as may be (max_per_key); nothing was done. Retry with the same key.",
+		"The largest permitted number of requests with this key are under way (max_per_key); nothing was done. Retry with " +
+			"the same key.",
 		"1", false, true,
 	}
 	problemBusy = problem{
@@ -227,7 +260,7 @@ var (
 	problemCutNoKey = problem{
 		BackendCut, 502, "backend-cut-no-key", "Backend connection lost, no key",
 		"The connection to the backend broke, or it did not answer in time. The request may have been executed. It had no " +
-			"idempotency key, so the same request again may be executed again.", "", false, false,
+			"idempotency key. If the same request is sent again, it may be executed again.", "", false, false,
 	}
 	problemTimeout = problem{
 		BackendTimeout, 504, "backend-timeout", "Backend timeout",
@@ -252,8 +285,9 @@ var (
 	// For what broke under on_ambiguous: settle; status and outcome likewise.
 	problemVoided = problem{
 		BackendCut, 502, "attempt-voided", "Nothing was done",
-		"The connection to the backend broke, it did not answer in time, or it could not say what it had done. It has made sure " +
-			"since that the request was not executed and never will be. The key is free: a retry with it is forwarded.", "", false, true,
+		"The connection to the backend broke, it did not answer in time, or it could not say what it had done. Since then " +
+			"the backend has made sure that the request was not executed and never will be. The key is free: a retry with it " +
+			"is forwarded.", "", false, true,
 	}
 	problemUnsettled = problem{
 		BackendCut, 502, "outcome-pending", "Outcome not known yet",
@@ -267,15 +301,21 @@ var (
 var linkName = []byte("Link")
 
 // writeProblem answers with p as RFC 9457 JSON, or as plain text for a client
-// that wants that and no JSON; the key is echoed if there is a valid one. reason,
-// if not empty, comes before the detail.
-func writeProblem(ctx *fasthttp.RequestCtx, p *problem, key *idem.Key, reason string) {
+// that wants that and no JSON.
+func writeProblem(ctx *fasthttp.RequestCtx, p *problem, in instance) {
 	ctx.Response.Reset()
-	p.write(&ctx.Response, wantsText(message.RequestValue(&ctx.Request.Header, "Accept")), key, reason)
+	p.write(&ctx.Response, wantsText(message.RequestValue(&ctx.Request.Header, "Accept")), in)
+}
+
+// instance is what is said of one occurrence of a problem.
+type instance struct {
+	key     *idem.Key // is echoed; nil: there is no valid one
+	reason  string    // comes before the detail, if not empty
+	differs idem.Part // of a mismatch
 }
 
 // write makes resp, which is empty, the answer.
-func (p *problem) write(resp *fasthttp.Response, text bool, key *idem.Key, reason string) {
+func (p *problem) write(resp *fasthttp.Response, text bool, in instance) {
 	resp.Header.SetStatusCode(p.status)
 	resp.Header.SetContentType("application/problem+json")
 	if text {
@@ -294,10 +334,10 @@ func (p *problem) write(resp *fasthttp.Response, text bool, key *idem.Key, reaso
 		resp.SetConnectionClose()
 	}
 	if text {
-		resp.SetBodyRaw(p.appendText(nil, key, reason))
+		resp.SetBodyRaw(p.appendText(nil, in))
 		return
 	}
-	resp.SetBodyRaw(p.appendJSON(nil, key, reason))
+	resp.SetBodyRaw(p.appendJSON(nil, in))
 }
 
 // wantsText: text/plain is named in Accept, and nothing that JSON would fit.
@@ -313,19 +353,19 @@ func wantsText(accept []byte) bool {
 	return true
 }
 
-func (p *problem) appendText(b []byte, key *idem.Key, reason string) []byte {
+func (p *problem) appendText(b []byte, in instance) []byte {
 	b = append(append(b, p.title...), '\n')
-	if reason != "" {
-		b = append(append(b, reason...), ". "...)
+	if in.reason != "" {
+		b = append(append(b, in.reason...), ". "...)
 	}
 	b = append(append(b, p.detail...), '\n')
-	if key != nil {
-		b = append(append(append(b, "Idempotency key: "...), key.Value()...), '\n')
+	if in.key != nil {
+		b = append(append(append(b, "Idempotency key: "...), in.key.Value()...), '\n')
 	}
 	return append(append(append(b, "See "+ProblemBase...), p.name...), '\n')
 }
 
-func (p *problem) appendJSON(b []byte, key *idem.Key, reason string) []byte {
+func (p *problem) appendJSON(b []byte, in instance) []byte {
 	if b == nil {
 		b = make([]byte, 0, 640)
 	}
@@ -337,17 +377,22 @@ func (p *problem) appendJSON(b []byte, key *idem.Key, reason string) []byte {
 	b = append(b, `","status":`...)
 	b = strconv.AppendInt(b, int64(p.status), 10)
 	b = append(b, `,"detail":"`...)
-	if reason != "" {
-		b = appendEscaped(b, reason)
+	if in.reason != "" {
+		b = appendEscaped(b, in.reason)
 		b = append(b, ". "...)
 	}
 	b = append(b, p.detail...)
 	b = append(b, `","retryable":`...)
 	b = strconv.AppendBool(b, p.retryable)
-	if key != nil {
+	if in.key != nil {
 		b = append(b, `,"idempotency_key":"`...)
-		b = appendEscaped(b, key.Value())
+		b = appendEscaped(b, in.key.Value())
 		b = append(b, '"')
+	}
+	if words := DiffersIn(in.differs); words != nil {
+		b = append(b, `,"differs":["`...)
+		b = append(b, strings.Join(words, `","`)...)
+		b = append(b, `"]`...)
 	}
 	return append(b, "}\n"...)
 }

@@ -21,7 +21,9 @@ func TestProblemsDocument(t *testing.T) {
 	b.WriteString("# Problems\n\nPrinted from package `proxy` by `make docs`; do not edit. The answers that the proxy makes itself are RFC 9457\n" +
 		"`application/problem+json`: `type` leads to a section of this page, `detail` says what happened and what to do, and\n" +
 		"`retryable` whether the same request may fare better when sent again, and `idempotency_key` repeats the key if there\n" +
-		"was a valid one. `Link: <...>; rel=\"describedby\"` leads here, too. A client that accepts `text/plain` and no JSON gets\n" +
+		"was a valid one. A mismatch has `differs`, a list: `caller`; or those of `method`, `target`, `headers` and `body` (or how\n" +
+		"it is to be read) that are known to differ; or `request`, if none of them is known to. What is not in the list is not shown to be\n" +
+		"the same: one difference in 256 is missed, and records of releases before say `request`. `Link: <...>; rel=\"describedby\"` leads here, too. A client that accepts `text/plain` and no JSON gets\n" +
 		"the same as text.\n")
 	all := problems()
 	names := make([]string, 0, len(all))
@@ -60,7 +62,7 @@ func statusesOf(p *problem) string {
 			failed.FailStatus = 503
 		}
 		for _, one := range []*problem{
-			failed.storeProblem(), failed.beginProblem(idem.ErrRecipe), exchangeProblem(e, true), new(request).unguardedProblem(e),
+			failed.storeProblem(), failed.beginProblem(idem.ErrRecipe, false), exchangeProblem(e, true), new(request).unguardedProblem(e),
 			ofExchange(problemVoided, e), ofExchange(problemUnsettled, e), pending.unknownProblem(),
 			asks.keyedProblem(e), (&request{rules: asks}).unknownProblem(),
 		} {
@@ -102,7 +104,7 @@ func FuzzProblemJSON(f *testing.F) {
 			Detail string `json:"detail"`
 			Key    string `json:"idempotency_key"`
 		}
-		b := problemStore.appendJSON(nil, key, reason)
+		b := problemStore.appendJSON(nil, instance{key: key, reason: reason})
 		if err := json.Unmarshal(b, &got); err != nil {
 			t.Fatalf("%q: %v", b, err)
 		}

@@ -32,6 +32,9 @@ func keyProblem(err error) *problem {
 			return known.is
 		}
 	}
+	if p := sourceProblem(err); p != nil {
+		return p
+	}
 	return &problemKeyInvalid
 }
 
@@ -52,10 +55,10 @@ func mismatchProblem(part idem.Part) *problem {
 }
 
 // beginProblem is why a request is refused whose key could be neither acquired nor
-// compared with what stands.
-func (r *Rules) beginProblem(err error) *problem {
+// compared with what stands. unread: how that was made could not be looked up now.
+func (r *Rules) beginProblem(err error, unread bool) *problem {
 	p := r.storeProblem()
-	if errors.Is(err, idem.ErrRecipe) {
+	if errors.Is(err, idem.ErrRecipe) && !unread {
 		status := p.status
 		*p = problemRecipe
 		p.status = status

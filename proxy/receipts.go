@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -103,12 +104,16 @@ func (h *HTTPReceipts) about(
 		}
 	}
 	err = h.ask(ctx, fill, func(resp *fasthttp.Response) error {
-		switch outcome := string(message.ResponseValue(&resp.Header, message.HeaderOutcome)); {
+		outcome, contradiction := saidOutcome(&resp.Header)
+		switch {
 		case outcome == outcomeExecuted && resp.StatusCode() == fasthttp.StatusOK:
 			response, err = resolved(resp)
 			return err
 		case none(resp.StatusCode(), outcome):
 			return nil
+		}
+		if contradiction != nil {
+			return fmt.Errorf("%w: it answered %s with %d, and %w", errNoWord, method, resp.StatusCode(), contradiction)
 		}
 		return fmt.Errorf("%w: it answered %s with %d%s", errNoWord, method, resp.StatusCode(), hint(resp.StatusCode()))
 	})
@@ -126,6 +131,30 @@ func hint(status int) string {
 		return " (but without Idempotency-Outcome, or with another one)"
 	}
 	return ""
+}
+
+// errOutcomes is a response that says two things of an attempt.
+var errOutcomes = errors.New("Idempotency-Outcome says different things: none is believed")
+
+// saidOutcome is what a response says of an attempt; empty if it says nothing. Of what
+// says different things, on several lines or in a list on one (RFC 9110 section 5.3),
+// nothing can be believed: that is unknown, and an error.
+func saidOutcome(h *fasthttp.ResponseHeader) (outcome string, err error) {
+	for name, value := range h.All() {
+		if !message.EqualFold(name, message.HeaderOutcome) {
+			continue
+		}
+		for word := range bytes.SplitSeq(value, []byte(",")) {
+			switch word = bytes.Trim(word, " \t"); {
+			case len(word) == 0, string(word) == outcome:
+			case outcome == "":
+				outcome = string(word)
+			default:
+				return outcomeUnknown, errOutcomes
+			}
+		}
+	}
+	return outcome, nil
 }
 
 // The values of message.HeaderOutcome.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,6 +118,25 @@ func TestSecretThatIsGone(t *testing.T) {
 		func(c *proxy.Config) { c.FailStatus, c.FailOpen = 503, true })
 	before.post("k", "x")
 	after.isProblem(after.post("k", "x"), 503, "recipe-unknown")
+	after.executions("k", 0)
+}
+
+// A recipe that could not be looked up just now is no matter for the operator: a retry may
+// find it.
+func TestRecipeThatCannotBeLookedUp(t *testing.T) {
+	t.Parallel()
+	store := storetest.NewMemory()
+	before := newRig(t, backendtest.OK, sharing(t, store), func(c *proxy.Config) { c.Secret = []byte("one secret, and long") })
+	before.post("k", "x")
+	var read atomic.Bool
+	after := newRig(t, backendtest.OK, sharing(t, store), func(c *proxy.Config) { c.RecipeUnread = func(idem.Recipe) bool { return !read.Load() } })
+	a := after.post("k", "x")
+	after.isProblem(a, 500, "store-unavailable")
+	if !strings.Contains(a.body, `"retryable":true`) {
+		t.Errorf("the client is told %s", a.body)
+	}
+	read.Store(true)
+	after.isProblem(after.post("k", "x"), 500, "recipe-unknown")
 	after.executions("k", 0)
 }
 

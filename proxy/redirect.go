@@ -37,7 +37,7 @@ func (s *Server) followed(q *request, was *standing) (path []operation.Place, er
 		if bytes.Equal(was.Response.Redirect.From, q.asked.Place()) {
 			return nil, nil
 		}
-	case was.Kind != idem.VerdictMismatch || was.Part != idem.PartPayload:
+	case was.Kind != idem.VerdictMismatch || !was.Part.Has(idem.PartPayload):
 		return nil, nil
 	}
 	here := q.asked.Place()
@@ -70,6 +70,6 @@ func (q *request) sameButForTarget(record *idem.Record, from operation.Place) bo
 	if !ok {
 		return false
 	}
-	print, binding, known := q.hashesOf(&moved, record.Recipe)
-	return known && print == record.Fingerprint && binding == record.Binding
+	by, known := q.hashesOf(&moved, record.Recipe)
+	return known && by.Fingerprint == record.Fingerprint && by.Binding == record.Binding
 }

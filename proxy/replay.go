@@ -16,6 +16,13 @@ func (s *Server) answerStanding(q *request, was *standing) {
 	case idem.VerdictCompleted:
 		s.answerStored(q, &was.Outcome)
 	case idem.VerdictInProgress:
+		if q.background != nil && was.key == q.key { // its first answer may have got lost
+			s.answerAccepted(q, was.Attempt, was.Recipe)
+			return
+		}
+		if s.canJoin(q, was.key) && s.join(q, q.tape) {
+			return
+		}
 		s.fail(q, &problemInProgress, nil)
 	case idem.VerdictMismatch:
 		q.report.Differs = was.Part
@@ -47,15 +54,28 @@ func (s *Server) answerStored(q *request, out *idem.Outcome) {
 	} else if !out.Local { // in this process's memory it is there once for all
 		q.Hold(len(body))
 	}
-	if err := message.Replay(&q.ctx.Response, response.Status, header, body, q.ctx.IsHead()); err != nil {
+	body = q.withoutSeen(header, body)
+	if err := message.ReplayFrom(s.headsFor(q), &q.ctx.Response, response.Status, header, body, q.ctx.IsHead()); err != nil {
 		s.fail(q, q.rules.storeProblem(), err)
 		return
 	}
+	q.mark()
 	q.report.Outcome, q.report.Status = ReplayedStore, response.Status
 	if out.Local {
 		q.report.Outcome = ReplayedLocal
 	}
 	s.heldUntilSent(q)
+}
+
+// headsFor are the headers that the server has parsed. Only responses that are as
+// fasthttp's server handed them over share them. One that is made in the background, or
+// that was used for another attempt, is parsed: should it ever have other settings, they
+// must not reach the responses of others.
+func (s *Server) headsFor(q *request) *message.Heads {
+	if q.background != nil || q.voided > 0 {
+		return nil
+	}
+	return &s.heads
 }
 
 // ownShares leaves out what a response, recorded by other settings, says of origins.

@@ -42,6 +42,7 @@ type request struct {
 
 	keyed   bool
 	derived bool // the key is to be derived from the payload
+	sought  bool // whether there is a key, its body is yet to tell
 	voided  int  // how many of its attempts were voided
 	key     idem.Key
 	earlier []idem.Key // what the key was called by earlier settings
@@ -51,8 +52,16 @@ type request struct {
 	wait     time.Duration    // how long it may take for a key in progress to end
 	kept     idem.Response    // what the store is given of a response; its header has room for the next one's
 	buffered int64            // bytes that it holds: see admission
+	undone   int              // of these, what its body has become without its content codings
 	counted  counted          // reads its body into memory
 	upload   *upstream.Upload // its body, if it is passed on as it comes
+	// async: it prefers respond-async, and its route allows that. background is set for the
+	// copy that is then executed, leave is due when the request has been answered.
+	async      bool
+	tape       *tape     // of its key, which it can join
+	said       tapeAsked // what its response is recorded, and found, by; set by ask
+	background *background
+	leave      func()
 	// untilClose is the response's body, if that ends with the connection.
 	untilClose io.ReadCloser
 
@@ -60,8 +69,9 @@ type request struct {
 	ownID                  message.RequestID
 
 	report Report
+	unread bool // the recipe of the record that stands is not known here, and may be later
 	// under is the method hashesUnder, made once for all requests of this room.
-	under func(idem.Recipe) (idem.Fingerprint, idem.Binding, bool)
+	under func(idem.Recipe) (idem.Hashes, bool)
 }
 
 //nolint:gochecknoglobals // a pool is made to be shared
@@ -87,16 +97,32 @@ var (
 	errCallerUnknown = errors.New("nothing in the request says who asks")
 )
 
-// identify tells who asks, and for which operation.
-func (q *request) identify() (err error) {
+// read takes in the header, and where it came from.
+func (q *request) read() {
 	q.head.Read(&q.ctx.Request.Header)
 	q.requestID, q.traceparent = q.head.RequestID(), q.head.Traceparent()
 	q.who.Read(q.ctx, &q.head, q.live.trusted)
-	q.asked = operation.Asked{Head: &q.head, Scheme: q.who.Scheme(), Host: q.head.Host(), Target: q.head.Target()}
-	r := q.rules
-	if q.key, q.keyed, err = operation.FindKey(&q.head, r.KeyHeaders); err != nil {
+}
+
+// identify tells who asks, and for which operation.
+func (q *request) identify() (err error) {
+	q.read()
+	q.asked = operation.Asked{
+		Head: &q.head, Scheme: q.who.Scheme(), Host: q.head.Host(), Target: q.head.Target(), Most: q.rules.MaxRequestBody,
+	}
+	if q.rules.finder != nil {
+		if err = q.find(false); err != nil || q.sought {
+			return err
+		}
+	} else if q.key, q.keyed, err = operation.FindKey(&q.head, q.rules.KeyHeaders); err != nil {
 		return err
 	}
+	return q.identified()
+}
+
+// identified is due when it is known whether the request has a key.
+func (q *request) identified() error {
+	r := q.rules
 	if q.keyed || r.DeriveKey > 0 || r.MaxPerCaller > 0 || r.MaxPerAddress > 0 { // who asks for it pays for it
 		q.who.Identify(r.recipe.Bind)
 	}
@@ -105,7 +131,7 @@ func (q *request) identify() (err error) {
 		if err := r.Keys.Check(q.key); err != nil {
 			return err
 		}
-	case r.RequireKey && q.head.MayChange():
+	case r.RequireKey && q.head.MayChange() && r.finder.counts(q.head.Method()):
 		return errKeyMissing
 	case !r.derives(&q.ctx.Request.Header):
 		return nil
@@ -121,16 +147,20 @@ func (q *request) identify() (err error) {
 	return q.scoped()
 }
 
-// wishes settles how long the request waits for a key in progress: what the
-// client prefers, within what the route allows.
+// wishes settles how long the request waits for a key in progress, and whether it is
+// answered before it is executed: what the client prefers, within what the route allows.
 func (q *request) wishes() {
-	if q.rules.Wait {
+	if q.rules.Wait || q.rules.Join {
 		q.wait = q.rules.MaxWait
 	}
-	if prefer := q.head.Prefer(); len(prefer) > 0 {
-		if wait, found := message.PreferredWait(prefer); found {
-			q.wait = min(wait, q.rules.MaxWait)
-		}
+	prefer := q.head.Prefer()
+	if len(prefer) == 0 {
+		return
+	}
+	wait, found := message.PreferredWait(prefer)
+	q.async = q.rules.RespondAsync && q.keyed && message.PrefersAsync(prefer)
+	if found || q.async { // which would rather not wait at all, unless it says so
+		q.wait = min(wait, q.rules.MaxWait)
 	}
 }
 
@@ -169,17 +199,19 @@ func contains(all []idem.Key, key idem.Key) bool {
 }
 
 // hashes are the request's by its route's own recipe.
-func (q *request) hashes() (idem.Fingerprint, idem.Binding) {
+func (q *request) hashes() idem.Hashes {
 	return q.rules.recipe.Hashes(&q.asked, q.who.Digest())
 }
 
 // hashesUnder makes the request's hashes by the recipe of the record that it is to
 // be compared with, and says whether it can. See idem.Request.
-func (q *request) hashesUnder(name idem.Recipe) (idem.Fingerprint, idem.Binding, bool) {
-	return q.hashesOf(&q.asked, name)
+func (q *request) hashesUnder(name idem.Recipe) (idem.Hashes, bool) {
+	by, known := q.hashesOf(&q.asked, name)
+	q.unread = !known && q.live.unread != nil && q.live.unread(name)
+	return by, known
 }
 
-func (q *request) hashesOf(asked *operation.Asked, name idem.Recipe) (idem.Fingerprint, idem.Binding, bool) {
+func (q *request) hashesOf(asked *operation.Asked, name idem.Recipe) (idem.Hashes, bool) {
 	return q.live.recipes.Hash(q.live.own, &q.rules.recipe, name, asked, &q.who)
 }
 
@@ -190,7 +222,7 @@ func (s *Server) outgoing(q *request, held *attempts, upgrade bool) *fasthttp.Re
 	in, out := &q.ctx.Request, fasthttp.AcquireRequest()
 	on := message.Onward{
 		Host: q.rules.upstream.Host(), Peer: q.ctx.RemoteAddr(), TLS: q.ctx.IsTLS(), Believed: q.who.Believed(),
-		Upgrade: upgrade, Guarded: q.guarded(),
+		Upgrade: upgrade, Guarded: q.guarded(), Async: q.async,
 	}
 	if held != nil {
 		on.Attempt, on.Token = held.number(), held.first.Owner()

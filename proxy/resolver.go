@@ -110,17 +110,35 @@ func newAsker(rawURL string, timeout time.Duration, most int) (*asker, error) {
 
 // ask makes one exchange, within its timeout and ctx. What read keeps of the response
 // it copies.
+//
+// The client knows deadlines, and no context. So the exchange has a goroutine of its own,
+// which one that was given up keeps until the deadline at the latest: nobody waits for it.
 func (a *asker) ask(ctx context.Context, fill func(*fasthttp.Request), read func(*fasthttp.Response) error) error {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(req)
-	defer fasthttp.ReleaseResponse(resp)
+	release := func() {
+		fasthttp.ReleaseRequest(req)
+		fasthttp.ReleaseResponse(resp)
+	}
 	req.SetRequestURI(a.url)
 	fill(req)
 	deadline := time.Now().Add(a.timeout)
 	if first, bounded := ctx.Deadline(); bounded && first.Before(deadline) {
 		deadline = first
 	}
-	if err := a.client.DoDeadline(req, resp, deadline); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- a.client.DoDeadline(req, resp, deadline) }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		go func() {
+			<-ended //nolint:errcheck // nobody waits for its answer any more
+			release()
+		}()
+		return fmt.Errorf("asking the backend what became of the key: %w", ctx.Err())
+	}
+	defer release()
+	if err != nil {
 		return fmt.Errorf("asking the backend what became of the key: %w", redact.Error(err, a.url))
 	}
 	return read(resp)
@@ -142,6 +160,7 @@ func isFieldText(text string) bool {
 
 // resolved is a resolver's answer as the response that it stands for.
 func resolved(resp *fasthttp.Response) (*idem.Response, error) {
+	resp.Header.SetNoDefaultContentType(true) // fasthttp would make one up
 	r := &idem.Response{Status: fasthttp.StatusOK, Body: append([]byte(nil), resp.Body()...)}
 	if status := message.ResponseValue(&resp.Header, headerStatus); len(status) > 0 {
 		n, err := strconv.Atoi(string(status))

@@ -95,7 +95,7 @@ func TestResolverComesSecond(t *testing.T) {
 	t.Parallel()
 	var r *rig
 	resolver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if err := r.store.Resolve(context.Background(), mustKey("k"), &idem.Response{Status: 201, Body: []byte("by hand")}); err != nil {
+		if err := r.store.Resolve(context.Background(), mustKey("k"), idem.Owner{}, &idem.Response{Status: 201, Body: []byte("by hand")}); err != nil {
 			t.Error(err)
 		}
 		w.WriteHeader(404)

@@ -50,11 +50,14 @@ type routes struct {
 func newRoutes(c *Config, s *operation.Secret) (*routes, error) {
 	rest := c.Rules
 	r := &routes{sorted: slices.Clone(c.Routes), rest: &rest}
+	err := r.rest.placeKey("")
 	r.rest.setDefaults(s)
-	err := r.rest.check()
+	err = errors.Join(err, r.rest.check())
 	for i := range r.sorted {
-		r.sorted[i].Rules.setDefaults(s)
-		err = errors.Join(err, r.sorted[i].Rules.check())
+		one := &r.sorted[i]
+		err = errors.Join(err, one.Rules.placeKey(one.Match.Path))
+		one.Rules.setDefaults(s)
+		err = errors.Join(err, one.Rules.check())
 	}
 	if err != nil {
 		return nil, err

@@ -37,6 +37,15 @@ type Rules struct {
 	// KeyHeaders are the fields that carry the key. Default Idempotency-Key and
 	// X-Idempotency-Key.
 	KeyHeaders []string
+	// Key is where keys are, beside headers: in the query, the path or the body. Nil:
+	// in KeyHeaders, which do not count otherwise. It makes every request that its
+	// sources may be in the body of be read whole, up to MaxRequestBody.
+	Key *operation.Sources
+	// LenientKey takes a body that cannot be read for one that has no key.
+	LenientKey bool
+	// KeyMethods are the methods for which keys count; nil for all. A request of another
+	// one has no key.
+	KeyMethods []string
 	// Keys says which keys are taken; nil takes all that are well-formed.
 	Keys *idem.KeyFormat
 	// Fingerprint is what must not change between two uses of a key; nil for
@@ -89,6 +98,21 @@ type Rules struct {
 	MaxWait time.Duration
 	// Wait has requests wait unless the client prefers otherwise.
 	Wait bool
+	// Stream has responses to requests with a key passed on as they come, while they are
+	// recorded: those of unknown length, and those larger than StreamAbove (64 KiB if 0).
+	// One that no client reads any more is read on for ReadOn; then it counts as cut.
+	Stream      bool
+	StreamAbove int
+	ReadOn      time.Duration
+	// Join has a request whose key is in progress in this process get what has come of the
+	// response, and then the rest as it comes. Where there is nothing to join it waits.
+	Join bool
+	// Outcomes lets clients ask what became of keys in this route's scope, without sending
+	// the payload again: see Config.OutcomesPath. RespondAsync answers 202 to requests that
+	// prefer respond-async before they are executed, and lets clients ask, too.
+	Outcomes, RespondAsync bool
+	// Expose has the first answer say what it promises: see promise.
+	Expose bool
 	// MaxPerCaller bounds the requests of one caller that are under way at a time,
 	// as known by certificate, or by BindHeaders; MaxPerAddress those from one
 	// address (IPv6: from one /64) that no certificate came with, whatever they say
@@ -102,9 +126,13 @@ type Rules struct {
 	// always the same ones, and with what has no key that could be read.
 	Observe       bool
 	ObservedShare int
+	// Answers are how the route's own answers look.
+	Answers Answers
 	// CORS says which scripts in browsers may send requests and read answers.
 	CORS CORS
 
+	shape               *shape             // of errors; nil for problems
+	finder              *finder            // of keys; nil where KeyHeaders are all
 	recipe              operation.Recipe   // how records are compared
 	guarded             []string           // fields that requests are told apart by
 	unkeyed             []string           // those of a route that has no keys
@@ -160,7 +188,14 @@ func (r *Rules) setDefaults(s *operation.Secret) {
 	if r.MaxRequestBody <= 0 {
 		r.MaxRequestBody = 1 << 20
 	}
+	if r.StreamAbove <= 0 {
+		r.StreamAbove = 64 << 10
+	}
 	r.setDerived()
+	r.finder = newFinder(r)
+	if s, ok := shapes()[r.Answers.Shape]; ok {
+		r.shape = &s
+	}
 	r.guarded, r.unkeyed = r.goneBy(), new(Rules).goneBy()
 	r.sharing = newSharing(&r.CORS, r.guarded)
 	if r.FailStatus == 0 {
@@ -173,7 +208,7 @@ func (r *Rules) setDefaults(s *operation.Secret) {
 
 // goneBy are the fields that the rules tell requests, callers and scopes apart by.
 func (r *Rules) goneBy() []string {
-	all := slices.Concat([]string{operation.HeaderKey, operation.HeaderKeyOld, "Content-Encoding"}, r.KeyHeaders,
+	all := slices.Concat([]string{operation.HeaderKey, operation.HeaderKeyOld, "Content-Encoding"}, r.keyFields(),
 		r.BindHeaders, r.Fingerprint.Headers())
 	for _, source := range r.Scope {
 		if name, ok := source.Header(); ok {

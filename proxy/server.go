@@ -46,6 +46,10 @@ type Config struct {
 	// response is then flushed by itself, so that an interim one cannot overtake
 	// the answer to an earlier request on the same connection.
 	EarlyHints bool
+	// OutcomesPath is where clients ask what became of their keys, on routes that have it:
+	// see Rules.Outcomes. What it names does not reach a backend then. Default
+	// /.idemproxy/outcomes.
+	OutcomesPath string
 	// Traceparent is what requests without one get.
 	Traceparent message.Traceparent
 	// MaxClients bounds the connections of clients; further ones get 503. Default
@@ -78,6 +82,9 @@ type Config struct {
 	// the path of requests, and must be quick. Nil: only those of the routes are
 	// known. A record by an unknown recipe has its key's requests refused.
 	Recipes func(idem.Recipe) (text string, ok bool)
+	// RecipeUnread says of a recipe that Recipes did not know that it may be known
+	// somewhere: whoever asks again later may be told. Nil: none may.
+	RecipeUnread func(idem.Recipe) bool
 	// SettleEvery is how often the store is looked through for attempts in doubt that
 	// other processes left behind, on routes of idem.AmbiguousSettle. 0: never.
 	SettleEvery time.Duration
@@ -101,12 +108,16 @@ type Server struct {
 	tunnels   upstream.Tunnels
 	late      sync.WaitGroup // responses that are written after the server's own: see writeUntilClose
 	clients   clients
+	heads     message.Heads
 	streams   atomic.Int64 // responses that are passed on, after their handler
+	tapes     tapes
 	crowd     crowd
 	settler   *settler
 	endpoints endpoints
 	ledger    *ledger     // of what is only observed
+	studies   *studies    // likewise
 	leaving   atomic.Bool // see Leave
+	listening listening
 	http      *fasthttp.Server
 }
 
@@ -118,7 +129,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, engine: c.Engine, recipes: known, ledger: newLedger(mostObserved)}
+	s := &Server{config: c, engine: c.Engine, recipes: known, ledger: newLedger(mostObserved), studies: newStudies()}
 	s.live.Store(l)
 	s.clients.most, s.clients.ofNetwork = c.MaxClients, c.MaxClientsPerIP
 	s.admission.limit(c.MaxInFlight, c.MaxBuffered)
@@ -154,6 +165,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxInFlight <= 0 {
 		c.MaxInFlight = 8192
 	}
+	if c.OutcomesPath == "" {
+		c.OutcomesPath = "/.idemproxy/outcomes"
+	}
 	if c.MaxClients <= 0 {
 		c.MaxClients = fasthttp.DefaultConcurrency
 	}
@@ -177,8 +191,12 @@ func (c Config) withDefaults() Config {
 
 const aDay = 24 * time.Hour
 
-// Serve answers on ln until Shutdown. It may be called for several listeners.
+// Serve answers on ln until Shutdown. It may be called for several listeners. After
+// Shutdown it closes ln and serves nothing.
 func (s *Server) Serve(ln net.Listener) error {
+	if !s.listening.add(ln) {
+		return nil
+	}
 	if err := s.http.Serve(strict{ln, s}); err != nil {
 		return fmt.Errorf("serving on %s: %w", ln.Addr(), err)
 	}
@@ -277,8 +295,18 @@ func (s *Server) route(q *request) {
 		s.fail(q, refusal, nil)
 		return
 	case leave != nil:
-		defer leave()
+		q.leave = leave
+		defer q.quit()
 	}
+	if q.sought {
+		s.seek(q)
+		return
+	}
+	s.proceed(q)
+}
+
+// proceed is the way of a request of which it is known whether it has a key.
+func (s *Server) proceed(q *request) {
 	if !q.keyed && !q.derived {
 		s.passThrough(q)
 		return
@@ -286,11 +314,22 @@ func (s *Server) route(q *request) {
 	s.keyed(q)
 }
 
+// quit leaves the crowd, unless somebody else does it.
+func (q *request) quit() {
+	if q.leave != nil {
+		q.leave()
+	}
+}
+
 // settled answers what needs no body and no backend: most of what is refused.
 func (s *Server) settled(q *request) bool {
 	q.live = s.live.Load()
 	i, asked, ambiguous := q.live.routes.take(&q.ctx.Request.Header)
 	q.rules, q.report.Route = q.live.routes.of(i)
+	if asked == nil && q.live.outcomes.at(&q.ctx.Request.Header) {
+		s.answerOutcome(q)
+		return true
+	}
 	err := q.identify()
 	if q.isObserved() {
 		q.letPass(err)
@@ -325,18 +364,23 @@ func (s *Server) settled(q *request) bool {
 
 // fail answers with a problem, and the key if the request got as far as that.
 func (s *Server) fail(q *request, p *problem, err error) {
+	p = q.rules.answered(p)
 	q.report.Outcome, q.report.Status, q.report.Err = p.outcome, p.status, err
 	var key *idem.Key
 	if q.report.Keyed {
 		key = &q.key
 	}
-	writeProblem(q.ctx, p, key, "")
+	in := instance{key: key}
+	if p.outcome == Mismatch { // one that would have been one is nobody's business
+		in.reason, in.differs = differsSentence(q.report.Differs), q.report.Differs
+	}
+	q.writeProblem(p, in)
 }
 
 // refuse answers with a problem and its reason, of our own wording.
 func (s *Server) refuse(q *request, p *problem, reason error) {
 	q.report.Outcome, q.report.Status, q.report.Err = p.outcome, p.status, reason
-	writeProblem(q.ctx, p, nil, reason.Error())
+	q.writeProblem(p, instance{reason: reason.Error()})
 }
 
 // silent: what fasthttp would log is traced.

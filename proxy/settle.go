@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/valyala/fasthttp"
+
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/message"
 	"github.com/idemproxy/idemproxy/upstream"
@@ -54,13 +56,13 @@ func (r *Rules) settles() bool { return r.Policy.OnAmbiguous == idem.AmbiguousSe
 
 // inDoubt says of an exchange that it is to be settled. outcome is what the backend
 // said of the attempt, if anything.
-func (r *Rules) inDoubt(e *upstream.Exchange, status int, outcome []byte) bool {
+func (r *Rules) inDoubt(e *upstream.Exchange, status int, outcome string) bool {
 	switch {
 	case !r.settles(), errors.Is(e.Err, upstream.ErrHeaderTooLarge):
 		return false
 	case e.Err != nil:
 		return e.Sent == idem.MayHaveExecuted
-	case string(outcome) == outcomeVoided, string(outcome) == outcomeUnknown:
+	case outcome == outcomeVoided, outcome == outcomeUnknown:
 		return true
 	}
 	return r.Policy.Statuses.Of(status) == idem.Ambiguous
@@ -69,20 +71,43 @@ func (r *Rules) inDoubt(e *upstream.Exchange, status int, outcome []byte) bool {
 // noReceipt says of a response that it ends an operation without a receipt, on a route
 // where the backend is to keep them: should its connection break the next time, the
 // backend would void what it has executed.
-func (r *Rules) noReceipt(head *message.Head, status int, outcome []byte) bool {
-	return r.settles() && head.MayChange() && status/100 == 2 && string(outcome) != outcomeExecuted
+func (r *Rules) noReceipt(head *message.Head, status int, outcome string) bool {
+	return r.settles() && head.MayChange() && status/100 == 2 && outcome != outcomeExecuted
+}
+
+// said is what the backend's own answer says of its attempt. Where nobody could be asked
+// about what it leaves open, it does not count.
+func (r *Rules) said(h *fasthttp.ResponseHeader) (outcome string, err error) {
+	if !r.settles() {
+		return "", nil
+	}
+	return saidOutcome(h)
+}
+
+// errAnswered is an answer that leaves open what became of the attempt.
+var errAnswered = errors.New("the backend answered")
+
+// unsure is why an attempt is in doubt whose response did not break off.
+func unsure(status int, outcome string) error {
+	if outcome == "" {
+		return fmt.Errorf("%w %d", errAnswered, status)
+	}
+	return fmt.Errorf("%w %d with %s: %s", errAnswered, status, message.HeaderOutcome, outcome)
 }
 
 // settle ends an attempt that is in doubt, and answers the client, which waits for it.
-func (s *Server) settle(q *request, held *attempts, e *upstream.Exchange) {
+// outcome is what the backend said of the attempt, if anything.
+func (s *Server) settle(q *request, held *attempts, e *upstream.Exchange, outcome string) {
+	if q.report.Err = errors.Join(q.report.Err, e.Err); q.report.Err == nil { // what its header said before it broke off included
+		q.report.Err = unsure(q.ctx.Response.StatusCode(), outcome)
+	}
 	response, err := s.voidWithin(context.Background(), q.rules, held.key(), held.first.Owner())
-	q.report.Err = e.Err
 	switch {
 	case err != nil:
 		q.report.Settlement = SettledNotYet
 		q.report.Ending = held.finish(idem.MayHaveExecuted, nil)
 		s.settler.later(held)
-		s.fail(q, ofExchange(problemUnsettled, e), errors.Join(e.Err, err))
+		s.fail(q, ofExchange(problemUnsettled, e), errors.Join(q.report.Err, err))
 	case response == nil:
 		q.report.Settlement = SettledVoided
 		q.report.Ending = held.finish(idem.Voided, nil)
@@ -106,7 +131,7 @@ func (r *Rules) kept(response *idem.Response) *idem.Response {
 // answerReceipt gives the client what the backend meant to.
 func (s *Server) answerReceipt(q *request, r *idem.Response) {
 	q.Hold(len(r.Body))
-	q.ctx.Response.Reset()
+	q.emptyResponse()
 	if err := message.Restore(&q.ctx.Response, r.Status, r.Header, r.Body, q.ctx.IsHead()); err != nil {
 		s.fail(q, q.rules.storeProblem(), fmt.Errorf("the receipt's response: %w", err))
 		return
@@ -119,12 +144,22 @@ func (s *Server) answerReceipt(q *request, r *idem.Response) {
 // often as the route has it; else it answers that nothing was done.
 func (s *Server) again(q *request, e *upstream.Exchange) {
 	if q.voided >= q.rules.SettleAttempts {
-		s.fail(q, ofExchange(problemVoided, e), e.Err)
+		s.fail(q, ofExchange(problemVoided, e), q.report.Err)
 		return
 	}
 	q.voided++
-	q.ctx.Response.Reset()
+	q.emptyResponse()
 	s.answer(q)
+}
+
+// emptyResponse has the response take another one's header and body. fasthttp's Reset would
+// also undo what the server is set to: it would then write a Date of its own in place of the
+// backend's, and a Content-Type where the backend sent none. The header is left, since
+// whoever reads another one into it replaces all of it.
+func (q *request) emptyResponse() {
+	resp := &q.ctx.Response
+	resp.ResetBody()
+	resp.SkipBody, resp.ImmediateHeaderFlush = false, false
 }
 
 // isResolved says whether the key, whose outcome is unknown, is worth another acquire

@@ -155,10 +155,14 @@ func TestSettle(t *testing.T) {
 		"504, chunked": func(c backendtest.Conn) {
 			c.Raw("HTTP/1.1 504 X\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
 		},
-		"unsure":               func(c backendtest.Conn) { c.Answer(503, "?", "Idempotency-Outcome: unknown") },
-		"silence":              untilClosed,
-		"voided by others":     func(c backendtest.Conn) { c.Answer(409, "voided", "Idempotency-Outcome: voided") },
-		"a refusal with a 200": func(c backendtest.Conn) { c.Answer(200, "", "idempotency-outcome: voided") },
+		"unsure": func(c backendtest.Conn) { c.Answer(503, "?", "Idempotency-Outcome: unknown") },
+		"executed and voided": func(c backendtest.Conn) {
+			c.Answer(200, "", "Idempotency-Outcome: executed", "Idempotency-Outcome: voided")
+		},
+		"executed, unsure, in one line": func(c backendtest.Conn) { c.Answer(503, "?", "Idempotency-Outcome: executed , unknown") },
+		"silence":                       untilClosed,
+		"voided by others":              func(c backendtest.Conn) { c.Answer(409, "voided", "Idempotency-Outcome: voided") },
+		"a refusal with a 200":          func(c backendtest.Conn) { c.Answer(200, "", "idempotency-outcome: voided") },
 	}
 	for name, end := range ends {
 		for _, was := range []bool{true, false} {
@@ -418,6 +422,12 @@ func TestAnswersThatDoNotSettle(t *testing.T) {
 		"204":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) },
 		"404":          http.NotFound,
 		"another word": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Idempotency-Outcome", "void") },
+		"two words": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Idempotency-Outcome"] = []string{"executed", "unknown"}
+		},
+		"two words in a line": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Idempotency-Outcome", "voided, executed")
+		},
 		"voided in 500": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Idempotency-Outcome", "voided")
 			w.WriteHeader(500)

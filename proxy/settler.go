@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
 
 // settler asks backends in the background what became of attempts that are in doubt:
@@ -190,6 +191,7 @@ func (b *settler) try(d doubtful) (done bool, err error) {
 	if rules == nil {
 		return true, nil // by another configuration: who has it finds it
 	}
+	failpoint.Reach("doubt-read")
 	places := s.endpoints.of(rules.Receipts.URL()).asking
 	if !b.take(places) {
 		return false, b.ctx.Err() //nolint:wrapcheck // nobody reads it

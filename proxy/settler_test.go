@@ -40,15 +40,38 @@ func (x *told) is(t *testing.T, want ...string) {
 	}
 }
 
-func (x *told) has(one string) bool {
+// last is what was told last of what begins so.
+func (x *told) last(begins string) (last string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, said := range x.said {
-		if said == one {
-			return true
+		if strings.HasPrefix(said, begins) {
+			last = said
 		}
 	}
-	return false
+	return last
+}
+
+// alternates: one was told of first, the other last, and each change once.
+func (x *told) alternates(t *testing.T, one, other string) {
+	t.Helper()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var both []string
+	for _, said := range x.said {
+		if said == one || said == other {
+			both = append(both, said)
+		}
+	}
+	for i, said := range both {
+		if said != []string{one, other}[i%2] {
+			t.Errorf("told %q, want them in turn", both)
+			return
+		}
+	}
+	if len(both)%2 != 0 || len(both) == 0 {
+		t.Errorf("told %q, want each begin and its end", both)
+	}
 }
 
 // settler has a trace tell x what concerns it as a whole.
@@ -113,9 +136,11 @@ func TestTooManyInDoubt(t *testing.T) {
 			return errors.Is(err, idem.ErrNotFound)
 		})
 	}
-	if !x.has("full: false") {
-		t.Errorf("nobody was told that there is room: %q", x.said)
+	r.until("it is told that there is room", func() bool { return x.last("full: ") == "full: false" })
+	if err := r.server.Shutdown(t.Context()); err != nil { // nothing is told after that
+		t.Error(err)
 	}
+	x.alternates(t, "full: true", "full: false")
 }
 
 // An endpoint that does not answer, or does again, is told of at the change, and why is
@@ -123,7 +148,7 @@ func TestTooManyInDoubt(t *testing.T) {
 func TestEndpointsAreTold(t *testing.T) {
 	t.Parallel()
 	l, x := newLedger(), &told{}
-	r := newRig(t, lose, l.settling(t, 300*time.Millisecond), func(c *proxy.Config) {
+	r := newRig(t, lose, l.settling(t, 2*time.Second), func(c *proxy.Config) {
 		c.Trace.Asked = func(endpoint string, err error, turned bool) {
 			if turned {
 				x.add("%v answers: %v", strings.HasSuffix(endpoint, "/receipts"), err == nil)

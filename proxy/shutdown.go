@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
+	"sync"
 )
 
 // CutError says that requests were under way when there was no more time for them.
@@ -30,7 +32,9 @@ func (s *Server) UnderWay() int {
 // waits for a key in progress gets a 409 now.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.engine.StopWaiting()
+	s.listening.end()
 	err := s.http.ShutdownWithContext(ctx)
+	s.listening.close()
 	s.settler.stop()
 	done := make(chan struct{})
 	go func() {
@@ -52,4 +56,39 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.reloading.Unlock()
 	s.live.Load().close()
 	return err
+}
+
+// listening are the listeners of a Server. fasthttp knows a listener only once it accepts
+// from it: one that is served at the time of Shutdown, or later, would stay open.
+type listening struct {
+	mu    sync.Mutex
+	ended bool           // guarded by mu
+	all   []net.Listener // guarded by mu
+}
+
+// add is false after end; ln is closed then.
+func (l *listening) add(ln net.Listener) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		_ = ln.Close()
+		return false
+	}
+	l.all = append(l.all, ln)
+	return true
+}
+
+func (l *listening) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+}
+
+// close closes what fasthttp has not, which is those that it did not know yet.
+func (l *listening) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ln := range l.all {
+		_ = ln.Close()
+	}
 }

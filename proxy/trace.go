@@ -33,6 +33,9 @@ const (
 	Duplicate                         // 409: the payload came under another key before
 	Overloaded                        // 503 or 429: too much under way; nothing was done
 	Expired                           // 410: executed, and its response is not kept any more
+	Accepted                          // 202: about to be executed, or being so, without its client
+	Joined                            // joined a response that is passed on as it comes
+	OutcomeAsked                      // what became of a key was asked for, and told
 	lastOutcome
 )
 
@@ -50,7 +53,7 @@ func (o Outcome) String() string {
 	names := [...]string{
 		"passed", "executed", "replayed-local", "replayed-store", "in-progress", "mismatch", "unknown",
 		"not-replayable", "refused", "store-failed", "lease-lost", "backend-unreachable", "backend-busy",
-		"backend-cut", "backend-timeout", "failed-open", "duplicate", "overloaded", "expired",
+		"backend-cut", "backend-timeout", "failed-open", "duplicate", "overloaded", "expired", "accepted", "joined", "outcome-asked",
 	}
 	if int(o) < len(names) {
 		return names[o]
@@ -80,6 +83,9 @@ func (o Outcome) Means() string {
 		"`409`: the payload came under another key before (`reject_duplicates`)",
 		"`503` or `429`: too much was under way; nothing was done",
 		"`410`: it was executed, and its response is not kept any more",
+		"`202`: it is executed in the background (`respond_async`), which has a line of its own: event `async_ended`",
+		"the backend's, to the request that is executed with its key: what had come of it, and then the rest (`in_progress: join`)",
+		"the state of a key that its client asked about (`outcomes`)",
 	}
 	if int(o) < len(texts) {
 		return texts[o]
@@ -135,6 +141,13 @@ type Trace struct {
 	// Done is called when a request's outcome is settled, before its answer is
 	// written.
 	Done func(*Report)
+	// Ended is called when a request has been executed whose client was answered before
+	// (Accepted), with what its Report would have been. Done was told of the answer, under
+	// the same RequestID.
+	Ended func(*Report)
+	// Streamed is called when a response has ended that was passed on as it came, while it
+	// was recorded. Done was told of its request before.
+	Streamed func(*StreamReport)
 	// Forward is called before a request is forwarded. What it returns, if that is
 	// not empty, is the traceparent that the backend gets.
 	Forward func(*Report) string

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -62,6 +63,33 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// A stop does not wait for those who wait: they get their answer at once, and can ask
+// another proxy. What is under way is finished.
+func TestAStopSendsWaitersHome(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := bubbleRig(t, slow, func(c *proxy.Config) { c.Wait, c.MaxWait = true, time.Minute })
+		first, waiter, down := make(chan answer, 1), make(chan answer, 1), make(chan error, 1)
+		go func() { first <- r.post("k", "x") }()
+		time.Sleep(time.Second)
+		go func() { waiter <- r.post("k", "x") }()
+		time.Sleep(time.Second)
+		begun := time.Now()
+		go func() { down <- r.server.Shutdown(context.Background()) }()
+		r.isProblem(<-waiter, 409, "in-progress")
+		if d := time.Since(begun); d > time.Second {
+			t.Errorf("the waiter was sent home after %v", d)
+		}
+		if a := <-first; a.body != "made" {
+			t.Errorf("what was under way got %d %q", a.StatusCode, a.body)
+		}
+		if err := <-down; err != nil {
+			t.Error(err)
+		}
+		r.executions("k", 1)
+	})
+}
+
 // A preference that cannot be read is as good as none (RFC 7240 section 2).
 func TestMalformedPreference(t *testing.T) {
 	t.Parallel()
@@ -75,7 +103,7 @@ func TestMalformedPreference(t *testing.T) {
 	}
 }
 
-// A waiter whose predecessor fails runs itself; a stop sends waiters home.
+// A waiter whose predecessor fails runs itself.
 func TestWaiterTakesOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

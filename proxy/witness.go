@@ -10,9 +10,10 @@ import (
 // patterns match.
 type fresh struct {
 	segment, method string
-	label           string // of a host below a wildcard
-	host            string // that no pattern matches but that for all
-	deepest         int    // segments of the longest path
+	label           string   // of a host below a wildcard
+	host            string   // that no pattern matches but that for all
+	deepest         int      // segments of the longest path
+	counted         []string // methods whose keys count, where not those of all do
 }
 
 func newFresh(plans ...*Plan) *fresh {
@@ -21,13 +22,16 @@ func newFresh(plans ...*Plan) *fresh {
 	for _, p := range plans {
 		for i := range p.routes {
 			m := &p.routes[i].match
+			f.counted = append(f.counted, p.routes[i].KeyMethods...)
 			all, _ := pathSegments(m.Path)
 			f.deepest = max(f.deepest, len(all))
 			segments, methods, hosts = append(segments, all...), append(methods, m.Methods...), append(hosts, m.Host)
 		}
 	}
 	f.segment = unlike("x", func(s string) bool { return slices.Contains(segments, s) })
-	f.method = unlike("WITNESS", func(s string) bool { return slices.Contains(methods, s) })
+	f.method = unlike("WITNESS", func(s string) bool {
+		return slices.Contains(methods, s) || slices.Contains(f.counted, s)
+	})
 	f.label = unlike("x", func(s string) bool {
 		return slices.ContainsFunc(hosts, func(h string) bool { return strings.HasPrefix(h, s+".") })
 	})
@@ -88,7 +92,7 @@ func (f *fresh) hosts(a, b string) (string, bool) {
 func (f *fresh) methods(a, b []string) []string {
 	switch {
 	case len(a) == 0 && len(b) == 0:
-		return []string{"POST", "PATCH", f.method}
+		return append([]string{"POST", "PATCH", f.method}, f.counted...)
 	case len(a) == 0:
 		return b
 	case len(b) == 0:

@@ -42,7 +42,10 @@ func (b *bench) request(db *sql.DB, key, attempt string, handler http.Handler) *
 
 // handlers are of the middleware.
 func handlers() map[string]func(*bench) {
-	return map[string]func(*bench){"Statuses": statuses, "Panics": panics, "Refused": refused}
+	return map[string]func(*bench){
+		"Statuses": statuses, "Panics": panics, "Refused": refused,
+		"WroteFirst": wroteFirst, "KeyTooLong": keyTooLong, "RolledBackBeforeTheAnswer": rolledBackFirst,
+	}
 }
 
 // 429 and what says that the server failed roll back; all else is kept.
@@ -103,6 +106,61 @@ func refused(b *bench) {
 		b.t.Errorf("%d %v", got.Code, got.Header())
 	}
 	b.effects(0)
+}
+
+// Who writes a body has said 200: a status that comes afterwards does not undo it.
+func wroteFirst(b *bench) {
+	got := b.request(b.db, "k", "a", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte("begun, "))
+		b.payer(http.StatusInternalServerError).ServeHTTP(w, r)
+	}))
+	if got.Code != http.StatusOK || got.Body.String() != `begun, {"id":"a"}` || got.Header().Get(receipt.HeaderOutcome) != receipt.OutcomeExecuted {
+		b.t.Errorf("%d %v %q", got.Code, got.Header(), got.Body)
+	}
+	b.rows(1)
+	b.effects(1)
+}
+
+// A key that does not fit is refused, and not cut to one that is another's.
+func keyTooLong(b *bench) {
+	got := b.request(b.db, strings.Repeat("k", 256), "a", b.payer(http.StatusOK))
+	if got.Code != http.StatusBadRequest || got.Header().Get(receipt.HeaderOutcome) != "" {
+		b.t.Errorf("%d %v", got.Code, got.Header())
+	}
+	b.rows(0)
+	b.effects(0)
+}
+
+// onWrite is an answer that has something done before its client hears of it.
+type onWrite struct {
+	*httptest.ResponseRecorder
+
+	first func()
+}
+
+func (w *onWrite) WriteHeader(status int) {
+	w.first()
+	w.ResponseRecorder.WriteHeader(status)
+}
+
+// Who hears "try again" can: by then nothing of the attempt is locked.
+func rolledBackFirst(b *bench) {
+	r := httptest.NewRequestWithContext(b.context(), http.MethodPost, "/pay", http.NoBody)
+	r.Header.Set(receipt.HeaderKey, "k")
+	r.Header.Set(receipt.HeaderAttempt, "a")
+	var again *httptest.ResponseRecorder
+	w := &onWrite{ResponseRecorder: httptest.NewRecorder(), first: func() {
+		if n := b.db.Stats().InUse; n > 0 {
+			b.t.Errorf("%d connections are still in a transaction", n)
+			return // a retry would wait for it for ever
+		}
+		again = b.request(b.db, "k", "b", b.payer(http.StatusCreated))
+	}}
+	b.Middleware(b.db, b.payer(http.StatusServiceUnavailable)).ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable || again != nil && again.Code != http.StatusCreated {
+		b.t.Errorf("%d, and then %v", w.Code, again)
+	}
+	b.effects(1)
 }
 
 // Tx is nil where nobody began one.

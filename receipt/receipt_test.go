@@ -188,6 +188,17 @@ func badStatus(b *bench) {
 		_ = tx.Rollback()
 	}
 	b.rows(0)
+	for _, status := range []int{200, 599} { // the bounds themselves are
+		tx := b.begin(nil)
+		got, err := b.Do(b.context(), tx, of(fmt.Sprint(status), fmt.Sprint(status)), func() (receipt.Response, error) { return receipt.Response{Status: status}, nil })
+		if err != nil || got.Status != status {
+			b.t.Errorf("%d: %+v, %v", status, got, err)
+		}
+		if err := tx.Commit(); err != nil {
+			b.t.Error(err)
+		}
+	}
+	b.rows(2)
 }
 
 // A transaction that was committed although Do had failed may have had an effect: that

@@ -15,13 +15,16 @@
 --          client knows it: never too much while the clock is not set back. 0: it
 --          does not know
 -- ARGV[4]  for how long after that the claim may be granted, ms
+-- ARGV[5]  if it is there, a response comes whatever its size
 --
 -- Returns this server's time in ms: the key was new and is granted. Otherwise
 -- {verdict, attempt, x, record, response}: verdict as in idem/state.go;
 -- x is this server's time in ms (granted), the remaining lease in ms, the part
 -- that differs, the record's recipe, or for how many ms more there is a response.
--- record only for a completed one; response if it is not in the record. Or {-1}:
--- a layout that this build does not know; or {-2, time}: granting it is too late.
+-- record only for a completed one; response if it is not in the record: 1 for one that
+-- stays where it is. For a payload that differs, 1 and the record's hints follow, or 0
+-- and nothing to go by. Or {-1}: a layout that this build does not know; or {-2, time}:
+-- granting it is too late.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + t[2] / 1000
 local passed = now - ARGV[3]
@@ -48,7 +51,11 @@ local OTHER_RECIPE, EXPIRED, VERSION, LATE = 9, 10, -1, -2
 local IDENTITY, PAYLOAD = 1, 2
 
 now = math.floor(now)
-local head = redis.call('GETRANGE', KEYS[1], '0', '119')
+-- One read for what decides and for a response that the record has in itself, which
+-- is a small one: larger ones are at KEYS[2], or take a second read.
+local MOST = 4096
+local whole = redis.call('GETRANGE', KEYS[1], '0', '4095')
+local head = whole
 local attempt, verdict, created = 0, ACQUIRED, now
 
 if head ~= '' then
@@ -76,7 +83,11 @@ if head ~= '' then
     if string.sub(head, 57, 60) ~= string.sub(ARGV[1], 57, 60) then
       return {OTHER_RECIPE, attempt, struct.unpack('>I4', head, 57)}
     end
-    return {MISMATCH, attempt, string.sub(head, 41, 56) ~= string.sub(ARGV[1], 41, 56) and IDENTITY or PAYLOAD}
+    if string.sub(head, 41, 56) ~= string.sub(ARGV[1], 41, 56) then
+      return {MISMATCH, attempt, IDENTITY}
+    end
+    -- Whether it has hints, and them: see idem.Hints.
+    return {MISMATCH, attempt, PAYLOAD, string.byte(head, 4) % 2, string.sub(head, 21, 24)}
   elseif state == 2 then
     -- Both decide: the time that is in the record, since Redis may be late with
     -- ending a key and a response may be kept in the record; and that the
@@ -85,9 +96,15 @@ if head ~= '' then
     if now >= till then
       return {EXPIRED, attempt}
     elseif flags < 2 then
-      return {COMPLETED, attempt, till - now, redis.call('GET', KEYS[1])}
+      return {COMPLETED, attempt, till - now, #whole < MOST and whole or redis.call('GET', KEYS[1])}
     elseif not KEYS[2] then
       return redis.error_reply('TRYAGAIN the response may be elsewhere')
+    end
+    -- A large one stays where it is, since Lua would copy it twice: the client gets it
+    -- by itself. A user who may not ask for its length takes the longer way.
+    local length = not ARGV[5] and redis.pcall('STRLEN', KEYS[2])
+    if type(length) == 'number' and length >= 2048 then
+      return {COMPLETED, attempt, till - now, string.sub(head, 1, 96), 1}
     end
     local response = redis.call('GET', KEYS[2])
     if not response then

@@ -21,12 +21,15 @@
 --          purge.lua says it. The purge's own time would not do: it is known here
 --          only as roughly as the way to this server takes, in which a record can
 --          be made anew
+-- ARGV[13] the fourth byte of the record: what explains a mismatch
+-- ARGV[14] something if an operator resolved the attempt: the record has no owner then
 --
 -- Returns 0 (it was there), 1 (it was missing), 2 (it was older), 3 (what is there
 -- is somebody else's and later), or -1 for a layout that this build does not know.
 -- Time is the server's.
 local SAME, RESTORED, ADVANCED, CONFLICT, VERSION = 0, 1, 2, 3, -1
 local ABSENT, IN_PROGRESS, COMPLETED, UNKNOWN = 0, 1, 2, 3
+local NOBODY = string.rep('\0', 16)
 local to, owner, holds = tonumber(ARGV[1]), ARGV[2], ARGV[6] == '\1'
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -79,7 +82,7 @@ else
       (state == IN_PROGRESS and lapses <= now and string.byte(head, 3) % 2 == 0)
     -- An operator said, through this process or another, what became of this very
     -- attempt: that is later than what its owner did, unless it had completed.
-    local resolved = theirs == string.rep('\0', 16) and struct.unpack('>I4', head, 5) == tonumber(ARGV[5])
+    local resolved = theirs == NOBODY and struct.unpack('>I4', head, 5) == tonumber(ARGV[5])
     if to == ABSENT or over or (resolved and (state == COMPLETED or to ~= COMPLETED)) then
       return SAME
     elseif state == COMPLETED or (not free and began >= created) or
@@ -100,7 +103,9 @@ if to == COMPLETED then
     response = ARGV[11]
   end
 end
-local record = '\2' .. string.char(to, flags, 0) .. struct.pack('>I4', tonumber(ARGV[5])) .. owner .. ARGV[3] ..
+-- As in settle.lua: what an operator made of a key is not its owner's.
+local whose = ARGV[14] ~= '' and NOBODY or owner
+local record = '\2' .. string.char(to, flags) .. ARGV[13] .. struct.pack('>I4', tonumber(ARGV[5])) .. whose .. ARGV[3] ..
   struct.pack('>I6I6I6I6', till, created, at, expires) .. ARGV[4] .. ARGV[10] .. response
 if expires == 0 then
   redis.call('SET', KEYS[1], record)

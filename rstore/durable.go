@@ -43,16 +43,18 @@ func (s *Store) runReplicated(
 	if ctx.Err() != nil {
 		return notSent(ctx), nil
 	}
-	send := func(command rueidis.Completed) []rueidis.RedisResult {
-		return l.client.DoMulti(ctx, command, s.wait(l, n, keys[0]))
+	send := func(command func(rueidis.Client, []string, []string) rueidis.Completed) []rueidis.RedisResult {
+		return l.together(ctx, func() []rueidis.Completed {
+			return []rueidis.Completed{command(l.client, keys, args), s.wait(l, n, keys[0])}
+		})
 	}
-	results := send(sc.command(l.client, keys, args))
+	results := send(sc.command)
 	if isTryAgain(results[0].Error()) && len(keys) > 1 { // as in script.run
 		keys = keys[:1]
-		results = send(sc.command(l.client, keys, args))
+		results = send(sc.command)
 	}
 	if isNoScript(results[0].Error()) {
-		results = send(sc.whole(l.client, keys, args))
+		results = send(sc.whole)
 	}
 	return results[0], lacking(results[1], n)
 }

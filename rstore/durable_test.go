@@ -34,9 +34,11 @@ func TestWaitReplicas(t *testing.T) {
 	c := completed(t, s, "both have it")
 	running := claim("running")
 	acquire(t, s, running, idem.VerdictAcquired)
-	owned := claim("owned")
-	if _, err := s.Acquire(t.Context(), owned); err != nil {
-		t.Fatal(err)
+	owned, doubted := claim("owned"), claim("doubted")
+	for _, c := range []idem.Claim{owned, doubted} {
+		if _, err := s.Acquire(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	replica.Kill()
@@ -52,6 +54,9 @@ func TestWaitReplicas(t *testing.T) {
 	}
 	if err := s.Complete(t.Context(), owned.Lease(), &idem.Response{Status: 200}); !errors.Is(err, idem.ErrUnavailable) {
 		t.Errorf("complete without a replica: %v", err)
+	}
+	if err := s.Hold(t.Context(), doubted.Lease()); !errors.Is(err, idem.ErrUnavailable) {
+		t.Errorf("hold without a replica: %v", err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := s.Get(t.Context(), refused); errors.Is(err, idem.ErrNotFound) {
@@ -69,7 +74,17 @@ func TestWaitReplicas(t *testing.T) {
 			t.Fatalf("complete with the replica back: %v", err)
 		}
 	}
-	acquire(t, s, claim("new"), idem.VerdictAcquired)
+	fresh := claim("new")
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // it may still be synchronising
+		if out, err := s.Acquire(t.Context(), fresh); err == nil {
+			if out.Kind != idem.VerdictAcquired && out.Kind != idem.VerdictYours {
+				t.Errorf("acquire with the replica back: %v", out.Kind)
+			}
+			break
+		} else if !errors.Is(err, idem.ErrUnavailable) || time.Now().After(deadline) {
+			t.Fatalf("acquire with the replica back: %v", err)
+		}
+	}
 }
 
 // The primary dies: a Sentinel names another, which has what was replicated.
@@ -129,6 +144,12 @@ func (l *lines) await(t *testing.T, want string) {
 			t.Fatalf("no %q in the log:\n%s", want, text)
 		}
 	}
+}
+
+func (l *lines) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Reset()
 }
 
 func (l *lines) count(what string) int {

@@ -46,3 +46,6 @@ func ParseNews(set, channel, message string) (from, to string, end, ok bool) {
 
 // ForgetClocks has the store not know what the servers' clocks show.
 func (s *Store) ForgetClocks() { s.clocks.forget() }
+
+// FindFor bounds how long Find looks.
+func (s *Store) FindFor(d time.Duration) { s.findFor = d }

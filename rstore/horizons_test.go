@@ -3,6 +3,7 @@ package rstore_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -272,7 +273,7 @@ func TestP7HeldHasNoEnd(t *testing.T) {
 	_, err := s.Acquire(ctx, c)
 	must(err)
 	must(s.Hold(ctx, c.Lease()))
-	must(s.Resolve(ctx, c.Key, &idem.Response{Status: 200}))
+	must(s.Resolve(ctx, c.Key, idem.Owner{}, &idem.Response{Status: 200}))
 	ends(c, true, "resolve")
 }
 
@@ -281,17 +282,19 @@ func TestP7HeldHasNoEnd(t *testing.T) {
 func TestP1ASlotThatMoves(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 64 << 10} {
-		t.Run(strconv.Itoa(size), func(t *testing.T) {
-			t.Parallel()
-			aSlotMoves(t, strings.Repeat("x", size), strings.Repeat("y", size))
-		})
+		for _, replicas := range []int{0, 1} {
+			t.Run(fmt.Sprintf("%d bytes, %d replicas", size, replicas), func(t *testing.T) {
+				t.Parallel()
+				aSlotMoves(t, replicas, strings.Repeat("x", size), strings.Repeat("y", size))
+			})
+		}
 	}
 }
 
-func aSlotMoves(t *testing.T, before, after string) {
+func aSlotMoves(t *testing.T, replicas int, before, after string) {
 	t.Helper()
-	url, nodes := redistest.Cluster(t, 3)
-	s := open(t, rstore.Config{URL: url})
+	url, nodes, others := redistest.ClusterWith(t, 3, replicas)
+	s := open(t, rstore.Config{URL: url, WaitReplicas: replicas})
 	c := remembered("k", time.Hour)
 	slot := strconv.FormatInt(number(t, nodes[0], "CLUSTER", "KEYSLOT", s.Name(c.Key)), 10)
 	if n := number(t, nodes[0], "CLUSTER", "KEYSLOT", s.ResponseName(c.Key)); strconv.FormatInt(n, 10) != slot {
@@ -335,6 +338,22 @@ func aSlotMoves(t *testing.T, before, after string) {
 	}
 	if n := nodes[source].Try("EXISTS", s.Name(c.Key)); n == nil || !strings.HasPrefix(n.Error(), "ASK") {
 		t.Errorf("the side that the slot leaves says %v, want ASK", n)
+	}
+	if replicas == 0 {
+		return
+	}
+	// The replicas that count are those of the side where the key is.
+	if err := s.Purge(t.Context(), c.Key); err != nil {
+		t.Errorf("purge: %v", err)
+	}
+	must(t, s, next)
+	for _, other := range others {
+		if other.Replicates(nodes[target]) {
+			other.Kill()
+		}
+	}
+	if err := s.Hold(t.Context(), next.Lease()); !errors.Is(err, idem.ErrUnavailable) || errors.Is(err, idem.ErrRefused) {
+		t.Errorf("what no replica has: %v, want it to be in doubt", err)
 	}
 }
 

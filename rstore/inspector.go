@@ -60,23 +60,28 @@ func inspected(reply []rueidis.RedisMessage) (idem.Record, error) {
 	return r, err
 }
 
-// Resolve implements idem.Inspector.
-func (s *Store) Resolve(ctx context.Context, key idem.Key, r *idem.Response) error {
-	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key}, r)
-	s.cache.changed(key.ID()) // NOLOOP: our own changes are not pushed back
+// Resolve implements idem.Inspector: one round trip.
+func (s *Store) Resolve(ctx context.Context, key idem.Key, owner idem.Owner, r *idem.Response) error {
+	err := s.apply(ctx, idem.ResolveEvent(r), idem.Lease{Key: key, Owner: owner}, r)
+	s.cache.Changed(key.ID()) // NOLOOP: our own changes are not pushed back
 	return err
+}
+
+// Take implements idem.Inspector: one round trip.
+func (s *Store) Take(ctx context.Context, key idem.Key, owner idem.Owner) error {
+	return s.apply(ctx, idem.EventTake, idem.Lease{Key: key, Owner: owner}, nil)
 }
 
 // OnChange implements idem.Notifier: Redis pushes the name of what this process
 // has read when another connection changes it.
-func (s *Store) OnChange(f func(id [16]byte)) { s.cache.onChange.Store(&f) }
+func (s *Store) OnChange(f func(id [16]byte)) { s.cache.OnChange(f) }
 
 // Purge implements idem.Inspector. Other processes hear of it by push.
 func (s *Store) Purge(ctx context.Context, key idem.Key) error {
 	k := key.ID()
 	// NOLOOP: our own deletions are not pushed back. It may have been one also
 	// when no answer came; and what is sent from now on follows it.
-	defer s.cache.forget(k)
+	defer s.cache.Forget(k)
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	l, err := s.conn(ctx)

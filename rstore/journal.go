@@ -41,8 +41,12 @@ type queued struct {
 
 // entry is a key's state. Its strings refer to what was sent, and are shared.
 type entry struct {
-	state idem.State // Absent, InProgress, Completed or Unknown
-	holds bool
+	state  idem.State // Absent, InProgress, Completed or Unknown
+	holds  bool
+	hinted bool // see idem.Record
+	// resolved: an operator said what became of the attempt. The record that says so has no
+	// owner; owner is still whose attempt it is, and of an earlier record of it.
+	resolved bool
 	// purged is for a purge, whoever's the record was: when that was last updated,
 	// in ms on its server's clock.
 	purged  int64
@@ -82,7 +86,7 @@ func (j *journal) granted(k id, c *idem.Claim, record string, attempt uint32, se
 		return
 	}
 	j.put(k, &entry{
-		state: idem.InProgress, holds: c.HoldOnLapse, attempt: attempt, owner: c.Owner,
+		state: idem.InProgress, holds: c.HoldOnLapse, hinted: c.Hinted(), attempt: attempt, owner: c.Owner,
 		made: record[madeAt : madeAt+madeSize], keep: record[keepAt:idem.HeadSize], tail: record[idem.HeadSize:],
 		lease: c.TTL, began: sent, at: sent,
 	}, sent)
@@ -105,7 +109,7 @@ func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, se
 		return
 	}
 	sh.size -= known.cost()
-	known.at, known.result = sent, ""
+	known.at, known.result, known.resolved = sent, "", e.Resolves()
 	if l.Retention > 0 {
 		known.keep = rueidis.BinaryString(appendKeep(make([]byte, 0, keepSize), l.Retention, l.Remember))
 	}
@@ -121,10 +125,10 @@ func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, se
 }
 
 // isAbout says whether an event happened to the attempt that the entry is of. An
-// operator names none, but resolves only what is unknown: if this one cannot be,
+// operator who names none resolves only what is unknown: if this one cannot be,
 // it was somebody else's.
 func (e *entry) isAbout(event idem.Event, owner idem.Owner) bool {
-	if event == idem.EventResolveComplete || event == idem.EventResolveRetry {
+	if event.Resolves() && owner == (idem.Owner{}) {
 		return e.state == idem.Unknown || e.state == idem.InProgress && e.holds
 	}
 	return e.owner == owner
@@ -149,7 +153,8 @@ func (j *journal) purged(k id, p purged, sent time.Time) {
 	}
 }
 
-// lost: the store says that the key is not this owner's any more.
+// lost: the store says that the key is not this owner's any more. What an operator made of
+// it stands: that is why it is not.
 func (j *journal) lost(k id, owner idem.Owner) {
 	if j == nil {
 		return
@@ -157,7 +162,7 @@ func (j *journal) lost(k id, owner idem.Owner) {
 	sh := &j.shards[k[0]%journalShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[k]; e != nil && e.owner == owner && e.state != idem.Completed {
+	if e := sh.entries[k]; e != nil && e.owner == owner && e.state != idem.Completed && !e.resolved {
 		sh.drop(k, e)
 	}
 }
@@ -234,15 +239,21 @@ func (j *journal) assertions(now time.Time) (all []assertion) {
 // args are assert.lua's for a script that runs now, or a moment later: the later,
 // the later are the times that it makes of them.
 func (e *entry) args(now time.Time) []string {
-	owner, flags, purged := string(e.owner[:]), "\x00", ""
+	owner, flags, hinted, purged, resolved := string(e.owner[:]), "\x00", "\x00", "", ""
 	if e.purged > 0 {
 		owner, purged = "", strconv.FormatInt(e.purged, 10)
 	}
 	if e.holds {
 		flags = "\x01"
 	}
+	if e.hinted {
+		hinted = "\x01"
+	}
+	if e.resolved {
+		resolved = "1"
+	}
 	return []string{
 		strconv.Itoa(int(e.state)), owner, e.made, e.keep, strconv.FormatUint(uint64(e.attempt), 10), flags,
-		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result, purged,
+		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result, purged, hinted, resolved,
 	}
 }

@@ -39,14 +39,14 @@ func TestAFailoverKeepsWhatWasResolvedElsewhere(t *testing.T) {
 			}
 		}
 	}
-	if err := f.elsewhere.Resolve(t.Context(), free.Key, nil); err != nil {
+	if err := f.elsewhere.Resolve(t.Context(), free.Key, idem.Owner{}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.elsewhere.Resolve(t.Context(), ended.Key, &idem.Response{Status: 200}); err != nil {
+	if err := f.elsewhere.Resolve(t.Context(), ended.Key, idem.Owner{}, &idem.Response{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []*rstore.Store{f.Store, f.elsewhere} {
-		if err := s.Resolve(t.Context(), own.Key, &idem.Response{Status: 200}); err != nil {
+		if err := s.Resolve(t.Context(), own.Key, idem.Owner{}, &idem.Response{Status: 200}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,11 +86,35 @@ func TestAnOperatorsWordOnAnothersAttemptIsNotJournaled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []idem.Claim{theirs, reused} {
-		if err := f.Resolve(t.Context(), c.Key, &idem.Response{Status: 200, Body: []byte("theirs")}); err != nil {
+		if err := f.Resolve(t.Context(), c.Key, idem.Owner{}, &idem.Response{Status: 200, Body: []byte("theirs")}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f.happens(t)
 	acquire(t, f.elsewhere, theirs, idem.VerdictUnknown)
 	acquire(t, f.elsewhere, released, idem.VerdictAcquired) // not the response to another payload
+}
+
+// What differs of a request with a used key is told after a failover as it was before; of
+// a key that was taken without what explains it, nothing is made up.
+func TestAFailoverKeepsWhatExplainsAMismatch(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, rstore.Config{})
+	explained, bare := claim("explained"), claim("bare")
+	explained.Hints = idem.Hints{1, 2, 3, 4}
+	explained.Owner = explained.Hints.NewOwner()
+	must(t, f.Store, explained)
+	must(t, f.Store, bare)
+	f.happens(t)
+	for c, want := range map[*idem.Claim]idem.Part{
+		&explained: explained.Hints.Differ(idem.Hints{1, 2, 3, 5}), &bare: idem.PartPayload,
+	} {
+		other := *c
+		other.Fingerprint[0]++
+		other.Hints = idem.Hints{1, 2, 3, 5}
+		other.Owner = other.Hints.NewOwner()
+		if out, err := f.elsewhere.Acquire(t.Context(), other); err != nil || out.Kind != idem.VerdictMismatch || out.Part != want {
+			t.Errorf("%s: %v, %v differs, %v; want %v", c.Key.Value(), out.Kind, out.Part, err, want)
+		}
+	}
 }

@@ -69,7 +69,7 @@ func TestAFailoverLosesNothingThatWasAcknowledged(t *testing.T) {
 	resolved := must(t, f.Store, claim("resolved"))
 	for _, err := range []error{
 		f.Hold(t.Context(), held.Lease()), f.Release(t.Context(), released.Lease()), f.Purge(t.Context(), purged.Key),
-		f.Hold(t.Context(), resolved.Lease()), f.Resolve(t.Context(), resolved.Key, &idem.Response{Status: 200, Body: []byte("so")}),
+		f.Hold(t.Context(), resolved.Lease()), f.Resolve(t.Context(), resolved.Key, idem.Owner{}, &idem.Response{Status: 200, Body: []byte("so")}),
 		f.Renew(t.Context(), []idem.Lease{running.Lease()})[0],
 	} {
 		if err != nil {
@@ -164,6 +164,7 @@ func TestAFailoverTakesNothingBack(t *testing.T) {
 		}
 	}
 	f.happens(t)
+	f.log.await(t, `"same":3,"restored":0,"advanced":0,"conflicts":0,"failed":0`)
 	acquire(t, f.elsewhere, finished, idem.VerdictCompleted)
 	acquire(t, f.elsewhere, released, idem.VerdictAcquired)
 	acquire(t, f.elsewhere, held, idem.VerdictUnknown)

@@ -148,8 +148,8 @@ func TestP6RecordsOfTheReleaseBeforeAreEnded(t *testing.T) {
 		"held":              {nil, func(c idem.Claim) error { return s.Hold(ctx, c.Lease()) }, idem.VerdictUnknown},
 		"released":          {nil, func(c idem.Claim) error { return s.Release(ctx, c.Lease()) }, idem.VerdictAcquired},
 		"released by hand":  {nil, func(c idem.Claim) error { return s.Release(ctx, of(c)) }, idem.VerdictAcquired},
-		"resolved":          {held, func(c idem.Claim) error { return s.Resolve(ctx, c.Key, want) }, idem.VerdictCompleted},
-		"resolved as free":  {held, func(c idem.Claim) error { return s.Resolve(ctx, c.Key, nil) }, idem.VerdictAcquired},
+		"resolved":          {held, func(c idem.Claim) error { return s.Resolve(ctx, c.Key, idem.Owner{}, want) }, idem.VerdictCompleted},
+		"resolved as free":  {held, func(c idem.Claim) error { return s.Resolve(ctx, c.Key, idem.Owner{}, nil) }, idem.VerdictAcquired},
 		"held and released": {held, func(c idem.Claim) error { return s.Release(ctx, of(c)) }, idem.VerdictAcquired},
 		"held and complete": {held, func(c idem.Claim) error { return s.Complete(ctx, c.Lease(), want) }, idem.VerdictCompleted},
 	} {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -43,6 +44,46 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 		}
 	}
 	return nil
+}
+
+// Bounds of looking for a name: SCAN goes through all names of a server, whatever it
+// matches.
+const (
+	findFor  = 10 * time.Second
+	findStep = 5000 // names a command: a millisecond or so of the server's time
+)
+
+// Find implements idem.Inspector. The servers compare the names, and read no record.
+func (s *Store) Find(ctx context.Context, digest []byte) (key idem.Key, err error) {
+	l, err := s.conn(ctx)
+	if err != nil {
+		return key, err
+	}
+	within, cancel := context.WithTimeout(ctx, s.findFor)
+	defer cancel()
+	match := globLiteral(s.prefix) + hex.EncodeToString(digest) + strings.Repeat("?", 2*(len(id{})-len(digest)))
+	looked := 0
+	for _, node := range l.client.Nodes() {
+		for cursor, first := uint64(0), true; first || cursor != 0; first = false {
+			if within.Err() != nil && ctx.Err() == nil {
+				return key, fmt.Errorf("%w: the first %d or so, in %v", idem.ErrGaveUp, looked, s.findFor)
+			}
+			page, err := node.Do(ctx, node.B().Scan().Cursor(cursor).Match(match).Count(findStep).Build()).AsScanEntry()
+			if err != nil {
+				return key, s.mapClosed(unavailable(err))
+			}
+			cursor = page.Cursor
+			looked += findStep
+			_, err = s.listNames(ctx, l.client, node, page.Elements, func(r *idem.Record) bool {
+				key = r.Key.Clone()
+				return false
+			})
+			if err != nil || key != (idem.Key{}) {
+				return key, err
+			}
+		}
+	}
+	return key, idem.ErrNotFound
 }
 
 // unseen returns the names that are of records and not in seen yet.

@@ -1,6 +1,7 @@
 package rstore_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -81,5 +82,22 @@ func TestRenewalsLoadTheirScriptOnce(t *testing.T) {
 				t.Errorf("%s: %d loads and %d evaluations, want 1 and none", name, calls["script|load"], calls["eval"])
 			}
 		}
+	}
+}
+
+// Who looks a digest up is told if not all names were looked at.
+func TestFindGivesUp(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := open(t, rstore.Config{URL: server.URL()})
+	c := claim("k")
+	must(t, s, c)
+	id := c.Key.ID()
+	if key, err := s.Find(t.Context(), id[:6]); err != nil || key != c.Key {
+		t.Errorf("found %q, %v", key.Value(), err)
+	}
+	s.FindFor(0)
+	if _, err := s.Find(t.Context(), id[:6]); !errors.Is(err, idem.ErrGaveUp) {
+		t.Errorf("%v, want ErrGaveUp", err)
 	}
 }

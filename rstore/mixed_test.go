@@ -111,6 +111,8 @@ func TestP1ARollingUpgradeSharesKeys(t *testing.T) {
 			name := func(what string) idem.Claim {
 				c := remembered(what+strconv.FormatBool(holds)+remember.String(), time.Hour)
 				c.Remember, c.HoldOnLapse = remember, holds
+				c.Hints = idem.Hints{1, 2, 3, 4} // which the release before keeps, and does not know of
+				c.Owner = c.Hints.NewOwner()
 				return c
 			}
 			rival := func(c idem.Claim) idem.Claim { c.Owner = idem.NewOwner(); return c }

@@ -61,6 +61,37 @@ func BenchmarkPrice(b *testing.B) {
 	}
 }
 
+// BenchmarkReplayPrice is what a replay costs Redis that no proxy has in memory, beside a
+// plain GET of the same bytes.
+func BenchmarkReplayPrice(b *testing.B) {
+	for _, size := range []int{300, 3 << 10, 16 << 10} {
+		r := &idem.Response{Status: 200, Body: make([]byte, size)}
+		c := claim("7f8bb2a2-67a6-4a52-9e2c-000000000001")
+		c.Retention = 24 * time.Hour
+		b.Run(fmt.Sprintf("body=%d/store", size), func(b *testing.B) {
+			price(b, func(s rival, n int64) error {
+				out, err := s.Acquire(b.Context(), c)
+				if err == nil && n == 0 {
+					return s.Complete(b.Context(), c.Lease(), r)
+				}
+				if err == nil && (out.Kind != idem.VerdictCompleted || out.Local) {
+					err = fmt.Errorf("it was answered %v, local: %t", out.Kind, out.Local)
+				}
+				return err
+			})
+		})
+		b.Run(fmt.Sprintf("body=%d/get", size), func(b *testing.B) {
+			price(b, func(s rival, n int64) error {
+				if n == 0 {
+					value := rueidis.BinaryString(append(make([]byte, 136), r.Body...))
+					return s.client.Do(b.Context(), s.client.B().Set().Key("key").Value(value).Build()).Error()
+				}
+				return s.client.Do(b.Context(), s.client.B().Get().Key("key").Build()).Error()
+			})
+		})
+	}
+}
+
 // rival is a store, and a client for what it is compared with.
 type rival struct {
 	*rstore.Store
@@ -85,7 +116,7 @@ func price(b *testing.B, f func(s rival, n int64) error) {
 		b.Fatal(err)
 	}
 	defer client.Close()
-	s := rival{Store: open(b, rstore.Config{URL: server.URL(), JournalBytes: 1 << 20}), client: client}
+	s := rival{Store: open(b, rstore.Config{URL: server.URL(), JournalBytes: 1 << 20, CacheBytes: 1}), client: client}
 	before := newLast(b, server, s.Store)
 	load := func(source string) string {
 		m := server.Do("SCRIPT", "LOAD", source)

@@ -165,7 +165,7 @@ func TestPingSaysWhatAnAcquireWould(t *testing.T) {
 		limited := open(t, rstore.Config{URL: "redis://" + user + ":word@" + server.Addr + "/0"})
 		unready(limited, server.Addr, says)
 	}
-	unready(open(t, rstore.Config{URL: server.URL(), WaitReplicas: 1, Timeout: 200 * time.Millisecond}), server.Addr, "0 of 1 replicas")
+	unready(open(t, rstore.Config{URL: server.URL(), WaitReplicas: 1}), server.Addr, "0 of 1 replicas")
 	url, nodes := redistest.Cluster(t, 3)
 	c := open(t, rstore.Config{URL: url, Timeout: 500 * time.Millisecond})
 	awaitReady(t, c)

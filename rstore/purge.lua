@@ -7,11 +7,11 @@
 -- it is 11 ms before now at most, and an earlier state of what was purged, which a
 -- replica may still have, may have a later one: then the owner tells (assert.lua).
 local head, updated, owner = redis.call('GETRANGE', KEYS[1], '0', '119'), 0, ''
-if string.byte(head, 1) == 2 then
+if string.byte(head, 1) == 2 and #head >= 96 then
   local t = redis.call('TIME')
   updated = math.min(struct.unpack('>I6', head, 73), t[1] * 1000 + math.floor(t[2] / 1000) - 11)
   owner = string.sub(head, 9, 24)
-elseif string.byte(head, 1) == 1 then
+elseif string.byte(head, 1) == 1 and #head == 120 then
   updated = struct.unpack('>I8', head, 105)
 end
 return {redis.call('DEL', unpack(KEYS)), updated, owner}

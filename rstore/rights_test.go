@@ -54,7 +54,7 @@ func TestTheDocumentedRightsAreThoseNeeded(t *testing.T) {
 		_, err = s.Get(ctx, both.Key)
 		check(err)
 		check(s.Hold(ctx, held.Lease()))
-		check(s.Resolve(ctx, held.Key, nil))
+		check(s.Resolve(ctx, held.Key, idem.Owner{}, nil))
 		if failed == nil {
 			// A record of the release before, in database 1 as the others.
 			before{t, server, s}.acquire(old)

@@ -6,6 +6,7 @@ import (
 	_ "embed"     // the scripts
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -160,6 +161,9 @@ type acquired struct {
 	record  *idem.Record  // completed
 	life    time.Duration // how long there is a response, completed
 	asked   string        // the record that was asked for
+	hints   idem.Hints    // the record's, mismatch
+	apart   bool          // record is yet to come: see Store.fetch
+	head    rueidis.RedisMessage
 }
 
 // granted says whether the claim was.
@@ -176,16 +180,30 @@ func (s *Store) runAcquire(
 	if err != nil {
 		return acquired{}, err
 	}
-	result, lacking := s.runReplicated(ctx, l, s.scripts.acquire, keys, args)
-	message, err := result.ToMessage()
-	if err != nil {
-		return acquired{}, unavailable(err)
+	a, lacking, err := s.callAcquire(ctx, l, keys, args)
+	if err == nil && a.apart && !s.fetch(ctx, l, keys, &a) {
+		a, lacking, err = s.callAcquire(ctx, l, keys, append(args, "whole"))
+		if err == nil && a.apart {
+			err = unavailable(errReply)
+		}
 	}
-	a, err := parseAcquired(&message)
+	if a.outcome.Kind == idem.VerdictMismatch && a.outcome.Part == idem.PartPayload {
+		a.outcome.Part = a.hints.Differ(claim.Hints)
+	}
 	if a.asked = args[0]; err == nil && a.granted() {
 		err = lacking
 	}
 	return a, err
+}
+
+func (s *Store) callAcquire(ctx context.Context, l *link, keys, args []string) (a acquired, lacking, err error) {
+	result, lacking := s.runReplicated(ctx, l, s.scripts.acquire, keys, args)
+	message, err := result.ToMessage()
+	if err != nil {
+		return acquired{}, nil, unavailable(err)
+	}
+	a, err = parseAcquired(&message)
+	return a, lacking, err
 }
 
 // Where a record says how its hashes were made, which idem.Record.AppendHead
@@ -210,7 +228,7 @@ func acquireArgs(claim *idem.Claim, now int64) ([]string, error) {
 	life, within := "", forever
 	r := idem.Record{
 		Key: claim.Key, State: idem.InProgress, HoldOnLapse: claim.HoldOnLapse, Attempt: 1, Owner: claim.Owner,
-		Fingerprint: claim.Fingerprint, Binding: claim.Binding, Recipe: claim.Recipe,
+		Fingerprint: claim.Fingerprint, Binding: claim.Binding, Recipe: claim.Recipe, Hinted: claim.Hinted(),
 		LeaseUntil: now + claim.TTL.Milliseconds() + timesOff, Created: now, Updated: now,
 		Retention: max(0, claim.Retention.Milliseconds()), Remember: max(0, claim.Remember.Milliseconds()),
 	}
@@ -278,25 +296,46 @@ func parseStanding(reply []rueidis.RedisMessage) (acquired, error) {
 		a.outcome.Remaining = time.Duration(n[2]) * time.Millisecond
 	case idem.VerdictMismatch:
 		a.outcome.Part = idem.Part(n[2]) //nolint:gosec // 1 or 2
+		return a.withHints(reply[3:])
 	case idem.VerdictOtherRecipe:
 		a.outcome.Recipe = idem.Recipe(n[2]) //nolint:gosec // a u32 in the record
 	case idem.VerdictCompleted:
 		if len(reply) < 4 {
 			return acquired{}, unavailable(errReply)
 		}
-		return a.withRecord(reply[3:], n[2])
+		a.life = time.Duration(n[2]) * time.Millisecond
+		if len(reply) > 4 && reply[4].IsInt64() {
+			a.apart, a.head = true, reply[3]
+			return a, nil
+		}
+		return a.withRecord(reply[3:])
 	default:
 	}
 	return a, nil
 }
 
-func (a acquired) withRecord(m []rueidis.RedisMessage, left int64) (acquired, error) {
+// withHints reads those of a record whose payload differs.
+func (a acquired) withHints(m []rueidis.RedisMessage) (acquired, error) {
+	if a.outcome.Part != idem.PartPayload || len(m) < 2 {
+		return a, nil
+	}
+	hinted, err1 := m[0].AsInt64()
+	text, err2 := m[1].ToString()
+	if err := errors.Join(err1, err2); err != nil {
+		return acquired{}, unavailable(err)
+	}
+	if hinted == 1 {
+		copy(a.hints[:], text)
+	}
+	return a, nil
+}
+
+func (a acquired) withRecord(m []rueidis.RedisMessage) (acquired, error) {
 	record, err := decode(m[0], m[1:])
 	if err != nil {
 		return acquired{}, err
 	}
 	a.record, a.outcome.Response = &record, record.Response
-	a.life = time.Duration(left) * time.Millisecond
 	return a, nil
 }
 

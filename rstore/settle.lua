@@ -1,4 +1,4 @@
--- Settle: renew, complete, release and hold for the owner, resolve for an
+-- Settle: renew, complete, release and hold for the owner, resolve and take for an
 -- operator. One script, since they differ in a row of a table, and that table
 -- is idem.Transitions; the contract suite walks its every cell through here.
 -- It runs when Redis is full, too: what was granted must come to its end.
@@ -10,8 +10,8 @@
 --          through here, which copies it twice: it becomes KEYS[2]. It is not there
 --          after this, whatever comes of it
 -- ARGV[1]  event, as in idem/state.go: 1 renew, 2 complete, 3 release, 4 hold,
---          5 resolve as completed, 6 resolve as free
--- ARGV[2]  owner token, 16 bytes (not looked at for 5 and 6)
+--          5 resolve as completed, 6 resolve as free, 7 take
+-- ARGV[2]  owner token, 16 bytes. For 5 and 6 zeros stand for whichever attempt it is
 -- ARGV[3]  for 1: lease, ms. For 2 and 3, if the client knows this server's clock:
 --          until when is replayed (or 0), 6 bytes as in the record
 -- ARGV[4]  retention and remember, 12 bytes as in the record; or nothing, which
@@ -58,7 +58,8 @@ end
 
 local OK, LOST, NOT_UNKNOWN, VERSION = 6, 7, 8, -1
 local ABSENT, IN_PROGRESS, COMPLETED, UNKNOWN = 0, 1, 2, 3
-local RENEW, COMPLETE, RELEASE, HOLD, RESOLVE_COMPLETE = '1', '2', '3', '4', '5'
+local RENEW, COMPLETE, RELEASE, HOLD, RESOLVE_COMPLETE, TAKE = '1', '2', '3', '4', '5', '7'
+local NOBODY = string.rep('\0', 16)
 local event = ARGV[1]
 local refused = (event == '5' or event == '6') and NOT_UNKNOWN or LOST
 local function unstage(verdict)
@@ -91,20 +92,22 @@ local to
 if refused == NOT_UNKNOWN then
   if state ~= UNKNOWN then
     return NOT_UNKNOWN
+  elseif ARGV[2] ~= NOBODY and ARGV[2] ~= string.sub(head, 9, 24) then
+    return LOST -- another attempt is unknown than the one that was looked at
   end
   to = event == RESOLVE_COMPLETE and COMPLETED or ABSENT
 else
   if string.sub(head, 9, 24) ~= ARGV[2] then
     return unstage(LOST)
   end
-  if (event == RELEASE and state == ABSENT) or (event == COMPLETE and state == COMPLETED)
+  if ((event == RELEASE or event == TAKE) and state == ABSENT) or (event == COMPLETE and state == COMPLETED)
       or (event == HOLD and state == UNKNOWN) then
     return unstage(OK) -- done before, and the answer was lost
   end
-  if state == ABSENT or state == COMPLETED or (state == UNKNOWN and event == RENEW) then
+  if state == ABSENT or state == COMPLETED or (state == UNKNOWN and (event == RENEW or event == TAKE)) then
     return unstage(LOST)
   end
-  to = ({[RENEW] = IN_PROGRESS, [COMPLETE] = COMPLETED, [RELEASE] = ABSENT, [HOLD] = UNKNOWN})[event]
+  to = ({[RENEW] = IN_PROGRESS, [COMPLETE] = COMPLETED, [RELEASE] = ABSENT, [HOLD] = UNKNOWN, [TAKE] = ABSENT})[event]
 end
 
 local keep = ARGV[4] ~= '' and string.sub(ARGV[4], -12) or string.sub(head, 85, 96)
@@ -132,7 +135,7 @@ elseif to == COMPLETED then
   end
 end
 -- What an operator made of a key is not its owner's: a late ending is lost.
-local owner = refused == NOT_UNKNOWN and string.rep('\0', 16) or string.sub(head, 9, 24)
+local owner = refused == NOT_UNKNOWN and NOBODY or string.sub(head, 9, 24)
 local record = '\2' .. string.char(to, flags) .. string.sub(head, 4, 8) .. owner .. string.sub(head, 25, 60) ..
   struct.pack('>I6', till) .. string.sub(head, 67, 72) .. struct.pack('>I6I6', now, expires) .. keep ..
   string.sub(head, 97) .. response

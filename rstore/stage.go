@@ -3,6 +3,7 @@ package rstore
 import (
 	"context"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -50,21 +51,57 @@ func (s *Store) runStaged(
 		return notSent(ctx), nil
 	}
 	n := s.needed(l)
-	send := func(commands ...rueidis.Completed) []rueidis.RedisResult {
-		if n > 0 {
-			commands = append(commands, s.wait(l, n, keys[0]))
-		}
-		return l.client.DoMulti(ctx, commands...)
-	}
 	args := settleArgs(idem.EventComplete, lease, nil, now)
-	put := l.client.B().Set().Key(keys[2]).Value(rueidis.BinaryString(encoded)).
-		PxMilliseconds((lease.Retention + stagedLonger).Milliseconds()).Build()
-	results := send(put, s.scripts.settle.command(l.client, keys, args))[1:]
+	put := func() rueidis.Completed {
+		return l.client.B().Set().Key(keys[2]).Value(rueidis.BinaryString(encoded)).
+			PxMilliseconds((lease.Retention + stagedLonger).Milliseconds()).Build()
+	}
+	send := func(commands ...func() rueidis.Completed) []rueidis.RedisResult {
+		if n == 0 {
+			return l.client.DoMulti(ctx, built(commands)...)
+		}
+		commands = append(commands, func() rueidis.Completed { return s.wait(l, n, keys[0]) })
+		return l.together(ctx, func() []rueidis.Completed { return built(commands) })
+	}
+	settle := s.scripts.settle
+	results := send(put, func() rueidis.Completed { return settle.command(l.client, keys, args) })[1:]
 	if isNoScript(results[0].Error()) {
-		results = send(s.scripts.settle.whole(l.client, keys, args))
+		results = send(func() rueidis.Completed { return settle.whole(l.client, keys, args) })
 	}
 	if n > 0 {
 		lack = lacking(results[1], n)
 	}
 	return results[0], lack
+}
+
+func built(commands []func() rueidis.Completed) []rueidis.Completed {
+	all := make([]rueidis.Completed, len(commands))
+	for i, command := range commands {
+		all[i] = command()
+	}
+	return all
+}
+
+// fetch gets a large response that acquire.lua has left where it is, by one command
+// that no script has to copy it for. It is this record's response if the record is, in
+// the same moment, the one that was compared: whoever writes a response writes its
+// record, too, and no two attempts have one owner. Otherwise, or if Redis does not let
+// this user do it, false: the script is asked again, for all of it.
+func (s *Store) fetch(ctx context.Context, l *link, keys []string, a *acquired) bool {
+	both, err := l.client.Do(ctx, l.client.B().Mget().Key(keys[1], keys[0]).Build()).ToArray()
+	if err != nil || len(both) != 2 || both[0].IsNil() {
+		return false
+	}
+	head, err1 := a.head.ToString()
+	record, err2 := both[1].ToString()
+	if err1 != nil || err2 != nil || !strings.HasPrefix(record, head) {
+		return false
+	}
+	with, err := a.withRecord([]rueidis.RedisMessage{a.head, both[0]})
+	if err != nil {
+		return false
+	}
+	with.apart = false
+	*a = with
+	return true
 }

@@ -86,13 +86,15 @@ func TestALargeResponseGoesAroundTheScripts(t *testing.T) {
 // What cannot be put aside goes through the script, which may do more.
 func TestP6ALargeResponseThatCannotBePutAsideIsKept(t *testing.T) {
 	t.Parallel()
-	rights := append([]string{"--user", "proxy", "on", ">pw", "~idem:*", "resetchannels", "-@all", "+rename", "+getex"}, documented(t)...)
+	rights := append([]string{"--user", "proxy", "on", ">pw", "~idem:*", "resetchannels", "-@all", "+rename", "+getex", "+mget", "+strlen"}, documented(t)...)
 	for name, spoil := range map[string]func(server *redistest.Server){
 		"nothing wrong":      func(*redistest.Server) {},
 		"no script":          func(server *redistest.Server) { server.Do("SCRIPT", "FLUSH") },
 		"a full Redis":       func(server *redistest.Server) { server.Do("CONFIG", "SET", "maxmemory", "1") },
 		"no right to rename": func(server *redistest.Server) { server.Do("ACL", "SETUSER", "proxy", "-rename") },
 		"nor to read so":     func(server *redistest.Server) { server.Do("ACL", "SETUSER", "proxy", "-getex") },
+		"nor to fetch":       func(server *redistest.Server) { server.Do("ACL", "SETUSER", "proxy", "-mget") },
+		"nor its length":     func(server *redistest.Server) { server.Do("ACL", "SETUSER", "proxy", "-strlen") },
 	} {
 		server := redistest.Start(t, rights...)
 		s := open(t, rstore.Config{URL: "redis://proxy:pw@" + server.Addr + "/0"})
@@ -107,6 +109,47 @@ func TestP6ALargeResponseThatCannotBePutAsideIsKept(t *testing.T) {
 			}
 			replaysLarge(t, s, c)
 			server.Do("CONFIG", "SET", "maxmemory", "0")
+		}
+	}
+}
+
+// A large response that no proxy has in memory does not go through a script either, and
+// a small one takes one read.
+func TestALargeReplayGoesAroundTheScripts(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s, other := open(t, rstore.Config{URL: server.URL()}), open(t, rstore.Config{URL: server.URL()})
+	c, small := remembered("large", time.Hour), claim("small")
+	must(t, s, c)
+	must(t, s, small)
+	err := errors.Join(s.Complete(t.Context(), c.Lease(), large()), s.Complete(t.Context(), small.Lease(), &idem.Response{Status: 200}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Do("CONFIG", "RESETSTAT")
+	replaysLarge(t, other, c)
+	if calls := server.Calls(); calls["mget"] != 1 || calls["get"] != 0 {
+		t.Errorf("a large one: %v", calls)
+	}
+	if out := acquire(t, other, c, idem.VerdictCompleted); !out.Local {
+		t.Error("it is not kept in memory")
+	}
+	server.Do("CONFIG", "RESETSTAT")
+	acquire(t, other, small, idem.VerdictCompleted)
+	if calls := server.Calls(); calls["getrange"] != 1 || calls["get"] != 0 || calls["mget"] != 0 {
+		t.Errorf("a small one: %v", calls)
+	}
+	// What is told of a change reaches the one that fetched.
+	if err := s.Purge(t.Context(), c.Key); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // until the push has come
+		out, err := other.Acquire(t.Context(), c)
+		if err == nil && out.Kind == idem.VerdictAcquired {
+			break
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("after a purge: %v, %v", out.Kind, err)
 		}
 	}
 }

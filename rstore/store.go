@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
 
 // Config says which Redis, and how. Only URL is required.
@@ -60,6 +61,7 @@ type Store struct {
 	codec  idem.Codec
 
 	timeout      time.Duration
+	findFor      time.Duration // how long Find looks
 	waitReplicas int
 
 	scripts scripts
@@ -98,7 +100,8 @@ func New(c Config) (*Store, error) {
 	}
 	s := &Store{
 		option: option, log: c.Logger, prefix: c.Namespace + ":", codec: c.Codec, scripts: newScripts(),
-		timeout: c.Timeout, waitReplicas: c.WaitReplicas, suspected: make(chan struct{}, 1), news: make(chan news, 64),
+		timeout: c.Timeout, findFor: findFor, waitReplicas: c.WaitReplicas,
+		suspected: make(chan struct{}, 1), news: make(chan news, 64),
 	}
 	if c.Namespace == "" {
 		s.prefix = "idem:"
@@ -149,7 +152,7 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 		return idem.Outcome{}, idem.ErrClosed
 	}
 	k := c.Key.ID()
-	if r := s.cache.get(k); r != nil {
+	if r := s.cache.Get(k); r != nil {
 		_, out := r.Acquire(c, r.Updated) // completed, whatever the time
 		out.Local = true
 		return out, nil
@@ -161,7 +164,7 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 	if err != nil {
 		return idem.Outcome{}, err
 	}
-	ticket := s.cache.ticket(k)
+	ticket := s.cache.Ticket(k)
 	name, response := s.names(k)
 	a, sent, err := s.claim(ctx, l, []string{name, response}, &c, called)
 	if err != nil {
@@ -173,7 +176,7 @@ func (s *Store) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error)
 		}
 		a.outcome.Response = a.record.Response
 		// The server's clock is cut to milliseconds, so up to one less is left.
-		s.cache.put(k, ticket, a.record, sent.Add(a.life-time.Millisecond))
+		s.cache.Put(k, ticket, a.record, sent.Add(a.life-time.Millisecond))
 	}
 	return a.outcome, nil
 }
@@ -276,10 +279,11 @@ func (s *Store) apply(ctx context.Context, e idem.Event, l idem.Lease, r *idem.R
 // is to be made of that. It writes before it asks whether the server can be
 // trusted: who does not trust it any more reads what was written after that.
 func (s *Store) acknowledged(l *link, e idem.Event, lease *idem.Lease, response []byte, err error, sent time.Time) error {
+	failpoint.Reach("journal-append")
 	switch {
 	case err == nil:
 		s.journal.settled(lease.Key.ID(), e, lease, response, sent)
-	case errors.Is(err, idem.ErrLeaseLost) && !l.hasLeft():
+	case errors.Is(err, idem.ErrLeaseLost) && !l.hasLeft() && e != idem.EventTake: // that says nothing of the owner's
 		s.journal.lost(lease.Key.ID(), lease.Owner)
 	}
 	return s.mapClosed(l.trusted(err))
@@ -311,6 +315,6 @@ func (s *Store) Close() error {
 		s.link.client.Close()
 	}
 	s.gate.shut(idem.ErrClosed)
-	s.cache.flush()
+	s.cache.Flush()
 	return nil
 }

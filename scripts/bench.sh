@@ -12,6 +12,7 @@ need redis-server redis-server
 if [ "${MICRO:-}" = 1 ]; then
   exec go test -run '^$' -bench . -benchtime "${BENCHTIME:-1s}" -count "${COUNT:-3}" ./idem ./estore ./rstore ./proxy
 fi
+needs 'ls /usr/lib/postgresql/*/bin/initdb' postgresql || echo "PostgreSQL is missing; its rows will say so" >&2
 need wrk wrk || echo "wrk is missing; the rows that need it will say so" >&2
 need nginx nginx-light || echo "nginx is missing; its row will say so" >&2
 need haproxy haproxy || echo "haproxy is missing; its row will say so" >&2

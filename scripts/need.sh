@@ -29,6 +29,12 @@ unpack() {
   mkdir -p "$dir" && cp -r "$tmp"/root/. "$dir" && rm -r "$tmp"
 }
 
+# need_node_pg: node has node-postgres afterwards. Not every node can be had together with Debian's modules.
+need_node_pg() {
+  export NODE_PATH=$PWD/bin/node/usr/share/nodejs:/usr/share/nodejs
+  node -e 'require("pg")' 2>/dev/null || unpack bin/node node-pg node-split2 node-xtend
+}
+
 # engine: a Docker engine answers, and there is a compose.
 engine() {
   command -v docker >/dev/null && timeout 20 docker info >/dev/null 2>&1 && compose version >/dev/null 2>&1

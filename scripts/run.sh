@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The main job on a machine with Go and nothing else. Every run starts with an
-# empty store, in a directory that is removed at the end.
+# empty store, in a directory that is removed at the end; or with the store that
+# IDEMPROXY_STORE names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -60,7 +61,7 @@ done
 # second signal would cut the requests under way.
 set -m
 bin/idemproxy --backend "http://127.0.0.1:$backend_port" \
-  --store "embedded:$data/records" --on-ambiguous settle --receipts "http://127.0.0.1:$backend_port/receipts" "$@" &
+  --store "${IDEMPROXY_STORE:-embedded:$data/records}" --on-ambiguous settle --receipts "http://127.0.0.1:$backend_port/receipts" "$@" &
 proxy=$!
 set +m
 trap 'kill -TERM "$proxy" 2>/dev/null || true' INT TERM

@@ -91,6 +91,7 @@ func ReadKeys(file string) ([]Key, error) {
 	}
 	var keys []Key
 	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, len(text)+1) // the scanner ends at a longer line, as at the end of the file
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || line[0] == '#' {

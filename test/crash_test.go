@@ -24,7 +24,7 @@ func TestKillProxyMidFlight(t *testing.T) {
 	for _, policy := range []string{"release", "hold"} {
 		t.Run(policy, func(t *testing.T) {
 			t.Parallel()
-			onBothStores(t, func(t *testing.T, store string) {
+			onEveryStore(t, func(t *testing.T, store string) {
 				o := newOrigin(t)
 				args := []string{"--store", store, "--backend", o.url(), "--lock-ttl", "2s", "--on-ambiguous", policy}
 				first := start(t, args...)
@@ -58,7 +58,7 @@ func TestKillLoopKeepsEveryAnswer(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("KILLS")); err == nil {
 		kills = n
 	}
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
 		answers := &answerBook{bodies: map[string]string{}}
 		var fresh []string // of the last round
@@ -258,7 +258,7 @@ func TestRedisLosesItsData(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
 		p := start(t, "--store", store, "--backend", o.url())
 		first := make(chan answer, 1)

@@ -44,16 +44,18 @@ type fault struct {
 var (
 	always     = []moment{before, working, after}
 	inFlight   = []moment{working}
-	everywhere = []string{"embedded", "redis", "sentinel", "cluster"}
+	everywhere = []string{"embedded", "redis", "sentinel", "cluster", "postgres"}
 	anyRedis   = []string{"redis", "sentinel", "cluster"}
 	one        = []string{"redis"}
+	linked     = []string{"redis", "postgres"}
 )
 
 func nothing() {}
 
 // faults is the list. The first proxy is the one that the request goes to.
 func faults() []fault {
-	return slices.Concat(processFaults(), backendFaults(), clientFaults(), storeLinkFaults(), redisFaults(), topologyFaults(), diskFaults())
+	return slices.Concat(processFaults(), backendFaults(), clientFaults(), storeLinkFaults(), redisFaults(), postgresFaults(), topologyFaults(),
+		diskFaults())
 }
 
 func processFaults() []fault {
@@ -110,7 +112,7 @@ type toxicLink interface {
 }
 
 func toBackend(p *faultProxy) toxicLink { return p.toBackend }
-func toRedis(p *faultProxy) toxicLink   { return p.toRedis }
+func toStore(p *faultProxy) toxicLink   { return p.toStore }
 func fromClient(p *faultProxy) toxicLink {
 	return p.client
 }
@@ -197,27 +199,27 @@ func clientFaults() []fault {
 
 func storeLinkFaults() []fault {
 	return []fault{
-		{name: "store link: cut", on: one, when: always, inject: cut(toRedis), lasts: 300 * time.Millisecond},
-		{name: "store link: cut for longer than the lease", on: one, when: inFlight, ambiguous: true, inject: cut(toRedis), lasts: 1500 * time.Millisecond},
+		{name: "store link: cut", on: linked, when: always, inject: cut(toStore), lasts: 300 * time.Millisecond},
+		{name: "store link: cut for longer than the lease", on: linked, when: inFlight, ambiguous: true, inject: cut(toStore), lasts: 1500 * time.Millisecond},
 		{
-			name: "store link: cut after some bytes of a reply", on: one, when: always, ambiguous: true,
-			inject: toxic(toRedis, "limit_data", "downstream", cutAfter(200)),
+			name: "store link: cut after some bytes of a reply", on: linked, when: always, ambiguous: true,
+			inject: toxic(toStore, "limit_data", "downstream", cutAfter(200)),
 		},
 		{
-			name: "store link: cut after some bytes of a command", on: one, when: always, ambiguous: true,
-			inject: toxic(toRedis, "limit_data", "upstream", cutAfter(600)),
+			name: "store link: cut after some bytes of a command", on: linked, when: always, ambiguous: true,
+			inject: toxic(toStore, "limit_data", "upstream", cutAfter(600)),
 		},
 		{
-			name: "store link: slow", on: one, when: always,
-			inject: toxic(toRedis, "latency", "downstream", fixed(`{"latency":100,"jitter":50}`)),
+			name: "store link: slow", on: linked, when: always,
+			inject: toxic(toStore, "latency", "downstream", fixed(`{"latency":100,"jitter":50}`)),
 		},
 		{
-			name: "store link: silent", on: one, when: always, ambiguous: true, lasts: 1200 * time.Millisecond,
-			inject: toxic(toRedis, "timeout", "downstream", fixed(`{"timeout":0}`)),
+			name: "store link: silent", on: linked, when: always, ambiguous: true, lasts: 1200 * time.Millisecond,
+			inject: toxic(toStore, "timeout", "downstream", fixed(`{"timeout":0}`)),
 		},
 		{
-			name: "store link: reset", on: one, when: always,
-			inject: toxic(toRedis, "reset_peer", "downstream", fixed(`{"timeout":0}`)), lasts: 200 * time.Millisecond,
+			name: "store link: reset", on: linked, when: always,
+			inject: toxic(toStore, "reset_peer", "downstream", fixed(`{"timeout":0}`)), lasts: 200 * time.Millisecond,
 		},
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/idemproxy/idemproxy/internal/dbtest"
 	"github.com/idemproxy/idemproxy/internal/toxitest"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
@@ -34,8 +35,10 @@ type faultRig struct {
 	redis    *redistest.Server   // the one, or the primary
 	replica  *redistest.Server   // with Sentinel
 	nodes    []*redistest.Server // of a Cluster
-	clock    string              // file that sets the clock of Redis
-	disk     string              // a file system of its own, for the embedded store
+	postgres *dbtest.Postgres
+	pair     *postgresPair
+	clock    string // file that sets the clock of the store
+	disk     string // a file system of its own, for the embedded store
 	bystands []bystander
 }
 
@@ -49,7 +52,7 @@ type faultProxy struct {
 	addr      string
 	client    *toxitest.Link // client -> proxy
 	toBackend *toxitest.Link
-	toRedis   *toxitest.Link // nil: not standalone
+	toStore   *toxitest.Link // nil: not a single server
 	store     string
 	http      *http.Client
 }
@@ -81,8 +84,8 @@ func (r *faultRig) respond(c backendtest.Conn, q *backendtest.Request) {
 	c.Answer(http.StatusOK, body+strings.Repeat(".", size-len(body)), "Content-Type: text/plain")
 }
 
-// newFaultRig runs proxies on a store: embedded, redis, clock, sentinel or
-// cluster.
+// newFaultRig runs proxies on a store: embedded, redis, clock, sentinel, cluster,
+// postgres, postgres-few, postgres-disk, postgres-wal, postgres-clock or postgres-pair.
 func newFaultRig(t *testing.T, kind, policy string) *faultRig {
 	t.Helper()
 	r := &faultRig{t: t, policy: policy}
@@ -102,6 +105,21 @@ func newFaultRig(t *testing.T, kind, policy string) *faultRig {
 		r.clock = filepath.Join(t.TempDir(), "clock")
 		r.setClock(0)
 		r.redis = redistest.StartEnv(t, []string{"LD_PRELOAD=" + clockLibrary(t), "CLOCK_FILE=" + r.clock})
+	case "postgres":
+		r.postgres = dbtest.StartPostgres(t)
+	case "postgres-few":
+		r.postgres = dbtest.StartPostgres(t, "max_connections=40", "superuser_reserved_connections=0", "max_wal_senders=0")
+	case "postgres-disk":
+		r.postgres = dbtest.StartPostgresOnDisk(t)
+	case "postgres-wal":
+		r.postgres = dbtest.StartPostgresWithLogOnDisk(t)
+	case "postgres-pair":
+		r.pair = newPostgresPair(t)
+		store = r.pair.url()
+	case "postgres-clock":
+		r.clock = filepath.Join(t.TempDir(), "clock")
+		r.setClock(0)
+		r.postgres = dbtest.StartPostgresEnv(t, []string{"LD_PRELOAD=" + clockLibrary(t), "CLOCK_FILE=" + r.clock})
 	case "sentinel":
 		store, r.redis, r.replica = redistest.Sentinels(t)
 		r.args = append(r.args, "--wait-replicas", "1")
@@ -111,9 +129,13 @@ func newFaultRig(t *testing.T, kind, policy string) *faultRig {
 	for range count {
 		p := &faultProxy{addr: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t)), store: store}
 		p.client, p.toBackend = toxitest.New(t, p.addr), toxitest.New(t, r.backend.Addr)
-		if store == "" {
-			p.toRedis = toxitest.New(t, r.redis.Addr)
-			p.store = "redis://" + p.toRedis.Addr + "/0"
+		switch {
+		case r.postgres != nil:
+			p.toStore = toxitest.New(t, r.postgres.Addr)
+			p.store = "postgres://postgres@" + p.toStore.Addr + "/postgres"
+		case store == "":
+			p.toStore = toxitest.New(t, r.redis.Addr)
+			p.store = "redis://" + p.toStore.Addr + "/0"
 		}
 		// A connection a request: the links are cut by the connection.
 		p.http = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -136,7 +158,7 @@ func (r *faultRig) run(p *faultProxy) {
 	}, r.args...)...)
 }
 
-// setClock has the wall clock of Redis run ahead, or behind.
+// setClock has the wall clock of the store run ahead, or behind.
 func (r *faultRig) setClock(ahead time.Duration) {
 	f, err := os.OpenFile(r.clock, os.O_CREATE|os.O_WRONLY, 0o600) // not anew: it is mapped
 	if err != nil {

@@ -42,6 +42,17 @@ func TestFaults(t *testing.T) { //nolint:tparallel // the report comes after all
 			{"clock", "hold", 4},
 			{"sentinel", "hold", 10},
 			{"cluster", "release", 14},
+			{"postgres", "release", 40},
+			{"postgres", "hold", 40},
+			{"postgres-clock", "hold", 4},
+			{"postgres-disk", "release", 3},
+			{"postgres-disk", "hold", 3},
+			{"postgres-few", "release", 3},
+			{"postgres-few", "hold", 3},
+			{"postgres-wal", "release", 3},
+			{"postgres-wal", "hold", 3},
+			{"postgres-pair", "release", 5},
+			{"postgres-pair", "hold", 5},
 		} {
 			t.Run(c.kind+"/"+c.policy, func(t *testing.T) {
 				t.Parallel()

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/idemproxy/idemproxy/internal/backend"
+	"github.com/idemproxy/idemproxy/internal/dbtest"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
@@ -30,7 +31,13 @@ const serviceHost = "service.test"
 // binary is the proxy, built once for all tests.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+func TestMain(m *testing.M) {
+	if order := os.Getenv(settleBackendVariable); order != "" { // the backend of TestReceipts
+		fmt.Fprintln(os.Stderr, serveSettleBackend(order))
+		os.Exit(1)
+	}
+	os.Exit(buildAndRun(m))
+}
 
 func buildAndRun(m *testing.M) int {
 	if binary = os.Getenv("PROXY_BINARY"); binary != "" { // another release, to be measured
@@ -43,7 +50,11 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "idemproxy")
-	build := exec.Command("go", "build", "-race", "-o", binary, "../cmd/proxy")
+	args := []string{"build", "-race", "-o", binary}
+	if counted() {
+		args = append(args, "-cover", "-covermode=atomic", "-coverpkg=github.com/idemproxy/idemproxy/...")
+	}
+	build := exec.Command("go", append(args, "../cmd/proxy")...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=1") // which the race detector needs, and the Makefile turns off
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the proxy: %v\n%s", err, out)
@@ -51,6 +62,10 @@ func buildAndRun(m *testing.M) int {
 	}
 	return m.Run()
 }
+
+// counted says that proxies count which of their statements they execute, and write it to
+// GOCOVERDIR when they end by themselves: see test/rare.
+func counted() bool { return os.Getenv("GOCOVERDIR") != "" }
 
 // process is a running proxy.
 type process struct {
@@ -76,10 +91,30 @@ func start(t *testing.T, args ...string) *process {
 // startOn is start with a socket that is handed over as fd:3, if there is one.
 func startOn(t *testing.T, socket *os.File, args ...string) *process {
 	t.Helper()
+	return startBuild(t, binary, socket, args...)
+}
+
+// startBuild is startOn with a binary of its own.
+func startBuild(t *testing.T, build string, socket *os.File, args ...string) *process {
+	t.Helper()
+	return launch{binary: build, socket: socket}.start(t, args...)
+}
+
+// launch is how a proxy is started, where it is not as usual.
+type launch struct {
+	binary string
+	env    []string // besides the test's own
+	socket *os.File // handed over as fd:3, if there is one
+	dies   bool     // it may end before it serves
+}
+
+func (l launch) start(t *testing.T, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, done: make(chan struct{})}
-	p.cmd = exec.Command(binary, append([]string{"--admin", "127.0.0.1:0"}, args...)...)
-	if socket != nil {
-		p.cmd.ExtraFiles = []*os.File{socket}
+	p.cmd = exec.Command(l.binary, append([]string{"--admin", "127.0.0.1:0"}, args...)...)
+	p.cmd.Env = append(os.Environ(), l.env...)
+	if l.socket != nil {
+		p.cmd.ExtraFiles = []*os.File{l.socket}
 	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.cmd.StderrPipe()
@@ -93,6 +128,13 @@ func startOn(t *testing.T, socket *os.File, args ...string) *process {
 	go p.readLog(stderr, started)
 	t.Cleanup(func() {
 		p.signal(syscall.SIGCONT)
+		if counted() {
+			p.signal(syscall.SIGTERM)
+			select {
+			case <-p.done:
+			case <-time.After(5 * time.Second): // it has requests that do not end
+			}
+		}
 		p.kill()
 		if t.Failed() {
 			t.Logf("log of the proxy:\n%s", p.text())
@@ -104,7 +146,9 @@ func startOn(t *testing.T, socket *os.File, args ...string) *process {
 	select {
 	case <-started:
 	case <-p.done:
-		t.Fatalf("the proxy ended at once:\n%s", p.text())
+		if !l.dies {
+			t.Fatalf("the proxy ended at once:\n%s", p.text())
+		}
 	case <-time.After(30 * time.Second):
 		t.Fatalf("the proxy does not start:\n%s", p.text())
 	}
@@ -279,9 +323,9 @@ func eventually(t *testing.T, what string, f func() bool) {
 	}
 }
 
-// onBothStores runs a test on the embedded store and on Redis. store gives the
-// value of --store.
-func onBothStores(t *testing.T, f func(t *testing.T, store string)) {
+// onEveryStore runs a test on the embedded store, on Redis and on PostgreSQL. store
+// gives the value of --store.
+func onEveryStore(t *testing.T, f func(t *testing.T, store string)) {
 	t.Helper()
 	t.Run("embedded", func(t *testing.T) {
 		t.Parallel()
@@ -290,6 +334,10 @@ func onBothStores(t *testing.T, f func(t *testing.T, store string)) {
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
 		f(t, redistest.Start(t).URL())
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		f(t, dbtest.StartPostgres(t).URL("postgres"))
 	})
 }
 

@@ -159,7 +159,7 @@ func TestOverload(t *testing.T) {
 	const conns, takes = 16, 100 * time.Millisecond
 	const capacity = conns * int(time.Second/takes)
 	d := lasting(t, "OVERLOAD", 8*time.Second)
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		b := backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
 			time.Sleep(takes)
 			backendtest.OK(c, q)

@@ -41,6 +41,26 @@ func (s said) write(t *testing.T, w http.ResponseWriter, problems string) {
 	_, _ = fmt.Fprintf(w, `{"type":"#%s","retryable":%v}`, s.problem, strings.Contains(section, "Retryable: yes"))
 }
 
+// javaCompiled is where the Java recipe's classes are. A JDK has some 200 MB, so `make test` does not install one, and
+// leaves the recipe out where there is none; `make torture` installs it.
+func javaCompiled(t *testing.T) string {
+	t.Helper()
+	if _, err := exec.LookPath("javac"); err != nil {
+		if os.Getenv("JAVA_RECIPE") != "" {
+			t.Fatal("javac is missing: scripts/torture.sh installs it")
+		}
+		t.Run("java", func(t *testing.T) {
+			t.Skip("the Java recipe was not run: there is no javac; `make torture`, or apt-get install default-jdk-headless")
+		})
+		return ""
+	}
+	classes := t.TempDir()
+	if out, err := exec.Command("javac", "-d", classes, "../docs/examples/clients/Retry.java").CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	return classes
+}
+
 // The recipes try again what may be answered otherwise, and once only what is final.
 func TestClientRecipesCountTries(t *testing.T) {
 	t.Parallel()
@@ -56,10 +76,14 @@ func TestClientRecipesCountTries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for recipe, command := range map[string][]string{
+	recipes := map[string][]string{
 		"curl": {"sh", examples + "/retry.sh"}, "python": {"python3", examples + "/retry.py"},
 		"node": {"node", examples + "/retry.mjs"}, "go": {compiled},
-	} {
+	}
+	if classes := javaCompiled(t); classes != "" {
+		recipes["java"] = []string{"java", "-cp", classes, "-XX:TieredStopAtLevel=1", "Retry"}
+	}
+	for recipe, command := range recipes {
 		for name, c := range map[string]struct {
 			answers []said // the last one again and again
 			tries   int32

@@ -20,7 +20,7 @@ import (
 // Scenario A: the same key twice, in sequence and 200 at once.
 func TestScenarioA(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
 		p := start(t, "--store", store, "--backend", o.url())
 
@@ -66,7 +66,7 @@ func TestScenarioA(t *testing.T) {
 // request gets 409; at the end the replay works.
 func scenarioB(t *testing.T, ttl, job time.Duration) {
 	t.Helper()
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
 		p := start(t, "--store", store, "--backend", o.url(), "--lock-ttl", ttl.String())
 		path, key := "/slow?d="+job.String(), "long job"
@@ -109,7 +109,7 @@ func TestScenarioBFull(t *testing.T) {
 // Scenario C: the backend's connection breaks after 10 bytes of the response.
 func TestScenarioC(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
 		pipe := toxitest.New(t, o.addr)
 		p := start(t, "--store", store, "--backend", "http://"+pipe.Addr)
@@ -133,7 +133,7 @@ func TestScenarioC(t *testing.T) {
 // The same under on_ambiguous: hold: one execution, whatever the client tries.
 func TestScenarioCHeld(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
 		pipe := toxitest.New(t, o.addr)
 		p := start(t, "--store", store, "--backend", "http://"+pipe.Addr, "--on-ambiguous", "hold")
@@ -153,7 +153,7 @@ func TestScenarioCHeld(t *testing.T) {
 // Two proxies on one Redis, or one proxy restarted on its directory, are one.
 func TestTwoProxies(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
 		first := start(t, "--store", store, "--backend", o.url())
 		a := first.expect("/", "k", 200, false)
@@ -177,7 +177,7 @@ func TestTwoProxies(t *testing.T) {
 
 func TestManyKeysAtOnce(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
 		p := start(t, "--store", store, "--backend", o.url())
 		go func() { _, _ = p.try("/slow?d=20s", "slow") }()
@@ -204,7 +204,7 @@ func TestManyKeysAtOnce(t *testing.T) {
 // the true answer, and there is one charge.
 func TestCutCableWithReceipts(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "backend.db")+"?_pragma=busy_timeout(5000)")
 		if err != nil {
 			t.Fatal(err)

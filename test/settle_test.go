@@ -20,8 +20,8 @@ import (
 // TestReceipts: with receipts, nothing that breaks makes an operation have two effects,
 // and no key is left for an operator. Effects are the rows that a business table gained.
 //
-// First only the backend breaks, and clients get the true answer in their first response.
-// Then proxies, store, database and endpoint break as well, and clients ask until they
+// First only the backend breaks off, and clients get the true answer in their first response.
+// Then proxies, store, database, endpoint and the backend's process break as well, and clients ask until they
 // know.
 //
 // RECEIPTS is how many operations there are at least, all of which are ambiguous at least
@@ -50,18 +50,32 @@ func TestReceipts(t *testing.T) { //nolint:tparallel // the figures come after b
 				all := r.clients("quiet", n/4, atOnce)
 				r.checkFirst(all)
 				d := r.disturb(seed+uint64(i), max(1, n/2000))
-				for batch := 0; batch < n/4/batchOf || d.goesOn(); batch++ {
+				for batch := 0; (batch < n/4/batchOf || d.goesOn()) && !r.gaveUp.Load(); batch++ {
 					all = append(all, r.clients(fmt.Sprint("disturbed-", batch), batchOf, atOnce)...)
 				}
+				r.backend.noMoreWork()
 				sum.disturbed.Add(int64(d.stop()))
 				r.check(all, &sum)
-				for what, times := range r.did {
-					t.Logf("%4d x %s", times, what)
+				did, faults := r.backend.figures()
+				for _, all := range []map[string]int{did, faults} {
+					for what, times := range all {
+						t.Logf("%4d x %s", times, what)
+					}
 				}
+				for _, what := range []string{"the backend is killed", "the backend stands still"} {
+					if faults[what] == 0 {
+						t.Errorf("it never happened that %s", what)
+					}
+				}
+				sum.kills.Add(int64(faults["the backend is killed"]))
+				sum.stalls.Add(int64(faults["the backend stands still"]))
+				sum.within.Add(int64(faults["a transaction is killed with it"]))
 			})
 		}
 	})
-	t.Logf("figure: %d ambiguous faults at %d operations, and %d faults of proxies, store, database and endpoint besides: "+
+	t.Logf("figure: the backend's process was killed %d times, with %d transactions under way, and stood still %d times",
+		sum.kills.Load(), sum.within.Load(), sum.stalls.Load())
+	t.Logf("figure: %d ambiguous faults at %d operations, and %d faults of proxies, store, database, endpoint and backend besides: "+
 		"%d second effects, %d keys left unknown", sum.faults.Load(), sum.operations.Load(), sum.disturbed.Load(),
 		sum.second.Load(), sum.unknown.Load())
 }
@@ -70,7 +84,7 @@ func TestReceipts(t *testing.T) { //nolint:tparallel // the figures come after b
 const batchOf = 32
 
 // settleFigures are what is counted, on both stores.
-type settleFigures struct{ operations, faults, disturbed, second, unknown atomic.Int64 }
+type settleFigures struct{ operations, faults, disturbed, second, unknown, kills, within, stalls atomic.Int64 }
 
 // settleClient is one client with its key, which asks until it knows.
 type settleClient struct {
@@ -103,7 +117,7 @@ func (r *settleRig) clients(name string, n, atOnce int) []*settleClient {
 func (r *settleRig) run1(c *settleClient) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	for i := r.below(len(r.proxies)); ctx.Err() == nil && !r.t.Failed(); i++ {
+	for i := r.below(len(r.proxies)); ctx.Err() == nil && !r.gaveUp.Load(); i++ {
 		h := r.ask(ctx, r.proxies[i%len(r.proxies)].addr, c.key)
 		c.heard = append(c.heard, h)
 		if h.err == nil && h.status == 201 {
@@ -111,7 +125,9 @@ func (r *settleRig) run1(c *settleClient) {
 		}
 		time.Sleep(pause)
 	}
-	r.t.Errorf("%s: the client never knew: %v", c.key, c.heard)
+	if !r.gaveUp.Swap(true) { // the others need not try for as long
+		r.t.Errorf("%s: the client never knew: %v", c.key, c.heard)
+	}
 }
 
 // settleHTTP keeps no connections: what is killed is not to be asked again by them.
@@ -138,26 +154,37 @@ func (r *settleRig) ask(ctx context.Context, addr, key string) heard {
 }
 
 // checkFirst: while everything but the backend was well, the first response was true:
-// what was done, or that nothing was.
+// what was done, or that nothing was. A client that found the store or the backend away,
+// as on a machine that is too busy, counts apart: its dependencies were not up within the
+// bound. Those are few, or the proxy is to blame.
 func (r *settleRig) checkFirst(all []*settleClient) {
-	told := 0
+	told, away := 0, 0
 	for _, c := range all {
-		if first := c.heard[0]; first.err == nil && (first.status == 201 || first.problem == "attempt-voided") {
+		first := c.heard[0]
+		switch {
+		case first.err == nil && (first.status == 201 || first.problem == "attempt-voided"):
 			told++
-		} else {
+		case first.problem == "store-unavailable" || first.problem == "backend-unreachable":
+			away++
+		default:
 			r.t.Logf("%s: the first response was %v %q", c.key, first, first.body)
 		}
 	}
-	r.t.Logf("figure: %d of %d clients got the true answer in their first response", told, len(all))
-	if allowed := len(all) / 1000; len(all)-told > allowed {
-		r.t.Errorf("%d clients did not get the true answer in their first response, at most %d may", len(all)-told, allowed)
+	up := len(all) - away
+	r.t.Logf("figure: %d of %d clients got the true answer in their first response, and %d besides found the store or the backend away",
+		told, up, away)
+	if allowed := up / 1000; up-told > allowed {
+		r.t.Errorf("%d clients did not get the true answer in their first response, at most %d may", up-told, allowed)
+	}
+	if allowed := len(all) / 20; away > allowed {
+		r.t.Errorf("%d clients found the store or the backend away, at most %d may", away, allowed)
 	}
 }
 
 // check says what must not be, once all is well again.
 func (r *settleRig) check(all []*settleClient, sum *settleFigures) {
 	t := r.t
-	r.late.Wait()
+	r.backend.idle()
 	unknown := func() (n int) {
 		for _, p := range r.proxies {
 			n = max(n, p.listed(t, "unknown"), int(p.metric("idemproxy_unsettled")))
@@ -174,10 +201,13 @@ func (r *settleRig) check(all []*settleClient, sum *settleFigures) {
 	for _, c := range all {
 		n := charges[c.key]
 		sum.second.Add(int64(max(0, n-1)))
-		if n != 1 {
+		if n != 1 && len(c.heard) > 0 {
 			t.Errorf("%s: %d effects, want 1; the client heard %v", c.key, n, c.heard)
 		}
 		delete(charges, c.key)
+		if len(c.heard) == 0 { // a client before it had given up
+			continue
+		}
 		last := r.ask(t.Context(), r.proxies[0].addr, c.key)
 		if said := c.heard[len(c.heard)-1]; last.status != 201 || last.body != said.body {
 			t.Errorf("%s: %v %q at the end, and %v %q before", c.key, last, last.body, said, said.body)
@@ -187,7 +217,8 @@ func (r *settleRig) check(all []*settleClient, sum *settleFigures) {
 		t.Errorf("effects that nobody asked for: %v", charges)
 	}
 	sum.operations.Add(int64(len(all)))
-	for _, times := range r.did {
+	did, _ := r.backend.figures()
+	for _, times := range did {
 		sum.faults.Add(int64(times))
 	}
 }
@@ -275,10 +306,13 @@ func (r *settleRig) disturbances() []func() (mend func()) {
 			p.signal(syscall.SIGSTOP)
 			return func() { p.signal(syscall.SIGCONT) }
 		},
-		func() func() { // the backend dies: its connections, and with them its transactions
-			r.backend.CloseConns()
-			r.terminate()
-			return func() {}
+		func() func() { // the backend dies: its connections, its transactions, and what it meant to do
+			r.backend.atWork(r.upTo(20 * time.Millisecond))
+			return r.backend.kill()
+		},
+		func() func() { // it stands still, and holds what its transactions have locked
+			r.backend.atWork(r.upTo(20 * time.Millisecond))
+			return r.backend.stall()
 		},
 		r.link.Cut,
 		r.endpoint.Cut,

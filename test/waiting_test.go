@@ -97,7 +97,7 @@ func TestWaitersOfAKilledProxy(t *testing.T) {
 // A stop sends those home who wait, and lets the one finish that executes.
 func TestStopSendsWaitersHome(t *testing.T) {
 	t.Parallel()
-	onBothStores(t, func(t *testing.T, store string) {
+	onEveryStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
 		p := start(t, "--store", store, "--backend", o.url(), "--in-progress", "wait")
 		first := crowd(p, 1, "/slow?d=2s", "k")

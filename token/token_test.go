@@ -140,6 +140,10 @@ func TestClaims(t *testing.T) {
 	for name, c := range map[string]struct{ token, claim, want string }{
 		"good":               {whole, "sub", "acct_7"},
 		"a number":           {whole, "org", "42"},
+		"zero":               {good.sign(t, with("org", 0)), "org", "0"},
+		"the largest number": {good.sign(t, with("org", 1<<53-1)), "org", "9007199254740991"},
+		"more than is exact": {good.sign(t, with("org", 1<<53)), "org", ""},
+		"below zero":         {good.sign(t, with("org", -1)), "org", ""},
 		"no such claim":      {whole, "tenant", ""},
 		"an empty claim":     {good.sign(t, with("sub", "")), "sub", ""},
 		"a list":             {whole, "aud", ""},
@@ -166,6 +170,40 @@ func TestClaims(t *testing.T) {
 				t.Errorf("%s (%d): %q, %v", name, again, got, err)
 			}
 		}
+	}
+}
+
+// A token of MaxBytes is taken, one of a byte more is not.
+func TestTheLongestToken(t *testing.T) {
+	t.Parallel()
+	k := newKey(t, "1")
+	v := verifier(t, token.Config{JWKS: fileOf(t, set(t, k))})
+	sized := map[int]string{}
+	for pad := token.MaxBytes / 2; len(sized[token.MaxBytes]) == 0 || len(sized[token.MaxBytes+1]) == 0; pad++ {
+		for name := range 3 { // base64 leaves out every fourth length: another header moves it
+			tok := jwt.NewWithClaims(jwt.SigningMethodES256, valid(func(c jwt.MapClaims) { c["pad"] = strings.Repeat("x", pad) }))
+			tok.Header["kid"], tok.Header["typ"] = k.id, strings.Repeat("J", name+1)
+			text, err := tok.SigningString()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(text) + 1 + 86; n != token.MaxBytes && n != token.MaxBytes+1 { // with its signature
+				if n > 2*token.MaxBytes {
+					t.Fatal("no token has that length")
+				}
+				continue
+			}
+			if text, err = tok.SignedString(k.signer); err != nil {
+				t.Fatal(err)
+			}
+			sized[len(text)] = text
+		}
+	}
+	if _, _, err := v.Claim(sized[token.MaxBytes], "sub"); err != nil {
+		t.Errorf("a token of %d bytes: %v", token.MaxBytes, err)
+	}
+	if _, _, err := v.Claim(sized[token.MaxBytes+1], "sub"); !errors.Is(err, token.ErrInvalid) {
+		t.Errorf("a token of %d bytes: %v", token.MaxBytes+1, err)
 	}
 }
 

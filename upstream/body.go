@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/valyala/bytebufferpool"
@@ -212,6 +213,32 @@ func (e *Exchange) ReadRest(body *bytebufferpool.ByteBuffer, limit int) bool {
 	}
 	e.Rest.end(true)
 	e.Rest = nil
+	return true
+}
+
+// ReadReady reads of a response of unknown length what has come already, up to limit bytes,
+// and reports whether there is more to come. If there is not, the exchange has ended, or
+// failed, as with ReadRest; if there is, body is how the response begins, and Rest goes on
+// behind it.
+func (e *Exchange) ReadReady(body *bytebufferpool.ByteBuffer, limit int) (more bool) {
+	for e.Rest.length == chunked && body.Len() < limit && e.Rest.chunks.Ready() {
+		most := min(max(e.Rest.reader.Buffered(), 1), limit-body.Len())
+		body.B = slices.Grow(body.B, most)
+		n, err := e.Rest.Read(body.B[body.Len() : body.Len()+most])
+		body.B = body.B[:body.Len()+n]
+		e.want.hold(n)
+		switch {
+		case errors.Is(err, io.EOF):
+			e.Rest.end(true)
+			e.Rest = nil
+			return false
+		case err != nil:
+			e.Rest.end(false)
+			e.Rest = nil
+			e.fail(idem.MayHaveExecuted, err)
+			return false
+		}
+	}
 	return true
 }
 

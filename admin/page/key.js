@@ -78,9 +78,17 @@ async function showKey(digest) {
     $("k-record").replaceChildren(buttons, facts(k), ...(k.status ? [responseOf(k, digest)] : []));
   } catch (e) {
     if (mine !== shownKey) return;
-    $("k-state").textContent = "no record";
-    $("k-can").textContent = e.message + ". The next request with this key is executed.";
+    const absent = e.status === 404;
+    $("k-state").textContent = absent ? "no record" : "not known";
+    $("k-can").textContent = absent ? "The next request with this key is executed." : "The proxy could not look: " + e.message;
   }
+}
+
+// showOverview leads back to it, at once.
+function showOverview() {
+  location.hash = "#/";
+  $("overview").hidden = false;
+  $("key").hidden = true;
 }
 
 // route shows what the address says.
@@ -88,7 +96,10 @@ function route(moved) {
   const [, digest] = /^#\/key\/([0-9a-f]{12})$/.exec(location.hash) || [];
   $("overview").hidden = Boolean(digest);
   $("key").hidden = !digest;
-  if (!digest) return;
+  if (!digest) {
+    drawCharts();
+    return;
+  }
   showKey(digest);
   if (moved) $("k-digest").focus();
 }
@@ -105,7 +116,8 @@ $("lookup").addEventListener("submit", async (event) => {
     const k = await (await ask("keys?" + new URLSearchParams({ key, scope: form.get("scope") }))).json();
     location.hash = "#/key/" + k.digest.slice(4);
   } catch (e) {
-    $("found").replaceChildren(element("p", e.message, "bad"));
+    const absent = e.status === 404 ? ": the key was never here, its time is over, or it has another scope" : "";
+    $("found").replaceChildren(element("p", e.message + absent, "bad"));
   }
 });
 
@@ -123,11 +135,8 @@ async function start() {
   follow();
   dirty = true;
   drawLive();
-  try {
-    $("settings").textContent = await (await ask("settings")).text();
-  } catch (e) {
-    $("settings").textContent = e.message;
-  }
+  loadPast();
+  loadSettings();
 }
 
 start();

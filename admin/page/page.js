@@ -57,65 +57,34 @@ async function ask(path, options = {}) {
   for (;;) {
     const headers = { ...options.headers };
     if (token()) headers.Authorization = "Bearer " + token();
-    const resp = await fetch(path, { ...options, headers });
+    const resp = await fetch(path, { ...options, headers }).catch((e) => { throw new TypeError("no connection to the proxy", { cause: e }); });
     if (resp.status === 401) { await login(); continue; }
     if (resp.ok) return resp;
     let why = resp.status + " " + resp.statusText;
     try { why = (await resp.json()).error || why; } catch { /* not JSON */ }
-    throw new Error(why);
+    throw Object.assign(new Error(why), { status: resp.status });
   }
 }
 
 // ---- counters
 
-const history = new Map(); // outcome -> the last minute's totals, with their times
+let totals = null; // of the requests by outcome, as they were last seen, and when
 const counted = (o) => o.startsWith("replayed");
 const keyed = (o) => counted(o) || o === "executed";
-
-function spark(points) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("class", "spark");
-  svg.setAttribute("viewBox", "0 0 160 22");
-  svg.setAttribute("role", "img");
-  const most = Math.max(1e-9, ...points);
-  svg.setAttribute("aria-label", "at most " + most.toFixed(1) + " a second");
-  const line = document.createElementNS(svg.namespaceURI, "polyline");
-  line.setAttribute("fill", "none");
-  line.setAttribute("stroke", "currentColor");
-  line.setAttribute("stroke-width", "1.5");
-  line.setAttribute("points", points.map((v, i) =>
-    (160 * i / Math.max(1, points.length - 1)).toFixed(1) + "," + (20 - 18 * v / most).toFixed(1)).join(" "));
-  svg.append(line);
-  return svg;
-}
-
-// rates are of the differences between the totals that were seen.
-function rates(seen) {
-  const out = [];
-  for (let i = 1; i < seen.length; i++) {
-    out.push(Math.max(0, seen[i].n - seen[i - 1].n) / Math.max(0.001, (seen[i].at - seen[i - 1].at) / 1000));
-  }
-  return out;
-}
 
 function showStatus(s) {
   const now = performance.now();
   const rows = [];
   let all = 0, hits = 0, of = 0;
   for (const [outcome, n] of Object.entries(s.requests).sort((a, b) => b[1] - a[1])) {
-    const seen = history.get(outcome) || [];
-    seen.push({ at: now, n });
-    while (seen.length > 31) seen.shift();
-    history.set(outcome, seen);
-    const r = rates(seen), last = r.at(-1) || 0;
+    const last = totals ? Math.max(0, n - (totals.of[outcome] || 0)) / Math.max(0.001, (now - totals.at) / 1000) : 0;
     all += last;
     if (counted(outcome)) hits += n;
     if (keyed(outcome)) of += n;
     if (n === 0) continue;
-    const chart = element("td");
-    if (r.length > 1) chart.append(spark(r));
-    rows.push(row(outcome, number(n), number(last, 1), chart));
+    rows.push(row(outcome, number(n), number(last, 1)));
   }
+  totals = { at: now, of: s.requests };
   fill("outcomes", rows, "no request yet");
   $("rate").textContent = all.toLocaleString("en", { maximumFractionDigits: 1 });
   $("hits").textContent = of ? (100 * hits / of).toFixed(1) + " %" : "–";
@@ -127,7 +96,9 @@ function showStatus(s) {
   $("about").textContent = s.version + ", up " + duration(s.uptime_ms) + ", store " + s.store;
   fill("backends", s.backends.map((b) =>
     row(b.upstream || "(at large)", code(b.backend), element("td", b.up ? "in use" : "left out", b.up ? "" : "bad"), number(b.active))), "none");
+  wrong = s.amiss;
   waits(s.unknown_keys);
+  banner();
 }
 
 async function poll() {
@@ -135,58 +106,9 @@ async function poll() {
     showStatus(await (await ask("status")).json());
     $("reach").textContent = "";
   } catch (e) {
-    $("reach").textContent = "The numbers below are old: " + e.message;
+    $("reach").textContent = "The numbers below are old" + (answered ? ", of before " + answered.toLocaleTimeString("en-GB") : "") + ".";
   }
   setTimeout(poll, 2000);
-}
-
-// ---- whether it is ready, and what waits for a person
-
-let word = "", waiting = 0;
-
-function title() {
-  document.title = (waiting ? "(" + waiting + ") " : "") + (word && word !== "ready" ? word + ": " : "") + "IdemProxy";
-}
-
-// waits shows how many keys wait for a person, and lists them anew when that has changed.
-function waits(n) {
-  if (n === undefined || n === waiting) return;
-  waiting = n;
-  $("waiting").textContent = n ? n.toLocaleString("en") : "";
-  $("s-unknown").className = n ? "wanted" : "";
-  title();
-  loadUnknown();
-}
-
-const means = {
-  ready: "Ready", degraded: "Degraded: it serves, but not all is well", "not ready": "Not ready: it asks balancers to send nothing",
-  draining: "Draining: it is about to stop",
-};
-
-function showReady(status, reasons) {
-  word = status;
-  $("banner").className = status === "ready" ? "good" : status === "degraded" ? "warn" : "bad";
-  const list = reasons.map(([name, why]) => {
-    const li = element("li");
-    li.append(element("b", name), " " + why);
-    return li;
-  });
-  const text = means[status] || status;
-  if ($("state").textContent !== text) $("state").textContent = text; // a new text is read out
-  $("reasons").replaceChildren(...list);
-  title();
-}
-
-// checkReady asks as a balancer does. Whatever is not an answer is not "ready".
-async function checkReady() {
-  try {
-    const resp = await fetch("readyz", { signal: AbortSignal.timeout(10000) });
-    const r = await resp.json();
-    showReady(r.status, Object.entries(r.checks || {}).filter(([name]) => (r.degraded || []).includes(name)));
-  } catch (e) {
-    showReady("not reachable", [["admin listener", e.message]]);
-  }
-  setTimeout(checkReady, 3000);
 }
 
 // ---- keys
@@ -210,19 +132,26 @@ function askOnce(title, text, yes, withResponse) {
   return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
 }
 
+// givenResponse is what was typed into the dialog, as the API has it.
+function givenResponse() {
+  const form = $("ask"), type = form.querySelector("[name=type]").value;
+  const bytes = new TextEncoder().encode(form.querySelector("[name=body]").value);
+  return {
+    status: Number(form.querySelector("[name=status]").value), header: type ? { "Content-Type": type } : undefined,
+    body: btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join("")),
+  };
+}
+
+// changed has a change made that was confirmed.
+function changed(path, k, more) {
+  const body = { key: k.key, scope: k.scope || "", confirm: true, ...more };
+  return ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+}
+
 async function change(path, k, more, title, text, yes, withResponse) {
   if (!await confirmed(title, text, yes, withResponse)) return;
-  const body = { key: k.key, scope: k.scope || "", confirm: true, ...more };
-  if (withResponse) {
-    const form = $("ask");
-    body.status = Number(form.querySelector("[name=status]").value);
-    const type = form.querySelector("[name=type]").value;
-    if (type) body.header = { "Content-Type": type };
-    const bytes = new TextEncoder().encode(form.querySelector("[name=body]").value);
-    body.body = btoa(String.fromCharCode(...bytes));
-  }
   try {
-    await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+    await changed(path, k, withResponse ? { ...more, ...givenResponse() } : more);
   } catch (e) {
     await confirmed("It was not done", e.message, "Close", false);
   }
@@ -239,9 +168,9 @@ function actions(k) {
     td.append(b, " ");
   };
   if (k.state === "unknown") {
-    add("It was not executed", () => change("keys/resolve", k, { action: "retry" }, "Free " + k.key + "?",
+    add("It was not executed", () => change("keys/resolve", k, { action: "retry", owner: k.owner }, "Free " + k.key + "?",
       "The next request with this key will be executed, also if the first one was.", "Free it", false));
-    add("It was executed", () => change("keys/resolve", k, { action: "complete" }, "Complete " + k.key + "?",
+    add("It was executed", () => change("keys/resolve", k, { action: "complete", owner: k.owner }, "Complete " + k.key + "?",
       "Retries with this key will get this response, also if nothing was executed.", "Store it", true));
   }
   if (k.state === "in-progress") {
@@ -257,11 +186,24 @@ function actions(k) {
 
 const scopeOf = (k) => (k.scope || "").replaceAll("\u001f", " and ");
 
+// most is how many keys are listed: a few, so that the rest of the page stays in reach, until
+// more are asked for.
+const few = matchMedia("(max-width: 640px)").matches ? 5 : 10, most = { unknown: few, running: few };
+
 async function load(id, state, cells) {
   try {
-    const list = await (await ask("keys/list?limit=200&state=" + state)).json();
+    const list = await (await ask("keys/list?limit=" + most[id] + "&state=" + state)).json();
     const rows = list.keys.map((k) => row(...cells(k)));
-    if (list.more) rows.push(row(element("td", "and more: idemproxy list --state " + state, "empty")));
+    if (list.more) {
+      const td = element("td", most[id] === few ? "the oldest " + few + " " : "and more: see Many keys at once");
+      if (most[id] === few) {
+        const button = element("button", "Show up to 200");
+        button.type = "button";
+        button.addEventListener("click", () => { most[id] = 200; load(id, state, cells); });
+        td.append(button);
+      }
+      rows.push(row(td));
+    }
     fill(id, rows, "none");
   } catch (e) {
     fill(id, [row(element("td", e.message, "bad"))]);

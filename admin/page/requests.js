@@ -40,22 +40,30 @@ async function loadRequests() {
 
 // became is the outcome; which part of a mismatch differed; what the backend said of an
 // attempt in doubt; and what a request would have met that was only observed.
-const became = (e) => e.outcome + (e.differs ? " (another " + e.differs + ")" : "") + (e.settlement ? ", " + e.settlement : "") +
+const became = (e) => e.outcome + (e.differs ? " (another " + e.differs.replaceAll(",", " and ") + ")" : "") + (e.settlement ? ", " + e.settlement : "") +
   (e.would ? " (would: " + e.would + ")" : "");
+
+// took is the time in all; narrow screens show beside it where it went.
+function took(e) {
+  const td = number(e.ms, 2);
+  const parts = [["store", e.store_ms], ["backend", e.backend_ms]].filter(([, ms]) => ms);
+  if (parts.length) td.dataset.parts = parts.map(([name, ms]) => name + " " + ms.toLocaleString("en", { maximumFractionDigits: 2 })).join(", ");
+  return td;
+}
 
 function requestRow(e, withKey) {
   const cells = [new Date(e.at).toLocaleTimeString("en-GB"), became(e),
     element("td", String(e.status), e.status < 400 ? "n" : "n bad"), code((e.method || "") + " " + (e.path || ""))];
   if (withKey) cells.push(keyLink(e.key));
   else cells.push(e.attempt ? number(e.attempt) : element("td", ""), code(e.client || ""), code(e.request_id || ""), e.ending || "");
-  cells.push(e.store_ms ? number(e.store_ms, 2) : element("td", ""), e.backend_ms ? number(e.backend_ms, 2) : element("td", ""), number(e.ms, 2), element("td", e.error || "", "wide"));
+  cells.push(e.store_ms ? number(e.store_ms, 2) : element("td", ""), e.backend_ms ? number(e.backend_ms, 2) : element("td", ""), took(e), element("td", e.error || "", "wide"));
   return row(...cells);
 }
 
 function drawLive() {
   if (dirty && !paused) {
     dirty = false;
-    const most = narrow.matches ? 20 : 100;
+    const most = narrow.matches ? 20 : 50;
     fill("live", seen.slice(0, most).map((e) => requestRow(e, true)), "none");
     $("missed").textContent = (seen.length > most ? "The newest " + most + " of these; the filters narrow them. " : "") +
       (missed ? missed + " came too fast to be shown" : "");
@@ -86,6 +94,16 @@ async function follow() {
   } catch { /* tried again below; the banner says what is wrong */ }
   seen = []; // another process counts anew
   setTimeout(follow, 1000);
+}
+
+// showOutcome leads to the requests that ended so.
+function showOutcome(outcome) {
+  showOverview();
+  const field = $("filters").elements.outcome;
+  field.value = outcome;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  $("h-live").scrollIntoView();
+  field.focus({ preventScroll: true });
 }
 
 $("pause").addEventListener("click", () => {

@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -54,11 +56,35 @@ func hold(t *testing.T, name string, all []runtime.Object) (kinds []string) {
 			kinds = append(kinds, "Service")
 		case *policyv1.PodDisruptionBudget:
 			kinds = append(kinds, "PodDisruptionBudget")
+		case *corev1.Secret:
+			if _, err := url.Parse(o.StringData["store"]); err != nil || o.StringData["store"] == "" {
+				t.Errorf("%s: the Secret %s has no store: %v", name, o.Name, err)
+			}
+			kinds = append(kinds, "Secret")
+		case *batchv1.Job:
+			holdJob(t, name, &o.Spec.Template.Spec)
+			kinds = append(kinds, "Job")
 		default:
 			t.Errorf("%s: nothing is known about %T", name, o)
 		}
 	}
 	return kinds
+}
+
+// holdJob checks a pod that runs a command of idemproxy's, and ends.
+func holdJob(t *testing.T, name string, pod *corev1.PodSpec) {
+	t.Helper()
+	if pod.EnableServiceLinks == nil || *pod.EnableServiceLinks {
+		t.Errorf("%s: a Service sets variables in the pod", name)
+	}
+	for _, c := range pod.Containers {
+		secret := slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+			return e.Name == "IDEMPROXY_STORE" && e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil
+		})
+		if !secret {
+			t.Errorf("%s: the store of %s does not come from a Secret", name, c.Name)
+		}
+	}
 }
 
 func holdPod(t *testing.T, name string, pod *corev1.PodSpec) {
@@ -127,8 +153,9 @@ func loads(t *testing.T, name, text string) {
 func TestManifests(t *testing.T) {
 	t.Parallel()
 	for file, want := range map[string][]string{
-		"edge.yaml":    {"ConfigMap", "Deployment", "PodDisruptionBudget", "Service"},
-		"sidecar.yaml": {"Deployment", "Service"},
+		"edge.yaml":     {"ConfigMap", "Deployment", "PodDisruptionBudget", "Service"},
+		"postgres.yaml": {"Secret", "Secret", "Job"},
+		"sidecar.yaml":  {"Deployment", "Service"},
 	} {
 		text, err := os.ReadFile("../kubernetes/" + file)
 		if err != nil {

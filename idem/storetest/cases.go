@@ -23,9 +23,13 @@ func Cases() []Case {
 		{"OmittedBody", "P2", "completed without a body stays so", 0, omittedBody},
 		{"Reopen", "P2", "a completed record and a running lease survive a crash", needReopen, reopen},
 		{"Mismatch", "P3", "another payload or caller learns which part differs and no more", 0, mismatch},
+		{"Find", "P7", "what a log calls a key leads to it, as long as there is a record", 0, find},
+		{"Hints", "P3", "a mismatch names the parts that are known to differ, and never more than is known", 0, hints},
 		{"Scopes", "P3", "one value in two scopes is two keys", 0, scopes},
 		{"HostileKeys", "P3", "no character in a key makes it another key", 0, hostileKeys},
 		{"RenewKeeps", "P1", "a renewed lease does not lapse; the remaining time is told", 0, renewKeeps},
+		{"Within", "P1", "a claim that must be granted soon is granted, if it comes in time", 0, within},
+		{"Told", "P7", "who waits in this process is told of what an operator did here", 0, told},
 		{"BatchPartly", "P1", "a batch answers for each lease apart", 0, batchPartly},
 		{"StaleOwner", "P1", "a stale owner overwrites nothing", 0, staleOwner},
 		{"Attempts", "P7", "attempts of a key count up through release and lapse", 0, attempts},
@@ -35,6 +39,7 @@ func Cases() []Case {
 		{"Recipes", "P3", "a record is compared by the recipe that it was made by", 0, recipes},
 		{"Resolve", "P7", "an operator ends an unknown key either way", 0, resolve},
 		{"ResolveOwner", "P2", "what an operator made of a key is not overwritten, nor taken for the owner's", 0, resolveOwner},
+		{"ResolveFrom", "P7", "what is known of an attempt does not resolve another one", 0, resolveFrom},
 		{"ResolveRetention", "P2", "a resolved key is kept as long as its claim said", 0, resolveRetention},
 		{"ReleaseFrom", "P1", "an operator's release needs the owner that was looked at, and the count goes on", 0, releaseFrom},
 		{"Registry", "P3", "what is entered beside the records is there until it has ended", 0, registry},
@@ -149,39 +154,6 @@ func reopen(e *env) error {
 		e.completes(running, want),
 		e.replays(rival(running), want),
 		e.mustAcquire(rival(held), idem.VerdictUnknown))
-}
-
-func mismatch(e *env) error {
-	c := e.fresh()
-	want := response("the first caller's")
-	payload, caller, both := rival(c), rival(c), rival(c)
-	payload.Fingerprint, caller.Binding = idem.Fingerprint{9}, idem.Binding{9}
-	both.Fingerprint, both.Binding = payload.Fingerprint, caller.Binding
-	if _, err := e.acquire(c, idem.VerdictAcquired); err != nil {
-		return err
-	}
-	for _, state := range []string{"in progress", "completed", "completed and read"} {
-		for _, wrong := range []struct {
-			claim idem.Claim
-			part  idem.Part
-		}{{payload, idem.PartPayload}, {caller, idem.PartIdentity}, {both, idem.PartIdentity}} {
-			out, err := e.acquire(wrong.claim, idem.VerdictMismatch)
-			if err != nil {
-				return fmt.Errorf("%s: %w", state, err)
-			}
-			if out.Part != wrong.part || out.Response != nil {
-				return fmt.Errorf("%s: part %v (response: %v), want %v and none", state, out.Part, out.Response != nil, wrong.part)
-			}
-		}
-		if state == "in progress" {
-			if err := e.s.Complete(e.ctx, c.Lease(), want); err != nil {
-				return err
-			}
-		} else if err := e.replays(rival(c), want)(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func scopes(e *env) error {
@@ -324,8 +296,8 @@ func resolve(e *env) error {
 		return err
 	}
 	return steps(
-		func() error { return e.s.Resolve(e.ctx, done.Key, want) },
-		func() error { return e.s.Resolve(e.ctx, retry.Key, nil) },
+		func() error { return e.s.Resolve(e.ctx, done.Key, idem.Owner{}, want) },
+		func() error { return e.s.Resolve(e.ctx, retry.Key, idem.Owner{}, nil) },
 		e.replays(rival(done), want),
 		e.mustAcquire(rival(retry), idem.VerdictAcquired))
 }
@@ -407,13 +379,8 @@ func severed(e *env) error {
 	}
 	mend := e.h.Sever(e.s)
 	err := steps(
-		fails(acquire(next), idem.ErrUnavailable),
 		fails(acquire(rival(c)), idem.ErrUnavailable),
-		fails(e.renews(c), idem.ErrUnavailable),
-		fails(e.completes(c, response("x")), idem.ErrUnavailable),
-		fails(e.releases(c), idem.ErrUnavailable),
-		fails(e.holds(c), idem.ErrUnavailable),
-		fails(func() error { return e.s.Ping(e.ctx) }, idem.ErrUnavailable))
+		e.everyCallFails(c, next, idem.ErrUnavailable))
 	mend()
 	if err != nil {
 		return err
@@ -431,14 +398,5 @@ func closed(e *env) error {
 	if err := steps(e.mustAcquire(c, idem.VerdictAcquired), e.s.Close, e.s.Close); err != nil {
 		return err
 	}
-	return steps(
-		fails(func() error { _, err := e.s.Acquire(e.ctx, e.fresh()); return err }, idem.ErrClosed),
-		fails(e.renews(c), idem.ErrClosed),
-		fails(e.completes(c, response("x")), idem.ErrClosed),
-		fails(e.releases(c), idem.ErrClosed),
-		fails(e.holds(c), idem.ErrClosed),
-		fails(func() error { return e.s.Ping(e.ctx) }, idem.ErrClosed),
-		fails(func() error { _, err := e.s.Get(e.ctx, c.Key); return err }, idem.ErrClosed),
-		fails(func() error { return e.s.Resolve(e.ctx, c.Key, nil) }, idem.ErrClosed),
-		fails(func() error { return e.s.Purge(e.ctx, c.Key) }, idem.ErrClosed))
+	return e.everyCallFails(c, e.fresh(), idem.ErrClosed)()
 }

@@ -134,9 +134,11 @@ func (e *env) applyCell(cell idem.Transition, c idem.Claim) error {
 	case idem.EventHold:
 		err = e.holds(c)()
 	case idem.EventResolveComplete:
-		err = e.s.Resolve(e.ctx, c.Key, response("resolved"))
+		err = e.s.Resolve(e.ctx, c.Key, c.Owner, response("resolved"))
 	case idem.EventResolveRetry:
-		err = e.s.Resolve(e.ctx, c.Key, nil)
+		err = e.s.Resolve(e.ctx, c.Key, c.Owner, nil)
+	case idem.EventTake:
+		err = e.s.Take(e.ctx, c.Key, c.Owner)
 	}
 	var want error
 	switch cell.Verdict {

@@ -2,8 +2,10 @@ package storetest
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -94,8 +96,8 @@ func resolveRetention(e *env) error {
 	want := response("by hand")
 	if err := steps(
 		e.mustAcquire(short, idem.VerdictAcquired), e.holds(short), e.mustAcquire(long, idem.VerdictAcquired), e.holds(long),
-		func() error { return e.s.Resolve(e.ctx, short.Key, want) },
-		func() error { return e.s.Resolve(e.ctx, long.Key, want) },
+		func() error { return e.s.Resolve(e.ctx, short.Key, idem.Owner{}, want) },
+		func() error { return e.s.Resolve(e.ctx, long.Key, idem.Owner{}, want) },
 		e.replays(rival(short), want),
 		e.passes(3*e.h.Tick),
 		e.mustAcquire(rival(short), idem.VerdictAcquired), e.replays(rival(long), want),
@@ -114,17 +116,60 @@ func resolveOwner(e *env) error {
 	want := response("by hand")
 	return steps(
 		e.mustAcquire(done, idem.VerdictAcquired), e.holds(done), e.mustAcquire(freed, idem.VerdictAcquired), e.holds(freed),
-		func() error { return e.s.Resolve(e.ctx, done.Key, want) },
-		func() error { return e.s.Resolve(e.ctx, freed.Key, nil) },
+		func() error { return e.s.Resolve(e.ctx, done.Key, idem.Owner{}, want) },
+		func() error { return e.s.Resolve(e.ctx, freed.Key, idem.Owner{}, nil) },
 		fails(e.completes(done, response("late")), idem.ErrLeaseLost), e.replays(rival(done), want),
 		fails(e.releases(freed), idem.ErrLeaseLost), fails(e.completes(freed, response("late")), idem.ErrLeaseLost),
 		e.mustAcquire(rival(freed), idem.VerdictAcquired))
 }
 
+func resolveFrom(e *env) error {
+	first, want := e.fresh(), response("by hand")
+	second := rival(first)
+	as := func(c idem.Claim, r *idem.Response) func() error {
+		return func() error { return e.s.Resolve(e.ctx, c.Key, c.Owner, r) }
+	}
+	return steps(
+		e.mustAcquire(first, idem.VerdictAcquired), fails(as(first, nil), idem.ErrNotUnknown), e.holds(first),
+		fails(as(second, nil), idem.ErrLeaseLost), as(first, nil), fails(as(first, nil), idem.ErrNotUnknown),
+		e.mustAcquire(second, idem.VerdictAcquired), fails(as(first, want), idem.ErrNotUnknown), e.holds(second),
+		fails(as(first, nil), idem.ErrLeaseLost), fails(as(first, want), idem.ErrLeaseLost),
+		e.mustAcquire(rival(first), idem.VerdictUnknown),
+		as(second, want), e.replays(rival(first), want), fails(as(second, nil), idem.ErrNotUnknown), e.resolvesOnce)
+}
+
+// resolvesOnce: of several operators who say at once what became of one attempt, one is told
+// that it is so, and what that one said stands.
+func (e *env) resolvesOnce() error {
+	c := e.fresh()
+	if err := steps(e.mustAcquire(c, idem.VerdictAcquired), e.holds(c)); err != nil {
+		return err
+	}
+	var said [4]error
+	var all sync.WaitGroup
+	for i := range said {
+		all.Go(func() { said[i] = e.s.Resolve(e.ctx, c.Key, c.Owner, response(fmt.Sprint("operator ", i))) })
+	}
+	all.Wait()
+	stands := -1
+	for i, err := range said {
+		switch {
+		case err == nil && stands < 0:
+			stands = i
+		case !errors.Is(err, idem.ErrNotUnknown):
+			return fmt.Errorf("operators who resolve at once are told %v", said)
+		}
+	}
+	if stands < 0 {
+		return fmt.Errorf("operators who resolve at once are told %v", said)
+	}
+	return e.replays(rival(c), response(fmt.Sprint("operator ", stands)))()
+}
+
 func releaseFrom(e *env) error {
 	running, done := e.fresh(), e.fresh()
 	free := func(c idem.Claim) func() error { // all that an operator knows
-		return func() error { return e.s.Release(e.ctx, idem.Lease{Key: c.Key, Owner: c.Owner}) }
+		return func() error { return e.s.Take(e.ctx, c.Key, c.Owner) }
 	}
 	if err := steps(
 		e.mustAcquire(done, idem.VerdictAcquired), e.completes(done, response("x")),
@@ -162,8 +207,10 @@ func registry(e *env) error {
 		e.enters("a", "1", time.Hour), e.enters("b", "\x00\xff\n", 2*e.h.Tick), e.enters("c", "3", 0), e.enters("d", "", time.Hour),
 		e.enters("a", "2", e.h.Tick), e.enters("c", "4", e.h.Tick), // not sooner than was said
 		func() error { return e.s.Strike(e.ctx, "d") }, func() error { return e.s.Strike(e.ctx, "d") },
+		e.enters("e", "short", time.Microsecond), // however short: only 0 is for ever
 		e.passes(3*e.h.Tick),
-		e.hasEntries(idem.Entry{Name: "a", Text: "2"}, idem.Entry{Name: "b", Text: "\x00\xff\n", Ended: true}, idem.Entry{Name: "c", Text: "4"}),
+		e.hasEntries(idem.Entry{Name: "a", Text: "2"}, idem.Entry{Name: "b", Text: "\x00\xff\n", Ended: true}, idem.Entry{Name: "c", Text: "4"},
+			idem.Entry{Name: "e", Text: "short", Ended: true}),
 		// Entries are no records.
 		func() error {
 			return e.s.List(e.ctx, func(r *idem.Record) bool { panic(fmt.Sprintf("an entry is listed as %v", r.Key)) })

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -167,8 +168,13 @@ func (m *Memory) Get(_ context.Context, k idem.Key) (idem.Record, error) {
 }
 
 // Resolve implements idem.Inspector.
-func (m *Memory) Resolve(_ context.Context, k idem.Key, r *idem.Response) error {
-	return m.apply(idem.ResolveEvent(r), idem.Lease{Key: k}, r)
+func (m *Memory) Resolve(_ context.Context, k idem.Key, owner idem.Owner, r *idem.Response) error {
+	return m.apply(idem.ResolveEvent(r), idem.Lease{Key: k, Owner: owner}, r)
+}
+
+// Take implements idem.Inspector.
+func (m *Memory) Take(_ context.Context, k idem.Key, owner idem.Owner) error {
+	return m.apply(idem.EventTake, idem.Lease{Key: k, Owner: owner}, nil)
 }
 
 // List implements idem.Inspector.
@@ -189,6 +195,21 @@ func (m *Memory) List(_ context.Context, visit func(*idem.Record) bool) error {
 		}
 	}
 	return nil
+}
+
+// Find implements idem.Inspector.
+func (m *Memory) Find(ctx context.Context, digest []byte) (key idem.Key, err error) {
+	err = m.List(ctx, func(r *idem.Record) bool {
+		id := r.Key.ID()
+		if bytes.HasPrefix(id[:], digest) {
+			key = r.Key
+		}
+		return key == (idem.Key{})
+	})
+	if err == nil && key == (idem.Key{}) {
+		err = idem.ErrNotFound
+	}
+	return key, err
 }
 
 // Purge implements idem.Inspector.

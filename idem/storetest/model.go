@@ -21,10 +21,12 @@ type op struct {
 	made  bool // by another recipe
 	hold  bool // hold on lapse
 	lapse bool // an acquire whose lease is let lapse at once
+	any   bool // a resolve of whichever attempt is unknown
 }
 
 func (o op) String() string {
-	return fmt.Sprintf("%v key=%d owner=%d other=%v made=%v hold=%v lapse=%v", o.event, o.key, o.owner, o.other, o.made, o.hold, o.lapse)
+	return fmt.Sprintf("%v key=%d owner=%d other=%v made=%v hold=%v lapse=%v any=%v",
+		o.event, o.key, o.owner, o.other, o.made, o.hold, o.lapse, o.any)
 }
 
 const (
@@ -36,9 +38,9 @@ func randomOps(r *rand.Rand, n int) []op {
 	ops := make([]op, n)
 	for i := range ops {
 		ops[i] = op{
-			event: idem.Event(r.IntN(int(idem.EventResolveRetry) + 1)),
+			event: idem.Event(r.IntN(int(idem.EventTake) + 1)),
 			key:   r.IntN(modelKeys), owner: r.IntN(modelOwners),
-			other: r.IntN(8) == 0, made: r.IntN(8) == 0, hold: r.IntN(3) == 0, lapse: r.IntN(30) == 0,
+			other: r.IntN(8) == 0, made: r.IntN(8) == 0, hold: r.IntN(3) == 0, lapse: r.IntN(30) == 0, any: r.IntN(2) == 0,
 		}
 		if r.IntN(3) == 0 {
 			ops[i].event = idem.EventAcquire
@@ -108,6 +110,9 @@ func (e *env) compare(ops []op, name string) error {
 func (e *env) step(o op, c idem.Claim) string {
 	var err error
 	var out idem.Outcome
+	if o.any && o.event.Resolves() {
+		c.Owner = idem.Owner{}
+	}
 	switch o.event {
 	case idem.EventAcquire:
 		if o.lapse {
@@ -123,9 +128,11 @@ func (e *env) step(o op, c idem.Claim) string {
 	case idem.EventHold:
 		err = e.holds(c)()
 	case idem.EventResolveComplete:
-		err = e.s.Resolve(e.ctx, c.Key, response("resolved"))
+		err = e.s.Resolve(e.ctx, c.Key, c.Owner, response("resolved"))
 	case idem.EventResolveRetry:
-		err = e.s.Resolve(e.ctx, c.Key, nil)
+		err = e.s.Resolve(e.ctx, c.Key, c.Owner, nil)
+	case idem.EventTake:
+		err = e.s.Take(e.ctx, c.Key, c.Owner)
 	}
 	body := "-"
 	if out.Response != nil {

@@ -27,6 +27,7 @@ const (
 	BugIgnoresRecipe           // hashes of two recipes are compared
 	BugForgetsExpired          // nothing is remembered after the retention
 	BugResolveUnretained       // a resolved key is kept for another time than its claim said
+	BugResolveOfAnyone         // resolve does not look at the owner token that it is given
 	lastBug
 )
 
@@ -79,7 +80,7 @@ func (b Bug) lease(l idem.Lease, e idem.Event, current *idem.Record) idem.Lease 
 		l.Retention = time.Hour
 	}
 	if b == BugCompleteByAnyone && e == idem.EventComplete ||
-		b == BugReleaseByAnyone && e == idem.EventRelease {
+		b == BugReleaseByAnyone && e == idem.EventRelease || b == BugResolveOfAnyone && e.Resolves() {
 		l.Owner = current.Owner
 	}
 	return l

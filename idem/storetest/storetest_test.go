@@ -57,6 +57,7 @@ func TestSuiteFindsPlantedBugs(t *testing.T) {
 		storetest.BugIgnoresRecipe:       "Recipes",
 		storetest.BugForgetsExpired:      "Horizons",
 		storetest.BugResolveUnretained:   "ResolveRetention",
+		storetest.BugResolveOfAnyone:     "ResolveFrom",
 	}
 	for _, bug := range storetest.Bugs() {
 		for _, c := range storetest.Cases() {

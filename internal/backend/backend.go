@@ -5,7 +5,9 @@ package backend
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -112,6 +114,8 @@ func (b *Backend) special(ctx *fasthttp.RequestCtx, path, key string) (done bool
 		status(ctx, path[len("/status/"):])
 	case strings.HasPrefix(path, "/size/"):
 		size(ctx, path[len("/size/"):])
+	case path == "/events":
+		return b.events(ctx, key)
 	case path == "/cut":
 		return b.cut(ctx, key)
 	case path == "/packed":
@@ -181,6 +185,43 @@ func status(ctx *fasthttp.RequestCtx, text string) {
 	ctx.SetContentType("application/json")
 	ctx.SetStatusCode(n)
 }
+
+// events sends ?n= server-sent events (3 unless it says), each ?d= after the one before
+// (200ms); with ?cut= it breaks off after so many. It has executed when it has sent the last
+// one.
+func (b *Backend) events(ctx *fasthttp.RequestCtx, key string) (done bool) {
+	args := ctx.QueryArgs()
+	n, pause, most := args.GetUintOrZero("n"), 200*time.Millisecond, 10_000
+	if d, err := time.ParseDuration(string(args.Peek("d"))); err == nil {
+		pause = d
+	}
+	if n <= 0 || n > most {
+		n = 3
+	}
+	cut := args.GetUintOrZero("cut")
+	ctx.SetContentType("text/event-stream")
+	from, to := io.Pipe()
+	go func() {
+		for i := range n {
+			if i > 0 {
+				time.Sleep(pause)
+			}
+			if i == cut && cut > 0 {
+				_ = to.CloseWithError(errCut)
+				return
+			}
+			if _, err := fmt.Fprintf(to, "id: %d\ndata: event %d of %d\n\n", i+1, i+1, n); err != nil {
+				return
+			}
+		}
+		b.finish(key)
+		_ = to.Close()
+	}()
+	ctx.SetBodyStream(from, -1)
+	return true
+}
+
+var errCut = errors.New("breaks off, as asked")
 
 func size(ctx *fasthttp.RequestCtx, text string) {
 	const most = 64 << 20

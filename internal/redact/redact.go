@@ -38,7 +38,7 @@ func Certain(raw string) bool {
 }
 
 // URL shows a URL without user name, password and query; of the query, it shows
-// what Redis's URLs may have there. Of a URL that is not Certain it shows the
+// what Redis's and PostgreSQL's URLs may have there. Of a URL that is not Certain it shows the
 // scheme. What stands before an @, or after a ? or #, is never shown, except in
 // the names of directories and unix sockets.
 func URL(raw string) string {
@@ -102,7 +102,7 @@ func URLs(raws []string) []string {
 func schemeOf(raw string) string {
 	scheme, _, _ := strings.Cut(raw, ":")
 	switch scheme = strings.ToLower(scheme); scheme {
-	case "redis", "rediss", "valkey", "valkeys", "unix", "http", "https":
+	case "redis", "rediss", "valkey", "valkeys", "unix", "postgres", "postgresql", "http", "https":
 		return scheme
 	}
 	return ""
@@ -181,7 +181,7 @@ func isFile(name string) bool {
 		!strings.Contains("@"+after, "@/")
 }
 
-// showQuery shows what rueidis.ParseURL knows; of a name that it does not know,
+// showQuery shows what rueidis.ParseURL knows, or PostgreSQL's URLs commonly have; of a name that it does not know,
 // the name neither: it may be what followed an & in a password.
 func showQuery(scheme, query string) string {
 	var shown []string
@@ -200,17 +200,17 @@ func showQuery(scheme, query string) string {
 	return strings.Join(shown, "&")
 }
 
-// isParameter: a parameter of a Redis URL, with a value of the kind that it has.
+// isParameter: a parameter of a Redis or PostgreSQL URL, with a value of the kind that it has.
 func isParameter(name, value string) bool {
 	switch name {
-	case "db", "protocol", "client_cache", "max_retries":
+	case "db", "protocol", "client_cache", "max_retries", "pool_max_conns", "connect_timeout":
 		return len(value) <= 6 && !strings.ContainsFunc(value, func(c rune) bool { return c < '0' || c > '9' })
 	case "dial_timeout", "write_timeout":
 		_, err := time.ParseDuration(value)
 		return err == nil
 	case "skip_verify":
 		return slices.Contains([]string{"", "0", "1", "true", "false"}, value)
-	case "addr", "master_set", "client_name":
+	case "addr", "master_set", "client_name", "sslmode", "target_session_attrs", "application_name":
 		return !strings.ContainsFunc(value, func(c rune) bool {
 			return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._:[]-", c)
 		})

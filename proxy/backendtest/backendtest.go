@@ -79,12 +79,18 @@ func Start(tb testing.TB, respond func(Conn, *Request)) *Backend {
 // Serve is Start on a listener of the caller's.
 func Serve(tb testing.TB, ln net.Listener, respond func(Conn, *Request)) *Backend {
 	tb.Helper()
+	b := New(ln, respond)
+	tb.Cleanup(b.Close)
+	return b
+}
+
+// New is Serve for a process that is no test. Close ends it.
+func New(ln net.Listener, respond func(Conn, *Request)) *Backend {
 	b := &Backend{
 		Addr: ln.Addr().String(), ln: ln, respond: respond,
 		executions: map[string]int{}, conns: map[net.Conn]struct{}{},
 	}
 	b.serving.Go(b.accept)
-	tb.Cleanup(b.Close)
 	return b
 }
 

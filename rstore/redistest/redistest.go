@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,6 +134,14 @@ func (s *Server) Kill() {
 	<-s.done
 }
 
+// Wipe takes away what a killed server has on its disk: it comes back empty.
+func (s *Server) Wipe() {
+	s.tb.Helper()
+	if err := os.RemoveAll(filepath.Join(s.dir, "appendonlydir")); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
 // Stall stops the process without ending it (SIGSTOP) until resume is called.
 func (s *Server) Stall() (resume func()) {
 	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
@@ -146,6 +155,12 @@ func (s *Server) IsPrimary() bool { return s.ping() && s.replication()["role"] =
 // HasReplica says whether a replica is in step with the server.
 func (s *Server) HasReplica() bool {
 	return strings.Contains(s.replication()["slave0"], "state=online")
+}
+
+// Replicates says whether s is a replica of primary.
+func (s *Server) Replicates(primary *Server) bool {
+	_, port, _ := net.SplitHostPort(primary.Addr)
+	return s.replication()["master_port"] == port
 }
 
 func (s *Server) replication() map[string]string {
@@ -239,8 +254,15 @@ func (s *Server) CPU() time.Duration {
 // URL for them.
 func Cluster(tb testing.TB, n int) (url string, nodes []*Server) {
 	tb.Helper()
-	args := []string{"--cluster", "create", "--cluster-yes"}
-	for range n {
+	url, nodes, _ = ClusterWith(tb, n, 0)
+	return url, nodes
+}
+
+// ClusterWith is Cluster with so many replicas of each node.
+func ClusterWith(tb testing.TB, n, each int) (url string, nodes, replicas []*Server) {
+	tb.Helper()
+	args := []string{"--cluster", "create", "--cluster-yes", "--cluster-replicas", strconv.Itoa(each)}
+	for range n * (1 + each) {
 		node := Start(tb, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
 		nodes = append(nodes, node)
 		args = append(args, node.Addr)
@@ -257,11 +279,19 @@ func Cluster(tb testing.TB, n int) (url string, nodes []*Server) {
 			tb.Fatal("the cluster does not come up")
 		}
 	}
+	nodes, replicas = nodes[:n], nodes[n:] // as redis-cli has it
+	for _, node := range nodes {
+		for deadline := time.Now().Add(20 * time.Second); each > 0 && !node.HasReplica(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				tb.Fatal("a node of the cluster has no replica")
+			}
+		}
+	}
 	url = "redis://" + nodes[0].Addr + "?"
 	for _, node := range nodes[1:] {
 		url += "addr=" + node.Addr + "&"
 	}
-	return strings.TrimSuffix(url, "&"), nodes
+	return strings.TrimSuffix(url, "&"), nodes, replicas
 }
 
 // Replica starts a server that replicates primary, and returns once it is in

@@ -134,6 +134,7 @@ type actor struct {
 	r           *recorder
 	store       store
 	rand        *rand.Rand
+	seen        [keys]idem.Owner // the last that was looked at of each
 }
 
 func (c *actor) step() {
@@ -148,6 +149,8 @@ func (c *actor) step() {
 		c.releaseFrom(in)
 	case 4:
 		c.resolve(in)
+	case 5:
+		c.list()
 	default:
 		c.attempt(in)
 	}
@@ -296,13 +299,58 @@ func (c *actor) resolve(in asked) {
 		in.kind, in.serial = resolveComplete, int(c.r.serials.Add(1))
 		response = &idem.Response{Status: in.serial}
 	}
-	in.call = c.r.since()
-	c.ended(in, c.store.Resolve(context.Background(), c.r.key(in.key), response))
+	var owner idem.Owner
+	switch c.rand.IntN(3) { // the page and the commands resolve the attempt that was looked at
+	case 0:
+		if owner = c.looks(in); owner == (idem.Owner{}) {
+			return
+		}
+		c.work()
+	case 1:
+		owner = c.seen[in.key] // long ago
+	}
+	in.owner, in.call = number(owner), c.r.since()
+	c.ended(in, c.store.Resolve(context.Background(), c.r.key(in.key), owner, response))
+}
+
+// listFor bounds a listing, since the records of other histories are in it.
+const listFor = 20 * time.Millisecond
+
+// list shows the records, slowly, as an operator's bulk acts do: one operation for each key of
+// this history, as it is shown.
+func (c *actor) list() {
+	numbers := map[idem.Key]int{}
+	for n := range keys {
+		numbers[c.r.key(n)] = n
+	}
+	shown := map[int]bool{}
+	call := c.r.since()
+	_ = c.store.List(context.Background(), func(r *idem.Record) bool { // an error says nothing of what was shown
+		n, ours := numbers[r.Key]
+		if ours {
+			in := asked{kind: list, key: n, process: c.process, call: call, ret: c.r.since()}
+			c.r.add(c.id, in, told{phase: r.State, owner: number(r.Owner), recipe: r.Recipe, attempt: r.Attempt, twice: shown[n]})
+			shown[n] = true
+			c.work()
+		}
+		return c.r.since()-call < listFor
+	})
 }
 
 // releaseFrom does what Engine.ReleaseFrom has an operator do: look who has the
-// key, think, and release it under that owner.
+// key, think, and take it from that owner.
 func (c *actor) releaseFrom(in asked) {
+	owner := c.looks(in)
+	if owner == (idem.Owner{}) {
+		return
+	}
+	c.work()
+	in.kind, in.owner, in.call = take, number(owner), c.r.since()
+	c.ended(in, c.store.Take(context.Background(), c.r.key(in.key), owner))
+}
+
+// looks is the owner that stands in the record; zero if there is none.
+func (c *actor) looks(in asked) idem.Owner {
 	in.kind, in.call = look, c.r.since()
 	r, err := c.store.Get(context.Background(), c.r.key(in.key))
 	in.ret = c.r.since()
@@ -316,10 +364,9 @@ func (c *actor) releaseFrom(in asked) {
 		out.serial = r.Response.Status
 	}
 	c.r.add(c.id, in, out)
-	if out.failed || out.owner == 0 {
-		return
+	if out.failed {
+		return idem.Owner{}
 	}
-	c.work()
-	in.kind, in.owner, in.call = release, out.owner, c.r.since()
-	c.ended(in, c.store.Release(context.Background(), idem.Lease{Key: c.r.key(in.key), Owner: r.Owner}))
+	c.seen[in.key] = r.Owner
+	return r.Owner
 }

@@ -12,7 +12,9 @@ import (
 
 	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/internal/dbtest"
 	"github.com/idemproxy/idemproxy/internal/toxitest"
+	"github.com/idemproxy/idemproxy/pstore"
 	"github.com/idemproxy/idemproxy/rstore"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
@@ -106,6 +108,49 @@ func redisProcesses(t *testing.T, addr string) (all []store, links []*toxitest.L
 	return all, links
 }
 
+// postgresProcesses likewise.
+func postgresProcesses(t *testing.T, addr string) (all []store, links []*toxitest.Link) {
+	t.Helper()
+	return postgresProcessesIn(t, addr, "idemproxy")
+}
+
+// postgresProcessesIn have their records in a schema.
+func postgresProcessesIn(t *testing.T, addr, schema string) (all []store, links []*toxitest.Link) {
+	t.Helper()
+	for range 2 {
+		link := toxitest.New(t, addr)
+		s, err := pstore.New(pstore.Config{
+			URL: "postgres://postgres@" + link.Addr + "/postgres?sslmode=disable", Schema: schema, Migrate: true, Timeout: 2 * time.Second,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeAtEnd(t, s)
+		for deadline := time.Now().Add(time.Minute); s.Ping(t.Context()) != nil; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the store does not become ready")
+			}
+		}
+		all, links = append(all, s), append(links, link)
+	}
+	return all, links
+}
+
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	all, _ := postgresProcesses(t, dbtest.StartPostgres(t).Addr)
+	histories(t, count(300), world{processes: all, lag: time.Second})
+}
+
+// The links to PostgreSQL break again and again while the histories run.
+func TestPostgresUnderFaults(t *testing.T) {
+	t.Parallel()
+	all, links := postgresProcesses(t, dbtest.StartPostgres(t).Addr)
+	// A process connects anew sixteen times. Where that fails on and on, too many operations
+	// fail, each of which may take effect later: the checker would not come to an end.
+	underFaults(t, all, links, 300*time.Millisecond)
+}
+
 func TestRedis(t *testing.T) {
 	t.Parallel()
 	all, _ := redisProcesses(t, redistest.Start(t, "--appendfsync", "no").Addr)
@@ -116,6 +161,12 @@ func TestRedis(t *testing.T) {
 func TestRedisUnderFaults(t *testing.T) {
 	t.Parallel()
 	all, links := redisProcesses(t, redistest.Start(t, "--appendfsync", "no").Addr)
+	underFaults(t, all, links, 20*time.Millisecond)
+}
+
+// underFaults has the links break while histories run, and be whole in between for so long.
+func underFaults(t *testing.T, all []store, links []*toxitest.Link, whole time.Duration) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -124,7 +175,7 @@ func TestRedisUnderFaults(t *testing.T) {
 			remove := links[i%2].Add("cut", "limit_data", []string{"upstream", "downstream"}[i/2%2], `{"bytes":`+strconv.Itoa(50+i*37%2000)+`}`)
 			time.Sleep(20 * time.Millisecond)
 			remove()
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(whole)
 		}
 	}()
 	defer func() { stop(); <-done }()

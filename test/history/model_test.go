@@ -15,16 +15,18 @@ type kind uint8
 const (
 	acquire kind = iota
 	complete
-	release // by the owner, or by an operator who looked at it
+	release
 	hold
 	look
 	purge
 	resolveComplete
 	resolveRetry
+	take // by an operator who looked at it
+	list // which shows the key
 )
 
 func (k kind) String() string {
-	return [...]string{"acquire", "complete", "release", "hold", "look", "purge", "resolve-complete", "resolve-retry"}[k]
+	return [...]string{"acquire", "complete", "release", "hold", "look", "purge", "resolve-complete", "resolve-retry", "take", "list"}[k]
 }
 
 // request is what makes two requests under a key the same.
@@ -61,6 +63,7 @@ type told struct {
 	attempt uint32
 	serial  int
 	absent  bool // of purge: there was nothing
+	twice   bool // of list: it has shown the key before
 	failed  bool
 	local   bool // from a process's memory
 }
@@ -91,7 +94,7 @@ func step(s state, in asked, out told) []state {
 	switch in.kind {
 	case acquire:
 		return stepAcquire(s, in, out)
-	case look:
+	case look, list:
 		return stepLook(s, in, out)
 	case purge:
 		return stepPurge(s, in, out)
@@ -219,14 +222,14 @@ func ended(s state, to idem.State, in asked) state {
 }
 
 func stepEnd(before state, in asked, out told) (next []state) {
-	to := map[kind]idem.State{complete: idem.Completed, release: idem.Absent, hold: idem.Unknown}[in.kind]
+	to := map[kind]idem.State{complete: idem.Completed, release: idem.Absent, take: idem.Absent, hold: idem.Unknown}[in.kind]
 	if out.failed {
 		next = append(next, before)
 	}
 	for _, s := range stands(before, in) {
 		mine := s.owner == in.owner && s.owner != 0
 		done := mine && (s.phase == to || s.phase == idem.Expired && to == idem.Completed)
-		may := mine && !done && (s.phase == idem.InProgress || s.phase == idem.Lapsed || s.phase == idem.Unknown)
+		may := mine && !done && (s.phase == idem.InProgress || s.phase == idem.Lapsed || s.phase == idem.Unknown && in.kind != take)
 		switch {
 		case may && (out.failed || out.verdict == idem.VerdictOK):
 			next = append(next, ended(s, to, in))
@@ -242,10 +245,13 @@ func stepLook(before state, in asked, out told) (next []state) {
 	if out.failed {
 		return []state{before}
 	}
+	if out.twice {
+		return nil
+	}
 	for _, s := range stands(before, in) {
 		free := s.phase == idem.Absent || s.phase == idem.Lapsed
 		alike := s.phase == out.phase && s.owner == out.owner && s.recipe == out.recipe && s.attempt == out.attempt &&
-			(s.phase != idem.Completed || s.serial == out.serial)
+			(s.phase != idem.Completed || s.serial == out.serial || in.kind == list)
 		if free && out.phase == idem.Absent || !free && alike {
 			next = append(next, seen(before, s))
 		}
@@ -277,12 +283,14 @@ func stepResolve(before state, in asked, out told) (next []state) {
 		next = append(next, before)
 	}
 	for _, s := range stands(before, in) {
+		meant := in.owner == 0 || in.owner == s.owner
 		switch {
-		case s.phase == idem.Unknown && (out.failed || out.verdict == idem.VerdictOK):
+		case s.phase == idem.Unknown && meant && (out.failed || out.verdict == idem.VerdictOK):
 			resolved := ended(s, to, in)
 			resolved.owner = 0 // the operator's: no attempt's late ending is what was done
 			next = append(next, resolved)
-		case s.phase != idem.Unknown && !out.failed && out.verdict == idem.VerdictNotUnknown:
+		case s.phase != idem.Unknown && !out.failed && out.verdict == idem.VerdictNotUnknown,
+			s.phase == idem.Unknown && !meant && !out.failed && out.verdict == idem.VerdictLost:
 			next = append(next, seen(before, s))
 		}
 	}
@@ -331,7 +339,9 @@ func describe(in asked, out told) string {
 	switch {
 	case out.failed:
 		return text + ": failed"
-	case in.kind == look:
+	case in.kind == list && out.twice:
+		return text + ": once more"
+	case in.kind == look, in.kind == list:
 		return fmt.Sprintf("%s: %v of %d, attempt %d, recipe %d, response %d", text, out.phase, out.owner, out.attempt,
 			out.recipe, out.serial)
 	case in.kind == purge:

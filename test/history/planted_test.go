@@ -27,8 +27,18 @@ func TestPlantedBugs(t *testing.T) {
 		"nothing is remembered after retention":     planted(storetest.BugForgetsExpired),
 		"a resolved key is kept too long":           planted(storetest.BugResolveUnretained),
 		"a release forgets the count":               planted(storetest.BugReleaseForgetsCount),
+		"a resolve does not look at the owner":      planted(storetest.BugResolveOfAnyone),
+		"a resolve that looks and then resolves": func() world {
+			return world{processes: []store{&twoStep{Memory: storetest.NewMemory()}}}
+		},
 		"a release that looks and then purges": func() world {
 			return world{processes: []store{&purging{Memory: storetest.NewMemory()}}}
+		},
+		"a release that frees what became unknown": func() world {
+			return world{processes: []store{&freeing{Memory: storetest.NewMemory()}}}
+		},
+		"a list that shows a key twice": func() world {
+			return world{processes: []store{&doubling{Memory: storetest.NewMemory()}}}
 		},
 		"a purge that finds what is not there": func() world {
 			return world{processes: []store{&silent{Memory: storetest.NewMemory()}}}
@@ -69,15 +79,19 @@ func TestUnplanted(t *testing.T) {
 // purging releases for an operator in two steps.
 type purging struct{ *storetest.Memory }
 
-func (s *purging) Release(ctx context.Context, l idem.Lease) error {
-	if l.TTL != 0 { // the owner's own
-		return s.Memory.Release(ctx, l)
-	}
-	if r, err := s.Get(ctx, l.Key); err != nil || r.Owner != l.Owner || r.State == idem.Completed || r.State == idem.Expired {
+func (s *purging) Take(ctx context.Context, k idem.Key, owner idem.Owner) error {
+	if r, err := s.Get(ctx, k); err != nil || r.Owner != owner || r.State != idem.InProgress {
 		return idem.ErrLeaseLost
 	}
 	time.Sleep(time.Millisecond)
-	return s.Purge(ctx, l.Key)
+	return s.Purge(ctx, k)
+}
+
+// freeing has an operator's release free what has become unknown since it was looked at.
+type freeing struct{ *storetest.Memory }
+
+func (s *freeing) Take(ctx context.Context, k idem.Key, owner idem.Owner) error {
+	return s.Release(ctx, idem.Lease{Key: k, Owner: owner})
 }
 
 // silent does not say that there was nothing to purge.
@@ -88,18 +102,49 @@ func (s *silent) Purge(ctx context.Context, k idem.Key) error {
 	return nil
 }
 
+// doubling shows what ends while it is listed once more.
+type doubling struct{ *storetest.Memory }
+
+func (s *doubling) List(ctx context.Context, visit func(*idem.Record) bool) error {
+	var running []idem.Key
+	err := s.Memory.List(ctx, func(r *idem.Record) bool {
+		if r.State == idem.InProgress {
+			running = append(running, r.Key.Clone())
+		}
+		return visit(r)
+	})
+	time.Sleep(2 * time.Millisecond)
+	for _, k := range running {
+		if r, err := s.Get(ctx, k); err == nil && r.State == idem.Completed {
+			visit(&r)
+		}
+	}
+	return err
+}
+
 // forcing resolves what is in progress too.
 type forcing struct{ *storetest.Memory }
 
-func (s *forcing) Resolve(ctx context.Context, k idem.Key, r *idem.Response) error {
+func (s *forcing) Resolve(ctx context.Context, k idem.Key, owner idem.Owner, r *idem.Response) error {
 	before, err := s.Get(ctx, k)
 	if err != nil || before.State != idem.InProgress {
-		return s.Memory.Resolve(ctx, k, r)
+		return s.Memory.Resolve(ctx, k, owner, r)
 	}
 	if r == nil {
 		return s.Release(ctx, idem.Lease{Key: k, Owner: before.Owner})
 	}
 	return s.Complete(ctx, idem.Lease{Key: k, Owner: before.Owner}, r)
+}
+
+// twoStep looks whose attempt is unknown, and then resolves whichever it is.
+type twoStep struct{ *storetest.Memory }
+
+func (s *twoStep) Resolve(ctx context.Context, k idem.Key, owner idem.Owner, r *idem.Response) error {
+	if before, err := s.Get(ctx, k); owner != (idem.Owner{}) && err == nil && before.State == idem.Unknown && before.Owner != owner {
+		return idem.ErrLeaseLost
+	}
+	time.Sleep(time.Millisecond)
+	return s.Memory.Resolve(ctx, k, idem.Owner{}, r)
 }
 
 // resending sends some acquires a second time, a little later.
@@ -191,8 +236,12 @@ func (s *skewed) Release(_ context.Context, l idem.Lease) error {
 
 func (s *skewed) Hold(_ context.Context, l idem.Lease) error { return s.apply(idem.EventHold, l, nil) }
 
-func (s *skewed) Resolve(_ context.Context, k idem.Key, r *idem.Response) error {
-	return s.apply(idem.ResolveEvent(r), idem.Lease{Key: k}, r)
+func (s *skewed) Take(_ context.Context, k idem.Key, owner idem.Owner) error {
+	return s.apply(idem.EventTake, idem.Lease{Key: k, Owner: owner}, nil)
+}
+
+func (s *skewed) Resolve(_ context.Context, k idem.Key, owner idem.Owner, r *idem.Response) error {
+	return s.apply(idem.ResolveEvent(r), idem.Lease{Key: k, Owner: owner}, r)
 }
 
 func (s *skewed) Get(_ context.Context, k idem.Key) (idem.Record, error) {

@@ -77,7 +77,7 @@ bool due[TOKENS];               /* the deadline of the acquires of this token ha
 bool fresh[TOKENS], anchored[TOKENS];
 
 /* The operator. */
-byte looked = NOBODY;           /* the owner that was looked at, for a release */
+byte looked = NOBODY;           /* the owner that was looked at, for a release or a resolve */
 
 /* What is to be proved about, and bounds; nothing above reads it. */
 byte lastGrant = NOBODY;        /* to whom the store last gave the lease */
@@ -226,15 +226,23 @@ inline take() {
     another(); acts++
 }
 
-/* An event of the operator's, as the store has it; t is whose lease is meant. */
+#ifdef BUG_RESOLVE_ANY
+#define ANY_OF(t, event) (event != TAKE)
+#else
+#define ANY_OF(t, event) (event != TAKE && t == NOBODY)
+#endif
+
+/* An event of the operator's, as the store has it; t is whose attempt is meant. A resolve
+ * may mean whichever it is. */
 inline operate(t, event) {
     from = state;
-    who = (owner == t -> HOLDER : STRANGER);
+    who = (owner == t || ANY_OF(t, event) -> HOLDER : STRANGER);
     transition(from, event, who, SAME_PAYLOAD);
     if
     :: verdict == V_OK && from != to ->
         assert(from != COMPLETED && from != EXPIRED);   /* a response is not taken away but by a purge */
-        assert(event == RELEASE || from == UNKNOWN);
+        assert((event != TAKE) == (from == UNKNOWN));   /* what may have executed is not freed unasked */
+        assert(t == NOBODY || t == owner);              /* what is known of an attempt is not said of another */
         if
         :: to == COMPLETED -> response = OPERATOR; charged = true; told = OPERATOR; acts++
         :: else -> take()
@@ -258,9 +266,11 @@ end:
         fi;
         state = ABSENT; owner = NOBODY; recipe = 0; response = NOBODY;
 #else
-        operate(looked, RELEASE);
+        operate(looked, TAKE);
 #endif
         looked = NOBODY }
+    :: d_step { acts < ACTS && looked != NOBODY -> operate(looked, RESOLVE_RETRY); looked = NOBODY }
+    :: d_step { acts < ACTS && looked != NOBODY -> operate(looked, RESOLVE_COMPLETE); looked = NOBODY }
     :: d_step { acts < ACTS -> operate(NOBODY, RESOLVE_RETRY) }
     :: d_step { acts < ACTS -> operate(NOBODY, RESOLVE_COMPLETE) }
     :: d_step { acts == ACTS && looked != NOBODY -> looked = NOBODY }

@@ -17,7 +17,7 @@ import (
 // The names that the model has for the code's numbers, in the code's order.
 var (
 	states = []string{"ABSENT", "IN_PROGRESS", "COMPLETED", "UNKNOWN", "LAPSED", "EXPIRED"}
-	events = []string{"ACQUIRE", "RENEW", "COMPLETE", "RELEASE", "HOLDS", "RESOLVE_COMPLETE", "RESOLVE_RETRY"}
+	events = []string{"ACQUIRE", "RENEW", "COMPLETE", "RELEASE", "HOLDS", "RESOLVE_COMPLETE", "RESOLVE_RETRY", "TAKE"}
 	sames  = map[idem.Same]string{
 		idem.SamePayload: "SAME_PAYLOAD", idem.OtherPayload: "OTHER_PAYLOAD", idem.OtherRecipe: "OTHER_RECIPE",
 	}
@@ -231,6 +231,7 @@ func TestModelSees(t *testing.T) {
 		{[]string{"HOLD", "ACTS=0", "BUG_HELD_ENDS"}, "charged"},
 		{[]string{"HOLD", "ACTS=1", "BUG_LOOK_THEN_PURGE"}, "charged"},
 		{[]string{"ACTS=1", "BUG_LOOK_THEN_PURGE"}, "charged"},
+		{[]string{"HOLD", "ACTS=1", "BUG_RESOLVE_ANY"}, "looked==owner"},
 		{[]string{"ACTS=0", "RECIPES", "BUG_RECIPES_COMPARED"}, "(0!=0)"},
 		{[]string{"ACTS=0", "RECIPES", "BUG_RECIPE_NAMES"}, "charged"},
 		{[]string{"ACTS=0", "HOSTS", "BUG_NO_HOST"}, "(owner%2)=="},

@@ -3,22 +3,29 @@ package page_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
-	"github.com/rs/zerolog"
-
-	"github.com/idemproxy/idemproxy/app"
-	"github.com/idemproxy/idemproxy/config"
 )
 
 // titled waits for the title of the tab.
 func titled(want string) chromedp.Action {
-	return chromedp.Poll(fmt.Sprintf("document.title === %q", want), nil)
+	return polled(fmt.Sprintf("document.title === %q", want))
+}
+
+// nothingCutOff checks that all that is shown is within the width of the window.
+func nothingCutOff(t *testing.T, ctx context.Context, what string, width int64) { //nolint:revive // t first, as elsewhere
+	t.Helper()
+	var over []string
+	run(t, ctx, what, chromedp.Evaluate(`[...document.querySelectorAll("button, input, select, a, td, li, figure, pre")].filter((e) => {
+		const r = e.getBoundingClientRect();
+		return r.width > 0 && !e.matches(".skip") && r.right > innerWidth + 1;
+	}).map((e) => e.outerHTML.slice(0, 120))`, &over))
+	if len(over) > 0 {
+		t.Errorf("%s: cut off at %d px: %q", what, width, over)
+	}
 }
 
 // What was decided before the page was opened is there, and a line leads to its key, by
@@ -32,21 +39,14 @@ func TestRequestsAndKeys(t *testing.T) {
 			ctx := browser(t)
 			fits := func(what string) {
 				t.Helper()
-				var over []string
-				run(t, ctx, what, chromedp.Evaluate(`[...document.querySelectorAll("button, input, a, td, pre")].filter((e) => {
-					const r = e.getBoundingClientRect();
-					return r.width > 0 && !e.matches(".skip") && r.right > innerWidth + 1;
-				}).map((e) => e.outerHTML.slice(0, 120))`, &over))
-				if len(over) > 0 {
-					t.Errorf("%s: cut off at %d px: %q", what, width, over)
-				}
+				nothingCutOff(t, ctx, what, width)
 			}
 			run(t, ctx, "history", emulation.SetDeviceMetricsOverride(width, 900, 1, width < 500), chromedp.Navigate(a.AdminURL()+"/"),
 				shows("#state", "Ready"), shows("#live", "mismatch"), shows("#live", "backend-cut"), shows("#running", "running-1"),
 				titled("(2) IdemProxy"), shows("#waiting", "2"), picture(t, fmt.Sprintf("overview-%d", width)))
 			fits("the overview")
 			run(t, ctx, "only those cut", chromedp.SendKeys("#filters [name=status]", "5xx"), lacks("#live", "mismatch"), shows("#live", "backend-cut"))
-			run(t, ctx, "by mouse", chromedp.Click("#live a"), shows("#k-state", "unknown"), shows("#k-attempts", "backend-cut"),
+			run(t, ctx, "by mouse", click("#live a"), shows("#k-state", "unknown"), shows("#k-attempts", "backend-cut"),
 				shows("#k-can", "Look in the backend"), picture(t, fmt.Sprintf("held-%d", width)))
 			fits("a key")
 			var focused string
@@ -62,47 +62,4 @@ func TestRequestsAndKeys(t *testing.T) {
 			}
 		})
 	}
-}
-
-// The banner says what a balancer would be told, and why: never that all is well while the
-// backend cannot be reached.
-func TestReadinessIsLostAndRegained(t *testing.T) {
-	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	serve := func(ln net.Listener) *http.Server {
-		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })}
-		go func() { _ = s.Serve(ln) }()
-		return s
-	}
-	backend := serve(ln)
-	c := config.Default()
-	c.Listen, c.Admin, c.Store = []string{"127.0.0.1:0"}, "127.0.0.1:0", "embedded:"+t.TempDir()
-	c.Backends = []string{"http://" + ln.Addr().String()}
-	a, err := app.New(c, zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	running, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- a.Run(running) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	ctx := browser(t)
-	run(t, ctx, "ready", chromedp.Navigate(a.AdminURL()+"/"), shows("#state", "Ready"), titled("IdemProxy"))
-	_ = backend.Close()
-	run(t, ctx, "lost", shows("#state", "Not ready"), shows("#reasons", "backend"), shows("#reasons", "refused"), titled("not ready: IdemProxy"),
-		chromedp.WaitVisible("#banner.bad"), picture(t, "not-ready"))
-	if ln, err = net.Listen("tcp", ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	backend = serve(ln)
-	t.Cleanup(func() { _ = backend.Close() })
-	run(t, ctx, "regained", shows("#state", "Ready"), titled("IdemProxy"), chromedp.WaitVisible("#banner.good"), lacks("#reasons", "refused"))
 }

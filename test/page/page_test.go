@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -34,7 +35,7 @@ func browser(t *testing.T) context.Context {
 		t.Fatal("chromium is missing: scripts/test.sh installs it")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
-		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1200, 1800),
+		chromedp.UserDataDir(profile(t)), chromedp.WindowSize(1200, 1800),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
 	allocated, cancelAllocated := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(cancelAllocated)
@@ -46,16 +47,40 @@ func browser(t *testing.T) context.Context {
 		switch e := event.(type) {
 		case *runtime.EventExceptionThrown:
 			t.Errorf("the page throws: %s", e.ExceptionDetails.Error())
+		case *log.EventEntryAdded:
+			if e.Entry.Source == log.SourceSecurity {
+				t.Errorf("the page breaks its own policy: %s", e.Entry.Text)
+			}
 		case *network.EventRequestWillBeSent:
 			if url := e.Request.URL; !strings.HasPrefix(url, "http://127.0.0.1:") && !strings.HasPrefix(url, "data:") {
 				t.Errorf("the page loads %s", url)
 			}
 		}
 	})
-	if err := chromedp.Run(ctx, network.Enable()); err != nil {
+	if err := chromedp.Run(ctx, network.Enable(), log.Enable()); err != nil {
 		t.Fatal(err)
 	}
 	return ctx
+}
+
+// profile is a directory that goes away when the browser's processes have ended: some write for
+// a moment after the browser has.
+func profile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "idemproxy-chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := os.RemoveAll(dir)
+		for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			err = os.RemoveAll(dir)
+		}
+		if err != nil {
+			t.Errorf("the browser goes on writing: %v", err)
+		}
+	})
+	return dir
 }
 
 // served is a proxy with a key in each state, and its page.
@@ -128,13 +153,58 @@ func served(t *testing.T, change ...func(*config.Config)) (a *app.App, ask func(
 
 // shows waits until an element's text has what is wanted.
 func shows(selector, want string) chromedp.Action {
-	return chromedp.Poll(fmt.Sprintf("document.querySelector(%q)?.textContent.includes(%q)", selector, want), nil,
-		chromedp.WithPollingTimeout(20*time.Second))
+	return polled(fmt.Sprintf("document.querySelector(%q)?.textContent.includes(%q)", selector, want))
+}
+
+// polled waits until an expression is true in the document of now. That of before may still be the one that is asked just
+// after a navigation, and be gone at the answer.
+func polled(expression string) chromedp.Action {
+	return chromedp.ActionFunc(func(ctx context.Context) error {
+		for {
+			err := chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(20*time.Second)).Do(ctx)
+			if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "Cannot find context with specified id") {
+				return err
+			}
+		}
+	})
+}
+
+// click clicks what is seen at an element's place, which must be the element: nothing lies over it, and it can be scrolled to.
+// That is found and clicked at once, since what the page hears of meanwhile may push it away; a mouse of the browser's
+// driver would come later. See mouse.
+func click(selector string) chromedp.Action {
+	hit := fmt.Sprintf(`(() => {
+		const e = document.querySelector(%q);
+		e?.scrollIntoView({ block: "center" });
+		const r = e?.getBoundingClientRect(), there = r && document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2);
+		if (!there || !e.contains(there) && !there.contains(e)) return false;
+		e.focus();
+		e.click();
+		return true;
+	})()`, selector)
+	return chromedp.Tasks{chromedp.WaitVisible(selector), polled(hit)}
+}
+
+// mouse has the browser's driver move its mouse to an element and click, again and again until something is there: the page
+// may push the element away meanwhile.
+func mouse(selector, until string) chromedp.Action {
+	return chromedp.ActionFunc(func(ctx context.Context) error {
+		there := false
+		for deadline := time.Now().Add(20 * time.Second); !there; {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("clicks on %s do not bring about %s", selector, until)
+			}
+			if err := chromedp.Click(selector, chromedp.NodeVisible).Do(ctx); err != nil {
+				return fmt.Errorf("click %s: %w", selector, err)
+			}
+			_ = chromedp.Poll(fmt.Sprintf("document.querySelector(%q) !== null", until), &there, chromedp.WithPollingTimeout(time.Second)).Do(ctx)
+		}
+		return nil
+	})
 }
 
 func lacks(selector, gone string) chromedp.Action {
-	return chromedp.Poll(fmt.Sprintf("!document.querySelector(%q)?.textContent.includes(%q)", selector, gone), nil,
-		chromedp.WithPollingTimeout(20*time.Second))
+	return polled(fmt.Sprintf("!document.querySelector(%q)?.textContent.includes(%q)", selector, gone))
 }
 
 // write takes the place of what is in a field.
@@ -186,27 +256,28 @@ func TestPage(t *testing.T) {
 
 	run(t, ctx, "a key is found", chromedp.SendKeys("#lookup [name=key]", "order-1"),
 		chromedp.SendKeys("#lookup [name=key]", kb.Enter), shows("#k-state", "completed"), shows("#k-record", "order-1"),
-		shows("#k-record", "Content-Type: application/json"), lacks("#k-record", "ch_7"), shows("#k-attempts", "another request"))
-	run(t, ctx, "its body is shown when it is asked for", chromedp.Click("#show-body"), shows("#k-record", "<b>ch_7</b>"), picture(t, "key"))
+		shows("#k-record", "Content-Type: application/json"), lacks("#k-record", "ch_7"), shows("#k-attempts", "another body"))
+	run(t, ctx, "its body is shown when it is asked for", click("#show-body"), shows("#k-record", "<b>ch_7</b>"), picture(t, "key"))
 	run(t, ctx, "back", chromedp.NavigateBack(), chromedp.WaitVisible("#overview"))
 	run(t, ctx, "one that is not there is not", write("#lookup [name=key]", "nobody"),
 		chromedp.SendKeys("#lookup [name=key]", kb.Enter), shows("#found", "no record"))
 
 	// Thinking better of it changes nothing.
-	run(t, ctx, "cancelled", chromedp.Click(`button[aria-label="It was not executed held-1"]`), shows("#ask-text", "will be executed"),
+	run(t, ctx, "cancelled", mouse(`button[aria-label="It was not executed held-1"]`, "#ask[open]"), shows("#ask-text", "will be executed"),
 		picture(t, "dialog"), chromedp.SendKeys("#ask", kb.Escape), shows("#unknown", "held-1"))
-	run(t, ctx, "freed", chromedp.Click(`button[aria-label="It was not executed held-1"]`), chromedp.Click("#ask-yes"),
+	run(t, ctx, "freed", click(`button[aria-label="It was not executed held-1"]`), click("#ask-yes"),
 		lacks("#unknown", "held-1"))
 	if status := ask("/pay", "held-1", "x"); status != 201 {
 		t.Errorf("the freed key: %d, want 201", status)
 	}
-	run(t, ctx, "completed", chromedp.Click(`button[aria-label="It was executed held-2"]`),
-		write("#ask [name=status]", "202"), chromedp.SendKeys("#ask [name=body]", "by hand, €"), chromedp.Click("#ask-yes"),
+	run(t, ctx, "completed", click(`button[aria-label="It was executed held-2"]`),
+		write("#ask [name=status]", "202"), chromedp.SendKeys("#ask [name=body]", "by hand, €"), click("#ask-yes"),
 		lacks("#unknown", "held-2"))
 	if status := ask("/cut", "held-2", "x"); status != 202 {
 		t.Errorf("the completed key: %d, want 202", status)
 	}
-	run(t, ctx, "the settings", chromedp.Click("summary"), shows("#settings", "on_ambiguous: hold"))
+	run(t, ctx, "the settings that differ", shows("#settings", "on_ambiguous: hold"), lacks("#settings", "lock_ttl"))
+	run(t, ctx, "all settings", click("#all-settings"), shows("#settings", "lock_ttl"), click("#all-settings"), lacks("#settings", "lock_ttl"))
 	run(t, ctx, "dark", emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}),
 		picture(t, "dark"))
 	var background string

@@ -47,6 +47,7 @@ func (r *running) send(method, path, body string, fields map[string]string) said
 		r.t.Error(err)
 		return said{}
 	}
+	q.Header.Set("Content-Type", "application/json")
 	for name, value := range fields {
 		if value != "" {
 			q.Header.Set(name, value)

@@ -56,14 +56,22 @@ func floor(ln net.Listener, o options, w writes) error {
 type twoSets struct{ redis rueidis.Client }
 
 func floorRedis(ln net.Listener, o options) error {
+	client, err := onOneConnection(o)
+	if err != nil {
+		return err
+	}
+	return floor(ln, o, &twoSets{client})
+}
+
+func onOneConnection(o options) (rueidis.Client, error) {
 	client, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{o.redis}, DisableCache: true, ForceSingleClient: true, DisableRetry: true,
 		PipelineMultiplex: -1, MaxFlushDelay: 20 * time.Microsecond,
 	})
 	if err != nil {
-		return fmt.Errorf("connecting to Redis: %w", err)
+		return nil, fmt.Errorf("connecting to Redis: %w", err)
 	}
-	return floor(ln, o, &twoSets{client})
+	return client, nil
 }
 
 func (s *twoSets) claim(key []byte) error { return s.set(key, make([]byte, claimed), 30*time.Second) }

@@ -7,8 +7,14 @@
 //	               net/http, GET, SETNX, SET: the design as first described
 //	rival floor-redis -listen :1 -backend host:port -redis host:port
 //	               bare, and two plain SETs: see floor.go
+//	rival floor-scripts -listen :1 -backend host:port -redis host:port
+//	               the same by two scripts: see calls.go
+//	rival floor-get -listen :1 -redis host:port -size 286
+//	               answers with what one plain GET returns
 //	rival floor-disk  -listen :1 -backend host:port -dir DIR
 //	               bare, and two appends with a shared fdatasync each
+//	rival floor-postgres -listen :1 -backend host:port -postgres URL
+//	               bare, and two statements of one row each
 //	rival fiber    -listen :1  -backend host:port   fiber with its idempotency middleware, in memory
 package main
 
@@ -35,25 +41,26 @@ import (
 )
 
 type options struct {
-	listen, backend, redis, dir string
-	size                        int
+	listen, backend, redis, postgres, dir string
+	size                                  int
 }
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("which rival? static, bare, httputil, textbook, floor-redis, floor-disk or fiber"))
+		fail(errors.New("which rival? static, bare, httputil, textbook, floor-redis, floor-scripts, floor-get, floor-disk, floor-postgres or fiber"))
 	}
 	var o options
 	f := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address to listen on")
 	f.StringVar(&o.backend, "backend", "127.0.0.1:9000", "backend")
-	f.StringVar(&o.redis, "redis", "127.0.0.1:6379", "Redis, for textbook and floor-redis")
+	f.StringVar(&o.redis, "redis", "127.0.0.1:6379", "Redis, for textbook and floors")
+	f.StringVar(&o.postgres, "postgres", "", "URL of PostgreSQL, for floor-postgres")
 	f.StringVar(&o.dir, "dir", "", "directory, for floor-disk")
-	f.IntVar(&o.size, "size", 286, "bytes of the answer, for static")
+	f.IntVar(&o.size, "size", 286, "bytes of the answer, for static and floor-get")
 	_ = f.Parse(os.Args[2:])
 	run, ok := map[string]func(net.Listener, options) error{
 		"static": static, "bare": bare, "httputil": reverseProxy, "textbook": textbook, "fiber": withFiber,
-		"floor-redis": floorRedis, "floor-disk": floorDisk,
+		"floor-redis": floorRedis, "floor-disk": floorDisk, "floor-scripts": floorScripts, "floor-get": floorGet, "floor-postgres": floorPostgres,
 	}[os.Args[1]]
 	if !ok {
 		fail(fmt.Errorf("there is no rival %q", os.Args[1]))

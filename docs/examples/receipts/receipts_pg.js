@@ -35,6 +35,21 @@ async function receipted(headers, work, look) {
   }
 }
 
+// answerTo answers the proxy, at PUT and GET /receipts.
+async function answerTo(request) {
+  const { headers, method } = request, secret = process.env.RECEIPTS_SECRET;
+  const hash = (text) => crypto.createHash("sha256").update(text).digest(); // of one length, as timingSafeEqual wants
+  if (method !== "PUT" && method !== "GET") return { status: 405 };
+  if (secret && !crypto.timingSafeEqual(hash(headers.authorization || ""), hash("Bearer " + secret))) return { status: 401 };
+  if (!headers["idempotency-key"] || !headers["idempotency-attempt-token"]) return { status: 400 };
+  const kept = await receipted(headers, null, method === "GET");
+  if (kept === VOIDED && method === "GET") return { status: 404 };
+  if (kept === VOIDED) return { status: 204, fields: VOIDED.fields };
+  const own = { "Idempotency-Outcome": "executed", "Idempotency-Status": kept.status };
+  return { ...kept, status: 200, fields: { ...kept.fields, ...own } };
+}
+
+// The API that uses it, from here on.
 async function pay(db, order) {
   if (order.amount <= 0) return { status: 422, fields: { "Content-Type": "text/plain" }, body: "want an amount\n" };
   const { rows } = await db.query("INSERT INTO payments (amount) VALUES ($1) RETURNING id", [order.amount]);
@@ -49,25 +64,16 @@ async function orderIn(request) {
   } catch { return null; }
 }
 
-async function answerTo(request) {
-  const { headers, method } = request, secret = process.env.RECEIPTS_SECRET;
-  const hash = (text) => crypto.createHash("sha256").update(text).digest(); // of one length, as timingSafeEqual wants
-  if (method === "POST") {
-    const order = await orderIn(request); // before anything begins: what is no order needs no receipt
-    return order ? receipted(headers, (db) => pay(db, order)) : { status: 400 };
-  }
-  if (method !== "PUT" && method !== "GET") return { status: 405 };
-  if (secret && !crypto.timingSafeEqual(hash(headers.authorization || ""), hash("Bearer " + secret))) return { status: 401 };
-  if (!headers["idempotency-key"] || !headers["idempotency-attempt-token"]) return { status: 400 };
-  const kept = await receipted(headers, null, method === "GET");
-  if (kept === VOIDED && method === "GET") return { status: 404 };
-  if (kept === VOIDED) return { status: 204, fields: VOIDED.fields };
-  const own = { "Idempotency-Outcome": "executed", "Idempotency-Status": kept.status };
-  return { ...kept, status: 200, fields: { ...kept.fields, ...own } };
+async function answerToPost(request) {
+  const order = await orderIn(request); // before anything begins: what is no order needs no receipt
+  return order ? receipted(request.headers, (db) => pay(db, order)) : { status: 400 };
 }
 
 http.createServer(async (request, response) => { // an error may be COMMIT's: nobody knows, and the proxy asks
-  const unknown = (error) => ({ status: 503, fields: { "Idempotency-Outcome": "unknown" }, body: `${error}\n` });
-  const { status, fields, body } = await answerTo(request).catch(unknown);
+  const unknown = (error) => {
+    console.error(error); // the client does not see it
+    return { status: 503, fields: { "Idempotency-Outcome": "unknown" }, body: `${error}\n` };
+  };
+  const { status, fields, body } = await (request.method === "POST" ? answerToPost : answerTo)(request).catch(unknown);
   response.writeHead(status, fields).end(body);
 }).listen(process.env.PORT, "127.0.0.1");

@@ -26,24 +26,7 @@ def receipted(headers, work=None, look=False):
         db.execute("COMMIT")
         return (status, json.loads(fields), body) if executed else VOIDED
 
-def pay(db, order):
-    if order["amount"] <= 0:
-        return 422, {"Content-Type": "text/plain"}, b"want an amount\n"
-    payment = db.execute("INSERT INTO payments (amount) VALUES (?)", (order["amount"],)).lastrowid
-    return 201, {"Content-Type": "application/json"}, json.dumps({"payment": payment}).encode()
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        try:
-            order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            order["amount"] = int(order["amount"])
-        except (ValueError, TypeError, KeyError):  # before anything began, so it needs no receipt
-            return self.answer(400, {}, b"want JSON with an amount\n")
-        try:
-            self.answer(*receipted(self.headers, lambda db: pay(db, order)))
-        except sqlite3.Error as error:  # of COMMIT perhaps: nobody knows, and the proxy asks
-            self.answer(503, {"Idempotency-Outcome": "unknown"}, f"{error}\n".encode())
-
+class Receipts(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.do_PUT(look=True)
 
@@ -66,5 +49,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(body)
+
+# The API that uses it, from here on.
+def pay(db, order):
+    if order["amount"] <= 0:
+        return 422, {"Content-Type": "text/plain"}, b"want an amount\n"
+    payment = db.execute("INSERT INTO payments (amount) VALUES (?)", (order["amount"],)).lastrowid
+    return 201, {"Content-Type": "application/json"}, json.dumps({"payment": payment}).encode()
+
+class Handler(Receipts):
+    def do_POST(self):
+        try:
+            order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            order["amount"] = int(order["amount"])
+        except (ValueError, TypeError, KeyError):  # before anything began, so it needs no receipt
+            return self.answer(400, {}, b"want JSON with an amount\n")
+        try:
+            self.answer(*receipted(self.headers, lambda db: pay(db, order)))
+        except sqlite3.Error as error:  # of COMMIT perhaps: nobody knows, and the proxy asks
+            self.log_error("%s", error)  # the client does not see it
+            self.answer(503, {"Idempotency-Outcome": "unknown"}, f"{error}\n".encode())
 
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()

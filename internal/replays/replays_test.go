@@ -1,4 +1,4 @@
-package rstore
+package replays
 
 import (
 	"fmt"
@@ -14,33 +14,33 @@ func record() *idem.Record {
 }
 
 // An answer that was read before a push, and handled after it, is not kept.
-func TestCacheTicketKeepsTheStaleOut(t *testing.T) {
+func TestTicketKeepsTheStaleOut(t *testing.T) {
 	t.Parallel()
-	for name, push := range map[string]func(*cache, id){
-		"of the key":    func(c *cache, k id) { c.forget(k) },
-		"of everything": func(c *cache, _ id) { c.onPush(nil) },
+	for name, push := range map[string]func(*Cache, ID){
+		"of the key":    func(c *Cache, k ID) { c.Forget(k) },
+		"of everything": func(c *Cache, _ ID) { c.Flush() },
 	} {
-		c, k, until := newCache("idem:", 1<<20), id{7}, time.Now().Add(time.Hour)
-		ticket := c.ticket(k)
+		c, k, until := New(1<<20), ID{7}, time.Now().Add(time.Hour)
+		ticket := c.Ticket(k)
 		push(c, k)
-		if c.put(k, ticket, record(), until); c.get(k) != nil {
+		if c.Put(k, ticket, record(), until); c.Get(k) != nil {
 			t.Errorf("push %s: the stale record is kept", name)
 		}
-		if c.put(k, c.ticket(k), record(), until); c.get(k) == nil {
+		if c.Put(k, c.Ticket(k), record(), until); c.Get(k) == nil {
 			t.Errorf("push %s: what was asked for afterwards is not kept", name)
 		}
 	}
 }
 
-func TestCacheIsBounded(t *testing.T) {
+func TestIsBounded(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
-	c := newCache("idem:", limit)
+	c := New(limit)
 	for i := range 4096 {
 		r := record()
 		r.Response.Body = make([]byte, 4096)
-		k := id{byte(i), byte(i >> 8)}
-		c.put(k, c.ticket(k), r, time.Now().Add(time.Hour))
+		k := ID{byte(i), byte(i >> 8)}
+		c.Put(k, c.Ticket(k), r, time.Now().Add(time.Hour))
 	}
 	c.records.CleanUp()
 	if w := c.records.WeightedSize(); w > limit {
@@ -50,10 +50,10 @@ func TestCacheIsBounded(t *testing.T) {
 
 // The bound is of memory, not of payload: what an entry weighs is about what it
 // takes.
-func TestCacheWeighsWhatItTakes(t *testing.T) {
+func TestWeighsWhatItTakes(t *testing.T) {
 	const entries = 20_000
 	for _, body := range []int{60, 4096} {
-		c := newCache("idem:", 1<<40)
+		c := New(1 << 40)
 		before := heap()
 		for i := range entries {
 			key, err := idem.ParseKey(fmt.Sprintf("order-%d", i))
@@ -67,7 +67,7 @@ func TestCacheWeighsWhatItTakes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.put(key.ID(), c.ticket(key.ID()), &decoded, time.Now().Add(time.Hour))
+			c.Put(key.ID(), c.Ticket(key.ID()), &decoded, time.Now().Add(time.Hour))
 		}
 		c.records.CleanUp()
 		taken, weight := float64(heap()-before), float64(c.records.WeightedSize())
@@ -83,4 +83,21 @@ func heap() uint64 {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// What is more than the whole cache may have is not kept, not even for a moment: see
+// Put. So a cache of a byte keeps nothing, and what cannot be kept throws nothing out.
+func TestKeepsNothingLargerThanItself(t *testing.T) {
+	t.Parallel()
+	c, until := New(4096), time.Now().Add(time.Hour)
+	small, large := ID{1}, ID{2}
+	c.Put(small, c.Ticket(small), record(), until)
+	r := record()
+	r.Response.Body = make([]byte, 4096)
+	if c.Put(large, c.Ticket(large), r, until); c.Get(large) != nil {
+		t.Error("a response as large as the cache is answered from it")
+	}
+	if c.records.CleanUp(); c.Get(small) == nil {
+		t.Error("it threw out what was there")
+	}
 }

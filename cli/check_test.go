@@ -1,0 +1,73 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A change of settings is checked before anything is asked: what a proxy would refuse at its
+// start is refused here, with the line to add, and what it cannot notice is a warning.
+func TestCheckOfAChange(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	secret := file("secret", strings.Repeat("s", 32)+"\n")
+	other := file("other", strings.Repeat("o", 32)+"\n")
+	both := file("both", strings.Repeat("o", 32)+"\n"+strings.Repeat("s", 32)+"\n")
+	const now = "backend: http://127.0.0.1:9000\nstore: redis://127.0.0.1:1/0\n"
+	for _, one := range []struct {
+		name, earlier, later string
+		wrong, doubtful      string // empty: nothing
+		args                 []string
+	}{
+		{name: "nothing", earlier: now, later: now},
+		{name: "what names no record", earlier: now, later: now + "retention: 7d\nrequire_key: true\n"},
+		{name: "scope", earlier: now, later: now + "scope: [host]\n", wrong: "earlier_scopes: [none]"},
+		{name: "scope and the line", earlier: now, later: now + "scope: [host]\nearlier_scopes: [none]\n"},
+		{
+			name: "scope and the flag", earlier: now, later: now + "scope: [host]\n", doubtful: "earlier_scopes: [none]",
+			args: []string{"--accept-orphans"},
+		},
+		{name: "key header", earlier: now + "key_headers: [X-A, X-B]\n", later: now + "key_headers: [X-A]\n", wrong: "key_headers"},
+		{
+			name: "scope of a route", earlier: now, later: now + "routes: [{name: pay, path: /pay/*, scope: [host]}]\n",
+			wrong: "route pay",
+		},
+		{name: "secret", earlier: now + "secret_file: " + secret + "\n", later: now + "secret_file: " + other + "\n", wrong: "secret_file"},
+		{name: "secret added", earlier: now + "secret_file: " + secret + "\n", later: now + "secret_file: " + both + "\n"},
+		{name: "store", earlier: now, later: strings.Replace(now, ":1/0", ":1/1", 1), doubtful: "later.yaml:2: store: it was another one"},
+		{name: "namespace", earlier: now, later: now + "namespace: other\n", doubtful: "namespace: it was another one"},
+		{name: "a wrong file", earlier: "scoope: [host]\n", later: now, wrong: "the earlier settings: "},
+	} {
+		args := append([]string{
+			"check", "--json", "-c", file("later.yaml", one.later), "--earlier", file("earlier.yaml", one.earlier),
+		}, one.args...)
+		code, out := command(t, args...)
+		var found struct{ Errors, Warnings []string }
+		if err := json.Unmarshal([]byte(out), &found); err != nil {
+			t.Fatalf("%s: %v: %s", one.name, err, out)
+		}
+		says := func(what string, texts []string) {
+			t.Helper()
+			if what == "" && len(texts) > 0 || what != "" && !slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, what) }) {
+				t.Errorf("%s: it says %q, want %q", one.name, texts, what)
+			}
+		}
+		says(one.wrong, found.Errors)
+		says(one.doubtful, found.Warnings)
+		if want := map[bool]int{true: 0, false: 2}[one.wrong == ""]; code != want {
+			t.Errorf("%s: exit code %d, want %d", one.name, code, want)
+		}
+	}
+}

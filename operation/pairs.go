@@ -1,0 +1,158 @@
+package operation
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"io"
+	"mime/multipart"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// pair is a field of a query or of a form, decoded.
+type pair struct {
+	name, value string
+	bare        bool // without =
+}
+
+// pairsOf takes a query or a form apart. ok is false if a part of it is malformed.
+func pairsOf(text string) (all []pair, ok bool) {
+	for one := range strings.SplitSeq(text, "&") {
+		if one == "" {
+			continue
+		}
+		left, right, found := strings.Cut(one, "=")
+		name, err := url.QueryUnescape(left)
+		value, err2 := url.QueryUnescape(right)
+		if err != nil || err2 != nil {
+			return nil, false
+		}
+		all = append(all, pair{name, value, !found})
+	}
+	return all, true
+}
+
+func appendPairs(b []byte, kind string, all []pair) []byte {
+	for _, p := range all {
+		b = appendPart(b, kind, []byte(p.name))
+		if !p.bare {
+			b = appendPart(b, "=", []byte(p.value))
+		}
+	}
+	return b
+}
+
+// appendQuery appends the fields of a query, whatever their order. One that is malformed
+// is appended as it is.
+func appendQuery(b, target []byte) []byte {
+	_, query, _ := bytes.Cut(target, []byte{'?'})
+	all, ok := pairsOf(string(query))
+	if !ok {
+		return appendPart(b, "raw-query", query)
+	}
+	slices.SortFunc(all, func(a, b pair) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.value, b.value), compareBools(a.bare, b.bare))
+	})
+	return appendPairs(b, "field", all)
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// formFields are the fields of a form, whatever their order; those of one name keep theirs,
+// since they are a list for many programs.
+func formFields(body []byte) ([]byte, bool) {
+	all, ok := pairsOf(string(body))
+	if !ok {
+		return nil, false
+	}
+	slices.SortStableFunc(all, func(a, b pair) int { return cmp.Compare(a.name, b.name) })
+	return appendPairs(nil, "field", all), true
+}
+
+// multipartParts is the SHA-256 over the parts' headers and contents, in order, and over
+// what stands before the first and behind the last one, which some programs read.
+func multipartParts(body []byte, boundary string) ([]byte, bool) {
+	sum := sha256.New()
+	if !eachPart(body, boundary, func(hashed []byte) { _, _ = sum.Write(hashed) }) {
+		return nil, false
+	}
+	return sum.Sum(nil), true
+}
+
+// eachPart calls f with what is hashed: first of what stands around the parts, then of each
+// part. It is false if the body is malformed.
+func eachPart(body []byte, boundary string, f func(hashed []byte)) bool {
+	before, parts, behind, ok := around(body, boundary)
+	if !ok {
+		return false
+	}
+	f(appendPart(appendPart(nil, "preamble", before), "epilogue", behind))
+	for r := multipart.NewReader(bytes.NewReader(parts), boundary); ; {
+		part, err := r.NextRawPart()
+		if isLastPart(err) {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		content, err := io.ReadAll(part)
+		if err != nil {
+			return false
+		}
+		f(appendPart(partHeader(part), "content", content))
+	}
+}
+
+// partHeader is a part's header, in an order of its own.
+func partHeader(part *multipart.Part) (b []byte) {
+	names := make([]string, 0, len(part.Header))
+	for name := range part.Header {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		for _, value := range part.Header[name] {
+			b = appendPart(appendPart(b, "name", []byte(name)), "value", []byte(value))
+		}
+	}
+	return appendPart(b, "part", nil)
+}
+
+// isLastPart says of an error of NextRawPart that the last delimiter has come. That of a
+// body without one wraps io.EOF.
+func isLastPart(err error) bool { return err == io.EOF } //nolint:errorlint // see above
+
+// around is what stands before the first delimiter and behind the last one (RFC 2046
+// section 5.1.1), and the parts, from one to the other: every byte is in one of the three. A
+// line break at either end belongs to the delimiter. ok is false if something else than a
+// line break follows the first delimiter: parsers do not agree on what that is.
+func around(body []byte, boundary string) (before, parts, behind []byte, ok bool) {
+	if boundary == "" {
+		return nil, nil, nil, false
+	}
+	const end, lineBreak = "--", "\r\n"
+	delimiter := []byte(lineBreak + "--" + boundary)
+	framed := append([]byte(lineBreak), body...)
+	first := bytes.Index(framed, delimiter)
+	last := bytes.Index(framed, append(delimiter, end...))
+	if first < 0 || last < 0 {
+		return nil, nil, nil, false
+	}
+	follows := bytes.TrimLeft(framed[first+len(delimiter):], " \t") // RFC 2046 has spaces there mean nothing
+	if first != last && !bytes.HasPrefix(follows, []byte(lineBreak)) {
+		return nil, nil, nil, false
+	}
+	ends := last + len(delimiter) + len(end)
+	before = bytes.TrimPrefix(framed[:first], []byte(lineBreak))
+	return before, framed[first+len(lineBreak) : ends], bytes.TrimPrefix(framed[ends:], []byte(lineBreak)), true
+}

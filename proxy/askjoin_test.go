@@ -1,0 +1,32 @@
+package proxy_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/idemproxy/idemproxy/proxy"
+)
+
+// Who asks for the response of a key in progress is told so, also where retries join it: a
+// question has no payload that it could be compared by.
+func TestAskingForWhatIsJoined(t *testing.T) {
+	t.Parallel()
+	a := newAsyncRig(t, func(c *proxy.Config) {
+		c.Stream, c.Join = true, true
+		c.Answers = proxy.Answers{MarkName: "X-Mark", MarkValue: "it is {key}"}
+	})
+	where := a.accepted("x-1", "x", "Authorization: me")
+	<-a.arrived
+	got := a.do(http.MethodGet, where+"&show=response", "", "", "Authorization: me")
+	a.isProblem(got, http.StatusConflict, "in-progress")
+	if want := `"idempotency_key":"x-1"`; !strings.Contains(got.body, want) {
+		t.Errorf("it is not about the key that was asked about: %s", got.body)
+	}
+	a.let <- "made"
+	<-a.ended
+	got = a.do(http.MethodGet, where+"&show=response", "", "", "Authorization: me")
+	if got.StatusCode != http.StatusCreated || got.body != "made" || got.Header.Get("X-Mark") != "it is x-1" {
+		t.Errorf("%d %v %q", got.StatusCode, got.Header, got.body)
+	}
+}

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// packages are those that may be broken: what decides whether something is executed.
+func packages() []string {
+	return []string{"app", "caller", "estore", "idem", "operation", "proxy", "receipt", "rstore", "seal", "token"}
+}
+
+// suites are the packages whose tests are asked about a package: its own and those of the
+// contract that it defines.
+func suites(dir string) []string {
+	if dir == "idem" {
+		return []string{"idem", "idem/storetest"}
+	}
+	return []string{dir}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	r := run{out: os.Stdout}
+	flag.IntVar(&r.n, "n", 300, "how many mutants, over all runs with the same -state")
+	flag.Uint64Var(&r.seed, "seed", 1, "which of them: the same number chooses the same ones of the same sources")
+	flag.StringVar(&r.only, "only", "", "break these packages or files alone: idem,proxy/keyed.go")
+	flag.StringVar(&r.tests, "tests", every, "ask the tests alone whose names match; what they let survive, others may find")
+	flag.StringVar(&r.at, "at", "", "break the places of FILE:LINE alone, all of them, and try them again")
+	flag.BoolVar(&r.list, "list", false, "say what would be broken, and break nothing")
+	flag.BoolVar(&r.again, "again", false, "try the survivors of earlier runs again, and nothing new")
+	flag.BoolVar(&r.table, "table", false, "print the table of the state, and try nothing")
+	flag.DurationVar(&r.slice, "for", 0, "stop after this time; the next run goes on where this one stopped")
+	flag.IntVar(&r.workers, "workers", 2, "how many runs of tests go on at a time")
+	flag.StringVar(&r.dir, "state", path.Join(os.TempDir(), "idemproxy-mutants"),
+		"the directory that keeps what became of each mutant")
+	flag.StringVar(&r.equivalent, "equivalent", "test/mutants/equivalent.txt",
+		"mutants that change nothing a user could see, with reasons")
+	flag.Parse()
+	if err := r.do(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+// run is one slice of a campaign.
+type run struct {
+	out                io.Writer
+	n, workers         int
+	seed               uint64
+	only, at, tests    string
+	list, again, table bool
+	slice              time.Duration
+	dir, equivalent    string
+
+	lock    sync.Mutex // of state and out
+	state   *state
+	reasons map[string]string
+}
+
+func (r *run) do(ctx context.Context) (err error) {
+	if r.slice > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.slice)
+		defer cancel()
+	}
+	if r.state, err = openState(r.dir); err != nil {
+		return err
+	}
+	if r.reasons, err = equivalents(r.equivalent); err != nil {
+		return err
+	}
+	sites, err := r.sites()
+	if err != nil {
+		return err
+	}
+	sites = r.wanted(sites)
+	if r.list {
+		for _, s := range sites {
+			_, _ = fmt.Fprintln(r.out, s)
+		}
+		return nil
+	}
+	for _, dir := range packages() {
+		of := slices.DeleteFunc(slices.Clone(sites), func(s site) bool { return path.Dir(s.file) != dir })
+		if len(of) == 0 || r.table || ctx.Err() != nil {
+			continue
+		}
+		if err := r.breakPackage(ctx, dir, of); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return r.score(sites)
+}
+
+// sites are those of the chosen packages and files, shuffled by the seed.
+func (r *run) sites() ([]site, error) {
+	var all []site
+	for _, dir := range packages() {
+		sites, err := sitesOf(".", dir)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, sites...)
+	}
+	if r.at != "" {
+		return slices.DeleteFunc(all, func(s site) bool { return fmt.Sprintf("%s:%d", s.file, s.line) != r.at }), nil
+	}
+	random := rand.New(rand.NewPCG(r.seed, 0)) //nolint:gosec // chance that can be repeated is wanted
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	if r.only == "" {
+		return all, nil
+	}
+	chosen := strings.Split(r.only, ",")
+	return slices.DeleteFunc(all, func(s site) bool {
+		return !slices.Contains(chosen, s.file) && !slices.Contains(chosen, path.Dir(s.file))
+	}), nil
+}
+
+// wanted are the first sites of all that make up the campaign.
+func (r *run) wanted(all []site) []site {
+	return all[:min(r.n, len(all))]
+}
+
+// breakPackage tries the sites of one package that are not done.
+func (r *run) breakPackage(ctx context.Context, dir string, sites []site) error {
+	sites = slices.DeleteFunc(sites, func(s site) bool {
+		before, done := r.state.results[s.id()]
+		return r.at == "" && (done && before.Ending != survived && before.Ending != notReached || done != r.again)
+	})
+	if len(sites) == 0 {
+		return nil
+	}
+	tmp, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return fmt.Errorf("make a directory: %w", err)
+	}
+	defer os.RemoveAll(tmp) //nolint:errcheck // of no consequence
+	s, err := newSchema(ctx, dir, tmp)
+	if err != nil {
+		return err
+	}
+	var asked []*suite
+	for _, tests := range suites(dir) {
+		name := dir + "_by_" + tests
+		known := r.state.known(name, s.sources)
+		u, err := newSuite(ctx, s, tests, tmp, r.tests, known.Tests, r.workers)
+		if kept := r.state.keep(name, known); kept != nil || err != nil {
+			return errors.Join(err, kept)
+		}
+		for _, t := range u.tests {
+			if t.Fails {
+				_, _ = fmt.Fprintf(r.out, "warning: %s of %s fails though nothing is broken, and is not asked\n", t.Name, tests)
+			}
+		}
+		asked = append(asked, u)
+	}
+	return r.tryAll(ctx, s, asked, sites)
+}
+
+// tryAll breaks the sites, some at a time.
+func (r *run) tryAll(ctx context.Context, s *schema, asked []*suite, sites []site) error {
+	waiting := make(chan site, len(sites))
+	for _, one := range sites {
+		waiting <- one
+	}
+	close(waiting)
+	errs := make([]error, r.workers)
+	var wait sync.WaitGroup
+	for i := range r.workers {
+		wait.Go(func() {
+			for one := range waiting {
+				if errs[i] = r.try(ctx, s, asked, one); errs[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// The endings of a mutant.
+const (
+	found      = "found"
+	timedOut   = "timed out"
+	survived   = "survived"
+	notReached = "not reached" // no test comes by: it survives
+	noMutant   = "no mutant"   // it does not compile, or stands in a file that this system does not build
+)
+
+// try breaks one site and asks the tests.
+func (r *run) try(ctx context.Context, s *schema, asked []*suite, one site) error {
+	id := slices.IndexFunc(s.sites, func(x site) bool { return x.file == one.file && x.nth == one.nth })
+	res := result{Mutant: one.id(), Line: one.line, Ending: noMutant}
+	if id >= 0 && !slices.Contains(s.dropped, id) {
+		if err := res.ask(ctx, asked, id); err != nil {
+			return err
+		}
+	}
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	_, _ = fmt.Fprintf(r.out, "%-11s %s (%s)\n", res.Ending, one, res.By)
+	return r.state.add(res)
+}
+
+// ask shows a mutant to the tests.
+func (r *result) ask(ctx context.Context, asked []*suite, id int) error {
+	r.Ending = notReached
+	for _, u := range asked {
+		by, reached, err := u.finder(ctx, id)
+		if err != nil {
+			return err
+		}
+		r.By = strings.TrimPrefix(by, "time: ")
+		switch {
+		case by != r.By:
+			r.Ending = timedOut
+			return nil
+		case by != "":
+			r.Ending = found
+			return nil
+		case reached > 0:
+			r.Ending = survived
+		}
+	}
+	return nil
+}
+
+// score prints the table of the campaign: an error below 95 of a hundred.
+func (r *run) score(sites []site) error {
+	type row struct{ tried, found, timed, same, left int }
+	rows, all := map[string]*row{}, row{}
+	waiting := 0
+	for _, s := range sites {
+		res, done := r.state.results[s.id()]
+		if !done {
+			waiting++
+			continue
+		}
+		if res.Ending == noMutant {
+			continue
+		}
+		dir := path.Dir(s.file)
+		if rows[dir] == nil {
+			rows[dir] = &row{}
+		}
+		for _, w := range []*row{rows[dir], &all} {
+			w.tried++
+			switch {
+			case res.Ending == found:
+				w.found++
+			case res.Ending == timedOut:
+				w.timed++
+			case r.reason(s) != "":
+				w.same++
+			default:
+				w.left++
+			}
+		}
+		if res.Ending == survived || res.Ending == notReached {
+			if reason := r.reason(s); reason != "" {
+				_, _ = fmt.Fprintf(r.out, "equivalent: %s: %s\n", s, reason)
+			} else {
+				_, _ = fmt.Fprintf(r.out, "%s: %s\n", strings.ToUpper(res.Ending), s)
+			}
+		}
+	}
+	if all.tried == all.same {
+		return errors.New("no mutant was tried")
+	}
+	share := func(w row) float64 { return 100 * float64(w.found+w.timed) / float64(max(1, w.tried-w.same)) }
+	_, _ = fmt.Fprintf(r.out, "| package | tried | found | timed out | equivalent | survived | found of a hundred |\n|%s\n",
+		strings.Repeat(" --- |", 7))
+	for _, dir := range packages() {
+		if w := rows[dir]; w != nil {
+			_, _ = fmt.Fprintf(r.out, "| %s | %d | %d | %d | %d | %d | %.1f |\n",
+				dir, w.tried, w.found, w.timed, w.same, w.left, share(*w))
+		}
+	}
+	_, _ = fmt.Fprintf(r.out, "figure: %d mutants, seed %d: %d found, %d timed out, %d survived, %d equivalent: %.1f %%; "+
+		"%d are not tried yet\n", all.tried, r.seed, all.found, all.timed, all.left, all.same, share(all), waiting)
+	if share(all) < 95 {
+		return fmt.Errorf("%.1f %% of the mutants were found, 95 are wanted", share(all))
+	}
+	return nil
+}
+
+// reason is why a mutant changes nothing; "" if nobody says so.
+func (r *run) reason(s site) string { return cmp.Or(r.reasons[s.id()], r.reasons[key(s)]) }
+
+// key names a mutant without its line, which moves.
+func key(s site) string { return s.file + ": " + s.kind + ": " + s.was }
+
+// equivalents reads lines of "file: kind: source | reason"; # begins a comment. Where a
+// file has the same source in several places, "source #n | reason" is about one of them,
+// counted from 0.
+func equivalents(file string) (map[string]string, error) {
+	f, err := os.Open(file) //nolint:gosec // who runs it names it
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil //nolint:nilnil // none is none
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the equivalent mutants: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	reasons := map[string]string{}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		i := strings.LastIndex(line, " | ")
+		if i < 0 {
+			return nil, fmt.Errorf("%s: a line without a reason: %s", file, line)
+		}
+		reasons[line[:i]] = line[i+3:]
+	}
+	return reasons, lines.Err() //nolint:wrapcheck // rare, and it says what it is
+}
