@@ -18,15 +18,36 @@ function row(...cells) {
   return tr;
 }
 
+// named gives a row the name of what it is of: while that is shown, so is the same row.
+function named(name, tr) {
+  tr.dataset.row = name;
+  return tr;
+}
+
 // fill puts rows into a table. Each cell gets its column's name, which narrow screens show.
+// A row that has a name, and each of its cells that is as it was, stays the same element:
+// one made anew would lose the focus, and a click whose button was pressed on the one before.
 function fill(id, rows, none) {
-  const table = $(id), names = [...table.tHead.rows[0].cells].map((c) => c.textContent.trim());
+  const table = $(id), body = table.tBodies[0], names = [...table.tHead.rows[0].cells].map((c) => c.textContent.trim());
   if (rows.length === 0) rows.push(row(element("td", none, "empty")));
   for (const tr of rows) {
     if (tr.cells.length === 1) tr.cells[0].colSpan = names.length;
     else [...tr.cells].forEach((td, i) => { td.dataset.th = names[i]; });
   }
-  table.tBodies[0].replaceChildren(...rows);
+  const before = new Map([...body.rows].filter((tr) => tr.dataset.row).map((tr) => [tr.dataset.row, tr]));
+  const wanted = rows.map((tr) => {
+    const old = before.get(tr.dataset.row);
+    before.delete(tr.dataset.row);
+    return old ? renewed(old, tr) : tr;
+  });
+  for (const tr of [...body.rows]) if (!wanted.includes(tr)) tr.remove();
+  wanted.forEach((tr, i) => { if (body.rows[i] !== tr) body.insertBefore(tr, body.rows[i] || null); });
+}
+
+// renewed is a row with the cells of a newer one where they differ.
+function renewed(old, tr) {
+  [...tr.cells].forEach((td, i) => { if (!td.isEqualNode(old.cells[i])) old.cells[i].replaceWith(td); });
+  return old;
 }
 
 const number = (v, digits = 0) => element("td", v.toLocaleString("en", { maximumFractionDigits: digits }), "n");
@@ -193,7 +214,7 @@ const few = matchMedia("(max-width: 640px)").matches ? 5 : 10, most = { unknown:
 async function load(id, state, cells) {
   try {
     const list = await (await ask("keys/list?limit=" + most[id] + "&state=" + state)).json();
-    const rows = list.keys.map((k) => row(...cells(k)));
+    const rows = list.keys.map((k) => named([k.digest, k.owner, k.attempt].join(" "), row(...cells(k))));
     if (list.more) {
       const td = element("td", most[id] === few ? "the oldest " + few + " " : "and more: see Many keys at once");
       if (most[id] === few) {

@@ -64,7 +64,7 @@ function drawLive() {
   if (dirty && !paused) {
     dirty = false;
     const most = narrow.matches ? 20 : 50;
-    fill("live", seen.slice(0, most).map((e) => requestRow(e, true)), "none");
+    fill("live", seen.slice(0, most).map((e) => named(String(e.seq), requestRow(e, true))), "none");
     $("missed").textContent = (seen.length > most ? "The newest " + most + " of these; the filters narrow them. " : "") +
       (missed ? missed + " came too fast to be shown" : "");
   }

@@ -186,18 +186,18 @@ func click(selector string) chromedp.Action {
 }
 
 // mouse has the browser's driver move its mouse to an element and click, again and again until something is there: the page
-// may push the element away meanwhile.
+// may push the element away meanwhile, or the key in its row may have changed, and the row with it.
 func mouse(selector, until string) chromedp.Action {
 	return chromedp.ActionFunc(func(ctx context.Context) error {
+		var err error
 		there := false
 		for deadline := time.Now().Add(20 * time.Second); !there; {
 			if time.Now().After(deadline) {
-				return fmt.Errorf("clicks on %s do not bring about %s", selector, until)
+				return fmt.Errorf("clicks on %s do not bring about %s: %w", selector, until, err)
 			}
-			if err := chromedp.Click(selector, chromedp.NodeVisible).Do(ctx); err != nil {
-				return fmt.Errorf("click %s: %w", selector, err)
+			if err = chromedp.Click(selector, chromedp.NodeVisible).Do(ctx); err == nil {
+				_ = chromedp.Poll(fmt.Sprintf("document.querySelector(%q) !== null", until), &there, chromedp.WithPollingTimeout(time.Second)).Do(ctx)
 			}
-			_ = chromedp.Poll(fmt.Sprintf("document.querySelector(%q) !== null", until), &there, chromedp.WithPollingTimeout(time.Second)).Do(ctx)
 		}
 		return nil
 	})
@@ -318,6 +318,30 @@ func TestPageByKeyboard(t *testing.T) {
 	if status := ask("/pay", "held-1", "x"); status != 201 {
 		t.Errorf("the freed key: %d, want 201", status)
 	}
+}
+
+// What is shown of a key changes under the mouse and under the focus: its age, and the keys around it. Its buttons stay.
+func TestPageKeepsItsButtons(t *testing.T) {
+	t.Parallel()
+	a, ask := served(t)
+	ctx := browser(t)
+	const button, age = `button[aria-label="It was not executed held-2"]`, `document.querySelector("#unknown tbody tr:nth-child(2) td:nth-child(3)").textContent`
+	run(t, ctx, "the page comes up", chromedp.Navigate(a.AdminURL()+"/"), shows("#unknown", "held-2"), shows("#state", "Ready"))
+	run(t, ctx, "the button has the focus", chromedp.Evaluate(fmt.Sprintf("window.pressed = document.querySelector(%q); window.age = %s; pressed.focus()", button, age), nil))
+	ask("/cut", "held-3", "x")
+	run(t, ctx, "another key comes, and the age changes", shows("#unknown", "held-3"), polled(age+" !== window.age"))
+	var kept, focused bool
+	run(t, ctx, "the button", chromedp.Evaluate(fmt.Sprintf("document.querySelector(%q) === window.pressed", button), &kept),
+		chromedp.Evaluate("document.activeElement === window.pressed", &focused))
+	if !kept || !focused {
+		t.Errorf("the button is the same: %v, and has the focus: %v", kept, focused)
+	}
+	run(t, ctx, "the key above goes", click(`button[aria-label="It was not executed held-1"]`), click("#ask-yes"), lacks("#unknown", "held-1"),
+		chromedp.Evaluate(fmt.Sprintf("document.querySelector(%q) === window.pressed", button), &kept))
+	if !kept {
+		t.Error("the button is another one once the key above has gone")
+	}
+	run(t, ctx, "and its act is about its own key", click(button), shows("#ask-title", "held-2"), click("#ask-yes"), lacks("#unknown", "held-2"), shows("#unknown", "held-3"))
 }
 
 // With a token the page asks for it, and tells when it is wrong by asking again.
