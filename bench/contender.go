@@ -27,6 +27,7 @@ type contender struct {
 type stage struct {
 	bin, dir, backend, redis, socket string
 	children                         []*exec.Cmd
+	behind                           *exec.Cmd // the backend
 	stores                           int
 	postgres                         string   // a URL, once somebody needed it: see postgresURL
 	redisFlushed                     string   // an address, likewise: see flushed

@@ -25,30 +25,53 @@ func (r *results) figures(ctx context.Context, s *stage, o options) error {
 		if c.name != bare && c.name != onRedisTCP && c.name != onDisk {
 			continue
 		}
-		start := time.Now()
-		if err := c.start(ctx, s); err != nil {
+		if err := r.memory(ctx, s, c); err != nil {
 			return err
 		}
-		r.figure(c.name+": first answer after", time.Since(start).Round(time.Millisecond).String())
-		before, err1 := rss(c.cmd.Process.Pid)
-		conns, err2 := idle(c.addr, 10_000)
-		after, err3 := rss(c.cmd.Process.Pid)
-		for _, conn := range conns {
-			_ = conn.Close()
-		}
-		c.stop()
-		if err := errors.Join(err1, err2, err3); err != nil {
-			return err
-		}
-		r.figure(c.name+": RSS at rest", fmt.Sprintf("%d MiB", before>>20))
-		r.figure(idleOf(c.name), fmt.Sprintf("%d MiB", after>>20))
-		r.Numbers[idleOf(c.name)] = float64(after) / (1 << 20)
 	}
 	if r.Missing["wrk"] {
 		return nil
 	}
 	return errors.Join(r.costs(ctx, s), r.scaling(ctx, s, o))
 }
+
+// memory measures how soon a contender answers, and its memory at rest and with idle connections.
+func (r *results) memory(ctx context.Context, s *stage, c *contender) error {
+	admin, err := "", error(nil)
+	if c.name != bare {
+		if admin, err = c.administered(); err != nil {
+			return err
+		}
+	}
+	start := time.Now()
+	if err := c.start(ctx, s); err != nil {
+		return err
+	}
+	defer c.stop()
+	r.figure(c.name+": first answer after", time.Since(start).Round(time.Millisecond).String())
+	before, err1 := rss(c.cmd.Process.Pid)
+	conns, err2 := idle(c.addr, idleConnections)
+	after, err3 := rss(c.cmd.Process.Pid)
+	defer func() {
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+	}()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	r.figure(c.name+": RSS at rest", fmt.Sprintf("%d MiB", before>>20))
+	r.figure(idleOf(c.name), fmt.Sprintf("%d MiB", after>>20))
+	r.Numbers[idleOf(c.name)] = float64(after) / (1 << 20)
+	if admin == "" {
+		return nil
+	}
+	of, err := madeOf(ctx, admin)
+	r.figure(idleParts(c.name), fmt.Sprintf("at rest: %d MiB; for each connection: %.1f KiB; %s", before>>20, float64(after-before)/1024/idleConnections, of))
+	return err
+}
+
+const idleConnections = 10_000
 
 func (r *results) figure(name, value string) {
 	fmt.Printf("  %s: %s\n", name, value)

@@ -29,7 +29,14 @@ const (
 	soakCaches  = "caches that the soak was configured with"
 	redisMemory = "Redis memory a key"
 	redisBytes  = "bytes of a key's names and values in Redis"
+	redisPlain  = "Redis memory a key, the same by plain SET"
 )
+
+// Names of results.Figures that say what a memory is made of.
+const soakParts = "of which, about then"
+
+// idleParts names what a contender's memory with idle connections is made of.
+func idleParts(contender string) string { return idleOf(contender) + ", of which" }
 
 // idleOf names a contender's memory with idle connections.
 func idleOf(contender string) string { return contender + ": " + idleMemory }
@@ -87,9 +94,20 @@ func (r *results) rest(workload, contender, against string, atLeast float64) str
 // took is a goal for the time that one client's request takes.
 func took(workload, contender string, atMost float64, against string) goal {
 	g := rate(workload, against, atMost, contender)
-	g.rest = nil // a time, and no rate: its floor's share is another figure
+	g.rest = func(r *results) string { return r.times(workload, contender, floorRedis, against) }
 	g.what, g.limit, g.most = workload+", "+contender, fmt.Sprintf("at most %.2f x the time of %s", atMost, against), true
 	return g
+}
+
+// times are the microseconds that one client's request takes.
+func (r *results) times(workload string, names ...string) string {
+	var all []string
+	for _, name := range names {
+		if rate := r.median(workload, name); rate > 0 {
+			all = append(all, fmt.Sprintf("%s %.0f µs", name, 1e6/rate))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // costs is a goal for Redis's CPU time a key.
@@ -100,6 +118,9 @@ func costs(contender string, atMost float64, against string) goal {
 	return goal{
 		what: "Redis's CPU time for a new key, " + contender, limit: fmt.Sprintf("at most %.1f x %s", atMost, against),
 		value: quotient(redis(contender), redis(against)), bound: constant(atMost), most: true,
+		rest: func(r *results) string {
+			return fmt.Sprintf("%s %.1f; %s %.1f", contender, 1e6*redis(contender)(r), against, 1e6*redis(against)(r))
+		},
 	}
 }
 
@@ -130,6 +151,24 @@ func percentile(name, contender, limit string, p func(*latency) time.Duration, m
 			}
 			return 0
 		},
+		rest: func(r *results) string {
+			if l := r.latency(contender); l != nil {
+				return l.busy()
+			}
+			return ""
+		},
+	}
+}
+
+// said is a figure's text; empty: there is none.
+func said(name string) func(*results) string {
+	return func(r *results) string {
+		for _, f := range r.Figures {
+			if f[0] == name {
+				return f[1]
+			}
+		}
+		return ""
 	}
 }
 
@@ -151,7 +190,7 @@ func goals() []goal {
 	for _, c := range []string{onRedisTCP, onDisk} {
 		all = append(all, goal{
 			what: idleMemory + ", " + c, limit: "at most that of " + bare, most: true, unit: " MiB",
-			value: number(idleOf(c), 1, 0), bound: number(idleOf(bare), 1, 0),
+			value: number(idleOf(c), 1, 0), bound: number(idleOf(bare), 1, 0), rest: said(idleParts(c)),
 		})
 	}
 	return append(all,
@@ -161,11 +200,14 @@ func goals() []goal {
 		},
 		goal{
 			what: soakMemory + ", " + onDisk, limit: "at most its caches and 150 MiB", most: true, unit: " MiB",
-			value: number(soakMemory, 1, 0), bound: number(soakCaches, 1, 150),
+			value: number(soakMemory, 1, 0), bound: number(soakCaches, 1, 150), rest: said(soakParts),
 		},
 		goal{
 			what: redisMemory, limit: "at most 1.15 x " + redisBytes, most: true, unit: " B",
 			value: number(redisMemory, 1, 0), bound: number(redisBytes, 1.15, 0),
+			rest: func(r *results) string {
+				return fmt.Sprintf("the same names and values by plain SET PX: %.0f B", r.Numbers[redisPlain])
+			},
 		})
 }
 
@@ -210,7 +252,8 @@ func (r *results) againstGoals() string {
 		return ""
 	}
 	return "\n## Against the goals\n\n" +
-		"Where the rest goes: microseconds of CPU time a request, of each process and of Redis, of this run.\n\n" +
+		"Where the rest goes, in figures of this run: for rates, microseconds of CPU time a request, of each process and of Redis; " +
+		"for latencies, how many cores each process kept busy; for memory, its parts.\n\n" +
 		"| | goal | this run | | where the rest goes |\n| --- | --- | ---: | --- | --- |\n" + b.String()
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +38,51 @@ func TestGoalsCanBeMeasured(t *testing.T) {
 		if _, measured := g.isReached(r); !measured {
 			t.Errorf("%s, %s: cannot be measured", g.what, g.limit)
 		}
+	}
+}
+
+// TestMissedGoalsSayWhereTheRestGoes: each but that of the binary's size, from figures that
+// are of its contender.
+func TestMissedGoalsSayWhereTheRestGoes(t *testing.T) {
+	t.Parallel()
+	r := newResults(options{})
+	for _, w := range workloads() {
+		for _, name := range w.run {
+			r.add(w, name, &sample{PerSecond: 100, Redis: 1e-5, CPU: 1e-5})
+		}
+	}
+	for _, c := range contenders() {
+		r.Latencies = append(r.Latencies, latency{Name: c.name, Rate: 4000, Cores: []share{{"the load", 0.5}, {c.name, 0.75}}})
+		r.figure(idleParts(c.name), "of "+c.name)
+	}
+	r.figure(soakParts, "the soak's")
+	r.Numbers[redisPlain] = 123
+	seen := 0
+	for _, g := range goals() {
+		got := ""
+		if g.rest != nil {
+			got = g.rest(r)
+		}
+		if got == "" && g.what != binarySize {
+			t.Errorf("%s, %s: nothing is said of the rest", g.what, g.limit)
+		}
+		for what, want := range map[string]string{
+			"p50 of a new key, " + onDisk: fmt.Sprintf("at 4000/s, 1.25 of %d cores are busy: the load 0.50, %s 0.75", runtime.NumCPU(), onDisk),
+			idleMemory + ", " + onDisk:    "of " + onDisk,
+			redisMemory:                   "the same names and values by plain SET PX: 123 B",
+			oneClient + ", " + onRedisTCP: onRedisTCP + " 10000 µs; " + floorRedis + " 10000 µs; textbook 10000 µs",
+		} {
+			if g.what != what {
+				continue
+			}
+			seen++
+			if got != want {
+				t.Errorf("%s: %q, want %q", what, got, want)
+			}
+		}
+	}
+	if seen != 4 {
+		t.Errorf("%d goals had a text to compare, want 4", seen)
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -25,6 +27,14 @@ type latency struct {
 	P99     time.Duration `json:"p99"`
 	P999    time.Duration `json:"p999"`
 	Success float64       `json:"success"`
+	// Cores are how many cores each process kept busy meanwhile.
+	Cores []share `json:"cores"`
+}
+
+// share is the part of the machine that a process took.
+type share struct {
+	Process string  `json:"process"`
+	Cores   float64 `json:"cores"`
 }
 
 // latencies compares new keys with the bare proxy at a third of the bare proxy's
@@ -49,8 +59,11 @@ func (r *results) latencies(ctx context.Context, s *stage, o options) error {
 			r.Missing[c.name] = true
 			continue
 		}
-		l := attack(c, rate, time.Duration(o.rounds)*o.duration)
+		l, err := s.attacked(c, rate, time.Duration(o.rounds)*o.duration)
 		c.stop()
+		if err != nil {
+			return err
+		}
 		fmt.Printf("  %-28s p50 %v, p99 %v\n", c.name, l.P50, l.P99)
 		r.Latencies = append(r.Latencies, l)
 	}
@@ -84,6 +97,50 @@ func fdatasync(dir string) (time.Duration, error) {
 	}
 	slices.Sort(all)
 	return all[len(all)/2], nil
+}
+
+// attacked is an attack, and who of those that share the machine used it meanwhile.
+func (s *stage) attacked(c *contender, rate int, d time.Duration) (latency, error) {
+	m, backend, load := s.meter(c), meter{pid: s.behind.Process.Pid}, meter{pid: os.Getpid()}
+	read := func() (all [3]usage, err error) {
+		for i, one := range []meter{load, backend, m} {
+			if all[i], err = one.read(); err != nil {
+				return all, err
+			}
+		}
+		return all, nil
+	}
+	before, err := read()
+	if err != nil {
+		return latency{}, err
+	}
+	start := time.Now()
+	l := attack(c, rate, d)
+	took := time.Since(start).Seconds()
+	after, err := read()
+	if err != nil {
+		return latency{}, err
+	}
+	for i, name := range []string{"the load", "the backend", c.name} {
+		l.Cores = append(l.Cores, share{name, (after[i].own - before[i].own) / took})
+	}
+	if m.redis != "" {
+		l.Cores = append(l.Cores, share{"Redis", (after[2].redis - before[2].redis) / took})
+	}
+	return l, nil
+}
+
+// busy says of each process how many cores it kept busy.
+func (l *latency) busy() string {
+	if len(l.Cores) == 0 {
+		return ""
+	}
+	all, sum := make([]string, 0, len(l.Cores)), 0.0
+	for _, one := range l.Cores {
+		all = append(all, fmt.Sprintf("%s %.2f", one.Process, one.Cores))
+		sum += one.Cores
+	}
+	return fmt.Sprintf("at %d/s, %.2f of %d cores are busy: %s", l.Rate, sum, runtime.NumCPU(), strings.Join(all, ", "))
 }
 
 func attack(c *contender, rate int, d time.Duration) latency {

@@ -98,7 +98,7 @@ func newStage(ctx context.Context, bin string) (*stage, error) {
 		"--loglevel", "warning", "--logfile", filepath.Join(dir, "redis.log")); err != nil {
 		return nil, err
 	}
-	if _, err := s.run(ctx, filepath.Join(bin, "backend"), "-listen", s.backend); err != nil {
+	if s.behind, err = s.run(ctx, filepath.Join(bin, "backend"), "-listen", s.backend); err != nil {
 		return nil, err
 	}
 	return s, answers(ctx, "the backend", "http://"+s.backend+"/")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -117,4 +118,36 @@ func command(words ...string) []byte {
 		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(w), w)
 	}
 	return b
+}
+
+// plain is what Redis needs for a key with a name and a value of these many bytes that
+// somebody put there with SET and a time to live. It empties Redis before and after.
+func plain(addr string, name, value int) (float64, error) {
+	const keys = 20_000
+	if err := flush(addr); err != nil {
+		return 0, err
+	}
+	before, err := redisInfo(addr, "memory")
+	if err != nil {
+		return 0, err
+	}
+	conn, err := net.DialTimeout("tcp", addr, time.Minute)
+	if err != nil {
+		return 0, fmt.Errorf("asking Redis: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return 0, fmt.Errorf("asking Redis: %w", err)
+	}
+	from, text := bufio.NewReader(conn), strings.Repeat("v", value)
+	for i := range keys {
+		if _, err := conn.Write(command("SET", fmt.Sprintf("%0*d", max(name, 1), i), text, "PX", "86400000")); err != nil {
+			return 0, fmt.Errorf("sending SET: %w", err)
+		}
+		if answer, err := from.ReadString('\n'); err != nil || !strings.HasPrefix(answer, "+OK") {
+			return 0, errors.Join(fmt.Errorf("a SET was answered with %q", answer), err)
+		}
+	}
+	after, err := redisInfo(addr, "memory")
+	return (after["used_memory"] - before["used_memory"]) / keys, errors.Join(err, flush(addr))
 }

@@ -124,6 +124,10 @@ func (r *results) costs(ctx context.Context, s *stage) error {
 	said := (names + values) / float64(max(total.Keys, 1))
 	r.figure(redisBytes, fmt.Sprintf("%.0f B", said))
 	r.Numbers[redisMemory], r.Numbers[redisBytes] = bytes, said
+	if r.Numbers[redisPlain], err = plain(s.redis, int(names)/max(total.Keys, 1), int(values)/max(total.Keys, 1)); err != nil {
+		return err
+	}
+	r.figure(redisPlain, fmt.Sprintf("%.0f B", r.Numbers[redisPlain]))
 	r.figure("Redis memory for a million such keys a day, kept for a day", fmt.Sprintf("%.0f MiB", bytes*1e6/(1<<20)))
 	r.figure("sent to Redis for a new key", fmt.Sprintf("%.0f B", per(statsAfter, stats, "total_net_input_bytes")))
 	r.figure("sent back by Redis for a new key", fmt.Sprintf("%.0f B", per(statsAfter, stats, "total_net_output_bytes")))

@@ -28,26 +28,24 @@ const (
 // process became, and what of.
 func (r *results) soak(ctx context.Context, s *stage, d time.Duration) error {
 	fmt.Printf("soak, %d requests a second of 256 KiB, %v\n", soakRate, d)
-	port, err := freePort()
+	c := find(onDisk)
+	admin, err := c.administered()
 	if err != nil {
 		return err
 	}
-	c := find(onDisk)
-	command := c.command
-	c.command = func(s *stage, p int) []string { return append(command(s, p), "--admin", local(port)) }
 	if err := c.start(ctx, s); err != nil {
 		return err
 	}
 	defer c.stop()
-	most, answered, err := soaked(ctx, c, local(port), d)
+	most, answered, err := soaked(ctx, c, admin, d)
 	if err != nil {
 		return err
 	}
 	r.Numbers[soakMemory], r.Numbers[soakCaches] = float64(most.rss)/(1<<20), soakCached
 	r.figure(fmt.Sprintf("%s, of %v at %d/s with 256 KiB each", soakMemory, d, soakRate), fmt.Sprintf("%d MiB", most.rss>>20))
-	r.figure("of which, about then", most.of)
+	r.figure(soakParts, most.of)
 	r.figure("answered in the soak", fmt.Sprintf("%.2f%%", 100*answered))
-	raw, err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/heap?gc=1", local(port)))
+	raw, err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/heap?gc=1", admin))
 	if err != nil {
 		return err
 	}
@@ -59,6 +57,17 @@ func (r *results) soak(ctx context.Context, s *stage, d time.Duration) error {
 		r.figure("heap after the soak: "+one.name, fmt.Sprintf("%.1f MiB", float64(one.value)/(1<<20)))
 	}
 	return nil
+}
+
+// administered gives a proxy an admin listener, and says at which address. Call it before start.
+func (c *contender) administered() (admin string, err error) {
+	port, err := freePort()
+	if err != nil {
+		return "", err
+	}
+	command := c.command
+	c.command = func(s *stage, p int) []string { return append(command(s, p), "--admin", local(port)) }
+	return local(port), nil
 }
 
 // peak is the largest RSS, and what it was made of about then.
