@@ -182,7 +182,7 @@ func click(selector string) chromedp.Action {
 		e.click();
 		return true;
 	})()`, selector)
-	return chromedp.Tasks{chromedp.WaitVisible(selector), polled(hit)}
+	return polled(hit)
 }
 
 // mouse has the browser's driver move its mouse to an element and click, again and again until something is there: the page
