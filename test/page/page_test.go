@@ -35,13 +35,13 @@ func browser(t *testing.T) context.Context {
 		t.Fatal("chromium is missing: scripts/test.sh installs it")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
-		chromedp.UserDataDir(profile(t)), chromedp.WindowSize(1200, 1800),
+		chromedp.UserDataDir(profile(t)), chromedp.WindowSize(1200, 1800), chromedp.WSURLReadTimeout(2*time.Minute),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
 	allocated, cancelAllocated := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(cancelAllocated)
 	ctx, cancel := chromedp.NewContext(allocated, chromedp.WithErrorf(func(string, ...any) {})) // of events that the driver does not know
 	t.Cleanup(cancel)
-	ctx, cancelTimeout := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancelTimeout := context.WithTimeout(ctx, 4*time.Minute)
 	t.Cleanup(cancelTimeout)
 	chromedp.ListenTarget(ctx, func(event any) {
 		switch e := event.(type) {
