@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/rs/zerolog"
-
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/estore"
 )
@@ -39,7 +37,7 @@ func BackUp(ctx context.Context, c *config.Config, w io.Writer) error {
 	if _, embedded := embeddedDir(c); !embedded {
 		return ErrNotEmbedded
 	}
-	store, err := openExisting(c, nil, zerolog.Nop()) // what is sealed stays so
+	store, err := openExisting(c, nil) // what is sealed stays so
 	if err != nil {
 		return err
 	}

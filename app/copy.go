@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/idemproxy/idemproxy/config"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/internal/redact"
@@ -52,12 +50,15 @@ func Copy(ctx context.Context, c *config.Config, from, to string) (Copied, error
 	for i, url := range []string{from, to} {
 		one := *c
 		one.Store = url
-		open := openStore
+		open := openNamed
 		if i == 0 {
 			open = openExisting
 		}
-		if stores[i], err = open(&one, codec, zerolog.Nop()); err != nil {
-			return Copied{}, redact.Error(fmt.Errorf("%s: %w", redact.URL(url), err), url)
+		if stores[i], err = open(&one, codec); err != nil {
+			if _, named := embeddedDir(&one); !named { // else it names the directory
+				err = fmt.Errorf("%s: %w", redact.URL(url), err)
+			}
+			return Copied{}, redact.Error(err, url)
 		}
 		defer func() { _ = stores[i].Close() }()
 		stores[i].gate(func() error { return nil })

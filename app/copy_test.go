@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -141,6 +142,8 @@ func TestCopyRefuses(t *testing.T) {
 	s := embedded(t, dir)
 	if _, err := app.Copy(ctx, &cfg, "embedded:"+dir, server.URL()); !errors.Is(err, estore.ErrInUse) {
 		t.Errorf("from a store in use: %v", err)
+	} else if strings.Count(err.Error(), dir) != 1 || strings.Contains(err.Error(), "--store") {
+		t.Errorf("the error is to name the directory, once, and no flag that was not given: %v", err)
 	}
 	_, err := s.Acquire(ctx, copyClaim("running")) // its lease is of an hour
 	must(t, err)
@@ -168,8 +171,12 @@ func TestCopyRefuses(t *testing.T) {
 	} {
 		other, to := cfg, filepath.Join(t.TempDir(), "to")
 		other.Namespace = cmp.Or(c.namespace, cfg.Namespace)
-		if n, err := app.Copy(ctx, &other, c.from, "embedded:"+to); !errors.Is(err, c.want) {
+		n, err := app.Copy(ctx, &other, c.from, "embedded:"+to)
+		if !errors.Is(err, c.want) {
 			t.Errorf("of nothing, from %s in %q: %+v, %v, want %v", c.from, c.namespace, n, err, c.want)
+		}
+		if dir, isDir := strings.CutPrefix(c.from, "embedded:"); isDir && strings.Count(fmt.Sprint(err), dir) != 1 {
+			t.Errorf("the error is to name the directory once: %v", err)
 		}
 		if dir, isDir := strings.CutPrefix(c.from, "embedded:"); isDir && errors.Is(c.want, estore.ErrNone) {
 			if made, err := os.ReadDir(dir); err == nil && len(made) > 0 {

@@ -40,19 +40,19 @@ func postgresOf(c *config.Config) pstore.Config {
 	}
 }
 
-// checkPostgres is what is wrong with a PostgreSQL store's settings.
-func checkPostgres(c *config.Config) error {
+// postgresFault is what is wrong with a PostgreSQL store's settings.
+func postgresFault(c *config.Config) error {
 	switch {
 	case c.WaitReplicas != 0:
-		return c.At(nil, "wait-replicas", errors.New("it is for Redis stores; PostgreSQL waits for the standbys that its "+
+		return about("wait-replicas", errors.New("it is for Redis stores; PostgreSQL waits for the standbys that its "+
 			"synchronous_standby_names has"))
 	case c.Namespace != config.Default().Namespace:
-		return c.At(nil, "namespace", errors.New("it is for Redis stores; services that share a PostgreSQL database have a "+
+		return about("namespace", errors.New("it is for Redis stores; services that share a PostgreSQL database have a "+
 			"store-schema each"))
 	}
 	postgres := postgresOf(c)
 	if err := postgres.Check(); err != nil {
-		return c.At(nil, blameStore(err), err)
+		return about(blameStore(err), err)
 	}
 	return nil
 }
@@ -63,7 +63,7 @@ func Migrate(ctx context.Context, c *config.Config) (before, now int, err error)
 	if !c.IsPostgres() {
 		return 0, 0, c.At(nil, "store", errors.New("only a PostgreSQL store has tables to be made: want postgres://user@host/database"))
 	}
-	if err := checkPostgres(c); err != nil {
+	if err := placed(c, postgresFault(c)); err != nil {
 		return 0, 0, err
 	}
 	if before, err = pstore.Migrate(ctx, postgresOf(c)); err != nil {
@@ -73,26 +73,61 @@ func Migrate(ctx context.Context, c *config.Config) (before, now int, err error)
 }
 
 // checkStore is what is wrong with the store's settings before it is opened.
-func checkStore(c *config.Config) error {
+func checkStore(c *config.Config) error { return placed(c, storeFault(c)) }
+
+func storeFault(c *config.Config) error {
 	if dir, embedded := embeddedDir(c); embedded {
 		if c.WaitReplicas != 0 {
-			return c.At(nil, "wait-replicas", errors.New("an embedded store has no replicas: want a Redis store with it"))
+			return about("wait-replicas", errors.New("an embedded store has no replicas: want a Redis store with it"))
 		}
 		if dir == "" {
 			if _, err := userDataDir(); err != nil {
-				return c.At(nil, "store", fmt.Errorf("embedded: has no directory to use: %w", err))
+				return about("store", fmt.Errorf("embedded: has no directory to use: %w", err))
 			}
 		}
 		return nil
 	}
 	if c.IsPostgres() {
-		return checkPostgres(c)
+		return postgresFault(c)
 	}
 	redis := redisOf(c)
 	if err := redis.Check(); err != nil {
-		return c.At(nil, blameStore(err), err)
+		return about(blameStore(err), err)
 	}
 	return nil
+}
+
+// settingError is an error with the setting that it is about.
+type settingError struct {
+	setting string
+	err     error
+}
+
+func about(setting string, err error) error { return &settingError{setting, err} }
+
+// Error implements error.
+func (e *settingError) Error() string { return e.err.Error() }
+
+// Unwrap gives errors.Is what it looks for.
+func (e *settingError) Unwrap() error { return e.err }
+
+// placed says where the setting was set that an error is about.
+func placed(c *config.Config, err error) error {
+	var e *settingError
+	if errors.As(err, &e) {
+		return c.At(nil, e.setting, e.err)
+	}
+	return err
+}
+
+// placedBeside is placed for a store that a command names itself: nothing was set then, and
+// the error says which store it is.
+func placedBeside(c *config.Config, err error) error {
+	var e *settingError
+	if errors.As(err, &e) && e.setting == "store" {
+		return e.err
+	}
+	return placed(c, err)
 }
 
 // blameStore names the setting that a Redis or PostgreSQL store's error is about.
@@ -114,17 +149,25 @@ func blameStore(err error) string {
 
 // openStore opens the store that the settings name, or makes it.
 func openStore(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedStore, error) {
-	return openAs(c, codec, log, false)
+	store, err := openAs(c, codec, log, false)
+	return store, placed(c, err)
 }
 
-// openExisting opens a store to read what is in it: a name that is wrong must not make an
+// openNamed opens, or makes, a store that a command names itself.
+func openNamed(c *config.Config, codec idem.Codec) (gatedStore, error) {
+	store, err := openAs(c, codec, zerolog.Nop(), false)
+	return store, placedBeside(c, err)
+}
+
+// openExisting is openNamed to read what is in the store: a name that is wrong must not make an
 // empty store, whose copy or backup would pass for that of the right one.
-func openExisting(c *config.Config, codec idem.Codec, log zerolog.Logger) (gatedStore, error) {
-	return openAs(c, codec, log, true)
+func openExisting(c *config.Config, codec idem.Codec) (gatedStore, error) {
+	store, err := openAs(c, codec, zerolog.Nop(), true)
+	return store, placedBeside(c, err)
 }
 
 func openAs(c *config.Config, codec idem.Codec, log zerolog.Logger, existing bool) (gatedStore, error) {
-	if err := checkStore(c); err != nil {
+	if err := storeFault(c); err != nil {
 		return nil, err
 	}
 	if c.IsPostgres() {
@@ -133,7 +176,7 @@ func openAs(c *config.Config, codec idem.Codec, log zerolog.Logger, existing boo
 		postgres.Migrate = postgres.Migrate && !existing
 		store, err := pstore.New(postgres)
 		if err != nil {
-			return nil, c.At(nil, blameStore(err), err)
+			return nil, about(blameStore(err), err)
 		}
 		return &gatedPostgres{Store: store}, nil
 	}
@@ -143,14 +186,14 @@ func openAs(c *config.Config, codec idem.Codec, log zerolog.Logger, existing boo
 		redis.Logger, redis.Codec = log, codec
 		store, err := rstore.New(redis)
 		if err != nil {
-			return nil, c.At(nil, blameStore(err), err)
+			return nil, about(blameStore(err), err)
 		}
 		return &gatedRedis{Store: store}, nil
 	}
 	if dir == "" {
 		var err error
 		if dir, err = userDataDir(); err != nil {
-			return nil, c.At(nil, "store", fmt.Errorf("embedded: has no directory to use: %w", err))
+			return nil, about("store", fmt.Errorf("embedded: has no directory to use: %w", err))
 		}
 	}
 	store, err := estore.New(estore.Config{
@@ -158,7 +201,7 @@ func openAs(c *config.Config, codec idem.Codec, log zerolog.Logger, existing boo
 		SweepEvery: sweepEvery,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("--store %s: %w", c.Store, err)
+		return nil, about("store", err) // which names the directory
 	}
 	return &gatedEmbedded{Store: store}, nil
 }

@@ -39,7 +39,7 @@ func TestBackupRestoreCopy(t *testing.T) {
 	do(0, "the store as it was at", "backup", filepath.Join(dir, "offline.tar"), "--offline", restored)
 	do(1, "no such file", "backup", filepath.Join(dir, "none.tar"), "--offline", filepath.Join(dir, "none"))
 	other := t.TempDir()
-	do(1, "there is no store in this directory", "backup", filepath.Join(dir, "none.tar"), "--offline", other)
+	do(1, "idemproxy: opening the store in "+other+": there is no store in this directory\n", "backup", filepath.Join(dir, "none.tar"), "--offline", other)
 	if made, err := os.ReadDir(other); err != nil || len(made) > 0 {
 		t.Errorf("a directory that is no store's has %v now, %v", made, err)
 	}

@@ -64,7 +64,7 @@ func verifyCommand() *cobra.Command {
 func (v *verifier) prepare(target string, headers []string) error {
 	u, err := redact.Parse(target)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("the URL %s: want http://HOST/PATH or https://HOST/PATH", redact.URL(target))
+		return fmt.Errorf("the URL %s: want http://HOST/PATH or https://HOST/PATH", shownTarget(target))
 	}
 	v.target = target
 	if name, isFile := strings.CutPrefix(v.body, "@"); isFile {
@@ -95,6 +95,23 @@ func (v *verifier) prepare(target string, headers []string) error {
 		}
 	}
 	return nil
+}
+
+// shownTarget is what a user gave instead of a URL, without what may be secret of it. Its scheme
+// is missing or another one, and what follows is shown as it would be after http://.
+func shownTarget(target string) string {
+	scheme, rest, has := strings.Cut(target, "://")
+	if !has {
+		scheme, rest = "", target
+	}
+	if strings.ContainsFunc(scheme, func(c rune) bool { return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') }) {
+		return redact.Hidden
+	}
+	shown := strings.TrimPrefix(redact.URL("http://"+rest), "http://")
+	if !has {
+		return shown
+	}
+	return scheme + "://" + shown
 }
 
 // otherBody is one that no reader takes for the same: white space would not do in JSON.

@@ -103,7 +103,12 @@ func TestVerifyUsage(t *testing.T) {
 		args []string
 	}{
 		{2, "say --execute if it may", []string{b.URL()}},
-		{2, "want http://HOST/PATH", []string{"ftp://a", "--execute"}},
+		{2, "the URL ftp://a: want http://HOST/PATH", []string{"ftp://a", "--execute"}},
+		{2, "the URL localhost:8080/pay: want http://HOST/PATH", []string{"localhost:8080/pay", "--execute"}},
+		{2, "the URL ***@test.example:80/pay?***: want", []string{"me:hunter2@test.example:80/pay?token=hunter2", "--execute"}},
+		{2, "the URL htps://***@test.example/pay?***: want", []string{"htps://hunter2@test.example/pay?hunter2", "--execute"}},
+		{2, "the URL ***: want", []string{"hunter2://test.example", "--execute"}},
+		{2, "the URL http://***: want", []string{"http://me:hun/ter2@test.example", "--execute"}},
 		{2, "want another body", []string{b.URL(), "-d", "x", "--other-data", "x", "--execute"}},
 		{2, "want NAME: VALUE", []string{b.URL(), "-H", "x", "--execute"}},
 		{1, "there was no whole answer", []string{"http://127.0.0.1:1/", "--execute"}},
@@ -111,6 +116,9 @@ func TestVerifyUsage(t *testing.T) {
 		code, out := command(t, append([]string{"verify"}, c.args...)...)
 		if code != c.code || !strings.Contains(out, c.want) {
 			t.Errorf("%v: %d %s, want %d %q", c.args, code, out, c.code, c.want)
+		}
+		if strings.Contains(out, "ter2") {
+			t.Errorf("%v: a secret is shown: %s", c.args, out)
 		}
 	}
 }

@@ -146,8 +146,8 @@ func show(raw string) (shown string, certain bool) {
 // isPlain: nothing in it ends credentials, or starts a query or a fragment.
 func isPlain(s string) bool { return !strings.ContainsAny(s, "@?#") }
 
-// isHarmless: a word, a path, host:port, or a URL of others' with none of what is
-// hidden.
+// isHarmless: a word, a path, host:port, also with a path, or a URL of others' with none of
+// what is hidden.
 func isHarmless(raw string) bool {
 	before, after, has := strings.Cut(raw, ":")
 	switch scheme := schemeOf(raw); {
@@ -163,8 +163,9 @@ func isHarmless(raw string) bool {
 		_, err := url.Parse(raw)
 		return err == nil
 	}
-	return after != "" && !strings.Contains(before, "/") &&
-		!strings.ContainsFunc(after, func(c rune) bool { return c < '0' || c > '9' })
+	port, _, _ := strings.Cut(after, "/")
+	return port != "" && !strings.Contains(before, "/") &&
+		!strings.ContainsFunc(port, func(c rune) bool { return c < '0' || c > '9' })
 }
 
 // isFile: it is the name of a file. An @ may be in one, but not where a URL would
