@@ -251,6 +251,9 @@ func (k *Keys) resolve(ctx context.Context, remote string, key idem.Key, c *Chan
 	owner, err := k.held(ctx, key, c.Owner)
 	if err == nil {
 		err = k.Store.Resolve(ctx, key, owner, response)
+		if errors.Is(err, idem.ErrNotUnknown) {
+			err = k.another(ctx, key, err)
+		}
 	}
 	if errors.Is(err, idem.ErrLeaseLost) {
 		err = errChanged
@@ -271,19 +274,12 @@ func (k *Keys) held(ctx context.Context, key idem.Key, owner string) (idem.Owner
 		err = errNothingThere
 	case err != nil:
 	case record.State != idem.Unknown:
-		err = idem.ErrNotUnknown
+		err = inState(idem.ErrNotUnknown, record.State)
 	case !strings.EqualFold(owner, shownOwner(record.Owner)):
 		err = errChanged
 	}
 	return record.Owner, err
 }
-
-// What a change can meet.
-var (
-	errNotInProgress = errors.New("the key is not in progress; an unknown one is resolved, others are purged")
-	errChanged       = errors.New("the key has changed since it was looked at: nothing was done; look again")
-	errNothingThere  = fmt.Errorf("%w of this key in this scope: nothing was done", idem.ErrNotFound)
-)
 
 // release takes the lease from whoever has it: from the owner that was looked at
 // and nobody else, so that what completes in between stays completed.
@@ -294,7 +290,7 @@ func (k *Keys) release(ctx context.Context, remote string, key idem.Key, c *Chan
 		err = errNothingThere
 	case err != nil:
 	case record.State != idem.InProgress:
-		err = errNotInProgress
+		err = inState(errNotInProgress, record.State)
 	case c.Owner != "" && !strings.EqualFold(c.Owner, shownOwner(record.Owner)):
 		err = errChanged
 	default:
@@ -375,18 +371,6 @@ func isField(name, value string) bool {
 		}
 	}
 	return name != "" && http.CanonicalHeaderKey(name) != "Content-Length" && http.CanonicalHeaderKey(name) != "Transfer-Encoding"
-}
-
-func statusOf(err error) int {
-	switch {
-	case errors.Is(err, idem.ErrNotFound):
-		return http.StatusNotFound
-	case errors.Is(err, idem.ErrNotUnknown), errors.Is(err, errNotInProgress), errors.Is(err, errChanged):
-		return http.StatusConflict
-	case errors.Is(err, errAsked):
-		return http.StatusBadRequest
-	}
-	return http.StatusServiceUnavailable
 }
 
 func refuse(w http.ResponseWriter, status int, err error) {

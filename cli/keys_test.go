@@ -66,7 +66,10 @@ func TestOperatorResolves(t *testing.T) {
 			if code, out := command(t, "inspect", "done", "--admin", admin, "--json"); code != 0 || !strings.Contains(out, `"state":"completed"`) {
 				t.Errorf("inspect: %d %s", code, out)
 			}
-			for key, why := range map[string]string{"done": "not unknown", "never-seen": "not unknown"} {
+			for key, why := range map[string]string{
+				"done":       "only a key whose outcome is unknown can be resolved. This key is completed: retries get its response",
+				"never-seen": "there is no record of this key in this scope",
+			} {
 				if code, out := command(t, "resolve", key, "--admin", admin, "--retry"); code != 1 || !strings.Contains(out, why) {
 					t.Errorf("resolve %s: %d %s", key, code, out)
 				}

@@ -87,7 +87,8 @@ func TestOperate(t *testing.T) {
 	do(0, "X-Charge: 7", "inspect", "done", "--scope", "header:x-account=acct", "--body")
 	do(0, "\nmade\n", "inspect", "done", "--scope", "header:x-account=acct", "--body")
 	do(1, "no record", "inspect", "done")
-	do(1, "not in progress", "release", "done", "--scope", "header:x-account=acct")
+	do(1, "only a key that is in progress can be released. This key is completed", "release", "done", "--scope", "header:x-account=acct")
+	do(1, "This key is unknown: it may have been executed", "release", "held", "--scope", "header:x-account=acct")
 	do(0, "running is free", "release", "running", "--scope", "header:x-account=other")
 	do(1, "no record", "inspect", "running", "--scope", "header:x-account=other")
 	do(1, "no record of this key in this scope: nothing was done", "purge", "never")
@@ -99,7 +100,7 @@ func TestOperate(t *testing.T) {
 	do(2, "want a key, or --scope", "purge")
 	do(0, "every key of --scope header:x-account=acct is forgotten: there were 2", "purge", "--scope", "header:x-account=acct", "--yes")
 	do(0, `"keys":[]`, "list", "--state", "", "--json")
-	for _, want := range []string{`"action":"release"`, `"action":"purge"`, `"error":"the key is not in progress`} {
+	for _, want := range []string{`"action":"release"`, `"action":"purge"`, `"error":"only a key that is in progress can be released`} {
 		if !strings.Contains(logged.text(), want) {
 			t.Errorf("the log does not have %s", want)
 		}

@@ -34,8 +34,9 @@ var (
 	// ErrRecipe: the record was made by a recipe that this process does not know,
 	// so that nobody can tell whether the request is the same. Fail closed.
 	ErrRecipe = errors.New("the record was made by settings that are not known any more")
-	// ErrNotUnknown: only a key whose outcome is unknown can be resolved.
-	ErrNotUnknown = errors.New("the key's outcome is not unknown")
+	// ErrNotUnknown: the key that is to be resolved is in another state, or there is no
+	// record of it.
+	ErrNotUnknown = errors.New("only a key whose outcome is unknown can be resolved")
 )
 
 // Claim is a request to acquire a key.
@@ -159,7 +160,7 @@ type Inspector interface {
 
 	// Resolve ends an unknown key: with a response it is completed, and kept as
 	// long as the record's claim said; with nil it is free again. It is one atomic
-	// step. What is not unknown is ErrNotUnknown. owner is whose attempt is meant, as
+	// step. In any other state it is ErrNotUnknown. owner is whose attempt is meant, as
 	// Get returned it: if another one is unknown by now, it is ErrLeaseLost. The zero
 	// Owner stands for whichever it is. On either error nothing has happened.
 	Resolve(ctx context.Context, k Key, owner Owner, r *Response) error
