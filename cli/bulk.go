@@ -122,7 +122,7 @@ func (b *bulk) read(c *cobra.Command, k *keyCommand) (all []admin.Record, err er
 		r, err := k.get(c.Context(), given.Key, given.Scope, false)
 		switch {
 		case errors.Is(err, errNoRecord):
-			given.State = "no record"
+			given.State = "without a record" + cutDigest(given.Key)
 			r = &given
 		case err != nil:
 			return nil, err

@@ -160,10 +160,29 @@ var errNoRecord = errors.New("no record")
 // Is implements errors.Is.
 func (r *refused) Is(err error) bool { return err == errNoRecord && r.status == http.StatusNotFound }
 
+// loggedDigits is how many digits logs write of a key's digest.
+const loggedDigits = 12
+
+// digitsOf counts the digits of what looks as logs write a key, however many they are.
+func digitsOf(text string) (n int, looks bool) {
+	digits, looks := strings.CutPrefix(text, "key:")
+	return len(digits), looks && digits != "" && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
 // aDigest is how logs write a key. A client's key may look so as well.
 func aDigest(text string) bool {
-	digits, ok := strings.CutPrefix(text, "key:")
-	return ok && len(digits) == 12 && strings.Trim(digits, "0123456789abcdef") == ""
+	n, looks := digitsOf(text)
+	return looks && n == loggedDigits
+}
+
+// cutDigest says of what has no record that it may have been copied in part; else nothing.
+func cutDigest(text string) string {
+	n, looks := digitsOf(text)
+	if !looks || n == loggedDigits {
+		return ""
+	}
+	return fmt.Sprintf("; if this is the log's name of a key, it is not whole: it has %d hexadecimal digits after key:, and the log writes %d",
+		n, loggedDigits)
 }
 
 // lookUp finds what stands under a key, or under what the log calls one.
@@ -185,7 +204,11 @@ func (k *keyCommand) get(ctx context.Context, key, scope string, body bool) (*ad
 		}
 		return nil, err
 	}
-	return k.record(ctx, named(query, key, scope))
+	r, err := k.record(ctx, named(query, key, scope))
+	if hint := cutDigest(key); hint != "" && errors.Is(err, errNoRecord) {
+		err = failure{fmt.Errorf("%w%s", err, hint)}
+	}
+	return r, err
 }
 
 func named(query url.Values, key, scope string) url.Values {
@@ -209,7 +232,7 @@ func (k *keyCommand) record(ctx context.Context, query url.Values) (*admin.Recor
 
 // meant is the key and scope that a command is about, which may say it as the log does.
 func (k *keyCommand) meant(ctx context.Context, arg string) (key, scope string, err error) {
-	if !aDigest(arg) {
+	if _, looks := digitsOf(arg); !looks {
 		return arg, k.scope(), nil
 	}
 	r, err := k.lookUp(ctx, arg, false)

@@ -99,6 +99,17 @@ func TestLookUp(t *testing.T) {
 	if code, shown := command(t, "inspect", "key:000000000000", "--admin", at); code != 1 || !strings.Contains(shown, "no record") {
 		t.Errorf("%d %s", code, shown)
 	}
+	// What was copied in part is told from what is not there, and nothing is done to it.
+	for _, args := range [][]string{{"inspect"}, {"purge"}, {"release"}, {"resolve", "--retry"}} {
+		code, shown := command(t, append(args, digest[:10], "--admin", at)...)
+		if want := "it has 6 hexadecimal digits after key:, and the log writes 12"; code != 1 || !strings.Contains(shown, want) {
+			t.Errorf("%v: %d %s", args, code, shown)
+		}
+	}
+	cut := writeNamed(t, "keys", digest+"0\n")
+	if _, shown := command(t, "resolve", "--file", cut, "--retry", "--admin", at); !strings.Contains(shown, "it has 13 hexadecimal digits") {
+		t.Error(shown)
+	}
 	var all []string
 	for after := ""; ; {
 		_, out := command(t, "list", "--admin", at, "--limit", "2", "--after", after)
@@ -146,7 +157,7 @@ func TestManyAtOnce(t *testing.T) {
 	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expect(0, "left out: never-seen is no record", "resolve", "--file", file, "--complete", "--dry-run")
+	expect(0, "left out: never-seen is without a record\n", "resolve", "--file", file, "--complete", "--dry-run")
 	expect(0, "2 keys would be completed", "resolve", "--file", file, "--complete", "--dry-run")
 	expect(0, "6 keys would be freed", "resolve", "--all", "--retry", "--dry-run") // nothing was done
 	expect(0, "2 keys completed with the response that was given, 1 left out, 0 failed", "resolve", "--file", file, "--complete", "--status", "201")
