@@ -50,8 +50,11 @@ type Record struct {
 	RememberMS  int64 `json:"remember_ms"`
 	// LeaseMS is what is left of the lease while the key is in progress. Owner is the
 	// attempt that has it, or that is held.
-	LeaseMS     int64  `json:"lease_ms,omitempty"`
-	Owner       string `json:"owner,omitempty"`
+	LeaseMS int64  `json:"lease_ms,omitempty"`
+	Owner   string `json:"owner,omitempty"`
+	// Resolved says of a completed key that its response did not come from the attempt: an
+	// operator, the resolver, or a receipt that came after the client was answered, gave it.
+	Resolved    bool   `json:"resolved,omitempty"`
 	Fingerprint string `json:"fingerprint"`
 	// Status, Header and BodyBytes are the response's, when completed. Body is
 	// there if it was asked for.
@@ -168,10 +171,12 @@ func shown(r *idem.Record) Record {
 	case idem.InProgress:
 		out.LeaseMS, out.Owner = r.LeaseUntil-r.ReadAt, shownOwner(r.Owner)
 	case idem.Completed:
-		out.ReplayMS = r.ReplayUntil - r.ReadAt
+		out.ReplayMS, out.Resolved = r.ReplayUntil-r.ReadAt, r.Owner == idem.Owner{}
 	case idem.Unknown:
 		out.Owner = shownOwner(r.Owner)
-	case idem.Absent, idem.Lapsed, idem.Expired:
+	case idem.Expired:
+		out.Resolved = r.Owner == idem.Owner{}
+	case idem.Absent, idem.Lapsed:
 	}
 	if r.Response != nil {
 		out.Status, out.BodyBytes = r.Response.Status, len(r.Response.Body)

@@ -215,7 +215,7 @@ func TestResolveKeepsTheRetention(t *testing.T) {
 		t.Fatalf("%d %s", status, text)
 	}
 	r := shown()
-	if r.State != "completed" || r.ReplayMS <= (719*time.Hour).Milliseconds() || r.ExpiresInMS != r.ReplayMS+r.RememberMS {
+	if r.State != "completed" || !r.Resolved || r.ReplayMS <= (719*time.Hour).Milliseconds() || r.ExpiresInMS != r.ReplayMS+r.RememberMS {
 		t.Errorf("resolved: %+v", r)
 	}
 }

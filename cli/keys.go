@@ -286,6 +286,9 @@ func printRecord(w io.Writer, r *admin.Record) error {
 	for _, f := range r.Header {
 		fmt.Fprintf(&b, "             %s: %s\n", f[0], f[1])
 	}
+	if r.Resolved {
+		b.WriteString("resolved     by an operator, the resolver or a later receipt, which gave the response\n")
+	}
 	if r.Receipt != nil {
 		fmt.Fprintf(&b, "its receipt  %s\n", receiptText(r.Receipt))
 	}

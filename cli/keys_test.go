@@ -66,6 +66,11 @@ func TestOperatorResolves(t *testing.T) {
 			if code, out := command(t, "inspect", "done", "--admin", admin, "--json"); code != 0 || !strings.Contains(out, `"state":"completed"`) {
 				t.Errorf("inspect: %d %s", code, out)
 			}
+			for key, resolved := range map[string]bool{"done": true, "not-done": false} { // the second was executed after all
+				if _, out := command(t, "inspect", key, "--admin", admin); strings.Contains(out, "\nresolved     by an operator, ") != resolved {
+					t.Errorf("inspect %s: %s", key, out)
+				}
+			}
 			for key, why := range map[string]string{
 				"done":       "only a key whose outcome is unknown can be resolved. This key is completed: retries get its response",
 				"never-seen": "there is no record of this key in this scope",

@@ -23,6 +23,7 @@ function facts(k) {
   add("last change", duration(k.changed_ms) + " ago");
   add("fingerprint", k.fingerprint + "…");
   add("owner", k.owner && k.owner + "…");
+  if (k.resolved) add("resolved", "by an operator, the resolver or a later receipt, which gave the response");
   if (k.lease_ms) add("lease lapses", "in " + duration(k.lease_ms) + " unless it is renewed");
   if (k.replay_ms) add("replayed for", duration(k.replay_ms) + " more");
   if (k.expires_in_ms) add("forgotten", "in " + duration(k.expires_in_ms));
