@@ -64,6 +64,7 @@ type Server struct {
 	config   Config
 	started  time.Time
 	draining atomic.Bool
+	amiss    amissSince
 	http     *http.Server
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/idemproxy/idemproxy/admin"
@@ -53,8 +54,18 @@ func TestHealthAndReadiness(t *testing.T) {
 		t.Errorf("reasons: %v", checks)
 	}
 	get("/healthz", 200, "alive")
+	since := func() string {
+		all, _ := get("/readyz", 503, "not ready")["since"].(map[string]any)
+		return fmt.Sprint(all)
+	}
+	first := since()
+	if !strings.HasPrefix(first, "map[store:2") || since() != first {
+		t.Errorf("since %s, and then %s", first, since())
+	}
 	storeErr, serves = nil, true
-	get("/readyz", 200, "ready")
+	if _, there := get("/readyz", 200, "ready")["since"]; there {
+		t.Error("all is well since a time")
+	}
 	s.Drain()
 	get("/readyz", 503, "draining")
 	if err := s.Close(); err != nil {

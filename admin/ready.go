@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 )
 
 // Readiness is how what a proxy needs is doing.
@@ -36,6 +39,38 @@ type isReady struct {
 	Status   string            `json:"status"`
 	Degraded []string          `json:"degraded,omitempty"` // names of checks
 	Checks   map[string]string `json:"checks"`
+	// Since is when each of Degraded was first seen to be amiss. It may have been earlier:
+	// nobody looks but who asks.
+	Since map[string]time.Time `json:"since,omitempty"`
+}
+
+// amissSince remembers since when checks are amiss.
+type amissSince struct {
+	mu  sync.Mutex
+	all map[string]time.Time // guarded by mu; by the check's name
+}
+
+// note takes in what was found, and fills in Since. whole: all checks were made, so that what
+// is not among them is no check any more.
+func (a *amissSince) note(out *isReady, whole bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.all, func(name string, _ time.Time) bool {
+		_, made := out.Checks[name]
+		return (made || whole) && !slices.Contains(out.Degraded, name)
+	})
+	for _, name := range out.Degraded {
+		if a.all == nil {
+			a.all = map[string]time.Time{}
+		}
+		if a.all[name].IsZero() {
+			a.all[name] = time.Now().UTC().Truncate(time.Second)
+		}
+		if out.Since == nil {
+			out.Since = map[string]time.Time{}
+		}
+		out.Since[name] = a.all[name]
+	}
 }
 
 // readyz says whether new requests should be sent here, and what is amiss: 503 while
@@ -61,6 +96,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out, ready := said(&found, required)
+	s.amiss.note(&out, upstream == nil)
 	switch {
 	case s.draining.Load():
 		out.Status, ready = "draining", false

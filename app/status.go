@@ -25,7 +25,7 @@ type Status struct {
 	Waiters        float64            `json:"waiters"`
 	StoreErrors    float64            `json:"store_errors"`
 	LeasesLost     float64            `json:"leases_lost"`
-	Backends       []upstream.Status  `json:"backends"`
+	Backends       []BackendStatus    `json:"backends"`
 	// Unsettled are the attempts in doubt that this process asks backends about.
 	Unsettled float64 `json:"unsettled"`
 	// StoreUp is 0 while the store does not answer. UnknownKeys and UnknownOldestS are what
@@ -41,6 +41,9 @@ type Status struct {
 	// Seconds are how long it took since the start, by what: store, backend, request.
 	Seconds map[string]Times `json:"seconds"`
 }
+
+// BackendStatus is how a backend is doing.
+type BackendStatus = upstream.Status
 
 // statusOf gathers it.
 func (a *App) statusOf(registry prometheus.Gatherer, started time.Time) func() (*Status, error) {

@@ -27,6 +27,8 @@ type readiness struct {
 	Status   string            `json:"status"`
 	Degraded []string          `json:"degraded,omitempty"`
 	Checks   map[string]string `json:"checks"`
+	// Since is when each of Degraded was first seen to be amiss.
+	Since map[string]time.Time `json:"since,omitempty"`
 }
 
 // statusCommand is where somebody begins who was called at night.
@@ -86,24 +88,48 @@ func inWords(ready *readiness, s *app.Status, now time.Time) string {
 	}
 	line("proxy", "%s, %s, up %v, store %s", ready.Status, s.Version, ms(s.UptimeMS).Round(time.Second), s.Store)
 	for _, a := range s.Amiss {
-		line("wrong", "%s since %s (%v ago): %s", a.Event, a.Since.UTC().Format(time.RFC3339), now.Sub(a.Since).Round(time.Second),
-			strings.ReplaceAll(a.Text, "\n", "; "))
+		line("wrong", "%s since %s: %s", a.Event, moment(a.Since, now), inLine(a.Text))
 	}
 	lost := slices.ContainsFunc(s.Amiss, func(a app.Amiss) bool { return a.Event == "store_lost" })
 	for _, check := range slices.Sorted(maps.Keys(ready.Checks)) {
 		if says := ready.Checks[check]; says != "ok" && (check != "store" || !lost) { // said above, and since when
-			line("wrong", "%s: %s", check, says)
+			line("wrong", "%s%s: %s", check, firstSeen(ready.Since[check], now), inLine(says))
 		}
 	}
 	for _, backend := range s.Backends {
 		if !backend.Up {
-			line("wrong", "backend %s gets no requests", backend.Backend)
+			line("wrong", "%s", noRequests(&backend, now))
 		}
 	}
 	line("waiting", "%s", waiting(s))
 	line("requests", "%s", ofRequests(s.Requests))
 	return b.String()
 }
+
+// noRequests says of a backend that it is left out, since when and why.
+func noRequests(b *app.BackendStatus, now time.Time) string {
+	text := fmt.Sprintf("backend %s gets no requests", b.Backend)
+	if b.DownSince == nil {
+		return text
+	}
+	return fmt.Sprintf("%s since %s: %s", text, moment(*b.DownSince, now), inLine(b.Why))
+}
+
+// firstSeen says since when a check is amiss, as far as that is known: it is made when somebody
+// asks for it, and may have failed before.
+func firstSeen(at, now time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return " since " + moment(at, now) + " or earlier"
+}
+
+func moment(at, now time.Time) string {
+	return fmt.Sprintf("%s (%v ago)", at.UTC().Format(time.RFC3339), max(0, now.Sub(at).Round(time.Second)))
+}
+
+// inLine is a text of several lines in one.
+func inLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
 // waiting says how many keys wait for a person, and as of when, since they are counted now and then.
 func waiting(s *app.Status) string {

@@ -46,3 +46,29 @@ func TestStatusSaysALostStoreOnce(t *testing.T) {
 		t.Errorf("the check of the store is not said:\n%s", text)
 	}
 }
+
+// What a check says, and why a backend is left out, comes with since when, as far as it is known.
+func TestStatusSaysSinceWhen(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	ready := readiness{
+		Status: "degraded", Checks: map[string]string{"backend": "refused\ntoo late", "upstream:pay": "refused"},
+		Since: map[string]time.Time{"backend": since},
+	}
+	text := inWords(&ready, &app.Status{Backends: []app.BackendStatus{
+		{Backend: "a:1", DownSince: &since, Why: "reset"}, {Backend: "b:1"}, {Backend: "c:1", Up: true},
+	}}, since.Add(3*time.Minute))
+	for _, want := range []string{
+		"wrong      backend since 2026-01-02T03:04:05Z (3m0s ago) or earlier: refused; too late\n",
+		"wrong      upstream:pay: refused\n",
+		"wrong      backend a:1 gets no requests since 2026-01-02T03:04:05Z (3m0s ago): reset\n",
+		"wrong      backend b:1 gets no requests\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not said:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "c:1") {
+		t.Errorf("c:1 is up:\n%s", text)
+	}
+}

@@ -34,7 +34,7 @@ func TestStatusSaysWhatIsWrong(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	b.Close()
-	if out := shown(); !strings.Contains(out, "not ready") || !strings.Contains(out, "wrong      backend: ") || !strings.Contains(out, "refused") || !strings.Contains(out, "backend-cut 1") {
+	if out := shown(); !strings.Contains(out, "not ready") || !strings.Contains(out, "wrong      backend since 2") || !strings.Contains(out, "refused") || !strings.Contains(out, " or earlier: ") || !strings.Contains(out, "backend-cut 1") {
 		t.Errorf("it says %s", out)
 	}
 	code, out := command(t, "status", "--json", "--admin", at)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
@@ -96,15 +97,29 @@ func (u *Upstream) judge(p *endpoint, e *Exchange) {
 	}
 }
 
+// leftOut is since when an endpoint gets no requests, and why.
+type leftOut struct {
+	since time.Time
+	why   error
+}
+
 func (u *Upstream) setDown(p *endpoint, why error) {
-	if !p.down.Swap(true) && u.trace.Down != nil {
+	if p.down.Swap(true) {
+		return
+	}
+	p.out.Store(&leftOut{time.Now(), why})
+	if u.trace.Down != nil {
 		u.trace.Down(u.config.Name, p.name, why)
 	}
 }
 
 func (u *Upstream) setUp(p *endpoint) {
 	p.failures.Store(0)
-	if p.down.Swap(false) && u.trace.Up != nil {
+	if !p.down.Swap(false) {
+		return
+	}
+	p.out.Store(nil)
+	if u.trace.Up != nil {
 		u.trace.Up(u.config.Name, p.name)
 	}
 }

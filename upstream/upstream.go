@@ -41,7 +41,8 @@ type endpoint struct {
 	active    atomic.Int64 // exchanges that have a connection, or wait for one
 	failures  atomic.Int32 // in a row
 	down      atomic.Bool
-	checks    int // that failed in a row; the watcher's own
+	out       atomic.Pointer[leftOut] // nil while it is not down
+	checks    int                     // that failed in a row; the watcher's own
 	gone      atomic.Bool
 }
 

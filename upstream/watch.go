@@ -211,12 +211,19 @@ type Status struct {
 	Backend  string `json:"backend"`
 	Up       bool   `json:"up"`
 	Active   int64  `json:"active"` // requests that have a connection, or wait for one
+	// DownSince is since when it gets no requests, and Why the reason; not there while Up.
+	DownSince *time.Time `json:"down_since,omitempty"`
+	Why       string     `json:"why,omitempty"`
 }
 
 // Status appends how each endpoint is doing.
 func (u *Upstream) Status(to []Status) []Status {
 	for _, p := range *u.endpoints.Load() {
-		to = append(to, Status{Upstream: u.config.Name, Backend: p.name, Up: !p.down.Load(), Active: p.active.Load()})
+		one := Status{Upstream: u.config.Name, Backend: p.name, Up: !p.down.Load(), Active: p.active.Load()}
+		if out := p.out.Load(); out != nil && !one.Up {
+			one.DownSince, one.Why = &out.since, out.why.Error()
+		}
+		to = append(to, one)
 	}
 	return to
 }
