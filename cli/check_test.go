@@ -2,6 +2,8 @@ package cli_test
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,5 +71,53 @@ func TestCheckOfAChange(t *testing.T) {
 		if want := map[bool]int{true: 0, false: 2}[one.wrong == ""]; code != want {
 			t.Errorf("%s: exit code %d, want %d", one.name, code, want)
 		}
+	}
+}
+
+// A place that cannot be connected to is named with the line that names it; none is sent a request.
+func TestCheckProbes(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") }))
+	t.Cleanup(server.Close)
+	const nobody = "http://127.0.0.1:1"
+	file := filepath.Join(t.TempDir(), "settings.yaml")
+	check := func(yaml string, args ...string) (code int, out string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return command(t, append([]string{"check", "-c", file}, args...)...)
+	}
+	well := "backend: " + server.URL + "\nresolver: " + server.URL + "/resolve\non_ambiguous: hold\n"
+	if code, out := check(well, "--probe"); code != 0 || out != "" {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out := check(well, "--probe", "--json"); code != 0 || out != `{"ok":true,"errors":[],"warnings":[],"unreachable":[]}`+"\n" {
+		t.Errorf("%d %s", code, out)
+	}
+	wrong := "backend: [" + server.URL + ", " + nobody + "]\n" +
+		"upstreams:\n  - name: pay\n    backend: " + strings.Replace(server.URL, "http:", "https:", 1) + "\n" +
+		"routes:\n  - path: /pay\n    upstream: pay\n    on_ambiguous: settle\n    receipts: " + nobody + "/receipts?token=hunter2\n"
+	if code, out := check(wrong); code != 0 || out != "" {
+		t.Errorf("without --probe: %d %s", code, out)
+	}
+	code, out := check(wrong, "--probe")
+	for _, want := range []string{
+		"settings.yaml:1: backend: " + nobody + ": connecting to the backend: ",
+		"settings.yaml:4: backend: https://127.0.0.1", "TLS handshake",
+		"settings.yaml:9: receipts: " + nobody + "/receipts?***: connecting to the backend: ",
+	} {
+		if code != 1 || !strings.Contains(out, want) {
+			t.Errorf("%d, without %q: %s", code, want, out)
+		}
+	}
+	if n := strings.Count(out, "\n"); n != 3 || strings.Contains(out, "hunter2") {
+		t.Errorf("%d lines: %s", n, out)
+	}
+	if code, out := check(wrong, "--probe", "--json"); code != 1 || !strings.Contains(out, `{"ok":false,"errors":[],"warnings":[],"unreachable":["`) {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out := check("lock_ttl: banana\n", "--probe"); code != 2 || !strings.Contains(out, "lock_ttl") {
+		t.Errorf("%d %s", code, out)
 	}
 }

@@ -108,6 +108,16 @@ func newAsker(rawURL string, timeout time.Duration, most int) (*asker, error) {
 	}, nil
 }
 
+// Reach connects to the URL's host, TLS included, and says why that fails. Nothing is asked.
+func (a *asker) Reach() error {
+	conn, err := a.client.Dial(a.client.Addr)
+	if err != nil {
+		return fmt.Errorf("%s: %w", redact.URL(a.url), redact.Error(err, a.url))
+	}
+	_ = conn.Close()
+	return nil
+}
+
 // ask makes one exchange, within its timeout and ctx. What read keeps of the response
 // it copies.
 //

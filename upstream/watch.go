@@ -272,3 +272,22 @@ func (p *endpoint) ping(ctx context.Context) error {
 }
 
 var errDown = errors.New("its health checks fail, or requests to it did")
+
+// Reach connects to each backend, TLS included, and sends nothing. It returns an error for each
+// that cannot be connected to.
+func Reach(ctx context.Context, c *Config) (unreachable []error) {
+	u, err := New(c, Network{}, &Trace{})
+	if err != nil {
+		return []error{err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, u.config.ConnectTimeout)
+	defer cancel()
+	all := *u.endpoints.Load()
+	found := make([]error, len(all))
+	var reaching sync.WaitGroup
+	for i, p := range all {
+		reaching.Go(func() { found[i] = p.ping(ctx) })
+	}
+	reaching.Wait()
+	return slices.DeleteFunc(found, func(err error) bool { return err == nil })
+}
