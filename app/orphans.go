@@ -28,14 +28,14 @@ func orphanError(orphans []proxy.Orphan, there bool) error {
 	if n := len(orphans) - mostOrphans; n > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", n))
 	}
-	return fmt.Errorf("%w: %s. Or accept that they are: --accept-orphans, once", errOrphans, strings.Join(lines, "; "))
+	return fmt.Errorf("%w: %s. If you do not need these records, start the proxy once with --accept-orphans", errOrphans, strings.Join(lines, "; "))
 }
 
 func orphanLine(o *proxy.Orphan) string {
 	var b strings.Builder
 	if o.Kind == proxy.OrphanSecret {
-		return "records were hashed with a secret that secret_file does not have any more: add it as a further line of that file, " +
-			"below the one that is used from now on"
+		return "records were hashed with a secret that is not in secret_file any more: add it to the file, on a line below the new " +
+			"secret"
 	}
 	fmt.Fprintf(&b, "%s (%s, before: %s): ", o.Witness, placeOf(o.Now), placeOf(o.Earlier))
 	switch o.Kind {
@@ -47,10 +47,10 @@ func orphanLine(o *proxy.Orphan) string {
 	case proxy.OrphanKey:
 		fmt.Fprintf(&b, "its key was in the first of %s", o.Lost)
 	case proxy.OrphanMethod:
-		b.WriteString("its key counted, and does not by key_methods")
+		b.WriteString("earlier settings used the key of this request, and the new ones do not (key_methods)")
 	case proxy.OrphanDerived:
-		b.WriteString("without a key it had one that was derived from its payload and its caller by other settings; " +
-			"such keys are known for derive_key only, so wait for that long and accept it, or leave the settings as they were")
+		b.WriteString("it has no key, and the proxy derived one from its payload and its caller by other settings. " +
+			"Such a key is known for the time in derive_key only. Keep the earlier settings, or wait for that long and accept the loss")
 	}
 	if o.Setting != "" {
 		fmt.Fprintf(&b, "; set %s: [%s] for %s", o.Setting, strings.Join(o.Value, ", "), placeOf(o.Now))

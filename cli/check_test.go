@@ -48,8 +48,8 @@ func TestCheckOfAChange(t *testing.T) {
 		},
 		{name: "secret", earlier: now + "secret_file: " + secret + "\n", later: now + "secret_file: " + other + "\n", wrong: "secret_file"},
 		{name: "secret added", earlier: now + "secret_file: " + secret + "\n", later: now + "secret_file: " + both + "\n"},
-		{name: "store", earlier: now, later: strings.Replace(now, ":1/0", ":1/1", 1), doubtful: "later.yaml:2: store: it was another one"},
-		{name: "namespace", earlier: now, later: now + "namespace: other\n", doubtful: "namespace: it was another one"},
+		{name: "store", earlier: now, later: strings.Replace(now, ":1/0", ":1/1", 1), doubtful: "later.yaml:2: store: the earlier settings have another value"},
+		{name: "namespace", earlier: now, later: now + "namespace: other\n", doubtful: "namespace: the earlier settings have another value"},
 		{name: "a wrong file", earlier: "scoope: [host]\n", later: now, wrong: "the earlier settings: "},
 	} {
 		args := append([]string{

@@ -64,9 +64,9 @@ func namedOrigins(r *Rules) string {
 	}
 	switch {
 	case slices.Contains(r.CORSOrigins, "*"):
-		return "cors-origins by name with it: * is any page of any site"
+		return "names in cors-origins with it, not *: with *, every page of every site could use the cookies of a user"
 	case slices.Contains(r.CORSExpose, "*"):
-		return "cors-expose by name with it: with credentials, browsers take * for a name"
+		return "names in cors-expose with it, not *: with credentials, browsers read * as the name of a field"
 	}
 	return ""
 }

@@ -23,7 +23,7 @@ func (c *Config) Doubts() (all []error) {
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
 		if u.origin != nil && !slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Upstream == u.Name }) {
-			err := fmt.Errorf("no route has upstream: %v, so nothing is forwarded there", plain(u.Name))
+			err := fmt.Errorf("no route has upstream: %v, so these backends get no requests", plain(u.Name))
 			all = append(all, c.AtUpstream(u, "name", err))
 		}
 	}
@@ -60,7 +60,7 @@ func (c *Config) routeUses(name string) bool {
 
 // bodyDoubts are about bodies for which there is no room.
 func (c *Config) bodyDoubts() (all []error) {
-	const never = ": a larger request than that is refused with 503 however often it comes"
+	const never = ": every request with a larger body than that is refused with 503, also its retries"
 	least, own := c.MaxBuffered.String(), "max-request-body"
 	if most := c.MaxRequestBody; most > c.MaxBuffered {
 		does := fmt.Errorf("%s is more than max-buffered (%s)"+never, most.String(), least)
@@ -80,8 +80,13 @@ func (c *Config) bodyDoubts() (all []error) {
 
 // without is for what needs something else.
 func without[S any](what string, missing func(*S) bool) func(*S) string {
+	return when("without "+what, missing)
+}
+
+// when is for what does nothing in some case.
+func when[S any](what string, so func(*S) bool) func(*S) string {
 	return func(s *S) string {
-		if missing(s) {
+		if so(s) {
 			return what
 		}
 		return ""
@@ -115,13 +120,13 @@ func opensWhatItHolds(r *Rules) string {
 	if !r.FailOpen || r.OnAmbiguous == idem.AmbiguousRelease {
 		return ""
 	}
-	return fmt.Sprintf("while the store cannot answer, requests may execute twice, which on-ambiguous: %s is there to prevent",
+	return fmt.Sprintf("with fail-open, requests may execute twice while the store does not answer; on-ambiguous: %s is meant to prevent that",
 		r.OnAmbiguous)
 }
 
 func releasesSuccess(r *Rules) string {
 	if slices.ContainsFunc(r.ReleaseStatuses, func(s string) bool { return strings.HasPrefix(s, "2") }) {
-		return "responses that say that the request succeeded are not kept, and each retry executes it again"
+		return "responses that report success (2xx) are not stored, so each retry executes the request again"
 	}
 	return ""
 }
@@ -131,13 +136,14 @@ func openToAll(c *Config) string {
 	if err != nil || isThisMachine(host) || c.AdminTokenFile != "" { // an error: there is none
 		return ""
 	}
-	return "without admin-token-file, whoever can connect gets metrics and health, and programs of this machine can change keys"
+	return "without admin-token-file, everybody who can connect to this address can read metrics and health, and every program on " +
+		"this machine can change keys"
 }
 
 func trustsAll(c *Config) string {
 	for _, text := range c.TrustedProxies {
 		if p, err := netip.ParsePrefix(text); err == nil && p.Bits() == 0 {
-			return text + " is everybody: each client says itself where its requests come from"
+			return text + " stands for every address: each client can claim that its requests come from somewhere else"
 		}
 	}
 	return ""

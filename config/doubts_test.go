@@ -16,6 +16,7 @@ func TestDoubts(t *testing.T) {
 		{"jwks: a\njwt_issuer: b", "1: jwks: does nothing without claim:NAME in scope; 2: jwt_issuer: does nothing without claim:NAME in scope"},
 		{"jwks: a\nroutes:\n  - path: /a\n    scope: [claim:sub]", ""},
 		{"jwks: a\nroutes:\n  - path: /a\n    scope: [claim:sub]\n    jwks: b", "1: jwks: does nothing without claim:NAME in scope"},
+		{"key_headers: [X-A]\nkey: [header:X-B]", "1: key_headers: does nothing while key is set: keys are looked for in the places that key names"},
 		{"on_duplicate: reject", "1: on_duplicate: does nothing without duplicate-window"},
 		{"on_duplicate: warn", ""},
 		{"on_duplicate: reject\nduplicate_window: 10s", ""},
@@ -27,29 +28,30 @@ func TestDoubts(t *testing.T) {
 		{"cors_max_age: 1s\ncors_credentials: true", "2: cors_credentials: does nothing without cors-origins; " +
 			"1: cors_max_age: does nothing without cors-origins"},
 		{"cors_max_age: 1s\ncors_origins: ['*']\nroutes:\n  - path: /a\n    cors_origins: []", ""},
-		{"fail_open: true\non_ambiguous: hold", "2: on_ambiguous: while the store cannot answer, requests may execute twice, which " +
-			"on-ambiguous: hold is there to prevent"},
-		{"fail_open: true\nroutes:\n  - path: /a\n    on_ambiguous: hold\n  - path: /b", "4: on_ambiguous: while the store cannot answer, " +
-			"requests may execute twice, which on-ambiguous: hold is there to prevent"},
-		{"on_ambiguous: hold\nroutes:\n  - path: /a\n    fail_open: true\n  - path: /b", "4: fail_open: while the store cannot answer, " +
-			"requests may execute twice, which on-ambiguous: hold is there to prevent"},
-		{"release_statuses: [5xx, 204]", "1: release_statuses: responses that say that the request succeeded are not kept, and each retry " +
-			"executes it again"},
-		{"admin: :9999", "1: admin: without admin-token-file, whoever can connect gets metrics and health, and programs of this machine " +
-			"can change keys"},
+		{"fail_open: true\non_ambiguous: hold", "2: on_ambiguous: with fail-open, requests may execute twice while the store does " +
+			"not answer; on-ambiguous: hold is meant to prevent that"},
+		{"fail_open: true\nroutes:\n  - path: /a\n    on_ambiguous: hold\n  - path: /b", "4: on_ambiguous: with fail-open, requests may " +
+			"execute twice while the store does not answer; on-ambiguous: hold is meant to prevent that"},
+		{"on_ambiguous: hold\nroutes:\n  - path: /a\n    fail_open: true\n  - path: /b", "4: fail_open: with fail-open, requests may execute " +
+			"twice while the store does not answer; on-ambiguous: hold is meant to prevent that"},
+		{"release_statuses: [5xx, 204]", "1: release_statuses: responses that report success (2xx) are not stored, so each retry executes " +
+			"the request again"},
+		{"admin: :9999", "1: admin: without admin-token-file, everybody who can connect to this address can read metrics and health, " +
+			"and every program on this machine can change keys"},
 		{"admin: '[::]:9999'\nadmin_token_file: x", ""},
 		{"admin: '[::1]:9999'", ""},
 		{"admin: localhost:9999", ""},
 		{"admin: ''\nadmin_token_file: x", "2: admin_token_file: does nothing without admin"},
-		{"trusted_proxies: [10.0.0.0/8, '::/0']", "1: trusted_proxies: ::/0 is everybody: each client says itself where its requests come from"},
+		{"trusted_proxies: [10.0.0.0/8, '::/0']", "1: trusted_proxies: ::/0 stands for every address: each client can " +
+			"claim that its requests come from somewhere else"},
 		{"namespace: x\nstore_ca: y", "1: namespace: does nothing without a Redis store; 2: store_ca: does nothing without a rediss:// or PostgreSQL store"},
 		{"namespace: x\nstore: redis://x:1/0", ""},
-		{"max_buffered: 100KiB", "1: max_buffered: 100KiB is less than max-request-body (1MiB): a larger request than that is refused with 503 " +
-			"however often it comes"},
-		{"routes:\n  - path: /a\n    max_request_body: 1GiB", "3: max_request_body: 1GiB is more than max-buffered (256MiB): a larger request " +
-			"than that is refused with 503 however often it comes"},
-		{"upstreams:\n  - name: a\n  - name: b\nroutes:\n  - path: /a\n    upstream: b", "2: name: no route has upstream: \"a\", so nothing is " +
-			"forwarded there"},
+		{"max_buffered: 100KiB", "1: max_buffered: 100KiB is less than max-request-body (1MiB): every request with a larger body than " +
+			"that is refused with 503, also its retries"},
+		{"routes:\n  - path: /a\n    max_request_body: 1GiB", "3: max_request_body: 1GiB is more than max-buffered (256MiB): every request " +
+			"with a larger body than that is refused with 503, also its retries"},
+		{"upstreams:\n  - name: a\n  - name: b\nroutes:\n  - path: /a\n    upstream: b", "2: name: no route has upstream: \"a\", so these " +
+			"backends get no requests"},
 	} {
 		loaded, err := load(t, c.yaml, nil)
 		if err != nil {

@@ -45,7 +45,7 @@ func fieldsOfKeys(names []string) (want string) {
 	}
 	for _, name := range names {
 		if slices.Contains(meanOtherThings, textproto.CanonicalMIMEHeaderKey(name)) {
-			return fmt.Sprintf("a header of which each operation has its own value, such as Idempotency-Key; %s is for something else",
+			return fmt.Sprintf("a header that has another value for each operation, such as Idempotency-Key; %s has another meaning",
 				name)
 		}
 	}

@@ -22,7 +22,7 @@ func rulesOfSources() []settingOfRules {
 		},
 		&rule[bool]{
 			name: "key-malformed", as: eitherOr("reject", "no-key"), of: func(r *Rules) *bool { return &r.LenientKey },
-			idle: without("key with a source in the body", func(r *Rules) bool { return len(r.Key) == 0 }),
+			idle: without("a source in the body in key", func(r *Rules) bool { return len(r.Key) == 0 }),
 			usage: "what becomes of a request whose key may be in its body, which is malformed: reject (400) or no-key (it counts as " +
 				"one without that key)",
 			to: func(yes bool, p *proxy.Rules) { p.LenientKey = yes },
@@ -33,7 +33,7 @@ func rulesOfSources() []settingOfRules {
 func findsKeys(r *Rules) (want string) {
 	sources, err := operation.ParseSources(r.Key)
 	if err != nil {
-		return "sources that can be read: " + err.Error()
+		return "sources of a known form: " + err.Error()
 	}
 	return fieldsOfKeys(sources.Headers())
 }

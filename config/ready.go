@@ -33,7 +33,7 @@ func ofUpstreamsThere(c *Config) string {
 	for _, name := range c.ReadyRequires {
 		upstream, named := strings.CutPrefix(name, checkNamed)
 		if named && !slices.ContainsFunc(c.Upstreams, func(u NamedUpstream) bool { return u.Name == upstream }) {
-			return "names of upstreams that there are after upstream:"
+			return "after upstream: the name of an entry of upstreams"
 		}
 	}
 	return ""

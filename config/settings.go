@@ -370,7 +370,7 @@ func belowTheLease(c *Config) string {
 
 func aPlaceForTheDemo(c *Config) string {
 	if c.Demo && (len(c.Backends) != 1 || !strings.HasPrefix(c.Backends[0], "http://")) {
-		return "one backend of http://, where the demo backend can listen"
+		return "exactly one backend, http://host:port: the demo backend listens there"
 	}
 	return ""
 }

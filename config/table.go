@@ -57,9 +57,9 @@ type line[S, R, T any] struct {
 	// instead if this one does not go with the others.
 	limit limit[T]
 	fits  func(*S) (want string)
-	// idle says without what the value does nothing, odd what it does that was perhaps
-	// not meant.
-	idle func(*S) (without string)
+	// idle says in which case the value does nothing (without something, say), odd what it
+	// does that was perhaps not meant.
+	idle func(*S) (when string)
 	odd  func(*S) (does string)
 	// unset is derive.
 	unset func(s, above *S)
@@ -100,8 +100,8 @@ func (l *line[S, R, T]) check(s *S, check check) {
 
 func (l *line[S, R, T]) doubt(s *S) (does string, idle bool) {
 	if l.idle != nil && !reflect.DeepEqual(*l.of(s), l.def) {
-		if without := l.idle(s); without != "" {
-			return "does nothing without " + without, true
+		if when := l.idle(s); when != "" {
+			return "does nothing " + when, true
 		}
 	}
 	if l.odd != nil {

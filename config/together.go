@@ -14,18 +14,18 @@ func (c *Config) checkTogether(r *Rules, check check) {
 	if len(r.Bind) > 0 || c.TLSClientCA != "" {
 		return
 	}
-	const known = "headers in bind, or tls-client-ca: without, nobody says who asks, and "
-	check(!r.RequireBind, "require-bind", true, known+"every request with a key is refused")
-	check(r.DeriveKey == 0, "derive-key", r.DeriveKey, known+"no key is derived")
-	check(r.DuplicateWindow == 0, "duplicate-window", r.DuplicateWindow, known+"no payload is remembered")
+	const known = "a header in bind, or tls-client-ca, with it: without them the proxy does not know the caller, so "
+	check(!r.RequireBind, "require-bind", true, known+"it would refuse every request with a key")
+	check(r.DeriveKey == 0, "derive-key", r.DeriveKey, known+"it would derive no key")
+	check(r.DuplicateWindow == 0, "duplicate-window", r.DuplicateWindow, known+"it would remember no payload")
 }
 
 // checkPlaces is about addresses that get in each other's way.
 func (c *Config) checkPlaces(check check) {
 	for i, at := range c.Listen {
 		twice := slices.ContainsFunc(c.Listen[:i], func(other string) bool { return samePlace(other, at) })
-		check(!twice || c.ReusePort, "listen", plain(strings.Join(c.Listen, ",")), "each address once")
-		check(!samePlace(c.Admin, at), "admin", plain(c.Admin), "another address than listen has")
+		check(!twice || c.ReusePort, "listen", plain(strings.Join(c.Listen, ",")), "each address only once")
+		check(!samePlace(c.Admin, at), "admin", plain(c.Admin), "an address that is not in listen")
 	}
 }
 
@@ -34,12 +34,12 @@ func (c *Config) checkLoop(u *Upstream, check check) {
 	for _, backend := range u.Backends {
 		at := backendPlace(backend)
 		if i := slices.IndexFunc(c.Listen, func(own string) bool { return samePlace(own, at) }); i >= 0 {
-			check(false, "backend", origins().given(u.Backends), "other places than "+c.Listen[i]+
-				", where this proxy listens: it would forward requests to itself, over and over")
+			check(false, "backend", origins().given(u.Backends), "no backend at "+c.Listen[i]+
+				": this proxy listens there, and would forward requests to itself again and again")
 			return
 		}
-		check(!samePlace(c.Admin, at), "backend", origins().given(u.Backends), "other places than "+c.Admin+
-			", where operators ask this proxy (admin): clients would pass for operators")
+		check(!samePlace(c.Admin, at), "backend", origins().given(u.Backends), "no backend at "+c.Admin+
+			": that is the admin listener of this proxy, so clients could do what operators can")
 	}
 }
 
@@ -106,10 +106,10 @@ func isThisMachine(host string) bool {
 func (c *Config) checkNames(i int, check check) {
 	r := &c.Routes[i]
 	_, set := r.origin["name"]
-	check(!set || r.Name != "", "name", plain(r.Name), "a name, or none for one that is made")
-	check(r.Name != largeName, "name", plain(r.Name), fmt.Sprintf("another: metrics call the settings at large %s", largeName))
+	check(!set || r.Name != "", "name", plain(r.Name), "a name; without this line, the proxy makes one")
+	check(r.Name != largeName, "name", plain(r.Name), fmt.Sprintf("another name: in metrics, %s stands for all requests that no route matches", largeName))
 	other := slices.ContainsFunc(c.Routes[:i], func(o Route) bool { return o.Name == r.Name })
-	check(r.Name == "" || !other, "name", plain(r.Name), "one that no other route has")
+	check(r.Name == "" || !other, "name", plain(r.Name), "a name that no other route has")
 }
 
 // largeName is what metrics call the rules of what no route takes.

@@ -31,8 +31,8 @@ func (c *Config) validate(origin Origin) (errs []error) {
 		check := unlessFailed(failed, u.origin, checker(&errs, u.origin))
 		checkAll(ofNamed(), u, check)
 		c.checkLoop(&u.Upstream, check)
-		check(u.Name != "", "name", plain(u.Name), "a name that routes can go by")
-		check(c.FindUpstream(u.Name) == u, "name", plain(u.Name), "one that no other upstream has")
+		check(u.Name != "", "name", plain(u.Name), "a name, which routes give as their upstream")
+		check(c.FindUpstream(u.Name) == u, "name", plain(u.Name), "a name that no other upstream has")
 	}
 	for i := range c.Routes {
 		r := &c.Routes[i]
@@ -43,8 +43,8 @@ func (c *Config) validate(origin Origin) (errs []error) {
 		check(failed["store-timeout"] || !lease().ok(r.LockTTL) || c.StoreTimeout < r.LockTTL, "lock-ttl", r.LockTTL,
 			fmt.Sprintf("more than store-timeout (%v)", c.StoreTimeout))
 		check(r.Upstream == "" || c.FindUpstream(r.Upstream) != nil, "upstream", plain(r.Upstream),
-			"the name of one of the upstreams, or none for the one at large")
-		check(r.Path != "" || r.Host != "" || len(r.Methods) > 0, "route", plain(r.Name), "a path, a host or methods to match")
+			"the name of an entry of upstreams, or none for the backends in backend")
+		check(r.Path != "" || r.Host != "" || len(r.Methods) > 0, "route", plain(r.Name), "at least one of path, host and methods")
 	}
 	return errs
 }
