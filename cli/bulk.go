@@ -137,11 +137,18 @@ func (b *bulk) read(c *cobra.Command, k *keyCommand) (all []admin.Record, err er
 	return all, nil
 }
 
+// act is what many keys are changed to.
+type act struct {
+	does string // as in: 2 keys were ...
+	asks string // a question, with %s for 2 keys
+}
+
 // run shows the keys, asks, and has change made to each; what is not in the state that it must
 // be in is left out, and said.
 func (b *bulk) run(
-	c *cobra.Command, k *keyCommand, all []admin.Record, does string, one func(r *admin.Record) (path string, asked *admin.Change),
+	c *cobra.Command, k *keyCommand, all []admin.Record, a act, one func(r *admin.Record) (path string, asked *admin.Change),
 ) error {
+	does := a.does
 	var fit []admin.Record
 	left := 0
 	for i := range all {
@@ -162,7 +169,7 @@ func (b *bulk) run(
 			fmt.Sprintf("a dry run, nothing was done: %s would be %s, %d left out", count(len(fit)), does, left))
 	}
 	if len(fit) > 0 {
-		if err := k.mayChange(c, fmt.Sprintf("Have %s %s?", count(len(fit)), does), b.yes); err != nil {
+		if err := k.mayChange(c, fmt.Sprintf(a.asks, count(len(fit))), b.yes); err != nil {
 			return err
 		}
 	}

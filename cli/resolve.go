@@ -49,11 +49,11 @@ func resolveCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		does := "completed with the response that was given"
+		a := act{"completed with the response that was given", "Complete %s? Retries get the response that was given."}
 		if r.retry {
-			does = "freed, so that the next requests with them execute"
+			a = act{"freed, so that the next requests with them execute", "Free %s? The next request with each of them executes."}
 		}
-		return b.run(c, &k, all, does, func(one *admin.Record) (string, *admin.Change) {
+		return b.run(c, &k, all, a, func(one *admin.Record) (string, *admin.Change) {
 			asked := r.asked
 			asked.Key, asked.Scope, asked.Owner = one.Key, one.Scope, one.Owner
 			return "/keys/resolve", &asked
@@ -88,7 +88,11 @@ func (r *resolution) read(c *cobra.Command) (err error) {
 
 func (k *keyCommand) resolveOne(c *cobra.Command, arg string, r *resolution, yes bool) (err error) {
 	if k.from == "" { // where a proxy was named, there is no question
-		if err := k.mayChange(c, "Resolve "+quoted(arg)+"?", yes); err != nil {
+		question := "Complete " + quoted(arg) + "? Retries get the response that was given."
+		if r.retry {
+			question = "Free " + quoted(arg) + "? The next request with it executes."
+		}
+		if err := k.mayChange(c, question, yes); err != nil {
 			return err
 		}
 	}
@@ -152,8 +156,11 @@ func releaseCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		does := "released, so that the next requests with them execute"
-		return b.run(c, &k, all, does, func(one *admin.Record) (string, *admin.Change) {
+		a := act{
+			"released, so that the next requests with them execute",
+			"Release %s? The next request with each of them executes, also if the one under way goes on.",
+		}
+		return b.run(c, &k, all, a, func(one *admin.Record) (string, *admin.Change) {
 			return "/keys/release", &admin.Change{Key: one.Key, Scope: one.Scope, Owner: one.Owner}
 		})
 	}
