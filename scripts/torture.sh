@@ -5,6 +5,7 @@
 # Each part can be made longer or shorter, or skipped with 0:
 #   HISTORIES FAULTS DAMAGE   times what `make test` does
 #   POSTGRES_HISTORIES        likewise, with PostgreSQL
+#   POSTGRES_FAULTS           likewise
 #   CLIENT_HISTORIES          likewise, of whole processes
 #   FAILPOINTS                how many runs at named places; all of them, unless it is set
 #   RECEIPTS                  ambiguous operations whose backend keeps receipts
@@ -111,11 +112,10 @@ long "Histories of PostgreSQL" HISTORIES "${POSTGRES_HISTORIES:-10}" '^TestPostg
 GOCOVERDIR=$cover long "Histories of clients" HISTORIES "${CLIENT_HISTORIES:-10}" '^(TestClientHistories|TestMixedVersions)$' ./test
 long "Failpoints" FAILPOINTS "${FAILPOINTS:-all}" '^TestFailpoints$' ./test
 GOCOVERDIR=$cover long "Receipts" RECEIPTS "${RECEIPTS:-10000}" '^TestReceipts$' ./test
-if [ "${FAULTS:-13}" != 0 ]; then
-  export REPORT=$logs/report
-  GOCOVERDIR=$cover long "Faults" FAULTS "${FAULTS:-13}" '^TestFaults$' ./test
-  unset REPORT
-fi
+export REPORT=$logs/report # the table; each part's own
+GOCOVERDIR=$cover long "Faults" FAULTS "${FAULTS:-13}" '^TestFaults$' ./test -skip '^TestFaults$/^rigs$/^postgres'
+GOCOVERDIR=$cover long "Faults of PostgreSQL" FAULTS "${POSTGRES_FAULTS:-13}" '^TestFaults$/^rigs$/^postgres' ./test
+unset REPORT
 GOCOVERDIR=$cover long "Failovers" FAILOVERS "${FAILOVERS:-10}" '^TestFailovers$' ./test
 GOCOVERDIR=$cover long "Failovers of PostgreSQL" FAILOVERS "${POSTGRES_FAILOVERS:-100}" '^TestPostgresFailovers$' ./test
 long "Rows of PostgreSQL" ROWS "${ROWS:-10000000}" '^TestManyRows$' ./pstore
