@@ -240,7 +240,7 @@ func textOf(o *ast.OperationDefinition, value *ast.Value, given map[string]jsont
 	case ast.StringValue, ast.BlockValue:
 		return value.Raw, true, nil
 	case ast.IntValue:
-		return string(canonicalNumber([]byte(value.Raw))), true, nil
+		return plainNumber([]byte(value.Raw)), true, nil
 	case ast.NullValue:
 		return "", false, nil
 	default:

@@ -3,6 +3,9 @@ package operation
 import (
 	"bytes"
 	"strconv"
+	"strings"
+
+	"github.com/idemproxy/idemproxy/idem"
 )
 
 // canonicalNumber is a JSON number in the one spelling that all numbers of its value
@@ -58,4 +61,30 @@ func exponentOf(text []byte) (n int64, ok bool) {
 		n = 10*n + int64(c-'0')
 	}
 	return sign * n, true
+}
+
+// plainNumber is a JSON number as people write it, without an exponent: the text that a
+// client sends which has the same number in a header, a query or a string. It is exact, as
+// canonicalNumber is, and is that where it would be longer than a key.
+func plainNumber(number []byte) string {
+	canonical := string(canonicalNumber(number))
+	mantissa, exponent, _ := strings.Cut(canonical, "e")
+	exp, ok := exponentOf([]byte(exponent))
+	digits := strings.TrimPrefix(mantissa, "-")
+	sign := mantissa[:len(mantissa)-len(digits)]
+	point := int64(len(digits)) + exp // where it stands among the digits
+	switch {
+	case !ok || point > idem.MaxKeyLen || point < -idem.MaxKeyLen || strings.Trim(digits, "0123456789") != "":
+		return canonical
+	case exp >= 0:
+		digits += strings.Repeat("0", int(exp))
+	case point > 0:
+		digits = digits[:point] + "." + digits[point:]
+	default:
+		digits = "0." + strings.Repeat("0", int(-point)) + digits
+	}
+	if plain := sign + digits; len(plain) <= idem.MaxKeyLen {
+		return plain
+	}
+	return canonical
 }

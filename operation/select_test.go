@@ -147,6 +147,13 @@ func FuzzNumber(f *testing.F) {
 		if again := canonicalNumber(formA); !bytes.Equal(again, formA) {
 			t.Errorf("%s became %s became %s", a, formA, again)
 		}
+		plainA, plainB := plainNumber([]byte(a)), plainNumber([]byte(b))
+		if (plainA == plainB) != same {
+			t.Errorf("%s is %s, %s is %s", a, plainA, b, plainB)
+		}
+		if again := canonicalNumber([]byte(plainA)); !bytes.Equal(again, formA) {
+			t.Errorf("%s is %s, which is another number", a, plainA)
+		}
 	})
 }
 

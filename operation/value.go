@@ -97,7 +97,7 @@ func (q *Asked) jsonValue(at pointer) (string, bool, error) {
 	return textOfJSON(value)
 }
 
-// textOfJSON is a string, or a number in the one spelling of its value. Null is nothing.
+// textOfJSON is a string, or a number as plainNumber has it. Null is nothing.
 func textOfJSON(value jsontext.Value) (string, bool, error) {
 	if len(value) == 0 {
 		return "", false, nil
@@ -110,7 +110,7 @@ func textOfJSON(value jsontext.Value) (string, bool, error) {
 		}
 		return string(text), true, nil
 	case '0':
-		return string(canonicalNumber(value)), true, nil
+		return plainNumber(value), true, nil
 	case 'n':
 		return "", false, nil
 	default:
