@@ -17,8 +17,19 @@ type pair struct {
 	bare        bool // without =
 }
 
-// pairsOf takes a query or a form apart. ok is false if a part of it is malformed.
+// root is the name without the brackets behind it, by which many programs make a value
+// with members: items of items[0][sku].
+func (p *pair) root() string {
+	root, _, _ := strings.Cut(p.name, "[")
+	return root
+}
+
+// pairsOf takes a query or a form apart. ok is false if a part of it is malformed, or has a
+// semicolon, which some programs take for an ampersand.
 func pairsOf(text string) (all []pair, ok bool) {
+	if strings.IndexByte(text, ';') >= 0 {
+		return nil, false
+	}
 	for one := range strings.SplitSeq(text, "&") {
 		if one == "" {
 			continue
@@ -52,31 +63,44 @@ func appendQuery(b, target []byte) []byte {
 	if !ok {
 		return appendPart(b, "raw-query", query)
 	}
-	slices.SortFunc(all, func(a, b pair) int {
-		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.value, b.value), compareBools(a.bare, b.bare))
-	})
+	sortPairs(all)
 	return appendPairs(b, "field", all)
 }
 
-func compareBools(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
-}
-
-// formFields are the fields of a form, whatever their order; those of one name keep theirs,
-// since they are a list for many programs.
+// formFields are the fields of a form, whatever their order: see sortPairs.
 func formFields(body []byte) ([]byte, bool) {
 	all, ok := pairsOf(string(body))
 	if !ok {
 		return nil, false
 	}
-	slices.SortStableFunc(all, func(a, b pair) int { return cmp.Compare(a.name, b.name) })
+	sortPairs(all)
 	return appendPairs(nil, "field", all), true
+}
+
+// sortPairs puts fields into an order that theirs does not matter for, as far as no program
+// minds it. Those of one name keep theirs, since they are a list, or the first or the last
+// one counts. So do those of one root with empty brackets: which item items[][sku] is of
+// depends on what stands before it. And so do a value and its members (a=1, a[b]=2), of
+// which one takes the place of the other.
+func sortPairs(all []pair) {
+	type kinds struct{ value, members, list bool }
+	roots := map[string]kinds{}
+	for i := range all {
+		root := all[i].root()
+		k := roots[root]
+		k.value = k.value || root == all[i].name
+		k.members = k.members || root != all[i].name
+		k.list = k.list || strings.Contains(all[i].name, "[]")
+		roots[root] = k
+	}
+	group := func(p *pair) string {
+		root := p.root()
+		if k := roots[root]; k.list || k.value && k.members {
+			return root
+		}
+		return p.name
+	}
+	slices.SortStableFunc(all, func(a, b pair) int { return cmp.Compare(group(&a), group(&b)) })
 }
 
 // multipartParts is the SHA-256 over the parts' headers and contents, in order, and over

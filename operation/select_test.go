@@ -291,14 +291,28 @@ func FuzzMultipart(f *testing.F) {
 	})
 }
 
-// FuzzPairs: fields in another order are the same query, and no other ones are.
+// shareNames says whether fields of both are of one name, or of members of it.
+func shareNames(one, two string) bool {
+	x, _ := pairsOf(one)
+	y, _ := pairsOf(two)
+	for _, a := range x {
+		for _, b := range y {
+			if a.root() == b.root() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// FuzzPairs: fields of other names in another order are the same query, and no other ones are.
 func FuzzPairs(f *testing.F) {
 	f.Add("a=1&b=2", "c=3")
 	f.Add("a", "a=")
 	f.Fuzz(func(t *testing.T, one, two string) {
 		ab, ba := appendQuery(nil, []byte("/?"+one+"&"+two)), appendQuery(nil, []byte("/?"+two+"&"+one))
-		if _, ok := pairsOf(one + "&" + two); ok && !bytes.Equal(ab, ba) {
-			t.Errorf("%q and %q", ab, ba)
+		if all, ok := pairsOf(one + "&" + two); ok && !shareNames(one, two) && !bytes.Equal(ab, ba) {
+			t.Errorf("%q and %q of %v", ab, ba, all)
 		}
 		a, b := appendQuery(nil, []byte("/?"+one)), appendQuery(nil, []byte("/?"+two))
 		x, okX := pairsOf(one)
