@@ -34,14 +34,51 @@ func (f *Fingerprint) appendBody(b []byte, q *Asked) (head, body []byte) {
 	if f.earlier {
 		name, body = f.canonical(string(q.Head.ContentType()), body)
 	}
+	if name == "body" {
+		b = appendBoundaries(b, q)
+	}
 	return appendPartName(b, name, "", len(body)), body
+}
+
+// appendBoundaries appends what the header says that the boundary of a multipart body is,
+// unless the body begins with it, as by far the most do: then the body says it. Otherwise
+// one body can have other parts for each of two boundaries.
+func appendBoundaries(b []byte, q *Asked) []byte {
+	for value := range q.Head.Named("Content-Type") {
+		mediaType, params := message.CutUnquoted(value, ';')
+		if mediaType = bytes.TrimSpace(mediaType); len(mediaType) < 10 || !message.EqualFold(mediaType[:10], "multipart/") {
+			continue
+		}
+		for n := 0; len(params) > 0; {
+			var one []byte
+			one, params = message.CutUnquoted(params, ';')
+			name, boundary, _ := bytes.Cut(one, []byte{'='})
+			if !message.EqualFold(bytes.TrimSpace(name), "boundary") {
+				continue
+			}
+			if boundary = message.Bare(boundary); n > 0 || !beginsWith(q.Body, boundary) {
+				b = appendPart(b, "boundary", boundary)
+			}
+			n++
+		}
+	}
+	return b
+}
+
+// beginsWith says whether the first line of a body is the delimiter that a boundary makes.
+func beginsWith(body, boundary []byte) bool {
+	rest, ok := bytes.CutPrefix(body, []byte("--"))
+	if ok {
+		rest, ok = bytes.CutPrefix(rest, boundary)
+	}
+	return ok && bytes.HasPrefix(rest, []byte("\r\n"))
 }
 
 // form3 is the form of a body that the parts json, form and multipart ask for, without its
 // content codings. ok is false if there is none, since it is something else or malformed.
 func (f *Fingerprint) form3(q *Asked) (name string, form []byte, ok bool) {
 	mediaType, params, err := mime.ParseMediaType(string(q.Head.ContentType()))
-	if err != nil {
+	if err != nil || q.isTypedTwice() {
 		return "", nil, false
 	}
 	body, err := q.Plain()

@@ -121,10 +121,11 @@ func eachPart(body []byte, boundary string, f func(hashed []byte)) bool {
 		return false
 	}
 	f(appendPart(appendPart(nil, "preamble", before), "epilogue", behind))
-	for r := multipart.NewReader(bytes.NewReader(parts), boundary); ; {
+	delimiters := bytes.Count(body, []byte("--"+boundary))
+	for r := multipart.NewReader(bytes.NewReader(parts), boundary); ; delimiters-- {
 		part, err := r.NextRawPart()
 		if isLastPart(err) {
-			return true
+			return delimiters == 1 // else there is one more, which other programs may read as such
 		}
 		if err != nil {
 			return false

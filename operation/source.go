@@ -1,7 +1,6 @@
 package operation
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -318,13 +317,8 @@ func (s *source) readable(q *Asked) error {
 	inBody := slices.ContainsFunc(s.parts, func(p place) bool {
 		return p.kind != inHeader && p.kind != inQuery && p.kind != inPath
 	})
-	if !inBody || !q.Head.HasBody() {
-		return nil
-	}
-	for one := range q.Head.Named("Content-Type") {
-		if !bytes.Equal(one, q.Head.ContentType()) {
-			return fmt.Errorf("%w: it has several fields Content-Type, and they differ", ErrUnreadable)
-		}
+	if inBody && q.Head.HasBody() && q.isTypedTwice() {
+		return fmt.Errorf("%w: it has several fields Content-Type, and they differ", ErrUnreadable)
 	}
 	return nil
 }

@@ -79,6 +79,17 @@ func (q *Asked) isJSON() bool {
 	return mediaType == "" || isJSON(mediaType)
 }
 
+// isTypedTwice says that several fields Content-Type differ: programs take the first, or the
+// last.
+func (q *Asked) isTypedTwice() bool {
+	for one := range q.Head.Named("Content-Type") {
+		if !bytes.Equal(one, q.Head.ContentType()) {
+			return true
+		}
+	}
+	return false
+}
+
 func (q *Asked) isForm() bool {
 	mediaType := q.mediaType()
 	return mediaType == formType || mediaType == multipartType

@@ -29,6 +29,13 @@ func TestFingerprints(t *testing.T) {
 	behind := func(q request, text string) request { q.body += text; return q }
 	trimmed := func(q request) request { q.body = strings.TrimSuffix(q.body, "\r\n"); return q }
 	typed := func(q request, text string) request { q.header += text; return q }
+	// nested has other parts for each of its two boundaries.
+	nested := func(boundary string) request {
+		return request{
+			"/p", "--A\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n5\r\n--B\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n6\r\n--B--\r\n--A--\r\n",
+			"Content-Type: multipart/form-data; boundary=" + boundary,
+		}
+	}
 	for name, c := range map[string]struct {
 		parts string
 		a, b  request
@@ -100,6 +107,13 @@ func TestFingerprints(t *testing.T) {
 		"a value and its members":  {"method,target,form", urlencoded("m=1&m[b]=2"), urlencoded("m[b]=2&m=1"), false},
 		"a semicolon in a form":    {"method,target,form", urlencoded("a=1;b=2"), urlencoded("a=1%3Bb=2"), false},
 		"a malformed form":         {"method,target,form", urlencoded("a=%&b"), urlencoded("b&a=%"), false},
+		"another boundary":         {"method,target,body", nested("A"), nested("B"), false},
+		"another boundary, parts":  {"method,target,multipart", nested("A"), nested("B"), false},
+		"a boundary spelled anew":  {"method,target,body", typed(form("x", "1"), "; charset=utf-8"), typed(request{"/p", form("x", "1").body, `Content-Type: multipart/form-data; Boundary="x"`}, "; charset=utf-8"), true},
+		"two boundaries":           {"method,target,body", typed(nested("A"), "; boundary=B"), typed(nested("A"), "; boundary=C"), false},
+		"a delimiter in a part":    {"method,target,multipart", form("x", "1\n--x\nA: b\n\n2"), form("y", "1\n--x\nA: b\n\n2"), false},
+		"a type said in two ways":  {"method,target,json", typed(js(`{"a":1}`), "\nContent-Type: text/plain"), typed(js(`{ "a":1}`), "\nContent-Type: text/plain"), false},
+		"a type said twice":        {"method,target,json", typed(js(`{"a":1}`), "\nContent-Type: application/json; charset=utf-8"), typed(js(`{ "a":1}`), "\nContent-Type: application/json; charset=utf-8"), true},
 		"a preamble":               {"method,target,multipart", form("x", "1"), before("pre\r\n", form("x", "1")), false},
 		"an epilogue":              {"method,target,multipart", form("x", "1"), behind(form("x", "1"), "post"), false},
 		"no line behind the last":  {"method,target,multipart", form("x", "1"), trimmed(form("x", "1")), true},
