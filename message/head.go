@@ -294,12 +294,22 @@ func (h *Head) MayChange() bool {
 	default:
 		return true
 	}
-	for i := range h.fields {
-		if h.fields[i].kind == kindMethodOverride {
-			return true
-		}
+	for range h.Overrides() {
+		return true
 	}
 	return false
+}
+
+// Overrides are the fields that have some backends go by another method, with the names as
+// they are spelled.
+func (h *Head) Overrides() iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		for i := range h.fields {
+			if f := &h.fields[i]; f.kind == kindMethodOverride && !yield(f.Name, f.Value) {
+				return
+			}
+		}
+	}
 }
 
 // Target is path and query, or what else the method takes.

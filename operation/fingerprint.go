@@ -3,6 +3,7 @@ package operation
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -56,7 +57,7 @@ func FingerprintParts() []string {
 
 // ParseFingerprint reads a list of parts:
 //
-//   - method;
+//   - method, and the fields that have some backends go by another one;
 //   - target: host, path and query as sent; or path: without the query. Either has
 //     the host in one spelling (small letters, no default port), and for safe
 //     methods the fields that say which part of it is asked for, and when: Range
@@ -238,8 +239,13 @@ func (f *Fingerprint) appendAll(b []byte, q *Asked) (head, body []byte, ends [le
 }
 
 func (f *Fingerprint) appendMethod(b []byte, q *Asked) []byte {
-	if f.method {
-		b = appendPart(b, "method", q.Head.Method())
+	if !f.method {
+		return b
+	}
+	b = appendPart(b, "method", q.Head.Method())
+	for name, value := range q.Head.Overrides() {
+		b = append(message.AppendLower(append(b, "override:"...), name), 0)
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(value))), value...) //nolint:gosec // bounded by the request's limits
 	}
 	return b
 }

@@ -120,3 +120,25 @@ func TestKeyIsRequiredOfUnsafeMethods(t *testing.T) {
 		r.isProblem(r.target("GET", "x", "/pay", field+"\r\n"), 400, "key-missing")
 	}
 }
+
+// Where keys count for some methods only, they count for a request that has the backend go by
+// one of these: it is executed once, and a key is required of it.
+func TestKeysCountForOverriddenMethods(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.KeyMethods, c.RequireKey = []string{"POST"}, true })
+	for _, field := range []string{"X-HTTP-Method-Override: POST", "X-HTTP-Method: post", "x-method-override: POST"} {
+		r.isProblem(r.do("GET", "/pay", "", "", field), 400, "key-missing")
+		for n := range 2 {
+			a := r.do("GET", "/pay", field, "", field)
+			if replayed := a.Header.Get("Idempotent-Replayed") == "true"; a.StatusCode != 200 || replayed != (n > 0) {
+				t.Errorf("%s, try %d: %d, replayed: %v", field, n, a.StatusCode, replayed)
+			}
+		}
+	}
+	if a := r.do("GET", "/pay", "", "", "X-HTTP-Method-Override: DELETE"); a.StatusCode != 200 {
+		t.Errorf("of a method whose keys do not count: %d %s", a.StatusCode, a.body)
+	}
+	r.outcome(proxy.Executed, 3)
+	r.outcome(proxy.ReplayedStore, 3)
+	r.outcome(proxy.Passed, 1)
+}

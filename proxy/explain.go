@@ -88,7 +88,7 @@ func (r *routes) explain(text []byte) (e Explained, rest []byte, err error) {
 // explainKey is the request's key, and where it is.
 func (r *Rules) explainKey(q *operation.Asked) (key, source string, err error) {
 	switch f := r.finder; {
-	case !f.counts(q.Head.Method()):
+	case !f.counts(q.Head):
 		return "", "", nil
 	case f == nil || f.sources == nil:
 		k, found, err := operation.FindKey(q.Head, r.KeyHeaders)

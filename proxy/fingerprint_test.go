@@ -42,6 +42,10 @@ func TestFingerprints(t *testing.T) {
 		same  bool
 	}{
 		"the default":              {"method,target,body", js(`{"a":1}`), js(`{"a": 1}`), false},
+		"an overridden method":     {"method,target,body", request{"/p", "", "X-HTTP-Method-Override: PUT"}, request{"/p", "", "X-HTTP-Method-Override: DELETE"}, false},
+		"a method, or overridden":  {"method,target,body", request{"/p", "", "X-HTTP-Method: DELETE"}, request{"/p", "", ""}, false},
+		"the same override":        {"method,target,body", request{"/p", "", "X-Method-Override: PUT"}, request{"/p", "", "x-method-override: PUT"}, true},
+		"override without method":  {"target,body", request{"/p", "", "X-HTTP-Method-Override: PUT"}, request{"/p", "", ""}, true},
 		"query":                    {"method,target,body", request{"/p?a", "", ""}, request{"/p?b", "", ""}, false},
 		"query ignored":            {"method,path,body", request{"/p?a", "", ""}, request{"/p?b", "", ""}, true},
 		"path still counts":        {"method,path,body", request{"/p?a", "", ""}, request{"/q?a", "", ""}, false},

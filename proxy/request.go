@@ -131,7 +131,7 @@ func (q *request) identified() error {
 		if err := r.Keys.Check(q.key); err != nil {
 			return err
 		}
-	case r.RequireKey && q.head.MayChange() && r.finder.counts(q.head.Method()):
+	case r.RequireKey && q.head.MayChange() && r.finder.counts(&q.head):
 		return errKeyMissing
 	case !r.derives(&q.ctx.Request.Header):
 		return nil

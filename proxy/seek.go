@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/bytebufferpool"
 
+	"github.com/idemproxy/idemproxy/message"
 	"github.com/idemproxy/idemproxy/operation"
 )
 
@@ -39,10 +40,18 @@ func (r *Rules) placeKey(path string) error {
 	return nil
 }
 
-// counts says whether keys count for a method.
-func (f *finder) counts(method []byte) bool {
-	return f == nil || f.methods == nil ||
-		slices.ContainsFunc(f.methods, func(one string) bool { return one == string(method) })
+// counts says whether keys count for the request's method, or for another one that it asks
+// the backend to go by.
+func (f *finder) counts(head *message.Head) bool {
+	if f == nil || f.methods == nil || slices.Contains(f.methods, string(head.Method())) {
+		return true
+	}
+	for _, method := range head.Overrides() {
+		if slices.ContainsFunc(f.methods, func(one string) bool { return message.EqualFold(method, one) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // keyFields are the fields that keys may be in.
@@ -57,7 +66,7 @@ func (r *Rules) keyFields() []string {
 func (q *request) find(read bool) (err error) {
 	f := q.rules.finder
 	switch {
-	case !f.counts(q.head.Method()):
+	case !f.counts(&q.head):
 		return nil
 	case f.sources == nil:
 		q.key, q.keyed, err = operation.FindKey(&q.head, f.headers)
