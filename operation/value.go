@@ -175,15 +175,33 @@ var errEncoding = fmt.Errorf("%w: it has a malformed percent-encoding", ErrKeyVa
 // segmentOf is a segment of a target's path, from 1, decoded.
 func segmentOf(target []byte, n int) (string, bool, error) {
 	path, _, _ := bytes.Cut(target, []byte{'?'})
-	segments := strings.Split(string(path), "/")
-	if n >= len(segments) || segments[n] == "" {
+	segments := segmentsOf(string(path))
+	if n > len(segments) {
 		return "", false, nil
 	}
-	value, err := url.PathUnescape(segments[n])
+	value, err := url.PathUnescape(segments[n-1])
 	if err != nil {
 		return "", false, errEncoding
 	}
 	return value, true, nil
+}
+
+// segmentsOf are those of a path, as they are spelled, without dot segments and empty ones:
+// where a route takes such a path at all, it looks at the path without them, too.
+func segmentsOf(path string) (all []string) {
+	if !strings.HasPrefix(path, "/") { // OPTIONS *
+		return nil
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		switch strings.ReplaceAll(strings.ToLower(segment), "%2e", ".") {
+		case "", ".":
+		case "..":
+			all = all[:max(len(all)-1, 0)]
+		default:
+			all = append(all, segment)
+		}
+	}
+	return all
 }
 
 // formValue is a field of a form.
