@@ -339,6 +339,11 @@ func (s *source) needsBody(q *Asked) bool {
 
 // text is the key, unless a part of it is not there.
 func (s *source) text(q *Asked) (string, bool, error) {
+	for i := range s.parts { // first by the header, since the body may not have been read
+		if may, _ := s.parts[i].mayBeIn(q); !may {
+			return "", false, nil
+		}
+	}
 	if len(s.parts) == 1 && s.prefix == "" {
 		return s.parts[0].value(q)
 	}
@@ -404,9 +409,9 @@ func (p *place) mayBeIn(q *Asked) (there, body bool) {
 	return false, false
 }
 
-// value is what is in the place.
+// value is what is in the place, if that may be there.
 func (p *place) value(q *Asked) (value string, there bool, err error) {
-	if may, _ := p.mayBeIn(q); !may {
+	if _, inBody := p.mayBeIn(q); inBody && len(q.Body) == 0 { // one in chunks
 		return "", false, nil
 	}
 	switch p.kind {

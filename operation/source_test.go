@@ -254,6 +254,9 @@ func TestSourcesBeforeTheBody(t *testing.T) {
 		{"graphql:a.b", "application/graphql", "", true, ""},
 		{"header:X-Op+json:/id", jsonType, "", false, ""}, // its first part is not there
 		{"header:X-Op+json:/id", jsonType, "X-Op: 7", true, ""},
+		{"json:/id+header:X-Op", jsonType, "", false, ""}, // its last one
+		{"form:id+header:X-Op,header:X-Other", formType, "X-Other: 7", false, "7"},
+		{"graphql:a.b+header:X-Op", jsonType, "", false, ""},
 	} {
 		s, err := operation.ParseSources(strings.Split(c.sources, ","))
 		if err != nil {
@@ -271,6 +274,25 @@ func TestSourcesBeforeTheBody(t *testing.T) {
 		q = askedOf(t, "POST", "/", c.mediaType, "", header...) // none comes
 		if f, err := s.Find(q, false); err != nil || f.More {
 			t.Errorf("%s without a body: %+v, %v", c.sources, f, err)
+		}
+	}
+}
+
+// Nobody can tell from the header that a body in chunks is empty. It has no key, like one of
+// length 0.
+func TestSourcesOfAnEmptyBodyInChunks(t *testing.T) {
+	t.Parallel()
+	for source, mediaType := range map[string]string{
+		"json:/id": jsonType, "json-rpc:/id": jsonType, "graphql:a.b": jsonType, "form:id": formType, "form:x": parts,
+	} {
+		s, err := operation.ParseSources([]string{source, "header:X-Op"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := askedOf(t, "POST", "/", mediaType, "in chunks", "X-Op: 7")
+		q.Body = nil
+		if f, err := s.Find(q, true); err != nil || f.Key.Value() != "7" {
+			t.Errorf("%s: %+v, %v", source, f, err)
 		}
 	}
 }
