@@ -46,10 +46,13 @@ func (q *Asked) graphQLValue(directive, argument string) (string, bool, error) {
 	case err != nil:
 		return "", false, err
 	case there != otherThere || value != other:
-		return "", false, ErrBatch
+		return "", false, errTwoRequests
 	}
 	return value, there, nil
 }
+
+var errTwoRequests = fmt.Errorf("%w: the URL has another query, operationName or variables than the body, and backends do not agree "+
+	"on which of them count; leave them out of the URL", ErrBatch)
 
 // value is the argument's: on the operation itself or on any of its fields, those of
 // fragments included. Several must agree.
@@ -95,6 +98,9 @@ func (q *Asked) graphQL() (r graphQLRequest, err error) {
 	if string(q.Head.Method()) == "GET" {
 		return q.graphQLOfQuery()
 	}
+	if !q.hasGraphQL() || len(q.Body) == 0 {
+		return r, nil
+	}
 	body, err := q.Plain()
 	switch {
 	case err != nil:
@@ -117,6 +123,11 @@ func (q *Asked) graphQL() (r graphQLRequest, err error) {
 	}
 	r.variables = members["variables"]
 	return r, nil
+}
+
+// hasGraphQL says of the header of what is no GET that a request of GraphQL may be in the body.
+func (q *Asked) hasGraphQL() bool {
+	return q.Head.HasBody() && (q.isJSON() || q.mediaType() == graphQLType)
 }
 
 func (q *Asked) graphQLOfQuery() (graphQLRequest, error) {

@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -67,7 +68,7 @@ var (
 	// ErrBatch is several operations in one request. It is refused, and not split: a record is of
 	// one exchange, the parts may end differently, a retry may be composed otherwise, and a
 	// backend may treat a batch as a whole, which calls sent one by one would undo.
-	ErrBatch = errors.New("the body has several operations in one, of which no single key says whether they were executed")
+	ErrBatch = errors.New("the request has several operations in one, of which no single key says whether they were executed")
 	// ErrExpands is a body that is larger than it may be once its content codings are undone.
 	ErrExpands = errors.New("the body is larger than it may be when its content coding is undone")
 )
@@ -400,7 +401,10 @@ func (p *place) mayBeIn(q *Asked) (there, body bool) {
 		if string(q.Head.Method()) == "GET" {
 			return true, false
 		}
-		return q.Head.HasBody() && (q.isJSON() || q.mediaType() == graphQLType), true
+		if inBody := q.hasGraphQL(); inBody || bytes.IndexByte(q.Target, '?') < 0 {
+			return inBody, true
+		}
+		return true, false // some backends execute what the URL has: see graphQLValue
 	case inForm:
 		return q.Head.HasBody() && q.isForm(), true
 	case inJSON, inJSONRPC:
@@ -411,7 +415,7 @@ func (p *place) mayBeIn(q *Asked) (there, body bool) {
 
 // value is what is in the place, if that may be there.
 func (p *place) value(q *Asked) (value string, there bool, err error) {
-	if _, inBody := p.mayBeIn(q); inBody && len(q.Body) == 0 { // one in chunks
+	if _, inBody := p.mayBeIn(q); inBody && len(q.Body) == 0 && p.kind != inGraphQL { // one in chunks
 		return "", false, nil
 	}
 	switch p.kind {

@@ -194,6 +194,11 @@ func TestSources(t *testing.T) {
 		{sources: "graphql:idempotent.key", target: inURL("variables", `{"k":"8"}`), mediaType: jsonType, body: graphQL(`query($k: String) {a @idempotent(key: $k)}`, `,"variables":{"k":"7"}`), err: operation.ErrBatch},
 		{sources: "graphql:idempotent.key", target: inURL("variables", `{"x":"8"}`), mediaType: jsonType, body: graphQL(`query($k: String) {a @idempotent(key: "7")}`, `,"variables":{"k":"7"}`), want: "7"},
 		{sources: "graphql:idempotent.key", target: inURL("query", "shoes"), mediaType: jsonType, body: graphQL(`{a @idempotent(key: "7")}`, ""), want: "7"},
+		{sources: "graphql:idempotent.key", target: inURL("query", `{a @idempotent(key: "8")}`), err: operation.ErrBatch},
+		{sources: "graphql:idempotent.key", target: inURL("query", `{a @idempotent(key: "8")}`), mediaType: formType, body: "x=1", err: operation.ErrBatch},
+		{sources: "graphql:idempotent.key", target: inURL("query", `{a}`)},
+		{sources: "graphql:idempotent.key", target: inURL("query", "shoes"), mediaType: "text/plain", body: "x"},
+		{sources: "graphql:idempotent.key,header:X-Op", target: "/?page=1", header: "X-Op: 7", want: "7"},
 		{sources: "graphql:idempotent.key", target: "/?query=&x=%zz", mediaType: jsonType, body: graphQL(`{a @idempotent(key: "7")}`, ""), want: "7"},
 		{sources: "graphql:idempotent.key", method: "GET", target: "/?query=%7B%20a%20%40idempotent(key%3A%20%227%22)%20%7D&query=%7B%20a%20%40idempotent(key%3A%20%228%22)%20%7D", err: operation.ErrBatch},
 		{sources: "graphql:idempotent.key", method: "GET", target: "/?query=%7B%20a%20%40idempotent(key%3A%20%227%22)%20%7D&query=%7B%20a%20%40idempotent(key%3A%20%227%22)%20%7D", want: "7"},
@@ -231,6 +236,20 @@ func TestSources(t *testing.T) {
 		if err != nil && len(c.body) > 20 && strings.Contains(err.Error(), "idempotent(") {
 			t.Errorf("%v shows the body", err)
 		}
+	}
+}
+
+// Who is refused for what the URL has is told to mend the URL.
+func TestGraphQLOfTheURLIsNamed(t *testing.T) {
+	t.Parallel()
+	s, err := operation.ParseSources([]string{"graphql:idempotent.key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := "/?query=" + url.QueryEscape(`{a @idempotent(key: "8")}`)
+	_, err = s.Find(askedOf(t, "POST", target, jsonType, `{"query":"{a @idempotent(key: \"7\")}"}`), true)
+	if !errors.Is(err, operation.ErrBatch) || !strings.Contains(err.Error(), "leave them out of the URL") {
+		t.Error(err)
 	}
 }
 
