@@ -21,6 +21,9 @@ type fault struct {
 	changes []change
 }
 
+// byHand is what stands for a commit in the file of a fault that never was in the product.
+const byHand = "by hand"
+
 // change is an exact text of a file, which is there once, and what stands there with
 // the fault.
 type change struct{ file, was, is string }

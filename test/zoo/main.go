@@ -58,6 +58,8 @@ func (r *run) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	history, _ := historyIn(ctx, ".")
+	forgetLost(before, history)
 	if !slices.Contains([]string{"", "generators", "tests"}, r.kind) {
 		return fmt.Errorf("-kind %s: want generators or tests", r.kind)
 	}

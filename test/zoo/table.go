@@ -48,7 +48,8 @@ them back, one at a time, and measures which tests find it. It writes this page;
   An empty cell has not been measured yet.
 - **Test**: the test that was written for the fault, or for what the fault breaks.
 - **After**: how long the test ran until it failed, without the time to build it. It depends on chance and on the machine.
-- **On**, **commit**: when and for which commit it was measured last.
+- **On**, **commit**: when and for which commit it was measured last. "Lost": that commit is not in the history any more; its sources
+  came in with 14a2b9d.
 
 A test counts as having found a fault if it fails with it and, right afterwards, passes without it. A test that is no generator
 must fail twice.
@@ -125,6 +126,40 @@ func commitOf(ctx context.Context) (string, error) {
 		commit += "+"
 	}
 	return commit, nil
+}
+
+// lost stands for a commit that is not in the history any more.
+const lost = "lost"
+
+// forgetLost has rows say so that were measured for such a commit.
+func forgetLost(rows map[string]row, history string) {
+	for name, w := range rows {
+		if w.commit != "" && history != "" && !strings.Contains(history, "\n"+strings.TrimSuffix(w.commit, "+")) {
+			w.commit = lost
+			rows[name] = w
+		}
+	}
+}
+
+// historyIn has each commit that the one of a directory comes of on a line of its own, and
+// an empty line before them. It is empty, with why, where not all of them are there.
+func historyIn(ctx context.Context, dir string) (all, why string) {
+	git := func(args ...string) string {
+		cmd := exec.CommandContext(ctx, "git", args...)
+		cmd.Dir = dir
+		out, err := cmd.Output()
+		if err != nil {
+			why = fmt.Sprintf("git %s: %v: these sources have no history", args[0], err)
+		}
+		return string(out)
+	}
+	if strings.TrimSpace(git("rev-parse", "--is-shallow-repository")) == "true" {
+		return "", "a shallow clone, which has the last commits only"
+	}
+	if all = "\n" + git("rev-list", "HEAD"); why != "" {
+		return "", why
+	}
+	return all, ""
 }
 
 // nobody is who finds a fault for which no test of a kind is named.

@@ -106,6 +106,57 @@ func TestTableIsOfTheseFaults(t *testing.T) {
 	}
 }
 
+// The commits that mended a fault, or for which a row was measured, are in the history of
+// this one: who reads the page can look at them.
+func TestCommitsExist(t *testing.T) {
+	t.Parallel()
+	history, why := historyIn(t.Context(), root)
+	if history == "" {
+		t.Skip(why)
+	}
+	named := map[string]string{}
+	for _, f := range faults(t) {
+		if f.mended != byHand {
+			named[f.mended] = "test/zoo/faults/" + f.name + ".fault"
+		}
+	}
+	rows, err := readTable(filepath.Join(root, "docs/zoo.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(rows, "fault")
+	delete(rows, "---")
+	for _, w := range rows {
+		if w.commit != "" && w.commit != lost {
+			named[w.commit] = "the row of " + w.name + " in docs/zoo.md"
+		}
+	}
+	for commit, by := range named {
+		if n := strings.Count(history, "\n"+commit); n != 1 {
+			t.Errorf("%s names commit %s, of which the history has %d", by, commit, n)
+		}
+	}
+}
+
+// Without a whole history nothing is said of commits, and a row of a commit that is lost says so.
+func TestLostCommits(t *testing.T) {
+	t.Parallel()
+	if all, why := historyIn(t.Context(), t.TempDir()); all != "" || why == "" {
+		t.Errorf("where there is no history: %q, %q", all, why)
+	}
+	rows := map[string]row{"there": {commit: "abc"}, "changed": {commit: "abc+"}, "gone": {commit: "ab0"}, "new": {}}
+	forgetLost(rows, "")
+	if rows["gone"].commit != "ab0" {
+		t.Error("a commit is taken for lost where nobody knows")
+	}
+	forgetLost(rows, "\nabcdef\n012345\n")
+	for name, want := range map[string]string{"there": "abc", "changed": "abc+", "gone": lost, "new": ""} {
+		if got := rows[name].commit; got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	t.Parallel()
 	f, err := parseFault("# a remark\nwhat: It does: this.\nmended: abc\nfinders: clients idem:TestA|TestB\n\n<<< a/b.go\n\tx\n\n\ty\n===\n>>>\n<<< c.lua\nend\n===\n-- end\nend\n>>>\n")
