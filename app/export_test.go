@@ -47,3 +47,6 @@ const OtherFiles = otherFiles
 
 // FilesFor is filesFor.
 func FilesFor(c *config.Config) uint64 { return filesFor(c) }
+
+// Remake is remake.
+func (a *App) Remake() { a.remake() }

@@ -23,6 +23,8 @@ func generators() map[string]suite {
 		"same":      of("test", "^TestSameInEveryConfiguration$"),
 		"receipts":  of("test", "^TestReceipts$"),
 		"kills":     of("test", "^TestKillLoopKeepsEveryAnswer$"),
+		"reloads":   of("app", "^TestReloadsHaveAnOrder$"),
+		"doubts":    of("proxy", "^TestSettlerInTrouble$"),
 		"damage":    of("estore", "^TestDamagedFiles$"),
 		"readers":   of("test/differential", ""),
 		"contract":  of("", "^TestContract$"), // of the store that the fault names
