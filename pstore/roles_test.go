@@ -31,6 +31,9 @@ func TestP1UnreplicatedIsHeardByRolesThatWantNoWarnings(t *testing.T) {
 		defer cancel()
 		return s.Renew(ctx, []idem.Lease{held[0].Lease()})[0] != nil
 	})
+	until(t, "what nobody waits for any more has let its row go", func() bool {
+		return server.Do("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == "0"
+	})
 	ctx := context.Background()
 	for name, call := range map[string]func() error{
 		"acquire":  func() error { _, err := s.Acquire(ctx, claim("new")); return err },
