@@ -8,13 +8,15 @@
 // out, an error forgotten. The sources stay as they are: the go command compiles
 // changed files in place of the real ones (its flag -overlay). One build holds all
 // mutants of a package, and a variable of the environment switches one on. A mutant
-// that does not compile beside the original is not counted.
+// that does not compile beside the original is not counted. What a release is not built of
+// is not broken: the points of internal/failpoint, and files with another build tag.
 //
 // The tests of the package itself are asked, without those of other packages that use
 // it: a line is held where it stands. Each test is run alone once, to note the places
 // by which it comes. A mutant is shown to the tests that come by its place, the
 // quickest first, with -short, and counts as found if the same test fails twice. A
-// mutant by whose place no test comes survives without a run.
+// mutant by whose place no test comes survives without a run. The places are looked for
+// anew when the package has changed, a test, or what only tests import (idem/storetest).
 //
 // What became of each mutant is kept in a directory (-state), so that a campaign can
 // run in slices (-for 6m) and go on where it stopped. -again tries the survivors once

@@ -157,7 +157,11 @@ func (r *run) breakPackage(ctx context.Context, dir string, sites []site) error 
 	var asked []*suite
 	for _, tests := range suites(dir) {
 		name := dir + "_by_" + tests
-		known := r.state.known(name, s.sources)
+		aids, err := aidsOf(s.module, dir, tests)
+		if err != nil {
+			return err
+		}
+		known := r.state.known(name, s.sources+aids)
 		u, err := newSuite(ctx, s, tests, tmp, r.tests, known.Tests, r.workers)
 		if kept := r.state.keep(name, known); kept != nil || err != nil {
 			return errors.Join(err, kept)

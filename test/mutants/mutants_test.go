@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -113,5 +114,96 @@ func TestEquivalentsAreReal(t *testing.T) {
 	}
 	if _, err := equivalents(bad); err == nil {
 		t.Error("a line without a reason was taken")
+	}
+}
+
+// What a release is not built of is not broken: points where a test has the proxy fail, and
+// files of another build.
+func TestWhatIsForTestsIsNotBroken(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	const pointed = `package sample
+
+func add(n int) (int, error) {
+	failpoint.Reach("here")
+	if err := failpoint.Fail("there"); err != nil {
+		n += 7
+		return 0, err
+	}
+	if err := check(n); err != nil {
+		return n, err
+	}
+	return n, nil
+}
+`
+	for name, text := range map[string]string{
+		"a.go": pointed, "on.go": "//go:build failpoints\n\n" + pointed, "a_plan9.go": pointed, "a_test.go": pointed,
+	} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sites, err := sitesOf(root, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range sites {
+		got = append(got, s.String())
+	}
+	want := []string{"a.go:9: negated: err != nil", "a.go:9: != became ==: err != nil", "a.go:10: error forgotten: return n, err"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// What only tests use is a part of what they came by. What the product imports, too, is not.
+func TestOtherAidsAreNoticed(t *testing.T) { //nolint:paralleltest // it looks at where it is started
+	t.Chdir(t.TempDir())
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	aids := func() string {
+		t.Helper()
+		sum, err := aidsOf("example.test/x", "store", "store")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	write("store/store.go", "package store\n\nimport _ \"example.test/x/idem\"\n")
+	write("store/store_test.go", "package store\n\nimport (\n\t_ \"example.test/x/idem\"\n\t_ \"example.test/x/idem/storetest\"\n\t_ \"example.test/x/store\"\n)\n")
+	write("idem/idem.go", "package idem\n")
+	write("idem/storetest/cases.go", "package storetest\n")
+	before := aids()
+	for _, change := range []struct {
+		file, text string
+		noticed    bool
+	}{
+		{"idem/idem.go", "package idem\n\nvar a int\n", false},
+		{"store/store.go", "package store\n\nimport _ \"example.test/x/idem\"\n\nvar a int\n", false},
+		{"idem/storetest/cases_test.go", "package storetest\n", false},
+		{"idem/storetest/cases.go", "package storetest\n\nvar a int\n", true},
+	} {
+		write(change.file, change.text)
+		now := aids()
+		if (now != before) != change.noticed {
+			t.Errorf("a change of %s: noticed %v, want %v", change.file, now != before, change.noticed)
+		}
+		before = now
+	}
+	before, err := aidsOf("example.test/x", "idem", "idem/storetest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("idem/storetest/cases.go", "package storetest\n\nvar b int\n")
+	if now, err := aidsOf("example.test/x", "idem", "idem/storetest"); err != nil || now == before {
+		t.Errorf("the cases of idem's own contract have changed: %v", err)
 	}
 }

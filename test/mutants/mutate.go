@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"go/ast"
+	"go/build"
 	"go/parser"
 	"go/printer"
 	"go/token"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -38,7 +40,8 @@ type change struct {
 	lost  ast.Expr // of "error forgotten": the result that is forgotten
 }
 
-// sitesOf lists what can be broken in the Go files of a directory, its tests left out.
+// sitesOf lists what can be broken in the Go files of a directory, its tests left out, and
+// what a release for this system is not built of.
 func sitesOf(root, dir string) ([]site, error) {
 	files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
 	if err != nil {
@@ -47,6 +50,9 @@ func sitesOf(root, dir string) ([]site, error) {
 	var sites []site
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		if built, err := build.Default.MatchFile(filepath.Split(file)); err != nil || !built {
 			continue
 		}
 		name, err := filepath.Rel(root, file)
@@ -118,6 +124,9 @@ func changesOf(body *ast.BlockStmt) (changes []change) {
 		changes = append(changes, change{pos: n.Pos(), kind: kind, was: n, apply: apply})
 	}
 	ast.Inspect(body, func(n ast.Node) bool {
+		if isFailpoint(n) {
+			return false
+		}
 		switch n := n.(type) {
 		case *ast.IfStmt:
 			add(n.Cond, "negated", func() { n.Cond = &ast.UnaryExpr{Op: token.NOT, X: &ast.ParenExpr{X: n.Cond}} })
@@ -168,9 +177,38 @@ func returnsNoError(n *ast.ReturnStmt) (changes []change) {
 	return changes
 }
 
+// isFailpoint says of a statement that it is a point of internal/failpoint, with what
+// follows if that fails: in a release nothing is left of it.
+func isFailpoint(n ast.Node) bool {
+	var calls []ast.Expr
+	switch n := n.(type) {
+	case *ast.ExprStmt:
+		calls = []ast.Expr{n.X}
+	case *ast.IfStmt:
+		if init, ok := n.Init.(*ast.AssignStmt); ok {
+			calls = init.Rhs
+		}
+	}
+	return slices.ContainsFunc(calls, func(e ast.Expr) bool {
+		call, ok := e.(*ast.CallExpr)
+		if !ok {
+			return false
+		}
+		f, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return false
+		}
+		of, ok := f.X.(*ast.Ident)
+		return ok && of.Name == "failpoint"
+	})
+}
+
 // leftOut leaves out each statement that does something by itself.
 func leftOut(list []ast.Stmt, add func(ast.Node, string, func())) {
 	for i, s := range list {
+		if isFailpoint(s) {
+			continue
+		}
 		switch s := s.(type) {
 		case *ast.ExprStmt, *ast.SendStmt, *ast.IncDecStmt, *ast.DeferStmt, *ast.GoStmt:
 		case *ast.AssignStmt:

@@ -24,6 +24,7 @@ import (
 // MUTANT of the environment switches one of them on. So one build serves them all.
 type schema struct {
 	dir     string // relative to the module's root
+	module  string // its path
 	overlay string // the file for the go command
 	sites   []site // their places are the numbers that MUTANT takes
 	dropped []int  // those that do not compile beside the original
@@ -117,7 +118,7 @@ func newSchema(ctx context.Context, dir, tmp string) (*schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &schema{dir: dir}
+	s := &schema{dir: dir, module: strings.TrimSuffix(pkg.ImportPath, "/"+dir)}
 	fset := token.NewFileSet()
 	var sources []*source
 	var sum bytes.Buffer

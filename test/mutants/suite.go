@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -197,4 +198,62 @@ func textsOf(dir string) (map[string]string, error) {
 		}
 	}
 	return texts, nil
+}
+
+// aidsOf hashes what the tests of a directory use beside the package that is broken and what
+// that imports itself: suites of cases, servers. With others, they come by other places.
+func aidsOf(module, broken, tests string) (string, error) {
+	byProduct, err := importsOf(module, broken, func(name string) bool { return !strings.HasSuffix(name, "_test.go") })
+	if err != nil {
+		return "", err
+	}
+	aids, err := importsOf(module, tests, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
+	if err != nil {
+		return "", err
+	}
+	byProduct[broken], aids[tests] = true, true
+	var all []byte
+	for _, dir := range slices.Sorted(maps.Keys(aids)) {
+		if byProduct[dir] {
+			continue
+		}
+		sources, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			return "", fmt.Errorf("look for the sources of %s: %w", dir, err)
+		}
+		for _, name := range sources {
+			text, err := os.ReadFile(name) //nolint:gosec // of this repository
+			if err != nil {
+				return "", fmt.Errorf("read a source: %w", err)
+			}
+			if !strings.HasSuffix(name, "_test.go") {
+				all = append(all, text...)
+			}
+		}
+	}
+	return hash(all), nil
+}
+
+// importsOf are the packages of the module that those files of a directory import that are wanted.
+func importsOf(module, dir string, wanted func(name string) bool) (map[string]bool, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return nil, fmt.Errorf("look for the sources of %s: %w", dir, err)
+	}
+	all := map[string]bool{}
+	for _, name := range files {
+		if !wanted(name) {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return nil, fmt.Errorf("parse a source: %w", err)
+		}
+		for _, one := range file.Imports {
+			if from, ours := strings.CutPrefix(strings.Trim(one.Path.Value, `"`), module+"/"); ours {
+				all[from] = true
+			}
+		}
+	}
+	return all, nil
 }
