@@ -277,7 +277,8 @@ func failed(out []byte) (name string) {
 // reason is what a test said first.
 func reason(out []byte) string {
 	for _, m := range saidWhy().FindAllSubmatch(out, -1) {
-		if text := string(m[1]); !strings.HasPrefix(text, "figure: ") && !strings.HasPrefix(text, "log of the proxy") {
+		if text := string(m[1]); !strings.HasPrefix(text, "figure: ") && !strings.HasPrefix(text, "SEED=") &&
+			!strings.HasPrefix(text, "log of the proxy") {
 			return text[:min(len(text), 300)]
 		}
 	}

@@ -227,7 +227,7 @@ func TestFailed(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if got := reason([]byte("    x_test.go:2: figure: 3\n    x_test.go:3: no\n")); got != "no" {
+	if got := reason([]byte("    x_test.go:1: SEED=5\n    x_test.go:2: figure: 3\n    x_test.go:3: no\n")); got != "no" {
 		t.Error(got)
 	}
 }
