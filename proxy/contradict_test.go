@@ -2,10 +2,14 @@ package proxy_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -20,6 +24,8 @@ func TestDoubtIsTold(t *testing.T) {
 	}{
 		"it does not know":  {503, []string{"Idempotency-Outcome: unknown"}, "the backend answered 503 with Idempotency-Outcome: unknown"},
 		"it was voided":     {409, []string{"Idempotency-Outcome: voided"}, "the backend answered 409 with Idempotency-Outcome: voided"},
+		"in other letters":  {409, []string{"Idempotency-Outcome: Voided"}, "the backend answered 409 with Idempotency-Outcome: voided"},
+		"in capitals":       {503, []string{"IDEMPOTENCY-OUTCOME: UNKNOWN"}, "the backend answered 503 with Idempotency-Outcome: unknown"},
 		"a gateway's words": {502, nil, "the backend answered 502"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -49,6 +55,8 @@ func TestContradictionsAreTold(t *testing.T) {
 		"an unknown word":   {[]string{"Idempotency-Outcome: executed", "Idempotency-Outcome: yes"}, true},
 		"twice the same":    {[]string{"Idempotency-Outcome: executed", "Idempotency-Outcome: executed"}, false},
 		"twice in one line": {[]string{"Idempotency-Outcome: executed, executed"}, false},
+		"in other letters":  {[]string{"Idempotency-Outcome: Executed, EXECUTED", "Idempotency-Outcome: executed"}, false},
+		"two of them":       {[]string{"Idempotency-Outcome: Executed, VOIDED"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -67,6 +75,58 @@ func TestContradictionsAreTold(t *testing.T) {
 				t.Errorf("%q, and the client got %q", got.Err, a.body)
 			}
 		})
+	}
+}
+
+// A word that the protocol does not have is not believed, and the log says which one it was.
+func TestAWordThatIsNoneIsTold(t *testing.T) {
+	t.Parallel()
+	told := make(chan proxy.Report, 1)
+	l := newLedger()
+	r := newRig(t, func(conn backendtest.Conn, _ *backendtest.Request) {
+		conn.Answer(409, "the backend's own", "Idempotency-Outcome: rolled back")
+	}, l.settling(t, 10*time.Second), func(c *proxy.Config) { c.Trace.Done = func(r *proxy.Report) { told <- *r } })
+	a := r.post("k", "x")
+	got := <-told
+	if a.StatusCode != 409 || a.body != "the backend's own" || got.Settlement != proxy.NotSettled {
+		t.Errorf("the client got %d %q, settlement %v", a.StatusCode, a.body, got.Settlement)
+	}
+	if want := `Idempotency-Outcome is "rolled back": want executed, voided or unknown`; got.Err == nil || got.Err.Error() != want {
+		t.Errorf("error %v, want %s", got.Err, want)
+	}
+}
+
+// What the endpoint answers counts in any letters, too, and what is no word of it is named.
+func TestReceiptsInOtherLetters(t *testing.T) {
+	t.Parallel()
+	for outcome, c := range map[string]struct {
+		status int
+		body   string // of the response; empty: voided
+		err    string
+	}{
+		"Executed": {200, "made", ""},
+		"VOIDED":   {204, "", ""},
+		"gone":     {204, "", `Idempotency-Outcome is "gone": want executed, voided or unknown`},
+	} {
+		endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Idempotency-Outcome", outcome)
+			w.WriteHeader(c.status)
+			_, _ = io.WriteString(w, c.body)
+		}))
+		t.Cleanup(endpoint.Close)
+		receipts, err := proxy.NewHTTPReceipts(endpoint.URL, "", time.Minute, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := receipts.Void(t.Context(), mustKey("k"), idem.Owner{1})
+		switch {
+		case c.err != "":
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: %v", outcome, err)
+			}
+		case err != nil, (response != nil) != (c.body != ""), response != nil && string(response.Body) != c.body:
+			t.Errorf("%s: %v, %v", outcome, response, err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,7 +105,7 @@ func (h *HTTPReceipts) about(
 		}
 	}
 	err = h.ask(ctx, fill, func(resp *fasthttp.Response) error {
-		outcome, contradiction := saidOutcome(&resp.Header)
+		outcome, unclear := saidOutcome(&resp.Header)
 		switch {
 		case outcome == outcomeExecuted && resp.StatusCode() == fasthttp.StatusOK:
 			response, err = resolved(resp)
@@ -112,8 +113,8 @@ func (h *HTTPReceipts) about(
 		case none(resp.StatusCode(), outcome):
 			return nil
 		}
-		if contradiction != nil {
-			return fmt.Errorf("%w: it answered %s with %d, and %w", errNoWord, method, resp.StatusCode(), contradiction)
+		if unclear != nil {
+			return fmt.Errorf("%w: it answered %s with %d, and %w", errNoWord, method, resp.StatusCode(), unclear)
 		}
 		return fmt.Errorf("%w: it answered %s with %d%s", errNoWord, method, resp.StatusCode(), hint(resp.StatusCode()))
 	})
@@ -133,29 +134,52 @@ func hint(status int) string {
 	return ""
 }
 
-// errOutcomes is a response that says two things of an attempt.
-var errOutcomes = errors.New("Idempotency-Outcome says different things: none is believed")
+// What a response can say of an attempt that nobody can go by.
+var (
+	// errOutcomes is a response that says two things.
+	errOutcomes = errors.New("Idempotency-Outcome says different things: none is believed")
+	// errOutcome is a response that says what is no word of the protocol.
+	errOutcome = errors.New("want executed, voided or unknown")
+)
 
 // saidOutcome is what a response says of an attempt; empty if it says nothing. Of what
 // says different things, on several lines or in a list on one (RFC 9110 section 5.3),
-// nothing can be believed: that is unknown, and an error.
+// nothing can be believed: that is unknown, and an error. A word that is none of the
+// protocol's is an error, too.
 func saidOutcome(h *fasthttp.ResponseHeader) (outcome string, err error) {
 	for name, value := range h.All() {
 		if !message.EqualFold(name, message.HeaderOutcome) {
 			continue
 		}
 		for word := range bytes.SplitSeq(value, []byte(",")) {
-			switch word = bytes.Trim(word, " \t"); {
-			case len(word) == 0, string(word) == outcome:
+			switch said := outcomeOf(bytes.Trim(word, " \t")); {
+			case said == "", said == outcome:
 			case outcome == "":
-				outcome = string(word)
+				outcome = said
 			default:
 				return outcomeUnknown, errOutcomes
 			}
 		}
 	}
-	return outcome, nil
+	if outcome != "" && !slices.Contains(outcomeWords(), outcome) {
+		err = fmt.Errorf("Idempotency-Outcome is %.40q: %w", outcome, errOutcome)
+	}
+	return outcome, err
+}
+
+// outcomeOf is a word of the field. Its letters count without regard to case, as people
+// expect of a field whose values are words: a backend that writes Voided must not have its
+// answer kept for the operation's.
+func outcomeOf(word []byte) string {
+	for _, known := range outcomeWords() {
+		if message.EqualFold(word, known) {
+			return known
+		}
+	}
+	return string(word)
 }
 
 // The values of message.HeaderOutcome.
 const outcomeExecuted, outcomeVoided, outcomeUnknown = "executed", "voided", "unknown"
+
+func outcomeWords() []string { return []string{outcomeExecuted, outcomeVoided, outcomeUnknown} }
