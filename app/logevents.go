@@ -40,10 +40,14 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"key_resolved", "info", "the backend said what happened to an unknown key", key + ", as"},
 		{
 			"receipts_fail", "warn",
-			"an endpoint for receipts does not answer; keys in doubt stay held. Logged once, until it answers again",
+			"an endpoint for receipts does not answer; keys in doubt stay held. Logged once for each kind of error (8 at most), " +
+				"until it answers again",
 			"receipts",
 		},
-		{"receipts_answer", "info", "the endpoint for receipts answers again", "receipts"},
+		{
+			"receipts_answer", "info", "the endpoint for receipts answers again: failures is how often it did not, last_error why it " +
+				"did not the last time", "receipts, failures, last_error",
+		},
 		{
 			"settler_full", "warn",
 			"this process asks about 10,000 attempts in doubt, which is the limit; further ones stay held in the store", "",

@@ -6,6 +6,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/proxy"
 )
 
 // What the settling of attempts in doubt tells of itself: each once when it changes, not
@@ -42,18 +43,20 @@ func (o *observer) left(n int, atEnd bool) {
 	}
 }
 
-// receiptsAsked counts what endpoints for receipts answer.
-func (o *observer) receiptsAsked(endpoint string, err error, turned bool) {
+// receiptsAsked counts what endpoints for receipts answer. Of errors, each kind has a line
+// until the endpoint answers again: the first one may be mended, and another one left.
+func (o *observer) receiptsAsked(before *proxy.EndpointStatus, err error, news bool) {
 	if err == nil {
 		o.metrics.ReceiptsAsked.WithLabelValues("answered").Inc()
-		if turned {
-			o.log.Info().Str("event", "receipts_answer").Str("receipts", endpoint).Msg("the endpoint says again what became of attempts")
+		if news {
+			o.log.Info().Str("event", "receipts_answer").Str("receipts", before.URL).Int("failures", before.Failures).
+				AnErr("last_error", before.Err).Msg("the endpoint says again what became of attempts")
 		}
 		return
 	}
 	o.metrics.ReceiptsAsked.WithLabelValues("failed").Inc()
-	if turned {
-		o.log.Warn().Str("event", "receipts_fail").Str("receipts", endpoint).Err(err).
+	if news {
+		o.log.Warn().Str("event", "receipts_fail").Str("receipts", before.URL).Err(err).
 			Msg("the endpoint does not say what became of an attempt; it is asked again, and attempts in doubt stay held until then")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/metrics"
+	"github.com/idemproxy/idemproxy/proxy"
 )
 
 // A change is one line in the log, and what does not change is none; all of it is counted.
@@ -20,6 +21,7 @@ func TestTheSettlersLines(t *testing.T) {
 	var out bytes.Buffer
 	o := &observer{log: zerolog.New(&out), metrics: metrics.New()}
 	failed := errors.New("planned")
+	endpoint := proxy.EndpointStatus{URL: "http://r", Failures: 3, Err: failed}
 	for _, c := range []struct {
 		name  string
 		do    func()
@@ -34,10 +36,10 @@ func TestTheSettlersLines(t *testing.T) {
 		{"turned away", func() { o.left(1, false) }, nil},
 		{"room", func() { o.settlerFull(false) }, []string{"info settler_has_room"}},
 		{"the end", func() { o.left(3, true) }, []string{"warn unsettled_left"}},
-		{"a failure", func() { o.receiptsAsked("http://r", failed, true) }, []string{"warn receipts_fail"}},
-		{"and again", func() { o.receiptsAsked("http://r", failed, false) }, nil},
-		{"an answer", func() { o.receiptsAsked("http://r", nil, true) }, []string{"info receipts_answer"}},
-		{"and again", func() { o.receiptsAsked("http://r", nil, false) }, nil},
+		{"a failure", func() { o.receiptsAsked(&endpoint, failed, true) }, []string{"warn receipts_fail"}},
+		{"and again", func() { o.receiptsAsked(&endpoint, failed, false) }, nil},
+		{"an answer", func() { o.receiptsAsked(&endpoint, nil, true) }, []string{"info receipts_answer"}},
+		{"and again", func() { o.receiptsAsked(&endpoint, nil, false) }, nil},
 	} {
 		out.Reset()
 		c.do()

@@ -3,6 +3,7 @@ package app_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -70,5 +71,43 @@ func TestSettlingIsLogged(t *testing.T) {
 	}
 	if !strings.Contains(text, `"attempts":1`) || strings.Contains(text, "secret") {
 		t.Errorf("the log is\n%s", text)
+	}
+}
+
+// An endpoint that fails in another way than at first has a line for that, too, and once it
+// answers the log says how often it failed, and how in the end.
+func TestEachKindOfFailureIsLogged(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Start(t, func(c backendtest.Conn, _ *backendtest.Request) { _ = c.Close() })
+	var status atomic.Int64
+	status.Store(http.StatusServiceUnavailable)
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if status.Load() == http.StatusNoContent {
+			w.Header().Set("Idempotency-Outcome", "voided")
+		}
+		w.WriteHeader(int(status.Load()))
+	}))
+	t.Cleanup(endpoint.Close)
+	out := &log{}
+	a, end := runUntil(t, zerolog.New(out).Level(zerolog.InfoLevel), configOf(t, b.URL(), func(c *config.Config) {
+		c.OnAmbiguous, c.Receipts, c.SettleWithin = idem.AmbiguousSettle, endpoint.URL, 100*time.Millisecond
+	}))
+	post(t, a.URL(), "a", "x")
+	out.await(t, "it answered PUT with 503")
+	status.Store(http.StatusUnauthorized)
+	out.await(t, "it answered PUT with 401 (does receipts_secret_file")
+	status.Store(http.StatusServiceUnavailable)
+	post(t, a.URL(), "b", "x")
+	status.Store(http.StatusNoContent)
+	out.await(t, `"event":"receipts_answer"`)
+	end()
+	text := out.text()
+	for _, status := range []string{"503", "401"} {
+		if n := len(regexp.MustCompile(`"event":"receipts_fail".*PUT with `+status).FindAllString(text, -1)); n != 1 {
+			t.Errorf("%d lines of receipts_fail for %s, want 1:\n%s", n, status, text)
+		}
+	}
+	if !regexp.MustCompile(`"event":"receipts_answer","receipts":"[^"]+","failures":[1-9]\d*,"last_error":"[^"]+`).MatchString(text) {
+		t.Errorf("the answer does not say what went before:\n%s", text)
 	}
 }

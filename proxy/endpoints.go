@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -22,8 +23,13 @@ type endpoints struct {
 type endpoint struct {
 	asking chan struct{} // as many as may ask at a time in the background
 
-	state EndpointStatus // guarded by endpoints.mu
+	state EndpointStatus  // guarded by endpoints.mu
+	told  map[string]bool // guarded by endpoints.mu: kinds of errors since it last answered
 }
+
+// mostTold bounds the kinds of errors of an endpoint that operators are told of until it
+// answers again.
+const mostTold = 8
 
 // EndpointStatus is how an endpoint for receipts answers.
 type EndpointStatus struct {
@@ -50,19 +56,56 @@ func (e *endpoints) of(url string) *endpoint {
 	return one
 }
 
-// note keeps what became of one question, and says whether the one before ended the
-// other way.
-func (e *endpoints) note(one *endpoint, err error) (turned bool) {
+// note keeps what became of one question. It returns how the endpoint did before, and whether
+// this is news: an answer after errors, or the first error of its kind after an answer. A
+// question that was cut short by who asked is no news after others.
+func (e *endpoints) note(one *endpoint, err error, cut bool) (before EndpointStatus, news bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	failed := one.state.Failures > 0
+	before = one.state
 	if err == nil {
 		one.state.Failures, one.state.AnsweredAt = 0, time.Now()
-		return failed
+		one.told = nil
+		return before, before.Failures > 0
 	}
 	one.state.Failures++
 	one.state.Err, one.state.FailedAt = err, time.Now()
-	return !failed
+	if cut && before.Failures > 0 {
+		return before, false
+	}
+	return before, one.tells(err)
+}
+
+// tells says whether an error is the first of its kind. It is called with endpoints.mu held.
+func (e *endpoint) tells(err error) bool {
+	kind := kindOf(err)
+	if e.told[kind] || len(e.told) >= mostTold {
+		return false
+	}
+	if e.told == nil {
+		e.told = map[string]bool{}
+	}
+	e.told[kind] = true
+	return true
+}
+
+// kindOf is what an error has in common with others of the same cause: most of its text. A
+// connection has a port of its own in it, and a time that is up has many texts.
+func kindOf(err error) string {
+	var of *net.OpError
+	switch {
+	case isLate(err):
+		return "time is up"
+	case errors.As(err, &of):
+		return of.Op + ": " + of.Err.Error()
+	}
+	return err.Error()
+}
+
+// isLate says of an error that time was up.
+func isLate(err error) bool {
+	var late interface{ Timeout() bool }
+	return errors.As(err, &late) && late.Timeout()
 }
 
 // void asks the endpoint of rules, and notes how it answered.
@@ -78,9 +121,10 @@ func (s *Server) void(ctx context.Context, rules *Rules, key idem.Key, attempt i
 		return response, err // that says nothing of the endpoint
 	}
 	one := s.endpoints.of(rules.Receipts.URL())
-	turned := s.endpoints.note(one, err)
+	_, bounded := ctx.Deadline()
+	before, news := s.endpoints.note(one, err, bounded && isLate(err))
 	if f := s.config.Trace.Asked; f != nil {
-		f(one.state.URL, err, turned)
+		f(&before, err, news)
 	}
 	return response, err
 }

@@ -32,7 +32,7 @@ func TestShutdownGivesUpAQuestion(t *testing.T) {
 	x := &told{}
 	var noted atomic.Int64
 	r := newRig(t, lose, x.settler, func(c *proxy.Config) {
-		c.Trace.Asked = func(string, error, bool) { noted.Add(1) }
+		c.Trace.Asked = func(*proxy.EndpointStatus, error, bool) { noted.Add(1) }
 		receipts, err := proxy.NewHTTPReceipts(silent.URL, "", time.Hour, 1<<20)
 		if err != nil {
 			t.Fatal(err)

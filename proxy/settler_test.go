@@ -149,9 +149,9 @@ func TestEndpointsAreTold(t *testing.T) {
 	t.Parallel()
 	l, x := newLedger(), &told{}
 	r := newRig(t, lose, l.settling(t, 2*time.Second), func(c *proxy.Config) {
-		c.Trace.Asked = func(endpoint string, err error, turned bool) {
-			if turned {
-				x.add("%v answers: %v", strings.HasSuffix(endpoint, "/receipts"), err == nil)
+		c.Trace.Asked = func(before *proxy.EndpointStatus, err error, news bool) {
+			if news {
+				x.add("%v answers: %v", strings.HasSuffix(before.URL, "/receipts"), err == nil)
 			}
 		}
 	})

@@ -168,11 +168,11 @@ type Trace struct {
 	// are open when the server ends. A look through the store finds them again.
 	Left func(n int, atEnd bool)
 	// Asked is called when an endpoint for receipts was asked to void an attempt: with an
-	// error if it did not say what became of it. turned: the question before ended the
-	// other way, or this is the first error.
-	Asked func(endpoint string, err error, turned bool)
+	// error if it did not say what became of it. before is how it did until then. news: it
+	// answers after errors, or this is the first error of its kind since it last answered.
+	Asked func(before *EndpointStatus, err error, news bool)
 	// Looked is called after a look through the store for what is in doubt, which found so
-	// many. turned is as in Asked.
+	// many. turned: the look before ended the other way, or this is the first error.
 	Looked func(found int, took time.Duration, err error, turned bool)
 	// Cut is called when a response that is passed on as it comes breaks off on
 	// the backend's side, after Done, which was told of the request by the same
