@@ -60,87 +60,196 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		},
 		{"look_failed", "warn", "a scan of the store for attempts in doubt failed. Logged once, until a scan works again", "ms, found"},
 		{"look_done", "info", "a scan of the store works again, or has found attempts in doubt", "ms, found"},
-		{"operator", "warn", "an operator changed a key, or tried to", key + ", action, remote"},
-		{"backup", "warn", "somebody asked for a backup of the store; error says if it failed", "remote, files"},
-		{"lease_lost", "error", "somebody else may be executing the same operation", key + ", attempt, at"},
 		{
-			"ending_deferred", "warn", "the store could not take the ending of a request; the proxy offers it again",
+			"operator", "warn", "an operator resolved, released or purged a key, or tried to. error is there if it was not done. " +
+				"action is retry or complete (both: resolve), release or purge", key + ", action, remote",
+		},
+		{"backup", "warn", "somebody asked for a backup of the store. error is there if it failed", "remote, files"},
+		{
+			"lease_lost", "error", "the proxy has lost the lease of a key while its operation was executed: another request may be " +
+				"executing the same operation. at is the call of the store that found it", key + ", attempt, at",
+		},
+		{
+			"ending_deferred", "warn", "the store could not record how a request ended. The proxy tries it again until the store takes it",
 			asked + ", operation",
 		},
 		{
-			"ending_dropped", "error", "the store never took the ending: a retry may be executed again, or waits until the lease ends",
+			"ending_dropped", "error", "the proxy has given up recording how a request ended. If the response was not stored or the " +
+				"key not held, a retry may be executed again. If the key was not released, retries wait until the lease ends",
 			asked + ", operation",
 		},
 
-		{"store_lost", "error", "the store does not answer", ""},
-		{"store_back", "warn", "the store answers again", "lost_ms, empty: its records are gone"},
-		{"store_emptied", "error", "the store's records are gone: retries of requests that were in it are executed again", ""},
-		{"count_failed", "warn", "unknown keys could not be counted (count_every)", ""},
-		{"store_connected", "info", "Redis, PostgreSQL: connected to a primary", "server, mode"},
-		{"store_unreachable", "warn", "Redis, PostgreSQL: no primary can be reached, or used", ""},
-		{"store_left", "warn", "Redis: the server is not the primary any more", "server"},
-		{"store_failover", "warn", "Redis: a failover has begun", "server"},
 		{
-			"store_asserted", "warn", "Redis: the proxy has restored on the new primary the records that the old one had acknowledged",
+			"store_lost", "error", "the store does not answer. Until it does, requests with keys are refused, or (fail_open) " +
+				"forwarded without protection", "",
+		},
+		{"store_back", "warn", "the store answers again. empty says whether its records are gone", "lost_ms, empty"},
+		{
+			"store_emptied", "error", "the store has lost its records (it was flushed, for example). Retries of the requests that " +
+				"were in it are executed again", "",
+		},
+		{
+			"count_failed", "warn", "the keys with an unknown outcome could not be counted (count_every). idemproxy_unknown_keys " +
+				"keeps its value. Logged once, until a count works again", "",
+		},
+		{"store_connected", "info", "Redis, PostgreSQL: the proxy is connected to a primary and uses it", "server, mode"},
+		{
+			"store_unreachable", "warn", "Redis, PostgreSQL: the proxy cannot connect to a primary, or the primary cannot be used. It " +
+				"tries again", "",
+		},
+		{
+			"store_left", "warn", "Redis: the server that the proxy used is not the primary any more. The proxy looks for the new " +
+				"one", "server",
+		},
+		{
+			"store_failover", "warn", "Redis: a Sentinel says that a failover has begun. The proxy sends nothing to the old primary, " +
+				"and waits for the new one", "server",
+		},
+		{
+			"store_asserted", "warn", "Redis: after a failover, the proxy has compared its journal with the new primary. The fields " +
+				"count the records: same (the new primary had it), restored (it was missing), advanced (it was of an older state), " +
+				"conflicts (store_conflict), failed (store_unasserted)",
 			"server, took, same, restored, advanced, conflicts, failed",
 		},
 		{
-			"store_unasserted", "warn, error", "Redis: the proxy could not restore the records, or one record, on the new primary",
+			"store_unasserted", "warn, error", "Redis: after a failover, the proxy could not write to the new primary what the old " +
+				"one had acknowledged. warn: all of it, and the proxy tries again. error: one record",
 			"record",
 		},
 		{
-			"store_conflict", "error",
-			"Redis: before the record was restored, another request had acquired the key: the operation may be executed twice", "record",
+			"store_conflict", "error", "Redis: a failover lost a record, and another request acquired the key before the proxy could " +
+				"write the record again. The operation may be executed twice", "record",
 		},
-		{"store_version", "warn", "Redis: this release of Redis has a fault that concerns the proxy", "server, version"},
-		{"store_setting", "warn", "Redis, PostgreSQL: with this setting records can be lost", "server, setting, value"},
-		{"store_unchecked", "info", "Redis, PostgreSQL: the proxy may not read the settings that concern durability", "server"},
-		{"store_clock", "warn", "Redis: a replica's clock differs from its primary's", "server, replica, ahead"},
-		{"store_migrated", "info", "PostgreSQL: the tables were made, or brought up to date", "schema, before, version"},
-		{"store_heard", "debug", "PostgreSQL: notifications arrive: replays may come from the local cache", "server"},
-		{"store_unheard", "warn", "PostgreSQL: notifications do not arrive: no replay comes from the local cache", ""},
-		{"sentinel_heard", "debug", "Redis: listening to a Sentinel", "sentinel"},
-		{"sentinel_unheard", "debug", "Redis: a Sentinel cannot be listened to", "sentinel"},
-		{"disk_space", "warn", "embedded: the disk is nearly full, or has space again", "low, free_bytes, min_free_bytes"},
 		{
-			"clock_jump", "warn", "embedded: the wall clock is far ahead of the store's last reading",
+			"store_version", "warn", "Redis: this release of Redis has a fault: responses stay in the proxy's memory for a shorter " +
+				"time than with Redis 7.0.5 or later", "server, version",
+		},
+		{
+			"store_setting", "warn", "Redis, PostgreSQL: the server has a setting with which records can be lost. message says how",
+			"server, setting, value",
+		},
+		{
+			"store_unchecked", "info", "Redis, PostgreSQL: the proxy is not allowed to read the settings of the server. So it cannot " +
+				"warn of settings with which records can be lost", "server",
+		},
+		{
+			"store_clock", "warn", "Redis: the clock of a replica differs from its primary's by more than one second (ahead; " +
+				"negative: it is behind). After a failover to this replica, leases end too early or too late by this much",
+			"server, replica, ahead",
+		},
+		{
+			"store_migrated", "info", "PostgreSQL: the proxy has created its tables, or changed them to the version of this release. " +
+				"before is the version that was there (0: none)", "schema, before, version",
+		},
+		{
+			"store_heard", "debug", "PostgreSQL: the server tells the proxy of changes of records. The proxy can answer replays from " +
+				"its memory",
+			"server",
+		},
+		{
+			"store_unheard", "warn", "PostgreSQL: the server does not tell the proxy of changes of records any more. Until it does, " +
+				"the proxy asks the server for every replay", "",
+		},
+		{"sentinel_heard", "debug", "Redis: the proxy is connected to a Sentinel, which tells it of failovers", "sentinel"},
+		{
+			"sentinel_unheard", "debug", "Redis: the proxy lost the connection to a Sentinel, or cannot connect. It tries again",
+			"sentinel",
+		},
+		{
+			"disk_space", "warn", "embedded: the disk has less free space than the store needs (low is true), or has enough again " +
+				"(low is false). While it is low, requests that would be executed are refused", "low, free_bytes, min_free_bytes",
+		},
+		{
+			"clock_jump", "warn", "embedded: at the start, the wall clock is far ahead of the last time that the store saved. The store " +
+				"advances its own clock by advance only, so it keeps records for longer. If the wall clock is wrong, correct it and " +
+				"restart the proxy within doubted_for",
 			"saved, wall, advance, doubted_for",
 		},
-		{"sweep_failed", "error, debug", "embedded, PostgreSQL: expired records were not removed", ""},
-		{"compaction_failed", "error", "embedded: the store could not free disk space", ""},
-		{"store_engine_error", "error", "embedded: the storage engine reports an error", ""},
-		{"store_engine_failed", "error", "embedded: the storage engine cannot go on; the process ends", ""},
-		{"close_failed", "error", "the store did not close cleanly", ""},
-
-		{"names_checked", "info", "these settings find the store's records: the proxy serves requests with keys", ""},
 		{
-			"names_unchecked", "warn",
-			"the proxy has not been able to read the plans in the store: it refuses requests with keys until it has", "",
+			"sweep_failed", "error, debug", "the store could not delete records that have expired (embedded: error; PostgreSQL: " +
+				"debug). It tries again", "",
 		},
-		{"names_not_entered", "warn", "the proxy could not write its plan into the store; it tries again", ""},
-		{"names_not_struck", "warn", "the proxy could not delete a plan or recipe from the store", "entry"},
-		{"orphans", "error", "with these settings some records would not be found: the proxy refuses requests with keys", ""},
-		{"orphans_accepted", "warn", "records are not found any more, as accept_orphans says", ""},
-
-		{"backend_down", "warn", "a backend gets no requests until it can be reached", "upstream, backend"},
-		{"backend_up", "info", "it gets requests again", "upstream, backend"},
-		{"resolve_failed", "warn", "a backend's name could not be resolved; its addresses stay", "upstream, backend"},
-		{"jwks_unreachable", "warn", "a key set was not fetched anew; its keys stay", ""},
-		{"spans_lost", "warn", "spans could not be sent", ""},
-
-		{"started", "info", "ready for requests", "version, listen, backend, store, admin, demo"},
-		{"reloaded", "info", "requests from now on are treated by the new settings", "routes, upstreams"},
-		{"reload_failed", "error", "the settings cannot be used, and stay as they were", ""},
-		{"tls_reloaded", "info", "new connections get the new certificate", ""},
-		{"tls_reload_failed", "error", "the certificates cannot be used, and stay as they were", ""},
-		{"setting_doubtful", "warn", "a setting does nothing, or what was perhaps not meant; `idemproxy check` says the same", ""},
-		{"few_files", "warn", "file descriptors may be used up before max_clients is reached", "limit, max_clients"},
+		{"compaction_failed", "error", "embedded: the store could not give the disk space of deleted records back", ""},
+		{"store_engine_error", "error", "embedded: the storage engine (Pebble) reports an error. message has it", ""},
 		{
-			"connection_refused", "warn", "connections were closed before a request was read: one line a second and reason at most",
+			"store_engine_failed", "error", "embedded: the storage engine cannot write to the disk any more. The process ends: after " +
+				"a restart it knows what is on the disk", "",
+		},
+		{"close_failed", "error", "the store could not be closed without an error when the proxy ended", ""},
+
+		{
+			"names_checked", "info", "the proxy has compared its plan (how it names records) with the plans in the store: it finds all " +
+				"records. It now accepts requests with keys", "",
+		},
+		{
+			"names_unchecked", "warn", "the proxy could not read the plans in the store. It refuses requests with keys until it can " +
+				"read them. If it only could not find out whether there are records of an early release, it assumes that there are, and " +
+				"serves", "",
+		},
+		{
+			"names_not_entered", "warn", "the proxy could not write its plan into the store again, which keeps the plan from " +
+				"expiring. It tries again, long before the plan expires", "",
+		},
+		{
+			"names_not_struck", "warn", "the proxy could not delete a plan from the store that it does not need any more. This does " +
+				"no harm to records", "entry",
+		},
+		{
+			"orphans", "error", "with these settings the proxy would not find some records in the store. It refuses requests with " +
+				"keys until the settings are changed. error says which records, and which setting helps", "",
+		},
+		{
+			"orphans_accepted", "warn", "the proxy does not find some records any more, and accept_orphans allows that. Retries of " +
+				"their requests are executed again", "",
+		},
+
+		{
+			"backend_down", "warn", "the proxy leaves a backend out: it sends it no requests until its health check, or a connection " +
+				"to it, works again. error says why", "upstream, backend",
+		},
+		{"backend_up", "info", "the proxy sends requests to this backend again", "upstream, backend"},
+		{
+			"resolve_failed", "warn", "the name of a backend could not be resolved. The proxy keeps the addresses that it has",
+			"upstream, backend",
+		},
+		{"jwks_unreachable", "warn", "the proxy could not fetch a key set (jwks) again. It keeps the keys that it has", ""},
+		{"spans_lost", "warn", "the proxy could not send spans to otlp. These spans are lost", ""},
+
+		{"started", "info", "the proxy has started and accepts requests", "version, listen, backend, store, admin, demo"},
+		{
+			"reloaded", "info", "new requests use the new settings. Without fields: only what the proxy knows of old records has changed",
+			"routes, upstreams",
+		},
+		{"reload_failed", "error", "the new settings cannot be used. The proxy continues with the settings that it has", ""},
+		{"tls_reloaded", "info", "new connections of clients get the new certificate", ""},
+		{
+			"tls_reload_failed", "error", "the new certificate, key or client CA cannot be used. The proxy continues with those that " +
+				"it has", "",
+		},
+		{
+			"setting_doubtful", "warn", "a setting has no effect, or an effect that you perhaps do not want. error says which setting. " +
+				"`idemproxy check` says the same", "",
+		},
+		{
+			"few_files", "warn", "the limit of open files (`ulimit -n`) is lower than what max_clients and max_conns may need. want " +
+				"is what they may need", "limit, want, max_clients",
+		},
+		{
+			"connection_refused", "warn", "the proxy closed connections before it read a request. At most one line a second for each " +
+				"reason; connections is how many since the line before",
 			"reason, remote, connections, request_id",
 		},
-		{"accept_failed", "error", "no client can connect until connections end", ""},
-		{"draining", "info", "not ready any more; requests under way are finished", "delay, at_most, under_way"},
-		{"stopped", "info, error", "the last line: error if requests were not finished, or not stored", "dropped, cut, late"},
+		{
+			"accept_failed", "error", "the proxy cannot accept connections, because the process has no file descriptors left, for " +
+				"example. It tries again; clients can connect when other connections end", "",
+		},
+		{
+			"draining", "info", "the proxy was asked to stop. It is not ready any more, and finishes the requests that it has. delay " +
+				"and at_most are drain_delay and drain_timeout; under_way is the number of requests", "delay, at_most, under_way",
+		},
+		{
+			"stopped", "info, error", "the last line of the log. error: some requests were cut (cut), or the store did not record how " +
+				"some ended (dropped)", "dropped, cut, late",
+		},
 	}
 }
