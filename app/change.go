@@ -41,8 +41,8 @@ func CheckChange(earlier, now *config.Config) (doubts []error, err error) {
 	return doubts, err
 }
 
-var errElsewhere = errors.New("the earlier settings have another value. The proxy would not find the records that it has now, so " +
-	"retries of completed or held keys would execute again. To prevent that, copy the records (idemproxy copy)")
+var errElsewhere = errors.New("the earlier settings have another value. The proxy would not find the records that it has now, " +
+	"so retries of completed or held keys would execute again. To prevent that, copy the records (idemproxy copy)")
 
 // planOf is how a proxy with the settings names and compares records.
 func planOf(c *config.Config) (*proxy.Plan, error) {

@@ -28,7 +28,8 @@ func orphanError(orphans []proxy.Orphan, there bool) error {
 	if n := len(orphans) - mostOrphans; n > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", n))
 	}
-	return fmt.Errorf("%w: %s. If you do not need these records, start the proxy once with --accept-orphans", errOrphans, strings.Join(lines, "; "))
+	return fmt.Errorf("%w: %s. If you do not need these records, start the proxy once with --accept-orphans", errOrphans,
+		strings.Join(lines, "; "))
 }
 
 func orphanLine(o *proxy.Orphan) string {

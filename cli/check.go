@@ -20,7 +20,8 @@ func checkCommand(cfg *config.Config) *cobra.Command {
 			"line it was set in, and warnings of what can be used, but does nothing or what was perhaps not meant. Exit code 0:\n" +
 			"nothing but warnings; 2: something is wrong.\n\n" +
 			"With --earlier it compares the settings with those that your proxies have now: it refuses a change with which a proxy\n" +
-			"would not find its records, as the proxy itself would at its start, and says what to add. It asks no proxy and no store.\n\n" +
+			"would not find its records, as the proxy itself would at its start, and says what to add. It asks no proxy and no " +
+			"store.\n\n" +
 			"With --probe it also connects from this machine to each backend and to each URL in receipts and resolver, with TLS\n" +
 			"for https://. It sends no request. Exit code 1: the settings can be used, and one of these cannot be connected to.",
 		Example: "  idemproxy check -c idemproxy.yaml\n  idemproxy check -c idemproxy.yaml --probe\n" +

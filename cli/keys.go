@@ -181,8 +181,8 @@ func cutDigest(text string) string {
 	if !looks || n == loggedDigits {
 		return ""
 	}
-	return fmt.Sprintf("; if this is the log's name of a key, it is not whole: it has %d hexadecimal digits after key:, and the log writes %d",
-		n, loggedDigits)
+	return fmt.Sprintf("; if this is the log's name of a key, it is not whole: it has %d hexadecimal digits after key:, "+
+		"and the log writes %d", n, loggedDigits)
 }
 
 // lookUp finds what stands under a key, or under what the log calls one.

@@ -120,8 +120,8 @@ func opensWhatItHolds(r *Rules) string {
 	if !r.FailOpen || r.OnAmbiguous == idem.AmbiguousRelease {
 		return ""
 	}
-	return fmt.Sprintf("with fail-open, requests may execute twice while the store does not answer; on-ambiguous: %s is meant to prevent that",
-		r.OnAmbiguous)
+	return fmt.Sprintf("with fail-open, requests may execute twice while the store does not answer; on-ambiguous: %s is meant to "+
+		"prevent that", r.OnAmbiguous)
 }
 
 func releasesSuccess(r *Rules) string {

@@ -84,8 +84,9 @@ func rulesOfKeys() []settingOfRules {
 			usage: "headers that carry the key; if several do, they must agree",
 			def:   []string{"Idempotency-Key", "X-Idempotency-Key"}, careful: true,
 			limit: eachOf("names of headers", math.MaxInt, isToken), fits: carriesKeys,
-			idle: when("while key is set: keys are looked for in the places that key names", func(r *Rules) bool { return len(r.Key) > 0 }),
-			to:   func(all []string, p *proxy.Rules) { p.KeyHeaders = all },
+			idle: when("while key is set: keys are looked for in the places that key names",
+				func(r *Rules) bool { return len(r.Key) > 0 }),
+			to: func(all []string, p *proxy.Rules) { p.KeyHeaders = all },
 		},
 		&rule[string]{
 			name: "key-format", as: aText(), of: func(r *Rules) *string { return &r.KeyFormat },

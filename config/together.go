@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -107,7 +106,8 @@ func (c *Config) checkNames(i int, check check) {
 	r := &c.Routes[i]
 	_, set := r.origin["name"]
 	check(!set || r.Name != "", "name", plain(r.Name), "a name; without this line, the proxy makes one")
-	check(r.Name != largeName, "name", plain(r.Name), fmt.Sprintf("another name: in metrics, %s stands for all requests that no route matches", largeName))
+	check(r.Name != largeName, "name", plain(r.Name), "another name: in metrics, "+largeName+
+		" stands for all requests that no route matches")
 	other := slices.ContainsFunc(c.Routes[:i], func(o Route) bool { return o.Name == r.Name })
 	check(r.Name == "" || !other, "name", plain(r.Name), "a name that no other route has")
 }
