@@ -166,8 +166,8 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 			"saved, wall, advance, doubted_for",
 		},
 		{
-			"sweep_failed", "error, debug", "the store could not delete records that have expired (embedded: error; PostgreSQL: " +
-				"debug). It tries again", "",
+			"sweep_failed", "error, warn, debug", "the store could not delete records that have expired (embedded: error; PostgreSQL: " +
+				"debug, and warn where it lasts). It tries again", "",
 		},
 		{"compaction_failed", "error", "embedded: the store could not give the disk space of deleted records back", ""},
 		{"store_engine_error", "error", "embedded: the storage engine (Pebble) reports an error. message has it", ""},

@@ -97,13 +97,19 @@ func (s *Store) askAgain(ctx context.Context, meetings int, sql string, a *args)
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
+	if rows, err = s.attempts(ctx, meetings, sql, a); err != nil {
+		return nil, s.failed(ctx, err)
+	}
+	return rows, nil
+}
+
+// attempts are askAgain's, without what follows of an error for the connections and for who
+// asks after.
+func (s *Store) attempts(ctx context.Context, meetings int, sql string, a *args) (rows [][][]byte, err error) {
 	for try := 0; ; try++ {
 		rows, err = s.once(ctx, sql, a)
-		if err == nil {
-			return rows, nil
-		}
-		if try == maxTries || ctx.Err() != nil || !passing(err) || met(err) && try >= meetings {
-			return nil, s.failed(ctx, err)
+		if err == nil || try == maxTries || ctx.Err() != nil || !passing(err) || met(err) && try >= meetings {
+			return rows, err
 		}
 	}
 }
@@ -148,8 +154,7 @@ func (s *Store) once(ctx context.Context, sql string, a *args) ([][][]byte, erro
 const unreplicated = "idemproxy.unreplicated"
 
 // onNotice hears what the server warns of. That it stopped waiting for its
-// standbys, since a cancellation or a time-out came, it says in a warning only; the
-// statement succeeds. Its text is translated, but not the name of the function.
+// standbys, since it was cancelled, it says in a warning only; the statement succeeds. Its text is translated, but not the name of the function.
 func onNotice(c *pgconn.PgConn, n *pgconn.Notice) {
 	if n.Routine == "SyncRepWaitForLSN" {
 		c.CustomData()[unreplicated] = true
@@ -162,7 +167,7 @@ func (s *Store) usable() error {
 		return idem.ErrClosed
 	}
 	if reason := s.unready.Load(); reason != nil {
-		return unavailable(fmt.Errorf("%w: %w", errNotSent, *reason))
+		return s.unsaid(unavailable(fmt.Errorf("%w: %w", errNotSent, *reason)))
 	}
 	return nil
 }
@@ -180,8 +185,8 @@ func (s *Store) failed(ctx context.Context, err error) error {
 		}
 	case "25006", "57P01", "57P02", "57P03": // read-only; shut down; crashed; cannot be used now
 		s.renewPool()
-	case "42P01", "42883", "3F000", "42704": // no such table, function, schema
-		s.recheck()
+	case "42P01", "42883", "3F000", "42704", "42501": // no such table, function, schema; no right
+		s.recheck(err)
 	}
 	return s.unsaid(unavailable(err))
 }

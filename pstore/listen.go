@@ -140,9 +140,9 @@ func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// recheck has the schema be looked at: something of it is missing.
-func (s *Store) recheck() {
-	reason := ErrNoSchema
+// recheck has the schema be looked at: something of it is missing, as a statement has
+// shown, or the right to use it.
+func (s *Store) recheck(reason error) {
 	s.unready.Store(&reason)
 	select {
 	case s.checks <- struct{}{}:

@@ -53,8 +53,10 @@ func Migrate(ctx context.Context, c Config) (before int, err error) {
 
 func migrate(ctx context.Context, conn *pgconn.PgConn, schema string) (before int, err error) {
 	// One at a time, each in one transaction: a schema is there whole or not at all. Who
-	// waited for another one must see what that did, whatever the role's isolation.
-	begin := "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(hashtext('idemproxy " + schema + "'))"
+	// waited for another one must see what that did, whatever the role's isolation; and the
+	// role's time-outs are for requests, not for this.
+	begin := "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; " +
+		"SET LOCAL idle_in_transaction_session_timeout = 0; SELECT pg_advisory_xact_lock(hashtext('idemproxy " + schema + "'))"
 	if _, err := exec(ctx, conn, begin); err != nil {
 		return 0, err
 	}
@@ -157,6 +159,9 @@ func (s *Store) prepare(ctx context.Context, conn *pgconn.PgConn) error {
 		return errOldSchema
 	case least > SchemaVersion:
 		return errLaterSchema
+	}
+	if err := checkRights(looking, conn, s.config.Schema); err != nil {
+		return fmt.Errorf("looking at the schema %s: %w", s.config.Schema, err)
 	}
 	return nil
 }

@@ -87,45 +87,6 @@ func TestNoSchemaIsSaid(t *testing.T) {
 	})
 }
 
-// The rights of docs/postgres.md are enough, and no other are needed.
-func TestRights(t *testing.T) {
-	t.Parallel()
-	server := dbtest.StartPostgres(t)
-	server.Do("CREATE ROLE owner LOGIN", "CREATE ROLE proxy LOGIN", "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-		"GRANT CREATE ON DATABASE postgres TO owner", "ALTER DEFAULT PRIVILEGES FOR ROLE owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
-	as := func(role string) pstore.Config {
-		return pstore.Config{URL: "postgres://" + role + "@" + server.Addr + "/postgres" + conns, Schema: "s"}
-	}
-	if _, err := pstore.Migrate(context.Background(), as("proxy")); err == nil || !strings.Contains(err.Error(), "permission denied") {
-		t.Fatalf("a role without rights makes the schema: %v", err)
-	}
-	if _, err := pstore.Migrate(context.Background(), as("owner")); err != nil {
-		t.Fatal(err)
-	}
-	server.Do("GRANT USAGE ON SCHEMA s TO proxy", "GRANT SELECT ON s.meta TO proxy",
-		"GRANT SELECT, INSERT, UPDATE, DELETE ON s.record, s.entry TO proxy", "GRANT SELECT, UPDATE ON s.sweeper TO proxy",
-		"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA s TO proxy")
-	s := open(t, as("proxy"))
-	c := completed(t, s, "k")
-	cached(t, s, c)
-	if _, _, err := s.SweepOnce(context.Background(), 1, 0, 0); err != nil {
-		t.Error(err)
-	}
-	for _, ask := range []struct {
-		name string
-		call func() error
-	}{
-		{"enter", func() error { return s.Enter(context.Background(), "a", "b", 0) }},
-		{"get", func() error { _, err := s.Get(context.Background(), c.Key); return err }},
-		{"list", func() error { return s.List(context.Background(), func(*idem.Record) bool { return true }) }},
-		{"purge", func() error { return s.Purge(context.Background(), c.Key) }}, // the last: get wants what it takes away
-	} {
-		if err := ask.call(); err != nil {
-			t.Errorf("%s: %v", ask.name, err)
-		}
-	}
-}
-
 // What is swept is what has ended, by one at a time, and page by page.
 func TestSweep(t *testing.T) {
 	t.Parallel()

@@ -109,10 +109,11 @@ func TestRenewalsPassEndings(t *testing.T) {
 }
 
 // A role's settings are no reason for those who migrate at a time to fail.
-func TestMigrateAtATimeWhateverTheIsolation(t *testing.T) {
+func TestMigrateAtATimeWhateverTheRolesSettings(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)
-	server.Do("ALTER ROLE postgres SET default_transaction_isolation = 'serializable'")
+	server.Do("ALTER ROLE postgres SET default_transaction_isolation = 'serializable'",
+		"ALTER ROLE postgres SET lock_timeout = 1", "ALTER ROLE postgres SET idle_in_transaction_session_timeout = 1")
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {

@@ -2,7 +2,10 @@ package pstore
 
 import (
 	"context"
+	"strings"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/internal/failpoint"
 )
@@ -19,6 +22,7 @@ const (
 // sweep deletes expired records as long as the store is open. Of all processes one
 // sweeps at a time; the server sees to that.
 func (s *Store) sweep() {
+	told := false
 	for wait := sweepPause; ; {
 		timer := time.NewTimer(wait)
 		select {
@@ -33,15 +37,29 @@ func (s *Store) sweep() {
 		switch {
 		case err != nil:
 			wait = 5 * time.Second
-			s.log.Debug().Str("event", "sweep_failed").Err(err).Msg("expired records were not swept; trying again")
+			told = s.tellSweep(err, told)
 		case gone < 0:
-			wait = sweepTurn
+			wait, told = sweepTurn, false
 		case whole:
-			wait = sweepRest
+			wait, told = sweepRest, false
 		default:
-			wait = sweepPause
+			wait, told = sweepPause, false
 		}
 	}
+}
+
+// tellSweep tells of a sweep that failed. What passes by itself is no matter. But where the
+// server refuses the statement, for want of a right for instance, the table grows until
+// somebody mends that: so it is warned of, once in a row of failures.
+func (s *Store) tellSweep(err error, told bool) bool {
+	code := codeOf(err)
+	lasting := strings.HasPrefix(code, "42") || strings.HasPrefix(code, "22") || strings.HasPrefix(code, "XX")
+	level := zerolog.DebugLevel
+	if lasting && !told {
+		level = zerolog.WarnLevel
+	}
+	s.log.WithLevel(level).Str("event", "sweep_failed").Err(err).Msg("expired records were not deleted; trying again")
+	return told || lasting
 }
 
 // sweepOnce sweeps the next pages. gone is how many records it deleted, or -1 if it is
@@ -50,12 +68,21 @@ func (s *Store) sweepOnce(ctx context.Context, pages int64, pause, rest time.Dur
 	if err := failpoint.Fail("sweep-asked"); err != nil {
 		return 0, false, err
 	}
-	row, err := s.askOne(ctx, s.sql.sweep, newArgs(3).int8(pages).int8(pause.Milliseconds()).int8(rest.Milliseconds()), 3)
-	if err != nil {
+	if err := s.usable(); err != nil {
 		return 0, false, err
 	}
-	if gone, err = int8of(row[0]); err != nil {
+	// What fails here is no reason for requests to be refused (see failed): they do not sweep.
+	rows, err := s.attempts(ctx, maxTries, s.sql.sweep,
+		newArgs(3).int8(pages).int8(pause.Milliseconds()).int8(rest.Milliseconds()))
+	switch {
+	case err != nil:
+		return 0, false, s.unsaid(unavailable(err))
+	case len(rows) != 1 || len(rows[0]) != 3:
+		return 0, false, unavailable(errReply)
+	}
+	if gone, err = int8of(rows[0][0]); err != nil {
 		return 0, false, err
 	}
-	return gone, len(row[2]) == 1 && row[2][0] != 0, nil
+	whole = len(rows[0][2]) == 1 && rows[0][2][0] != 0
+	return gone, whole, nil
 }
