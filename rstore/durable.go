@@ -17,7 +17,7 @@ import (
 const AllReplicas = -1
 
 // maxWaiting is how many writes to a server can wait for its replicas at once,
-// each on a connection of its own; further ones wait for a connection.
+// each on a connection of its own; further ones wait for their turn.
 const maxWaiting = 128
 
 // needed is how many replicas a write must have.
@@ -44,7 +44,7 @@ func (s *Store) runReplicated(
 		return notSent(ctx), nil
 	}
 	send := func(command func(rueidis.Client, []string, []string) rueidis.Completed) []rueidis.RedisResult {
-		return l.together(ctx, func() []rueidis.Completed {
+		return l.together(ctx, keys[0], func() []rueidis.Completed {
 			return []rueidis.Completed{command(l.client, keys, args), s.wait(l, n, keys[0])}
 		})
 	}

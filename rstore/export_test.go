@@ -6,6 +6,9 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 )
 
+// MaxWaiting is how many writes to a server can wait for its replicas at once.
+const MaxWaiting = maxWaiting
+
 // Name is the record's name in Redis.
 func (s *Store) Name(k idem.Key) string { return s.name(k.ID()) }
 

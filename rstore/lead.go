@@ -280,13 +280,13 @@ func (s *Store) lookAtCluster(ctx context.Context, l *link) {
 	if err != nil {
 		return // asked again
 	}
-	if before := l.owners; before != nil && !maps.Equal(before, owners) {
+	if before := l.owners.Load(); before != nil && !maps.Equal(*before, owners) {
 		if err := s.assert(s.closing, l); err != nil {
 			s.log.Warn().Str("event", "store_unasserted").Err(err).Msg("the Cluster was not told what it had acknowledged; trying again")
 			return
 		}
 	}
-	l.owners = owners
+	l.owners.Store(&owners)
 }
 
 // isStillPrimary asks over the connection that there is.
@@ -376,7 +376,7 @@ func (s *Store) connectTo(addr string) {
 // resume goes on with the primary that there was: the failover did not happen, or
 // nobody says that it did.
 func (s *Store) resume(l *link) {
-	again := &link{client: l.client, addr: l.addr, who: l.who, left: make(chan struct{})}
+	again := &link{client: l.client, addr: l.addr, who: l.who, left: make(chan struct{}), turns: l.turns}
 	again.sawReplicas(int(l.replicas.Load()))
 	s.link = again
 	s.gate.open(again)

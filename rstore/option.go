@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -64,7 +65,9 @@ func (c *Config) option() (rueidis.ClientOption, error) {
 	option.MaxFlushDelay = 20 * time.Microsecond
 	if c.WaitReplicas != 0 {
 		// A write that waits for replicas has a connection to itself meanwhile.
-		option.BlockingPoolSize, option.ReadBufferEachConn, option.WriteBufferEachConn = maxWaiting, 32<<10, 32<<10
+		// turns bounds how many there are. The pool must not: which server a slot of a
+		// Cluster is counted for can be a second behind which one the library asks.
+		option.BlockingPoolSize, option.ReadBufferEachConn, option.WriteBufferEachConn = math.MaxInt32, 32<<10, 32<<10
 	}
 	return option, nil
 }

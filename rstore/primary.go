@@ -144,7 +144,9 @@ type link struct {
 	left chan struct{}
 	once sync.Once // closes it
 	// owners are the servers of a Cluster's slots, as lead saw them last.
-	owners map[slotRange]string
+	owners atomic.Pointer[map[slotRange]string]
+	// turns are those of all links with this client.
+	turns *turns
 	// replicas are as many as it was ever seen to have.
 	replicas atomic.Int64
 }
@@ -155,6 +157,21 @@ func (l *link) slot(name string) uint16 {
 		return 0
 	}
 	return slotOf(name)
+}
+
+// ownerOf is the server that has a slot of a Cluster, as lead saw it last; empty if it has
+// not looked yet.
+func (l *link) ownerOf(slot uint16) string {
+	owners := l.owners.Load()
+	if owners == nil {
+		return ""
+	}
+	for slots, addr := range *owners {
+		if slots.first <= slot && slot <= slots.last {
+			return addr
+		}
+	}
+	return ""
 }
 
 // hasLeft says whether the primary is not one any more.
@@ -211,10 +228,10 @@ func (s *Store) addresses(ctx context.Context) ([]string, error) {
 // linkPrimary makes the client for one primary. Each of its connections, also
 // those that replace a broken one, leads to that same process or fails.
 func (s *Store) linkPrimary(addr string, who identity) (*link, error) {
-	l := &link{addr: addr, who: who, left: make(chan struct{})}
+	l := &link{addr: addr, who: who, left: make(chan struct{}), turns: newTurns(maxWaiting)}
 	option := s.option
 	option.InitAddress, option.ForceSingleClient, option.Sentinel = []string{addr}, true, rueidis.SentinelOption{}
-	option.DialCtxFn = func(ctx context.Context, addr string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
+	return s.linkWith(l, option, func(ctx context.Context, addr string) (net.Conn, error) {
 		conn, now, err := s.dial(ctx, addr)
 		if err != nil {
 			return nil, err
@@ -225,17 +242,23 @@ func (s *Store) linkPrimary(addr string, who identity) (*link, error) {
 			return nil, fmt.Errorf("%w: %s: %w", errNotSent, addr, err)
 		}
 		return conn, nil
-	}
-	return s.linkWith(l, option)
+	})
 }
 
 // linkCluster makes the client for a Cluster, whose nodes change their roles
 // among themselves.
 func (s *Store) linkCluster(addr string, who identity) (*link, error) {
-	return s.linkWith(&link{addr: addr, who: who, left: make(chan struct{})}, s.option)
+	l := &link{addr: addr, who: who, left: make(chan struct{}), turns: newTurns(maxWaiting)}
+	return s.linkWith(l, s.option, func(ctx context.Context, addr string) (net.Conn, error) {
+		return s.dialPlain(ctx, addr, s.option.TLSConfig)
+	})
 }
 
-func (s *Store) linkWith(l *link, option rueidis.ClientOption) (*link, error) {
+func (s *Store) linkWith(l *link, option rueidis.ClientOption, dial dialer) (*link, error) {
+	dial = dial.forErrands()
+	option.DialCtxFn = func(ctx context.Context, addr string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		return dial(ctx, addr)
+	}
 	client, err := rueidis.NewClient(option)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.addr, s.unsaid(err))

@@ -61,7 +61,7 @@ func (s *Store) runStaged(
 			return l.client.DoMulti(ctx, built(commands)...)
 		}
 		commands = append(commands, func() rueidis.Completed { return s.wait(l, n, keys[0]) })
-		return l.together(ctx, func() []rueidis.Completed { return built(commands) })
+		return l.together(ctx, keys[0], func() []rueidis.Completed { return built(commands) })
 	}
 	settle := s.scripts.settle
 	results := send(put, func() rueidis.Completed { return settle.command(l.client, keys, args) })[1:]

@@ -231,6 +231,19 @@ func (s *Server) Calls() map[string]int {
 	return calls
 }
 
+// Clients is how many connections the server has, that of this question included.
+func (s *Server) Clients() (n int) {
+	s.tb.Helper()
+	m := s.Do("INFO", "clients")
+	text, _ := m.ToString()
+	for line := range strings.Lines(text) {
+		if count, ok := strings.CutPrefix(line, "connected_clients:"); ok {
+			_, _ = fmt.Sscan(count, &n)
+		}
+	}
+	return n
+}
+
 // CPU is the CPU time that the server has used.
 func (s *Server) CPU() time.Duration {
 	s.tb.Helper()
