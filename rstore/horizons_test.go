@@ -314,6 +314,16 @@ func aSlotMoves(t *testing.T, replicas int, before, after string) {
 		text, _ := m.ToString()
 		return text
 	}
+	stands := func(after string) { // in one piece, and nothing beside it
+		t.Helper()
+		var n int64
+		for _, node := range nodes {
+			n += number(t, node, "CLUSTER", "COUNTKEYSINSLOT", slot)
+		}
+		if n != 1 {
+			t.Errorf("%d keys of the slot after %s, want the record", n, after)
+		}
+	}
 	nodes[target].Do("CLUSTER", "SETSLOT", slot, "IMPORTING", id(nodes[source]))
 	if _, err := s.Acquire(t.Context(), c); err != nil { // on the side that the slot leaves
 		t.Fatal(err)
@@ -322,6 +332,7 @@ func aSlotMoves(t *testing.T, replicas int, before, after string) {
 	if err := s.Complete(t.Context(), c.Lease(), &idem.Response{Status: 200, Body: []byte(before)}); err != nil {
 		t.Fatalf("complete: %v", err)
 	}
+	stands("a completion on the side that the slot leaves")
 	if out := acquire(t, s, c, idem.VerdictCompleted); string(out.Response.Body) != before {
 		t.Errorf("replays %q", out.Response.Body)
 	}
@@ -333,6 +344,7 @@ func aSlotMoves(t *testing.T, replicas int, before, after string) {
 	}
 	next := remembered("k", time.Hour) // of nobody: on the side that it moves to
 	done(t, s, next, &idem.Response{Status: 200, Body: []byte(after)})
+	stands("a completion on the side that it moves to")
 	if out := acquire(t, s, c, idem.VerdictCompleted); string(out.Response.Body) != after {
 		t.Errorf("replays %q", out.Response.Body)
 	}

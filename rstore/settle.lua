@@ -25,7 +25,7 @@
 --
 -- Returns 6 (done, or done before), 7 (lost), 8 (not unknown), or -1 for a
 -- layout that this build does not know. Or -3, and nothing was done: there is no
--- response at KEYS[3]. Time is the server's.
+-- response at KEYS[3], or this user may not rename it. Time is the server's.
 local UNSTAGED = -3
 
 -- The common end: an attempt that is under way is completed or released by its
@@ -44,6 +44,7 @@ if #ARGV[4] == 24 then
       if not KEYS[3] then
         redis.call('SET', KEYS[2], response, 'PX', ARGV[7])
       elseif not redis.pcall('RENAME', KEYS[3], KEYS[2]).ok then
+        redis.call('DEL', KEYS[3])
         return UNSTAGED
       end
       to, response = to .. (is == '\2\1\0' and '\2' or '\3'), ''
@@ -122,7 +123,7 @@ elseif to == COMPLETED then
   till, expires = now + retention, now + retention + remember
   if KEYS[3] then
     if not redis.pcall('RENAME', KEYS[3], KEYS[2]).ok then
-      return UNSTAGED
+      return unstage(UNSTAGED)
     end
     flags = holds + 2
   elseif remember > 0 and KEYS[2] then

@@ -34,12 +34,28 @@ func (s *Store) complete(
 	ctx context.Context, l *link, keys []string, lease *idem.Lease, encoded []byte, now int64,
 ) (result rueidis.RedisResult, lack error) {
 	if len(encoded) >= stageFrom && lease.Retention > 0 {
-		result, lack = s.runStaged(ctx, l, append(keys[:2:2], staging(keys[1], &lease.Owner)), lease, encoded, now)
-		if code, err := result.AsInt64(); code != verdictUnstaged && !isTryAgain(err) {
+		staged := staging(keys[1], &lease.Owner)
+		result, lack = s.runStaged(ctx, l, append(keys[:2:2], staged), lease, encoded, now)
+		code, err := result.AsInt64()
+		switch {
+		case isTryAgain(err):
+			defer l.unstage(ctx, staged)
+		case code != verdictUnstaged:
 			return result, lack
 		}
 	}
 	return s.runReplicated(ctx, l, s.scripts.settle, keys, settleArgs(idem.EventComplete, lease, encoded, now))
+}
+
+// unstage deletes a response that was put there for a script which did not run. The script
+// does that itself whenever it runs, but while a slot moves, it does not: the response is
+// where the slot moves to, and the record is not. Otherwise the response would stay there
+// for as long as one that is replayed.
+//
+// Other refusals need nothing: the completion is offered again, under the same name. Nothing
+// can be lost by this: a script that runs after it finds no response, and does nothing.
+func (l *link) unstage(ctx context.Context, staged string) {
+	_ = l.client.Do(ctx, l.client.B().Del().Key(staged).Build()).Error() // then it stays for so long
 }
 
 // runStaged is runReplicated for a completion whose response is put into the third

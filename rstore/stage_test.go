@@ -109,6 +109,10 @@ func TestP6ALargeResponseThatCannotBePutAsideIsKept(t *testing.T) {
 			}
 			replaysLarge(t, s, c)
 			server.Do("CONFIG", "SET", "maxmemory", "0")
+			m := server.Do("KEYS", s.ResponseName(c.Key)+"?*")
+			if left, err := m.AsStrSlice(); err != nil || len(left) != 0 {
+				t.Errorf("%s: %q is left, %v", name, left, err)
+			}
 		}
 	}
 }
