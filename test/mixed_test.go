@@ -46,8 +46,12 @@ func previousBuild(t *testing.T) string {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	if err := exec.CommandContext(ctx, "git", "cat-file", "-e", commit+"^{commit}").Run(); err != nil {
-		t.Skipf("this checkout has no commit %s: it is not a clone with its history (%v)", commit, err)
+	switch known, whole := hasCommit(ctx, ".", commit); {
+	case known:
+	case whole:
+		t.Fatalf("this clone has its whole history, and no commit %s: write one into test/%s that it has", commit, previousFile)
+	default:
+		t.Skipf("this checkout has no commit %s: it is not a clone with its whole history", commit)
 	}
 	build := filepath.Join(dir, "previous")
 	run := func(where, name string, args ...string) {
@@ -62,4 +66,49 @@ func previousBuild(t *testing.T) string {
 	run(dir, "tar", "-xf", "tree.tar")
 	run(dir, "go", "build", "-race", "-trimpath", "-buildvcs=false", "-o", build, "./cmd/proxy")
 	return build
+}
+
+// hasCommit says whether the checkout at dir has a commit, and whether it is a clone with its
+// whole history, in which no commit may be missing.
+func hasCommit(ctx context.Context, dir, commit string) (known, whole bool) {
+	git := func(args ...string) (string, error) {
+		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...).Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	_, err := git("cat-file", "-e", commit+"^{commit}")
+	shallow, notGit := git("rev-parse", "--is-shallow-repository")
+	return err == nil, notGit == nil && shallow == "false"
+}
+
+// A commit that is not there is an error, unless the checkout is not meant to have it.
+func TestHasCommit(t *testing.T) {
+	t.Parallel()
+	none, full, shallow := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "clone")
+	git := func(args ...string) string {
+		t.Helper()
+		args = append([]string{"-C", full, "-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"}, args...)
+		out, err := exec.CommandContext(t.Context(), "git", args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	git("init", "--quiet")
+	git("commit", "--quiet", "--allow-empty", "--message", "first")
+	first := git("rev-parse", "HEAD")
+	git("commit", "--quiet", "--allow-empty", "--message", "second")
+	git("clone", "--quiet", "--depth", "1", "file://"+full, shallow)
+	for _, c := range []struct {
+		what, dir, commit string
+		known, whole      bool
+	}{
+		{"a clone that has it", full, first, true, true},
+		{"a clone that should have it", full, strings.Repeat("1", 40), false, true},
+		{"a shallow clone", shallow, first, false, false},
+		{"no clone", none, first, false, false},
+	} {
+		if known, whole := hasCommit(t.Context(), c.dir, c.commit); known != c.known || whole != c.whole {
+			t.Errorf("%s: known %v, whole %v, want %v, %v", c.what, known, whole, c.known, c.whole)
+		}
+	}
 }
