@@ -153,18 +153,23 @@ func (j *journal) purged(k id, p purged, sent time.Time) {
 	}
 }
 
-// lost: the store says that the key is not this owner's any more. What an operator made of
-// it stands: that is why it is not.
-func (j *journal) lost(k id, owner idem.Owner) {
+// lost: the store refused an event, since the key is not this owner's any more. What an
+// operator made of it stands: that is why it is not.
+//
+// A renewal is also refused when the key became unknown: its lease lapsed, and it is held. It
+// is still this owner's, and executes again if a failover loses it.
+func (j *journal) lost(k id, event idem.Event, owner idem.Owner) {
 	if j == nil {
 		return
 	}
 	sh := &j.shards[k[0]%journalShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[k]; e != nil && e.owner == owner && e.state != idem.Completed && !e.resolved {
-		sh.drop(k, e)
+	e := sh.entries[k]
+	if e == nil || e.owner != owner || e.state == idem.Completed || e.resolved || event == idem.EventRenew && e.holds {
+		return
 	}
+	sh.drop(k, e)
 }
 
 func (j *journal) put(k id, e *entry, now time.Time) {

@@ -284,7 +284,7 @@ func (s *Store) acknowledged(l *link, e idem.Event, lease *idem.Lease, response 
 	case err == nil:
 		s.journal.settled(lease.Key.ID(), e, lease, response, sent)
 	case errors.Is(err, idem.ErrLeaseLost) && !l.hasLeft() && e != idem.EventTake: // that says nothing of the owner's
-		s.journal.lost(lease.Key.ID(), lease.Owner)
+		s.journal.lost(lease.Key.ID(), e, lease.Owner)
 	}
 	return s.mapClosed(l.trusted(err))
 }
