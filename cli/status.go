@@ -20,6 +20,8 @@ import (
 type condition struct {
 	Ready  readiness  `json:"ready"`
 	Status app.Status `json:"status"`
+	// Failing is what failed in the last minute, the most first.
+	Failing []failing `json:"failing"`
 }
 
 // readiness is what /readyz answers.
@@ -37,7 +39,8 @@ func statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "status", Short: "Say what is wrong with a running proxy, and since when", Args: cobra.NoArgs,
 		Long: "Says whether the proxy serves, and what is wrong with it, each with its cause: a store that does not answer or has\n" +
-			"lost its records, settings that could not be read, backends that are left out, keys that wait for somebody.\n" +
+			"lost its records, settings that could not be read, backends that are left out, keys that wait for somebody, and what\n" +
+			"failed in the last minute.\n" +
 			"Exit code 0 says that it was asked, whatever the answer; health --ready is for scripts.",
 		Example: "  idemproxy status\n  idemproxy status --json | jq '.status.amiss'",
 	}
@@ -52,10 +55,14 @@ func statusCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if k.asJSON {
-			return json.NewEncoder(c.OutOrStdout()).Encode(condition{ready, s})
+		lately, err := k.lastMinute(c.Context())
+		if err != nil {
+			return err
 		}
-		_, err = io.WriteString(c.OutOrStdout(), inWords(&ready, &s, time.Now()))
+		if k.asJSON {
+			return json.NewEncoder(c.OutOrStdout()).Encode(condition{ready, s, lately})
+		}
+		_, err = io.WriteString(c.OutOrStdout(), inWords(&ready, &s, time.Now())+failingText(lately))
 		return err //nolint:wrapcheck // nothing to add
 	}
 	return c
