@@ -10,18 +10,32 @@ import (
 // Amiss is what is wrong with a proxy at the moment, and why: the text of the log's event,
 // for those who ask the proxy and not its log.
 type Amiss struct {
-	// Event is the log's: store_lost, store_emptied, reload_failed or tls_reload_failed.
+	// Event is the log's: store_lost, store_emptied, reload_failed, tls_reload_failed or
+	// accept_failed.
 	Event string    `json:"event"`
 	Since time.Time `json:"since"`
 	Text  string    `json:"text"`
+
+	last time.Time // when begin was called last
 }
 
-// emptiedShown is how long a store is said to have lost its records: as long as the alert
-// IdemproxyStoreEmptied stays.
 const (
-	emptiedShown      = time.Hour
 	eventStoreEmptied = "store_emptied"
+	eventAcceptFailed = "accept_failed"
 )
+
+// shownFor is how long what has no end of its own is shown after it was noted last: that a store
+// has lost its records as long as the alert IdemproxyStoreEmptied stays; that no client can
+// connect a few seconds, since it is noted each second.
+func shownFor(event string) (limit time.Duration, limited bool) {
+	switch event {
+	case eventStoreEmptied:
+		return time.Hour, true
+	case eventAcceptFailed:
+		return 5 * time.Second, true
+	}
+	return 0, false
+}
 
 // amiss is everything that is wrong. The zero value is ready for use.
 type amiss struct {
@@ -36,11 +50,12 @@ func (a *amiss) begin(event, text string) {
 	if a.all == nil {
 		a.all = map[string]Amiss{}
 	}
-	since := time.Now()
-	if before, there := a.all[event]; there && event != eventStoreEmptied { // which is another loss each time
+	now := time.Now()
+	since := now
+	if before, there := a.current(event); there && event != eventStoreEmptied { // which is another loss each time
 		since = before.Since
 	}
-	a.all[event] = Amiss{event, since, text}
+	a.all[event] = Amiss{event, since, text, now}
 }
 
 // over notes that it is not wrong any more.
@@ -50,16 +65,22 @@ func (a *amiss) over(event string) {
 	delete(a.all, event)
 }
 
+// current is what is wrong of that name, unless its time is over. It is called with mu held.
+func (a *amiss) current(event string) (one Amiss, there bool) {
+	one, there = a.all[event]
+	limit, limited := shownFor(event)
+	return one, there && (!limited || time.Since(one.last) <= limit)
+}
+
 // list is what is wrong, the earliest first.
 func (a *amiss) list() []Amiss {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if e, there := a.all[eventStoreEmptied]; there && time.Since(e.Since) > emptiedShown {
-		delete(a.all, eventStoreEmptied)
-	}
 	out := make([]Amiss, 0, len(a.all))
-	for _, one := range a.all {
-		out = append(out, one)
+	for event := range a.all {
+		if one, there := a.current(event); there {
+			out = append(out, one)
+		}
 	}
 	slices.SortFunc(out, func(x, y Amiss) int { return cmp.Or(x.Since.Compare(y.Since), cmp.Compare(x.Event, y.Event)) })
 	return out

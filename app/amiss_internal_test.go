@@ -18,7 +18,8 @@ func TestAmiss(t *testing.T) {
 		a.begin("store_emptied", "gone")
 		a.begin("reload_failed", "line 4")
 		all := a.list()
-		if len(all) != 2 || all[0] != (Amiss{"reload_failed", begun, "line 4"}) || all[1] != (Amiss{"store_emptied", begun.Add(time.Minute), "gone"}) {
+		if len(all) != 2 || all[0] != (Amiss{"reload_failed", begun, "line 4", begun.Add(time.Minute)}) ||
+			all[1] != (Amiss{"store_emptied", begun.Add(time.Minute), "gone", begun.Add(time.Minute)}) {
 			t.Errorf("%v", all)
 		}
 		time.Sleep(50 * time.Minute)
@@ -30,6 +31,31 @@ func TestAmiss(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		if all = a.list(); all == nil || len(all) != 0 {
+			t.Errorf("%v", all)
+		}
+	})
+}
+
+// That no client can connect is said while it is noted each second, since the first time, and for
+// a few seconds after; the next time is another.
+func TestAmissWithoutAnEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var a amiss
+		begun := time.Now()
+		for range 60 {
+			a.begin("accept_failed", "too many open files")
+			time.Sleep(time.Second)
+		}
+		if all := a.list(); len(all) != 1 || !all[0].Since.Equal(begun) {
+			t.Errorf("%v", all)
+		}
+		time.Sleep(5 * time.Second)
+		if all := a.list(); len(all) != 0 {
+			t.Errorf("%v", all)
+		}
+		a.begin("accept_failed", "too many open files")
+		if all := a.list(); len(all) != 1 || !all[0].Since.Equal(time.Now()) {
 			t.Errorf("%v", all)
 		}
 	})

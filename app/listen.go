@@ -108,8 +108,9 @@ func checkListening(c *config.Config) error {
 
 // cannotAccept is told that file descriptors, say, are used up.
 func (a *App) cannotAccept(err error) {
-	a.log.Error().Str("event", "accept_failed").Err(err).
-		Msg("no client can connect until connections end; raise the limit (ulimit -n)")
+	const means = "no client can connect until connections end; raise the limit (ulimit -n)"
+	a.amiss.begin(eventAcceptFailed, means+": "+err.Error())
+	a.log.Error().Str("event", eventAcceptFailed).Err(err).Msg(means)
 }
 
 // otherFiles are about as many as the stores (an embedded one keeps up to 1,000 open),
