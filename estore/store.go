@@ -244,7 +244,7 @@ func (s *Store) Ping(context.Context) error {
 	}
 	defer s.leave()
 	if s.diskLow.Load() {
-		return refused(ErrDiskLow)
+		return refused(fmt.Errorf("%w of %s: less than %d MiB are free", ErrDiskLow, s.config.Dir, s.config.MinFreeBytes>>20))
 	}
 	return s.writes.refusal()
 }
