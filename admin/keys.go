@@ -62,6 +62,8 @@ type Record struct {
 	Header    [][]string `json:"header,omitempty"` // names and values
 	BodyBytes int        `json:"body_bytes,omitempty"`
 	Body      []byte     `json:"body,omitempty"` // base64 in JSON
+	// BodyOmitted says that the body was too large to keep: retries get 409.
+	BodyOmitted bool `json:"body_omitted,omitempty"`
 	// Receipt is what the backend has of it, unless it is completed or the backend keeps
 	// no receipts.
 	Receipt *Receipt `json:"receipt,omitempty"`
@@ -179,7 +181,10 @@ func shown(r *idem.Record) Record {
 	case idem.Absent, idem.Lapsed:
 	}
 	if r.Response != nil {
-		out.Status, out.BodyBytes = r.Response.Status, len(r.Response.Body)
+		out.Status, out.BodyBytes, out.BodyOmitted = r.Response.Status, len(r.Response.Body), r.Response.BodyOmitted
+		if out.BodyOmitted {
+			out.ReplayMS = 0
+		}
 		for _, f := range r.Response.Header {
 			out.Header = append(out.Header, []string{string(f.Name), string(f.Value)})
 		}
@@ -338,44 +343,6 @@ func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change
 		k.Audit(remote, "purge", one, err)
 	}
 	return n, err
-}
-
-// response is what is to be stored, nil for a retry.
-func (c *Change) response() (*idem.Response, error) {
-	switch {
-	case c.Action == "retry" && (c.Status != 0 || len(c.Header) > 0 || len(c.Body) > 0):
-		return nil, errors.New("action retry frees the key: it takes no status, header or body")
-	case c.Action == "retry":
-		return nil, nil //nolint:nilnil // see Inspector.Resolve
-	case c.Action != "complete":
-		return nil, fmt.Errorf("action %q: want retry or complete", c.Action)
-	case c.Status < 200 || c.Status > 599:
-		return nil, fmt.Errorf("status %d: want 200 to 599", c.Status)
-	}
-	r := &idem.Response{Status: c.Status, Body: c.Body}
-	for name, value := range c.Header {
-		if !isField(name, value) {
-			return nil, fmt.Errorf("header %q: want a token, and a value without control characters", name)
-		}
-		r.Header = append(r.Header, idem.Field{Name: []byte(name), Value: []byte(value)})
-	}
-	return r, nil
-}
-
-// isField: what cannot break a response's framing.
-func isField(name, value string) bool {
-	for i := range len(name) {
-		c := name[i]
-		if c != '-' && c != '_' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
-			return false
-		}
-	}
-	for i := range len(value) {
-		if value[i] < 0x20 && value[i] != '\t' || value[i] == 0x7f {
-			return false
-		}
-	}
-	return name != "" && http.CanonicalHeaderKey(name) != "Content-Length" && http.CanonicalHeaderKey(name) != "Transfer-Encoding"
 }
 
 func refuse(w http.ResponseWriter, status int, err error) {

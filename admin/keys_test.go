@@ -107,6 +107,44 @@ func TestReleaseCountsOn(t *testing.T) {
 	}
 }
 
+// A body that no retry would get is refused, and the key stays held.
+func TestResolveWithABodyThatHasNoPlace(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, storetest.NewMemory())
+	_, a := o.begin(key(t, "k"), func(p *idem.Policy) { p.OnAmbiguous = idem.AmbiguousHold })
+	a.Finish(idem.MayHaveExecuted, nil)
+	ask := func(body string) int {
+		status, _ := o.ask(http.MethodPost, "/keys/resolve", `{"key":"k","confirm":true,"action":"complete","status":204`+body+`}`)
+		return status
+	}
+	if status := ask(`,"body":"eA=="`); status != http.StatusBadRequest {
+		t.Errorf("a 204 with a body: %d, want 400", status)
+	}
+	if status := ask(""); status != http.StatusOK {
+		t.Errorf("a 204 without one: %d, want 200", status)
+	}
+}
+
+// A response without a body can be replayed; one that was too large to keep cannot, and is not said to be.
+func TestShownResponses(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t, storetest.NewMemory())
+	for name, response := range map[string]*idem.Response{"empty": {Status: 204}, "omitted": {Status: 201, BodyOmitted: true}} {
+		_, a := o.begin(key(t, name))
+		if end := a.Finish(idem.Answered, response); end != idem.Stored {
+			t.Fatalf("%s: %v", name, end)
+		}
+		_, text := o.ask(http.MethodGet, "/keys?key="+name, "")
+		var got admin.Record
+		if err := json.Unmarshal([]byte(text), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Status != response.Status || got.BodyOmitted != response.BodyOmitted || (got.ReplayMS > 0) == response.BodyOmitted {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
 // What completes, or changes hands, between the look and the release stays as it
 // is, and the operator is told.
 func TestReleaseForgetsNoCompletion(t *testing.T) {

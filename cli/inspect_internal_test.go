@@ -31,3 +31,16 @@ func TestKeptFor(t *testing.T) {
 		}
 	}
 }
+
+// A response that was too large to keep is not shown as an empty one that is replayed.
+func TestInspectOfAResponseThatIsNotKept(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	r := admin.Record{Key: "order-1", State: idem.Completed.String(), Status: 201, BodyOmitted: true, ExpiresInMS: 1000}
+	if err := printRecord(&b, &r); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); !strings.Contains(got, "response     201, too large to keep (max_response_body): retries get 409") || strings.Contains(got, "replayed for") {
+		t.Errorf("got:\n%s", got)
+	}
+}

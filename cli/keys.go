@@ -280,7 +280,10 @@ func printRecord(w io.Writer, r *admin.Record) error {
 	case r.Owner != "":
 		fmt.Fprintf(&b, "owner        %s...\n", r.Owner)
 	}
-	if r.Status > 0 {
+	switch {
+	case r.BodyOmitted:
+		fmt.Fprintf(&b, "response     %d, too large to keep (max_response_body): retries get 409 and are not executed\n", r.Status)
+	case r.Status > 0:
 		fmt.Fprintf(&b, "response     %d, %d bytes\n", r.Status, r.BodyBytes)
 	}
 	for _, f := range r.Header {
@@ -316,6 +319,9 @@ func keptFor(r *admin.Record) string {
 	var b strings.Builder
 	switch r.State {
 	case idem.Completed.String():
+		if r.BodyOmitted {
+			break
+		}
 		fmt.Fprintf(&b, "replayed for %v more\n", ms(r.ReplayMS))
 	case idem.Expired.String():
 		b.WriteString("response     its response is not kept any more: retries get 410\n")

@@ -4,6 +4,8 @@
 
 let readiness = { status: "", checks: {}, degraded: [] }, wrong = []; // what the log's last events say
 let waiting = 0, answered = null; // how many keys wait, and when the proxy last answered
+let countedMS = 0; // how long ago the keys that wait were counted
+const countOld = 90000; // they are counted each minute, unless count_every says otherwise or the store is away
 
 function title() {
   const word = readiness.status, what = word && word !== "ready" ? word : wrong.map((one) => one.event).join();
@@ -77,7 +79,8 @@ function amiss(found) {
   }
   if (waiting) {
     out.push({ name: "keys", many: true, why: (waiting === 1 ? "1 key waits" : waiting.toLocaleString("en") + " keys wait") +
-      " for a person: retries get 409 until somebody says whether the requests were executed" });
+      " for a person" + (countedMS > countOld ? ", as counted " + duration(countedMS) + " ago" : "") +
+      ": retries get 409 until somebody says whether the requests were executed" });
   }
   return out;
 }

@@ -3,6 +3,7 @@
 
 const mostMany = 10000, mostListed = 500;
 let many = [], manyState = ""; // what was shown, and is meant
+let acting = false; // a bulk act is under way
 
 // age reads how old a key must be: 10m, 2h, 90s, 1d.
 function age(text) {
@@ -15,7 +16,7 @@ function age(text) {
 // listAll are the keys of a filter, the oldest first, a page at a time.
 async function listAll(state, scope, older, is) {
   const query = new URLSearchParams({ state, limit: 1000 }), found = [];
-  if (scope) query.set("scope", scope.replaceAll(" and ", "\u001f"));
+  if (scope) query.set("scope", scopeFrom(scope));
   let others = 0;
   for (;;) {
     const list = await (await ask("keys/list?" + query)).json();
@@ -42,6 +43,7 @@ const keysOf = (n) => n.toLocaleString("en") + (n === 1 ? " key" : " keys");
 let manyAsked = 0; // which question is the last
 async function showMany(event) {
   event.preventDefault();
+  if (acting) return;
   const mine = ++manyAsked;
   const form = Object.fromEntries([...new FormData($("many-form"))].map(([k, v]) => [k, v.trim()]));
   many = [];
@@ -100,8 +102,16 @@ function offerActs() {
   }
 }
 
+// locked keeps the filters as they are while keys change: another dry run would take the place of
+// the act's progress, and of Stop.
+function locked(is) {
+  acting = is;
+  for (const e of $("many-form").elements) e.disabled = is;
+}
+
 async function actOnMany(path, does, more, title, text, yes, withResponse) {
-  if (!await confirmed(title, text, yes, withResponse)) return;
+  if (!await confirmed(title, text, yes, withResponse) || acting) return;
+  locked(true);
   const given = withResponse ? givenResponse() : {}, all = many, failures = [];
   many = [];
   let stopped = false, done = 0, tried = 0;
@@ -110,6 +120,7 @@ async function actOnMany(path, does, more, title, text, yes, withResponse) {
   bar.setAttribute("aria-label", "keys " + does);
   stop.type = "button";
   stop.addEventListener("click", () => { stopped = true; });
+  $("many-said").textContent = keysOf(all.length) + (all.length === 1 ? " is" : " are") + " being " + does + ". Stop leaves the others as they are.";
   $("many-acts").replaceChildren(bar, stop);
   stop.focus();
   for (const k of all) {
@@ -124,6 +135,7 @@ async function actOnMany(path, does, more, title, text, yes, withResponse) {
     }
     bar.value = tried;
   }
+  locked(false);
   $("many-acts").replaceChildren();
   $("many-list").hidden = true;
   const left = all.length - tried;
@@ -136,6 +148,8 @@ async function actOnMany(path, does, more, title, text, yes, withResponse) {
   document.dispatchEvent(new Event("changed"));
 }
 
+// Who leaves the page ends the act in the middle.
+window.addEventListener("beforeunload", (event) => { if (acting) event.preventDefault(); });
 $("many-form").addEventListener("submit", showMany);
 // What was shown is not what another filter means.
 $("many-form").addEventListener("input", () => {

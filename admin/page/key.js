@@ -5,6 +5,7 @@ const can = {
   unknown: "It may have been executed, or not. Look in the backend for it, then say which.",
   "in-progress": "A request with it is under way. If its proxy is gone, the lease lapses by itself.",
   completed: "Retries get the response below. Nothing needs to be done.",
+  omitted: "It was executed, and its response was too large to keep. Retries get 409 and are not executed.",
   expired: "It was executed, and its response is not kept any more. Retries get 410.",
 };
 
@@ -38,6 +39,14 @@ function responseOf(k, digest) {
   const head = [String(k.status), ...(k.header || []).map(([name, value]) => name + ": " + value)];
   const shown = element("pre", head.join("\n"), "head");
   shown.tabIndex = 0;
+  if (k.body_omitted) {
+    box.append(shown, element("p", "Its body was too large to keep (max_response_body)."));
+    return box;
+  }
+  if (!k.body_bytes) {
+    box.append(shown, element("p", "It has no body."));
+    return box;
+  }
   const button = element("button", "Show the body, " + k.body_bytes.toLocaleString("en") + " bytes");
   button.type = "button";
   button.id = "show-body";
@@ -73,7 +82,7 @@ async function showKey(digest) {
     if (mine !== shownKey) return;
     $("k-state").textContent = k.state;
     $("k-state").className = k.state === "completed" ? "good" : k.state === "unknown" ? "bad" : "";
-    $("k-can").textContent = can[k.state] || "";
+    $("k-can").textContent = can[k.body_omitted ? "omitted" : k.state] || "";
     const buttons = element("p", undefined, "acts");
     buttons.append(...actions(k).childNodes);
     $("k-record").replaceChildren(buttons, facts(k), ...(k.status ? [responseOf(k, digest)] : []));
@@ -113,14 +122,20 @@ $("lookup").addEventListener("submit", async (event) => {
     location.hash = "#/key/" + key.slice(4).toLowerCase();
     return;
   }
+  const look = async (value) => (await ask("keys?" + new URLSearchParams({ key: value, scope: scopeFrom(form.get("scope")) }))).json();
   try {
-    const k = await (await ask("keys?" + new URLSearchParams({ key, scope: form.get("scope") }))).json();
+    // A client may send its key in quotes, which are not a part of it.
+    const bare = /^"(.*)"$/.exec(key)?.[1].replaceAll(/\\(["\\])/g, "$1");
+    const k = await look(key).catch((e) => { if (e.status !== 404 || !bare) throw e; return look(bare); });
     location.hash = "#/key/" + k.digest.slice(4);
   } catch (e) {
-    const absent = e.status === 404 ? ": the key was never here, its time is over, or it has another scope" : "";
-    $("found").replaceChildren(element("p", e.message + absent, "bad"));
+    $("found").replaceChildren(element("p", e.message + (e.status === 404 ? absence(key) : ""), "bad"));
   }
 });
+
+// absence says why there may be no record of what was looked up.
+const absence = (key) => /^key:/i.test(key) ? ": what the log calls a key has twelve digits, 0 to 9 and a to f, after key:"
+  : ": the key was never here, its time is over, or it has another scope";
 
 window.addEventListener("hashchange", () => route(true));
 document.addEventListener("changed", () => { loadUnknown(); loadRunning(); route(false); });

@@ -66,20 +66,32 @@ function duration(ms) {
   return Math.round(ms) + " ms";
 }
 
-async function login() {
-  const dialog = $("login");
-  if (!dialog.open) dialog.showModal();
-  await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
-  sessionStorage.setItem("token", dialog.querySelector("[name=token]").value);
+// login asks for the token. refused is the one that the proxy did not take, if there was one.
+async function login(refused) {
+  const dialog = $("login"), field = dialog.querySelector("[name=token]");
+  let wrong = refused ? "The proxy refused this token." : "";
+  do {
+    if (!dialog.open) {
+      $("login-said").textContent = wrong;
+      dialog.showModal();
+      field.select();
+    }
+    await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
+    wrong = "This is not a token: it has a character that no header field can have. Copy it again.";
+  } while (/[^ -~]/.test(field.value.trim()));
+  sessionStorage.setItem("token", field.value.trim());
 }
 
 // ask returns the answer, and shows the dialog for the token when one is wanted.
 async function ask(path, options = {}) {
   for (;;) {
-    const headers = { ...options.headers };
-    if (token()) headers.Authorization = "Bearer " + token();
+    const headers = { ...options.headers }, shown = token();
+    if (shown) headers.Authorization = "Bearer " + shown;
     const resp = await fetch(path, { ...options, headers }).catch((e) => { throw new TypeError("no connection to the proxy", { cause: e }); });
-    if (resp.status === 401) { await login(); continue; }
+    if (resp.status === 401) {
+      if (token() === shown) await login(shown); // otherwise another question has got a new one meanwhile
+      continue;
+    }
     if (resp.ok) return resp;
     let why = resp.status + " " + resp.statusText;
     try { why = (await resp.json()).error || why; } catch { /* not JSON */ }
@@ -118,6 +130,7 @@ function showStatus(s) {
   fill("backends", s.backends.map((b) =>
     row(b.upstream || "(at large)", code(b.backend), element("td", b.up ? "in use" : "left out", b.up ? "" : "bad"), number(b.active))), "none");
   wrong = s.amiss;
+  countedMS = 1000 * (s.unknown_counted_s || 0);
   waits(s.unknown_keys);
   banner();
 }
@@ -148,10 +161,14 @@ function askOnce(title, text, yes, withResponse) {
   $("ask-text").textContent = text;
   $("ask-yes").textContent = yes;
   $("ask-response").hidden = !withResponse;
+  dialog.querySelector("[value=no]").hidden = yes === "Close"; // there is nothing to choose
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
 }
+
+// Who clicks twice on what opens the dialog has not read it: the second click may meet the button that agrees.
+$("ask-yes").addEventListener("click", (event) => { if (event.detail > 1) event.preventDefault(); });
 
 // givenResponse is what was typed into the dialog, as the API has it.
 function givenResponse() {
@@ -207,6 +224,15 @@ function actions(k) {
 
 const scopeOf = (k) => (k.scope || "").replaceAll("\u001f", " and ");
 
+// scopeFrom is the scope that a person means who types it, or copies it from this page or from the
+// command line: a header's name in any case, and several sources in any order, with "and" or a tab
+// between them. A value can have an "and" of its own. Scopes of releases before have no source.
+function scopeFrom(text) {
+  const all = text.trim().split(/\t| and (?=header:|host=|claim:)/);
+  if (!all.every((one) => /^(header:|host=|claim:)/.test(one))) return text.trim().replaceAll(/\t| and /g, "\u001f");
+  return all.map((one) => one.replace(/^header:[^=]*/, (name) => name.toLowerCase())).sort().join("\u001f");
+}
+
 // most is how many keys are listed: a few, so that the rest of the page stays in reach, until
 // more are asked for.
 const few = matchMedia("(max-width: 640px)").matches ? 5 : 10, most = { unknown: few, running: few };
@@ -237,6 +263,7 @@ function keyLink(digest, text) {
   if (!digest) return td;
   const a = element("a");
   a.href = "#/key/" + digest.replace("key:", "");
+  if (text && text.length > 40) a.className = "long";
   a.append(element("code", text || digest));
   td.append(a);
   return td;
