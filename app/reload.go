@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -82,24 +83,83 @@ func HangUps() (arrive <-chan os.Signal, stop func()) {
 func (a *App) Follow(ctx context.Context, load LoadFunc, file string, hangUp <-chan os.Signal) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	seen := a.digest(file)
+	var seen [sha256.Size]byte
+	look := func() [sha256.Size]byte { return a.digest(file, seen) }
+	seen = look()
+	filled := !isBlank(file)
 	for {
+		asked := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangUp:
+			asked = true
 		case <-tick.C:
-			if a.digest(file) == seen {
+			if look() == seen {
 				continue
 			}
 		}
-		seen = a.digest(file)
-		a.reloadFrom(load)
+		now := settled(look, func() { pause(ctx, unchangedFor) })
+		if ctx.Err() != nil {
+			return
+		}
+		if now == seen && !asked {
+			continue // it is as it was, after all
+		}
+		seen = now
+		if filled && isBlank(file) {
+			a.reloaded(config.Config{}, fmt.Errorf("%s: %w", file, errBlank))
+			continue
+		}
+		c, err := load()
+		a.reloaded(c, err)
+		filled = filled || !isBlank(file)
 	}
 }
 
-func (a *App) reloadFrom(load LoadFunc) {
-	c, err := load()
+// errBlank: every setting at its default is hardly what was meant, and may be what is safe
+// least: on_ambiguous, for example.
+var errBlank = errors.New("the file is empty now: perhaps it is being written, or its disk is full")
+
+// isBlank says that a file has nothing in it. One that cannot be read is not blank: to load it says why.
+func isBlank(file string) bool {
+	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	return err == nil && len(bytes.TrimSpace(text)) == 0
+}
+
+const (
+	// unchangedFor is how long files must stay as they are before they are loaded, and mostLooks
+	// how often that is awaited.
+	unchangedFor = 100 * time.Millisecond
+	mostLooks    = 50
+)
+
+// settled is the digest of files that nobody is writing. One that is being written has a part
+// of its text, which may be settings without mistake: those of its end would be at their defaults.
+func settled(digest func() [sha256.Size]byte, pause func()) [sha256.Size]byte {
+	was := digest()
+	for range mostLooks {
+		pause()
+		now := digest()
+		if now == was {
+			break
+		}
+		was = now
+	}
+	return was
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// reloaded reloads what was read, unless that failed, and reports what came of it.
+func (a *App) reloaded(c config.Config, err error) {
 	if err == nil {
 		err = a.Reload(c)
 	}
@@ -119,8 +179,9 @@ func (a *App) reloadFrom(load LoadFunc) {
 }
 
 // digest is of the contents of all files that the settings are from: the time
-// stamps of what a mounted directory links to need not change.
-func (a *App) digest(file string) (sum [sha256.Size]byte) {
+// stamps of what a mounted directory links to need not change. It is as seen if no file can be
+// opened for now.
+func (a *App) digest(file string, seen [sha256.Size]byte) (sum [sha256.Size]byte) {
 	c := a.settings()
 	files := c.Files()
 	if file != "" {
@@ -129,7 +190,10 @@ func (a *App) digest(file string) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	for _, f := range files {
 		text, err := os.ReadFile(f) //nolint:gosec // the operator names it
-		if errors.Is(err, os.ErrNotExist) {
+		switch {
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+			return seen // which says nothing of the file
+		case errors.Is(err, os.ErrNotExist):
 			text = nil // being replaced, perhaps
 		}
 		_, _ = h.Write(append(text, 0))
