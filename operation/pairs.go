@@ -15,6 +15,9 @@ import (
 type pair struct {
 	name, value string
 	bare        bool // without =
+
+	group string // of fields that keep their order; set by sortPairs, as at is
+	at    int    // its place before
 }
 
 // root is the name without the brackets behind it, by which many programs make a value
@@ -40,7 +43,7 @@ func pairsOf(text string) (all []pair, ok bool) {
 		if err != nil || err2 != nil {
 			return nil, false
 		}
-		all = append(all, pair{name, value, !found})
+		all = append(all, pair{name: name, value: value, bare: !found})
 	}
 	return all, true
 }
@@ -93,14 +96,14 @@ func sortPairs(all []pair) {
 		k.list = k.list || strings.Contains(all[i].name, "[]")
 		roots[root] = k
 	}
-	group := func(p *pair) string {
-		root := p.root()
-		if k := roots[root]; k.list || k.value && k.members {
-			return root
+	for i := range all { // once for each, since there may be hundreds of thousands
+		p := &all[i]
+		p.group, p.at = p.name, i
+		if k := roots[p.root()]; k.list || k.value && k.members {
+			p.group = p.root()
 		}
-		return p.name
 	}
-	slices.SortStableFunc(all, func(a, b pair) int { return cmp.Compare(group(&a), group(&b)) })
+	slices.SortFunc(all, func(a, b pair) int { return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.at, b.at)) })
 }
 
 // multipartParts is the SHA-256 over the parts' headers and contents, in order, and over
