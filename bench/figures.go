@@ -67,7 +67,8 @@ func (r *results) memory(ctx context.Context, s *stage, c *contender) error {
 		return nil
 	}
 	of, err := madeOf(ctx, admin)
-	r.figure(idleParts(c.name), fmt.Sprintf("at rest: %d MiB; for each connection: %.1f KiB; %s", before>>20, float64(after-before)/1024/idleConnections, of))
+	r.figure(idleParts(c.name), fmt.Sprintf("at rest: %d MiB; for each connection: %.1f KiB; %s",
+		before>>20, float64(after-before)/1024/idleConnections, of))
 	return err
 }
 

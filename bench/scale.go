@@ -117,22 +117,31 @@ func (r *results) costs(ctx context.Context, s *stage) error {
 	}
 	bytes := per(memoryAfter, memory, "used_memory")
 	r.figure(redisMemory+" (an answer of 60 bytes and three header fields)", fmt.Sprintf("%.0f B", bytes))
-	names, values, err := contents(s.redis)
-	if err != nil {
+	r.Numbers[redisMemory] = bytes
+	if err := r.plainly(s, float64(max(total.Keys, 1))); err != nil {
 		return err
 	}
-	said := (names + values) / float64(max(total.Keys, 1))
-	r.figure(redisBytes, fmt.Sprintf("%.0f B", said))
-	r.Numbers[redisMemory], r.Numbers[redisBytes] = bytes, said
-	if r.Numbers[redisPlain], err = plain(s.redis, int(names)/max(total.Keys, 1), int(values)/max(total.Keys, 1)); err != nil {
-		return err
-	}
-	r.figure(redisPlain, fmt.Sprintf("%.0f B", r.Numbers[redisPlain]))
 	r.figure("Redis memory for a million such keys a day, kept for a day", fmt.Sprintf("%.0f MiB", bytes*1e6/(1<<20)))
 	r.figure("sent to Redis for a new key", fmt.Sprintf("%.0f B", per(statsAfter, stats, "total_net_input_bytes")))
 	r.figure("sent back by Redis for a new key", fmt.Sprintf("%.0f B", per(statsAfter, stats, "total_net_output_bytes")))
 	used := per(cpuAfter, cpu, "used_cpu_user") + per(cpuAfter, cpu, "used_cpu_sys")
 	r.figure("Redis CPU time for a new key, under load", fmt.Sprintf("%.1f µs", used*1e6))
+	return nil
+}
+
+// plainly measures how many bytes Redis was given for each key, and what it needs for these
+// by plain SET. It leaves Redis empty.
+func (r *results) plainly(s *stage, keys float64) error {
+	names, values, err := contents(s.redis)
+	if err != nil {
+		return err
+	}
+	r.Numbers[redisBytes] = (names + values) / keys
+	r.figure(redisBytes, fmt.Sprintf("%.0f B", r.Numbers[redisBytes]))
+	if r.Numbers[redisPlain], err = plain(s.redis, int(names/keys), int(values/keys)); err != nil {
+		return err
+	}
+	r.figure(redisPlain, fmt.Sprintf("%.0f B", r.Numbers[redisPlain]))
 	return nil
 }
 

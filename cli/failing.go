@@ -57,11 +57,12 @@ func failingOf(samples []admin.Sample) []failing {
 	last, means := samples[len(samples)-1].At, failedOutcomes()
 	all, counts := 0.0, map[string]float64{}
 	for i := range samples {
-		if samples[i].At <= last-time.Minute.Milliseconds() {
+		one := &samples[i]
+		if one.At <= last-time.Minute.Milliseconds() {
 			continue
 		}
-		for outcome, rate := range samples[i].Requests {
-			n := rate * float64(samples[i].OverMS) / 1000
+		for outcome, rate := range one.Requests {
+			n := rate * float64(one.OverMS) / 1000
 			all += n
 			if means[outcome] != "" {
 				counts[outcome] += n

@@ -51,8 +51,8 @@ func (q *Asked) graphQLValue(directive, argument string) (string, bool, error) {
 	return value, there, nil
 }
 
-var errTwoRequests = fmt.Errorf("%w: the URL has another query, operationName or variables than the body, and backends do not agree "+
-	"on which of them count; leave them out of the URL", ErrBatch)
+var errTwoRequests = fmt.Errorf("%w: the URL has another query, operationName or variables than the body, and backends do not "+
+	"agree on which of them count; leave them out of the URL", ErrBatch)
 
 // value is the argument's: on the operation itself or on any of its fields, those of
 // fragments included. Several must agree.

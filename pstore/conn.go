@@ -153,8 +153,9 @@ func (s *Store) once(ctx context.Context, sql string, a *args) ([][][]byte, erro
 // standbys.
 const unreplicated = "idemproxy.unreplicated"
 
-// onNotice hears what the server warns of. That it stopped waiting for its
-// standbys, since it was cancelled, it says in a warning only; the statement succeeds. Its text is translated, but not the name of the function.
+// onNotice hears what the server warns of. That it stopped waiting for its standbys, since it
+// was cancelled, it says in a warning only; the statement succeeds. The warning's text is
+// translated, but not the name of the function.
 func onNotice(c *pgconn.PgConn, n *pgconn.Notice) {
 	if n.Routine == "SyncRepWaitForLSN" {
 		c.CustomData()[unreplicated] = true

@@ -252,7 +252,7 @@ func (l *Liar) tell(client net.Conn, f frame, lie Lie) bool {
 func readFrame(r *bufio.Reader, to *bytes.Buffer) (kind byte, err error) {
 	line, err := r.ReadBytes('\n')
 	if err != nil {
-		return 0, err //nolint:wrapcheck // only the end of a connection
+		return 0, err
 	}
 	to.Write(line)
 	n := 0
@@ -269,7 +269,7 @@ func readFrame(r *bufio.Reader, to *bytes.Buffer) (kind byte, err error) {
 		if line[1] != '-' {
 			_, err = io.CopyN(to, r, int64(n+2))
 		}
-		return kind, err //nolint:wrapcheck // likewise
+		return kind, err
 	case '%':
 		n *= 2
 	case '*', '~', '>':

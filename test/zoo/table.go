@@ -48,8 +48,8 @@ them back, one at a time, and measures which tests find it. It writes this page;
   An empty cell has not been measured yet.
 - **Test**: the test that was written for the fault, or for what the fault breaks.
 - **After**: how long the test ran until it failed, without the time to build it. It depends on chance and on the machine.
-- **On**, **commit**: when and for which commit it was measured last. "Lost": that commit is not in the history any more; its sources
-  came in with 14a2b9d.
+- **On**, **commit**: when and for which commit it was measured last. "Lost": that commit is not in the history any more;
+  its sources came in with 14a2b9d.
 
 A test counts as having found a fault if it fails with it and, right afterwards, passes without it. A test that is no generator
 must fail twice.
@@ -145,7 +145,7 @@ func forgetLost(rows map[string]row, history string) {
 // an empty line before them. It is empty, with why, where not all of them are there.
 func historyIn(ctx context.Context, dir string) (all, why string) {
 	git := func(args ...string) string {
-		cmd := exec.CommandContext(ctx, "git", args...)
+		cmd := exec.CommandContext(ctx, "git", args...) //nolint:gosec // our own arguments
 		cmd.Dir = dir
 		out, err := cmd.Output()
 		if err != nil {
