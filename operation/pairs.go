@@ -27,10 +27,14 @@ func (p *pair) root() string {
 	return root
 }
 
-// pairsOf takes a query or a form apart. ok is false if a part of it is malformed, or has a
-// semicolon, which some programs take for an ampersand.
+// mostPairs bounds the work for a form: a body of 1 MiB can have half a million fields, and
+// took a second. Few programs take more than a thousand.
+const mostPairs = 10_000
+
+// pairsOf takes a query or a form apart. ok is false if a part of it is malformed, if it has
+// a semicolon, which some programs take for an ampersand, or too many fields to compare.
 func pairsOf(text string) (all []pair, ok bool) {
-	if strings.IndexByte(text, ';') >= 0 {
+	if strings.IndexByte(text, ';') >= 0 || strings.Count(text, "&") >= mostPairs {
 		return nil, false
 	}
 	for one := range strings.SplitSeq(text, "&") {

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -289,6 +291,25 @@ func FuzzMultipart(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestFormsOfManyFields: up to 10,000 fields have no order; more of them are compared as bytes.
+func TestFormsOfManyFields(t *testing.T) {
+	t.Parallel()
+	const most = 10_000
+	for n, want := range map[int]bool{most: true, most + 1: false} {
+		names := make([]string, n)
+		for i := range names {
+			names[i] = strconv.Itoa(i) + "="
+		}
+		one := strings.Join(names, "&")
+		slices.Reverse(names)
+		a, okA := formFields([]byte(one))
+		b, okB := formFields([]byte(strings.Join(names, "&")))
+		if okA != want || okB != want || !bytes.Equal(a, b) {
+			t.Errorf("%d fields: a form: %t and %t, want %t; equal: %t", n, okA, okB, want, bytes.Equal(a, b))
+		}
+	}
 }
 
 // shareNames says whether fields of both are of one name, or of members of it.
