@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -285,13 +283,9 @@ func (r *results) latency(name string) *latency {
 
 // render prints an earlier run's results anew, from its JSON.
 func render(file, dir string) error {
-	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	r, err := earlierRun(file)
 	if err != nil {
-		return fmt.Errorf("earlier results: %w", err)
-	}
-	var r results
-	if err := json.Unmarshal(text, &r); err != nil {
-		return fmt.Errorf("earlier results in %s: %w", file, err)
+		return err
 	}
 	return r.write(dir)
 }

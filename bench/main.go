@@ -49,10 +49,18 @@ func run(ctx context.Context) error {
 	flag.StringVar(&only, "only", "", "regular expression of workloads")
 	flag.DurationVar(&o.soak, "soak", 10*time.Minute, "of the soak with large bodies")
 	flag.BoolVar(&o.quick, "quick", false, "one round of 1 s, a soak of 15 s, no profiles: to see that it runs, not for figures")
-	earlier := flag.String("render", "", "print these earlier results (results.json) anew, and measure nothing")
+	rendered := flag.String("render", "", "print these earlier results (results.json) anew, and measure nothing")
+	rest := flag.String("rest", "", "take what this run does not measure (see -only) from these earlier results; the page says so")
 	flag.Parse()
-	if *earlier != "" {
-		return render(*earlier, o.out)
+	if *rendered != "" {
+		return render(*rendered, o.out)
+	}
+	var earlier *results
+	if *rest != "" {
+		var err error
+		if earlier, err = earlierRun(*rest); err != nil {
+			return err
+		}
 	}
 	if o.quick {
 		o.rounds, o.duration, o.soak = 1, time.Second, 15*time.Second
@@ -77,6 +85,9 @@ func run(ctx context.Context) error {
 	err = r.measure(ctx, s, o)
 	if ctx.Err() != nil {
 		err = errors.Join(errors.New("interrupted: the results are of what was measured until then"), err)
+	}
+	if earlier != nil {
+		r.takeRest(earlier)
 	}
 	return errors.Join(err, r.write(o.out))
 }

@@ -33,6 +33,7 @@ type results struct {
 	Numbers   map[string]float64             `json:"numbers"` // figures that goals are about, by name
 	Figures   [][2]string                    `json:"figures"`
 	Profiles  []profiled                     `json:"profiles"`
+	Rest      string                         `json:"rest,omitempty"` // what is of an earlier run
 }
 
 // check is what the backend counted.
@@ -144,6 +145,9 @@ func (r *results) markdown() string {
 		"All of it on one machine, generator included: read the ratios. CPU is microseconds of a process's time a request.\n",
 		r.When.Format("2006-01-02"), r.Machine, orUnknown(r.Commit), strings.TrimSpace(r.Command), orUnknown(r.Before),
 		r.Rounds, r.Duration, r.Generator)
+	if r.Rest != "" {
+		b.WriteString("\n" + r.Rest + "\n")
+	}
 	b.WriteString(r.againstGoals())
 	for _, w := range workloads() {
 		if r.Samples[w.name] == nil {
