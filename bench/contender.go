@@ -30,6 +30,7 @@ type stage struct {
 	behind                           *exec.Cmd // the backend
 	stores                           int
 	postgres                         string   // a URL, once somebody needed it: see postgresURL
+	withStandby                      string   // likewise: see standbyURL
 	redisFlushed                     string   // an address, likewise: see flushed
 	closing                          []func() // last to first
 }
@@ -58,6 +59,7 @@ func contenders() []*contender {
 	onRedis := func(s *stage) string { return "redis://" + s.redis + "/0" }
 	onFlushed := func(s *stage) string { return "redis://" + s.redisFlushed + "/0" }
 	inPostgres := func(s *stage) string { return s.postgres }
+	inPair := func(s *stage) string { return s.withStandby }
 	static := func(size string) func(*stage, int) []string {
 		return func(s *stage, port int) []string {
 			return []string{filepath.Join(s.bin, "rival"), "static", "-listen", local(port), "-size", size}
@@ -86,6 +88,8 @@ func contenders() []*contender {
 			return append(rival("floor-postgres")(s, port), "-postgres", s.postgres)
 		}},
 		{name: onPostgres, needs: postgres, command: idemproxy(inPostgres)},
+		{name: onPair, needs: postgresPair, command: idemproxy(inPair)},
+		{name: coldPair, needs: postgresPair, command: idemproxy(inPair, "--cache-size", "1B")},
 		{name: onRedisAlways, needs: flushedRedis, command: idemproxy(onFlushed)},
 		// A cache that holds nothing: every replay asks the store.
 		{name: coldRedis, command: idemproxy(onRedis, "--cache-size", "1B")},
@@ -183,11 +187,14 @@ func (c *contender) find(ctx context.Context, s *stage) error {
 		return nil
 	case flushedRedis:
 		return s.flushed(ctx)
-	case postgres:
-		_, err := s.postgresURL(ctx)
+	case postgres, postgresPair:
+		start := s.postgresURL
+		if c.needs == postgresPair {
+			start = s.standbyURL
+		}
+		_, err := start(ctx)
 		if errors.Is(err, errNoPostgres) {
-			c.missing = true
-			return nil
+			c.missing, err = true, nil
 		}
 		return err
 	}

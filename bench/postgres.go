@@ -23,48 +23,110 @@ func (s *stage) postgresURL(ctx context.Context) (string, error) {
 	if s.postgres != "" {
 		return s.postgres, nil
 	}
+	server, err := s.newPostgres()
+	if err != nil {
+		return "", err
+	}
+	if err := server.initialize(ctx); err != nil {
+		return "", err
+	}
+	if err := s.serve(ctx, server); err != nil {
+		return "", err
+	}
+	s.postgres = server.url()
+	return s.postgres, nil
+}
+
+// standbyURL is likewise of a server whose commits also reach the disk of a standby before
+// they are answered.
+func (s *stage) standbyURL(ctx context.Context) (string, error) {
+	if s.withStandby != "" {
+		return s.withStandby, nil
+	}
+	primary, err1 := s.newPostgres()
+	standby, err2 := s.newPostgres()
+	if err := errors.Join(err1, err2); err != nil {
+		return "", err
+	}
+	if err := primary.initialize(ctx); err != nil {
+		return "", err
+	}
+	if err := s.serve(ctx, primary); err != nil {
+		return "", err
+	}
+	if err := standby.program(ctx, "pg_basebackup", "-R", "-c", "fast", "-D", standby.data, "-d", primary.url()); err != nil {
+		return "", err
+	}
+	if err := s.serve(ctx, standby); err != nil {
+		return "", err
+	}
+	// From here on the primary does not answer a commit without the standby: this one shows that it takes part.
+	for _, statement := range []string{"ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()", "CREATE TABLE shown ()"} {
+		if err := primary.program(ctx, "psql", "-q", "-d", primary.url(), "-c", statement); err != nil {
+			return "", err
+		}
+	}
+	s.withStandby = primary.url()
+	return s.withStandby, nil
+}
+
+// postgresServer is where a server is, or is to be.
+type postgresServer struct {
+	bin, dir, data string
+	port           int
+	as             *syscall.Credential
+}
+
+func (p *postgresServer) url() string {
+	return "postgres://postgres@" + local(p.port) + "/postgres?sslmode=disable"
+}
+
+func (s *stage) newPostgres() (*postgresServer, error) {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) == 0 {
-		return "", errNoPostgres
+		return nil, errNoPostgres
 	}
-	bin := filepath.Dir(found[len(found)-1])
 	dir, err := os.MkdirTemp("", "idemproxy-bench-postgres") // not in the stage's, which that user cannot reach
 	if err != nil {
-		return "", fmt.Errorf("a directory: %w", err)
+		return nil, fmt.Errorf("a directory: %w", err)
 	}
 	s.closing = append(s.closing, func() { _ = os.RemoveAll(dir) })
 	as, err := postgresUser(dir)
 	if err != nil {
-		return "", err
-	}
-	data := filepath.Join(dir, "data")
-	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, //nolint:gosec // ours
-		"-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C")
-	initdb.Dir, initdb.SysProcAttr = dir, &syscall.SysProcAttr{Credential: as}
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("initdb: %w: %s", err, out)
+		return nil, err
 	}
 	port, err := freePort()
-	if err != nil {
-		return "", err
+	return &postgresServer{filepath.Dir(found[len(found)-1]), dir, filepath.Join(dir, "data"), port, as}, err
+}
+
+func (p *postgresServer) initialize(ctx context.Context) error {
+	return p.program(ctx, "initdb", "-D", p.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C")
+}
+
+// program runs one of PostgreSQL's as the server's user.
+func (p *postgresServer) program(ctx context.Context, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, name), args...) //nolint:gosec // ours
+	cmd.Dir, cmd.SysProcAttr = p.dir, &syscall.SysProcAttr{Credential: p.as}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
 	}
-	server := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port), //nolint:gosec // ours
+	return nil
+}
+
+// serve starts a server that ends with the stage.
+func (s *stage) serve(ctx context.Context, p *postgresServer) error {
+	server := exec.CommandContext(ctx, filepath.Join(p.bin, "postgres"), "-D", p.data, "-p", strconv.Itoa(p.port), //nolint:gosec // ours
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200",
 		"-c", "shared_buffers=256MB", "-c", "log_min_messages=fatal")
-	server.Dir, server.SysProcAttr = dir, &syscall.SysProcAttr{Credential: as, Pdeathsig: syscall.SIGQUIT}
+	server.Dir, server.SysProcAttr = p.dir, &syscall.SysProcAttr{Credential: p.as, Pdeathsig: syscall.SIGQUIT}
 	if err := server.Start(); err != nil {
-		return "", fmt.Errorf("starting PostgreSQL: %w", err)
+		return fmt.Errorf("starting PostgreSQL: %w", err)
 	}
 	s.closing = append(s.closing, func() {
 		_ = server.Process.Signal(syscall.SIGQUIT) // its children with it
 		_ = server.Wait()
 	})
-	url := "postgres://postgres@" + local(port) + "/postgres?sslmode=disable"
-	if err := serves(ctx, filepath.Join(bin, "pg_isready"), port); err != nil {
-		return "", err
-	}
-	s.postgres = url
-	return url, nil
+	return serves(ctx, filepath.Join(p.bin, "pg_isready"), p.port)
 }
 
 // postgresUser is whom PostgreSQL runs as, which root it does not; dir becomes that user's.

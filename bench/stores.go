@@ -15,7 +15,11 @@ const (
 	coldRedis     = "IdemProxy, Redis, no cache"
 	coldAlways    = "IdemProxy, Redis, every write flushed, no cache"
 	coldPostgres  = "IdemProxy, PostgreSQL, no cache"
+	onPair        = "IdemProxy, PostgreSQL, synchronous standby"
+	coldPair      = "IdemProxy, PostgreSQL, synchronous standby, no cache"
 	coldDisk      = "IdemProxy, embedded, no cache"
+	// postgresPair are two servers that the stage starts.
+	postgresPair = "PostgreSQL with a synchronous standby"
 	// flushedRedis is a server that the stage starts.
 	flushedRedis = "Redis with appendfsync always"
 )
@@ -29,6 +33,7 @@ func stores() []stored {
 		{"Redis, without a file", onRedisTCP, coldRedis},
 		{"Redis, `appendfsync always`", onRedisAlways, coldAlways},
 		{"PostgreSQL, `synchronous_commit = on`", onPostgres, coldPostgres},
+		{"PostgreSQL, the same with a synchronous standby", onPair, coldPair},
 	}
 }
 
