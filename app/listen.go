@@ -110,7 +110,7 @@ func checkListening(c *config.Config) error {
 func (a *App) cannotAccept(err error) {
 	const means = "no client can connect until connections end; raise the limit (ulimit -n)"
 	a.amiss.begin(eventAcceptFailed, means+": "+err.Error())
-	a.log.Error().Str("event", eventAcceptFailed).Err(err).Msg(means)
+	a.log.Error().Str("event", "accept_failed").Err(err).Msg(means)
 }
 
 // otherFiles are about as many as the stores (an embedded one keeps up to 1,000 open),

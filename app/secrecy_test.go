@@ -148,7 +148,7 @@ func TestSecretFingerprints(t *testing.T) {
 	others := []string{"", write("another secret, long enough")}
 	for _, other := range others {
 		c.SecretFile = other
-		if _, err := app.New(c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "add it as a further line") {
+		if _, err := app.New(c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "add it to the file, on a line below the new") {
 			t.Errorf("a start with another secret: %v", err)
 		}
 	}
