@@ -15,8 +15,12 @@ import (
 	"github.com/idemproxy/idemproxy/idem/storetest"
 )
 
+// open opens a store that has more patience with a busy disk than by default, unless the test says how much.
 func open(tb testing.TB, c estore.Config) *estore.Store {
 	tb.Helper()
+	if c.Timeout == 0 {
+		c.Timeout = 20 * time.Second
+	}
 	s, err := estore.New(c)
 	if err != nil {
 		tb.Fatal(err)
