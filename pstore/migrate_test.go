@@ -122,7 +122,7 @@ func TestSweep(t *testing.T) {
 		}
 		gone += n
 		if whole {
-			if calls < 3 {
+			if calls < 3 && gone == 2001 { // otherwise the store's own sweep, which takes more pages, was here meanwhile
 				t.Errorf("%d pages at a time, the whole table is %d calls", 5, calls)
 			}
 			break
