@@ -31,7 +31,8 @@ type attack struct {
 
 func startAttack(url, prefix string, rate int) *attack {
 	a := &attack{prefix: prefix, done: make(chan []string, 1)}
-	attacker := vegeta.NewAttacker(vegeta.Timeout(30 * time.Second))
+	// Where the machine cannot keep up with the rate, what it can do is enough.
+	attacker := vegeta.NewAttacker(vegeta.Timeout(30*time.Second), vegeta.MaxWorkers(32))
 	var once sync.Once
 	a.end = func() { once.Do(func() { attacker.Stop() }) }
 	next := func(t *vegeta.Target) error {
@@ -95,7 +96,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
 	file := filepath.Join(t.TempDir(), "idemproxy.yaml")
-	settings := fmt.Sprintf("backend: [%s]\nstore: embedded:%s\n", o.url(), t.TempDir())
+	settings := fmt.Sprintf("backend: [%s]\nstore: embedded:%s\nstore_timeout: 20s\n", o.url(), t.TempDir())
 	writeConfig(t, file, settings)
 	p := start(t, "--config", file)
 	reloaded := func(event string, n int) func() bool {
@@ -173,7 +174,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	o, redis := newOrigin(t), redistest.Start(t)
 	socket, url := socketOf(t)
-	args := []string{"--listen", "fd:3", "--backend", o.url(), "--store", redis.URL(), "--drain-delay", "300ms"}
+	args := []string{"--listen", "fd:3", "--backend", o.url(), "--store", redis.URL(), "--store-timeout", "20s", "--drain-delay", "300ms"}
 	p := startOn(t, socket, args...)
 	load := startAttack(url, "rolling-", 200)
 	for range 4 {
@@ -194,7 +195,7 @@ func TestRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t)
 	socket, url := socketOf(t)
-	args := []string{"--listen", "fd:3", "--backend", o.url(), "--store", "embedded:" + t.TempDir(), "--drain-delay", "300ms"}
+	args := []string{"--listen", "fd:3", "--backend", o.url(), "--store", "embedded:" + t.TempDir(), "--store-timeout", "20s", "--drain-delay", "300ms"}
 	p := startOn(t, socket, args...)
 	load := startAttack(url, "restart-", 100)
 	for range 3 {
