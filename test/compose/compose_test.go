@@ -127,17 +127,21 @@ func TestScenariosInDocker(t *testing.T) {
 		s.executions("a", 1)
 		var mu sync.Mutex
 		var done sync.WaitGroup
+		const late = 0
 		count := map[int]int{}
 		for range 200 {
 			done.Go(func() {
-				status, _, _ := s.request(http.MethodPost, s.proxy+"/slow?d=1s", "a2", "x")
+				status, _, replayed := s.request(http.MethodPost, s.proxy+"/slow?d=1s", "a2", "x")
 				mu.Lock()
 				defer mu.Unlock()
+				if replayed {
+					status = late // on a slow machine, some come when it has ended
+				}
 				count[status]++
 			})
 		}
 		done.Wait()
-		if count[200] != 1 || count[409] != 199 {
+		if count[200] != 1 || count[409] == 0 || count[409]+count[late] != 199 {
 			t.Errorf("200 at once got %v", count)
 		}
 		s.executions("a2", 1)
