@@ -43,7 +43,7 @@ func newPairRig(t *testing.T, policy string) *pairRig {
 	store := r.pair.url()
 	for range 2 {
 		r.proxies = append(r.proxies, start(t, "--store", store, "--backend", r.backend.URL(), "--on-ambiguous", policy,
-			"--store-timeout", "1s", "--lock-ttl", "5m", "--heartbeat", "1s"))
+			"--store-timeout", "5s", "--lock-ttl", "5m", "--heartbeat", "1s"))
 	}
 	r.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	t.Cleanup(r.client.CloseIdleConnections)
