@@ -129,7 +129,7 @@ routes:
 	eventually(t, "the dead backend is seen", func() bool { return strings.Contains(p.text(), "backend_down") })
 	slow := make(chan answer, 2)
 	for _, key := range []string{"lost", "busy"} {
-		go func() { slow <- p.post("/slow?d=1500ms", key) }()
+		go func() { slow <- p.post("/slow?d=15s", key) }()
 		o.started(key)
 	}
 	p.expect("/", "too-many", 503, false)
