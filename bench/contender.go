@@ -35,7 +35,7 @@ type stage struct {
 	closing                          []func() // last to first
 }
 
-func contenders() []*contender {
+func contenders() []*contender { //nolint:funlen // a table
 	rival := func(kind string) func(*stage, int) []string {
 		return func(s *stage, port int) []string {
 			return []string{filepath.Join(s.bin, "rival"), kind, "-listen", local(port), "-backend", s.backend, "-redis", s.redis}

@@ -61,7 +61,9 @@ func (s *stage) standbyURL(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// From here on the primary does not answer a commit without the standby: this one shows that it takes part.
-	for _, statement := range []string{"ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()", "CREATE TABLE shown ()"} {
+	for _, statement := range []string{
+		"ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()", "CREATE TABLE shown ()",
+	} {
 		if err := primary.program(ctx, "psql", "-q", "-d", primary.url(), "-c", statement); err != nil {
 			return "", err
 		}
@@ -115,8 +117,9 @@ func (p *postgresServer) program(ctx context.Context, name string, args ...strin
 
 // serve starts a server that ends with the stage.
 func (s *stage) serve(ctx context.Context, p *postgresServer) error {
-	server := exec.CommandContext(ctx, filepath.Join(p.bin, "postgres"), "-D", p.data, "-p", strconv.Itoa(p.port), //nolint:gosec // ours
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200",
+	server := exec.CommandContext(ctx, filepath.Join(p.bin, "postgres"), //nolint:gosec // ours
+		"-D", p.data, "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+		"-c", "max_connections=200",
 		"-c", "shared_buffers=256MB", "-c", "log_min_messages=fatal")
 	server.Dir, server.SysProcAttr = p.dir, &syscall.SysProcAttr{Credential: p.as, Pdeathsig: syscall.SIGQUIT}
 	if err := server.Start(); err != nil {
