@@ -244,6 +244,30 @@ func TestUnreachableAtStart(t *testing.T) {
 	acquire(t, s, claim("k"), idem.VerdictAcquired)
 }
 
+// A server that takes longer to connect to than a call waits, as one that has a whole fleet
+// connect at once, is connected to all the same: the calls that waited fail, and later ones
+// do not.
+func TestSlowToConnectTo(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	c := newCutter(t, server.Addr)
+	const timeout = 200 * time.Millisecond
+	slow := func(message byte) bool {
+		if message == 'R' { // of the authentication
+			time.Sleep(2 * timeout)
+		}
+		return false
+	}
+	c.armed.Store(&slow)
+	s, err := pstore.New(pstore.Config{URL: "postgres://postgres@" + c.addr + "/postgres" + conns + "&sslmode=disable", Migrate: true, Timeout: timeout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	awaitReady(t, s)
+	acquire(t, s, claim("k"), idem.VerdictAcquired)
+}
+
 func TestKilledServerComesBackWithWhatItAcknowledged(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)

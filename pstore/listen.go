@@ -72,7 +72,7 @@ func (s *Store) session() error {
 	defer cancel()
 	conn, err := s.first, error(nil)
 	if s.first = nil; conn == nil {
-		conn, err = s.begin(ctx)
+		conn, err = s.begin(ctx, 0)
 	}
 	if err != nil {
 		return err
@@ -85,9 +85,10 @@ func (s *Store) session() error {
 	return s.listen(ctx, conn)
 }
 
-// begin connects, and sees to the schema. From then on calls can be answered.
-func (s *Store) begin(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := s.connect(ctx)
+// begin connects, and sees to the schema. From then on calls can be answered. Unless
+// connectingFor is 0, it bounds the former.
+func (s *Store) begin(ctx context.Context, connectingFor time.Duration) (*pgx.Conn, error) {
+	conn, err := s.connect(ctx, connectingFor)
 	if err != nil {
 		if s.unready.Load() != nil { // otherwise calls find out by themselves
 			s.unready.Store(&err)
@@ -129,11 +130,15 @@ func (s *Store) hangUp(conn *pgx.Conn) {
 
 func addressOf(conn *pgx.Conn) string { return conn.PgConn().Conn().RemoteAddr().String() }
 
-func (s *Store) connect(ctx context.Context) (*pgx.Conn, error) {
-	// The hosts are tried one after the other, each as long as a call.
-	ctx, cancel := context.WithTimeout(ctx, s.timeout*time.Duration(2+len(s.option.ConnConfig.Fallbacks)))
-	defer cancel()
-	conn, err := pgx.ConnectConfig(ctx, s.option.ConnConfig)
+func (s *Store) connect(ctx context.Context, atMost time.Duration) (*pgx.Conn, error) {
+	if atMost > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, atMost)
+		defer cancel()
+	}
+	option := s.option.ConnConfig.Copy()
+	s.dialer.attach(option, nil) // what calls wait for is not behind their connections
+	conn, err := pgx.ConnectConfig(ctx, option)
 	if err != nil {
 		return nil, connecting(err)
 	}

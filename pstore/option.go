@@ -84,8 +84,8 @@ func (c *Config) tune(option *pgxpool.Config, raw string) {
 	option.ShouldPing = neverPing
 	option.PrepareConn = isOpen
 	conn := option.ConnConfig
-	if conn.ConnectTimeout <= 0 || conn.ConnectTimeout > c.Timeout {
-		conn.ConnectTimeout = c.Timeout
+	if conn.ConnectTimeout <= 0 {
+		conn.ConnectTimeout = max(c.Timeout, handshakeAtMost)
 	}
 	if conn.ValidateConnect == nil { // target_session_attrs was not given
 		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite

@@ -48,6 +48,7 @@ type Config struct {
 type Store struct {
 	config Config
 	option *pgxpool.Config
+	dialer *dialer
 	pool   *pgxpool.Pool
 	log    zerolog.Logger
 	codec  idem.Codec
@@ -88,17 +89,19 @@ func New(c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		config: c, option: option, log: c.Logger, codec: c.Codec, sql: newStatements(c.Schema),
+		config: c, option: option, dialer: newDialer(c.Timeout), log: c.Logger, codec: c.Codec, sql: newStatements(c.Schema),
 		timeout: c.Timeout, patience: strconv.FormatInt(max(1, c.Timeout.Milliseconds()/2), 10),
 		cache: newCache(c.CacheBytes), clock: newClock(), checks: make(chan struct{}, 1), saying: newAnnouncements(),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
+	option.BeforeConnect = s.dialer.pooled
 	if s.pool, err = pgxpool.NewWithConfig(s.closing, option); err != nil {
 		return nil, fmt.Errorf("the PostgreSQL URL: %w", errSettings)
 	}
 	notYet := errNotYet
 	s.unready.Store(&notYet)
-	if s.first, err = s.begin(s.closing); err != nil {
+	// The hosts are tried one after the other, each as long as a call.
+	if s.first, err = s.begin(s.closing, s.timeout*time.Duration(2+len(option.ConnConfig.Fallbacks))); err != nil {
 		s.log.Warn().Str("event", "store_unreachable").Err(s.unsaid(err)).Msg("PostgreSQL cannot be used; trying again")
 	}
 	s.background.Go(s.attend)
