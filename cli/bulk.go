@@ -159,7 +159,7 @@ func (b *bulk) run(
 		left++
 		_, _ = fmt.Fprintf(c.ErrOrStderr(), "left out: %s is %s\n", name(&all[i]), all[i].State)
 	}
-	if !k.asJSON && (b.dryRun || isPerson(c.InOrStdin()) && !b.yes) {
+	if len(fit) > 0 && !k.asJSON && (b.dryRun || isPerson(c.InOrStdin()) && !b.yes) {
 		if err := printListing(c.OutOrStdout(), &admin.Listing{Keys: fit}); err != nil {
 			return err
 		}

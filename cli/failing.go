@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -35,9 +36,14 @@ func failedOutcomes() map[string]string {
 	}
 }
 
-// lastMinute asks the proxy what it did in the last minute.
+// lastMinute asks the proxy what it did in the last minute. An older proxy does not know,
+// and nothing is said.
 func (k *keyCommand) lastMinute(ctx context.Context) ([]failing, error) {
 	text, err := k.ask(ctx, http.MethodGet, "/history", nil)
+	var said *refused
+	if errors.As(err, &said) && said.status == http.StatusNotFound {
+		return failingOf(nil), nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -147,6 +147,9 @@ func TestManyAtOnce(t *testing.T) {
 	expect(0, "0 keys would be freed", "resolve", "--all", "--retry", "--dry-run", "--older-than", "1h")
 	expect(0, "0 keys would be freed", "resolve", "--all", "--retry", "--dry-run", "--scope", "header:x-account=other")
 	expect(0, "0 keys would be released", "release", "--all", "--dry-run")
+	if _, none := command(t, "release", "--all", "--dry-run", "--admin", at); strings.Contains(none, "STATE") {
+		t.Errorf("a table of no keys is shown: %s", none)
+	}
 	_, out := command(t, "list", "--admin", at)
 	digests := regexp.MustCompile(`key:[0-9a-f]{12}`).FindAllString(out, -1)
 	if len(digests) != 6 {

@@ -2,6 +2,10 @@ package cli_test
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -44,5 +48,28 @@ func TestStatusSaysWhatIsWrong(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil || s.Ready.Status != "not ready" || s.Status.Amiss == nil {
 		t.Errorf("%d %v: %s", code, err, out)
+	}
+}
+
+// A proxy of an earlier release has no history; what it does have is shown.
+func TestStatusOfAnOlderProxy(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Start(t, func(c backendtest.Conn, _ *backendtest.Request) { _ = c.Close() })
+	a, _ := run(t, b.URL())
+	u, err := url.Parse(a.AdminURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := httputil.NewSingleHostReverseProxy(u)
+	older := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/history" {
+			http.NotFound(w, r)
+			return
+		}
+		through.ServeHTTP(w, r)
+	}))
+	defer older.Close()
+	if code, out := command(t, "status", "--admin", strings.TrimPrefix(older.URL, "http://")); code != 0 || !strings.Contains(out, "ready") {
+		t.Errorf("exit code %d: %s", code, out)
 	}
 }
