@@ -64,7 +64,7 @@ func previousBuild(t *testing.T) string {
 	}
 	run("..", "git", "archive", "--output", filepath.Join(dir, "tree.tar"), commit)
 	run(dir, "tar", "-xf", "tree.tar")
-	run(dir, "go", "build", "-race", "-trimpath", "-buildvcs=false", "-o", build, "./cmd/proxy")
+	run(dir, "go", "build", "-race", "-buildvcs=false", "-o", build, "./cmd/proxy")
 	return build
 }
 
