@@ -10,6 +10,7 @@
 #   FAILPOINTS                how many runs at named places; all of them, unless it is set
 #   RECEIPTS                  ambiguous operations whose backend keeps receipts
 #   KILLS                     kill -9 on each store
+#   CRASHES                   power losses at each point: all kinds, or one at random
 #   FAILOVERS                 planned and crashed ones of Redis, for each policy
 #   POSTGRES_FAILOVERS        crashes of PostgreSQL
 #   ROWS                      in a table of PostgreSQL
@@ -120,6 +121,7 @@ GOCOVERDIR=$cover long "Failovers" FAILOVERS "${FAILOVERS:-10}" '^TestFailovers$
 GOCOVERDIR=$cover long "Failovers of PostgreSQL" FAILOVERS "${POSTGRES_FAILOVERS:-100}" '^TestPostgresFailovers$' ./test
 long "Rows of PostgreSQL" ROWS "${ROWS:-10000000}" '^TestManyRows$' ./pstore
 long "Kill loops" KILLS "${KILLS:-200}" '^TestKillLoopKeepsEveryAnswer$' ./test
+long "Crash points" CRASHES "${CRASHES:-all}" '^TestP2EveryCrashPoint$' ./estore
 long "Damaged files" DAMAGE "${DAMAGE:-13}" '^TestDamagedFiles$' ./estore
 long "Joiners" JOINERS "${JOINERS:-10000}" '^TestManyJoinOneStream$' ./proxy
 [ "${ZOO:-30m}" = 0 ] || part "Zoo" go run ./test/zoo -budget 1m -for "${ZOO:-30m}"

@@ -119,7 +119,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	for _, bad := range []struct{ text, says string }{
 		{"backend: 7\n", file + `:1: backend: `},
 		{"lock_ttl: 1parsec\n", file + `:1: lock_ttl: \"1parsec\" is not a duration`},
-		{settings + "namespace: other\n", file + `:3: namespace: a change needs a restart`},
+		{settings + "namespace: other\n", file + `:4: namespace: a change needs a restart`},
 	} {
 		load.more(t, 20)
 		writeConfig(t, file, bad.text)
@@ -130,7 +130,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	// And without a signal: the file is looked at.
 	writeConfig(t, file, settings+"require_key: true\n")
 	eventually(t, "the change is noticed", func() bool {
-		_, last, _ := strings.Cut(p.text(), file+`:3: namespace`)
+		_, last, _ := strings.Cut(p.text(), file+`:4: namespace`)
 		return strings.Contains(last, `"event":"reloaded"`)
 	})
 	load.more(t, 20)
@@ -238,13 +238,20 @@ func (p *patterned) Read(b []byte) (int, error) {
 	if p.at >= p.n {
 		return 0, io.EOF
 	}
-	b = b[:min(int64(len(b)), p.n-p.at)]
-	for i := range b {
-		b[i] = byte((p.at + int64(i)) % 251)
-	}
-	p.at += int64(len(b))
-	return len(b), nil
+	n := copy(b[:min(int64(len(b)), p.n-p.at)], pattern()[p.at%251:])
+	p.at += int64(n)
+	return n, nil
 }
+
+// pattern is as much of it as is copied at once: the race detector looks at each byte that
+// is written by itself.
+var pattern = sync.OnceValue(func() []byte {
+	b := make([]byte, 64<<10)
+	for i := range b {
+		b[i] = byte(i % 251)
+	}
+	return b
+})
 
 // isPatterned reads r to its end.
 func isPatterned(r io.Reader, n int64) error {
