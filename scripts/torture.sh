@@ -108,8 +108,8 @@ part "Receipts in Express" env EXPRESS=1 go test -count=1 -timeout 10m -v -run '
 part "Recipes for clients" env JAVA_RECIPE=1 go test -count=1 -timeout 10m -v -run '^TestClientRecipes' ./test
 
 part "Model" env "MODEL_ATTEMPTS=${MODEL_ATTEMPTS:-4}" go test -count=1 -timeout 1h -v ./test/model
-GOFLAGS="${GOFLAGS:-} $counts" long "Histories" HISTORIES "${HISTORIES:-20}" . ./test/history -skip '^TestPostgres'
-long "Histories of PostgreSQL" HISTORIES "${POSTGRES_HISTORIES:-10}" '^TestPostgres' ./test/history
+GOFLAGS="${GOFLAGS:-} $counts" long "Histories" HISTORIES "${HISTORIES:-40}" . ./test/history -skip '^TestPostgres'
+long "Histories of PostgreSQL" HISTORIES "${POSTGRES_HISTORIES:-20}" '^TestPostgres' ./test/history
 GOCOVERDIR=$cover long "Histories of clients" HISTORIES "${CLIENT_HISTORIES:-10}" '^(TestClientHistories|TestMixedVersions)$' ./test
 long "Failpoints" FAILPOINTS "${FAILPOINTS:-all}" '^TestFailpoints$' ./test
 GOCOVERDIR=$cover long "Receipts" RECEIPTS "${RECEIPTS:-10000}" '^TestReceipts$' ./test
