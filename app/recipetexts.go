@@ -86,7 +86,9 @@ func (t *recipeTexts) read() {
 		}
 	}
 	for _, one := range before {
-		t.sought[one] = true
+		// Who asked for one that is there now may be about to call unread.
+		_, there := t.known[recipeName(one)]
+		t.sought[one] = !there
 	}
 }
 

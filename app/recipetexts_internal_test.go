@@ -92,6 +92,30 @@ func TestWhoWaitsForAReadingHasIt(t *testing.T) {
 	})
 }
 
+// What a request did not find, and another request's reading brings just then, is not said to
+// be known to nobody.
+func TestWhatAReadingBringsIsNotUnknown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &slowRegistry{}
+		texts := &recipeTexts{store: r}
+		if _, ok := texts.get(1); ok || texts.unread(1) {
+			t.Fatal("it is not there, and that is known")
+		}
+		r.entries = []idem.Entry{{Name: recipeName(2), Text: "two"}}
+		if _, ok := texts.get(2); ok {
+			t.Fatal("the registry was read again so soon")
+		}
+		time.Sleep(askRecipesEvery)
+		if _, ok := texts.get(3); ok || r.read != 2 { // another request
+			t.Fatalf("%d readings", r.read)
+		}
+		if !texts.unread(2) {
+			t.Error("it is said that nobody knows it")
+		}
+	})
+}
+
 // heldRegistry says when it is read, and then waits.
 type heldRegistry struct {
 	*slowRegistry

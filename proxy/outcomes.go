@@ -85,7 +85,7 @@ func (s *Server) answerOutcome(q *request) {
 	case errors.Is(err, idem.ErrNotFound):
 		s.fail(q, &problemNoOutcome, nil)
 	case err != nil:
-		s.fail(q, q.rules.storeProblem(), err)
+		s.fail(q, q.rules.beginProblem(err, q.unread), err)
 	case string(args.Peek(askShow)) == showStored:
 		q.key, q.report.Keyed, q.report.Key = record.Key, true, record.Key
 		s.answerStanding(q, &standing{record.Outcome(), record.Key})
@@ -121,7 +121,11 @@ func (s *Server) recordOf(q *request, bare idem.Key, proof []byte) (idem.Record,
 				continue
 			case err != nil:
 				return idem.Record{}, err
-			case q.mayAsk(rules, &record, proof):
+			}
+			switch may, err := q.mayAsk(rules, &record, proof); {
+			case err != nil:
+				return idem.Record{}, err
+			case may:
 				return record, nil
 			}
 		}
@@ -143,16 +147,22 @@ func (q *request) namesOf(rules *Rules, bare idem.Key) (all []idem.Key) {
 	return all
 }
 
-// mayAsk says whether the request comes from who sent the one that is recorded.
-func (q *request) mayAsk(rules *Rules, record *idem.Record, proof []byte) bool {
+// mayAsk says whether the request comes from who sent the one that is recorded. If nobody
+// can tell, that is idem.ErrRecipe: the answer that there is no such operation would have
+// the client take it that nothing was executed.
+func (q *request) mayAsk(rules *Rules, record *idem.Record, proof []byte) (bool, error) {
 	binding, known := q.live.recipes.Binding(q.live.own, &rules.recipe, record.Recipe, &q.who)
-	if !known || binding != record.Binding {
-		return false
+	if !known {
+		q.unread = q.isUnread(record.Recipe)
+		return false, idem.ErrRecipe
+	}
+	if binding != record.Binding {
+		return false, nil
 	}
 	if binding != (idem.Binding{}) {
-		return true
+		return true, nil
 	}
-	return subtle.ConstantTimeCompare(proof, proofOf(record.Fingerprint, record.Binding)) == 1
+	return subtle.ConstantTimeCompare(proof, proofOf(record.Fingerprint, record.Binding)) == 1, nil
 }
 
 // proofOf is what only those know who know the request, or were told by a 202.

@@ -140,6 +140,23 @@ func TestRecipeThatCannotBeLookedUp(t *testing.T) {
 	after.executions("k", 0)
 }
 
+// Who asks what became of a key whose record cannot be compared is not told that there is
+// none: he would take it that nothing was executed.
+func TestQuestionAboutARecipeThatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	store := storetest.NewMemory()
+	before := newRig(t, backendtest.OK, sharing(t, store), func(c *proxy.Config) { c.Secret = []byte("one secret, and long") })
+	before.post("k", "x")
+	var read atomic.Bool
+	after := newRig(t, backendtest.OK, sharing(t, store), func(c *proxy.Config) {
+		c.Outcomes, c.RecipeUnread = true, func(idem.Recipe) bool { return !read.Load() }
+	})
+	ask := func() answer { return after.do("GET", "/.idemproxy/outcomes?key=k", "", "") }
+	after.isProblem(ask(), 500, "store-unavailable")
+	read.Store(true)
+	after.isProblem(ask(), 500, "recipe-unknown")
+}
+
 // The spelling and order of settings make no other recipe.
 func TestRecipesAreCanonical(t *testing.T) {
 	t.Parallel()

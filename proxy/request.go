@@ -207,9 +207,12 @@ func (q *request) hashes() idem.Hashes {
 // be compared with, and says whether it can. See idem.Request.
 func (q *request) hashesUnder(name idem.Recipe) (idem.Hashes, bool) {
 	by, known := q.hashesOf(&q.asked, name)
-	q.unread = !known && q.live.unread != nil && q.live.unread(name)
+	q.unread = !known && q.isUnread(name)
 	return by, known
 }
+
+// isUnread says of a recipe that is not known that it may be later.
+func (q *request) isUnread(name idem.Recipe) bool { return q.live.unread != nil && q.live.unread(name) }
 
 func (q *request) hashesOf(asked *operation.Asked, name idem.Recipe) (idem.Hashes, bool) {
 	return q.live.recipes.Hash(q.live.own, &q.rules.recipe, name, asked, &q.who)

@@ -220,6 +220,8 @@ func (r *endRun) refused(q *endRequest, op *endOp) {
 		if of := r.asked[op.told]; of != nil && of.proxy == q.proxy {
 			op.joined, op.early = true, r.faulty && (q.proxy.troubled(of.call, q.ret) || q.proxy.delayed(of.call, q.ret))
 		}
+	case len(r.builds) > 1 && (q.problem == "recipe-unknown" || q.problem == "outcome-none"):
+		q.failed(op) // the earlier build says so of settings that it has not read yet
 	case q.status == http.StatusAccepted && r.faulty: // its proxy may have been killed before it forwarded
 		q.failed(op)
 	case q.problem == "in-progress", q.state == "in-progress":
