@@ -52,8 +52,8 @@ func (s *Server) followed(q *request, was *standing) (path []operation.Place, er
 			return nil, nil
 		}
 		redirect := record.Response.Redirect
-		if !q.sameButForTarget(&record, redirect.From) {
-			return nil, nil
+		if same, err := q.sameButForTarget(&record, redirect.From); err != nil || !same {
+			return nil, err
 		}
 		path = append(path, redirect.To)
 		if operation.IsWhere(redirect, here) {
@@ -64,12 +64,16 @@ func (s *Server) followed(q *request, was *standing) (path []operation.Place, er
 }
 
 // sameButForTarget says whether the request would be the record's, if it went to
-// from.
-func (q *request) sameButForTarget(record *idem.Record, from operation.Place) bool {
+// from. If nobody can tell, that is idem.ErrRecipe.
+func (q *request) sameButForTarget(record *idem.Record, from operation.Place) (bool, error) {
 	moved, ok := q.asked.At(from)
 	if !ok {
-		return false
+		return false, nil
 	}
 	by, known := q.hashesOf(&moved, record.Recipe)
-	return known && by.Fingerprint == record.Fingerprint && by.Binding == record.Binding
+	if !known {
+		q.unread = q.isUnread(record.Recipe)
+		return false, idem.ErrRecipe
+	}
+	return by.Fingerprint == record.Fingerprint && by.Binding == record.Binding, nil
 }

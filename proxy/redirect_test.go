@@ -11,6 +11,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -85,6 +86,27 @@ func TestRedirectsAreFollowed(t *testing.T) {
 	r.isProblem(r.do("PUT", "/pay/", "k", "x"), 422, "key-reused")
 	r.isProblem(r.do("POST", "/pay/", "k", "x", "Authorization: you"), 422, "key-of-another-caller")
 	r.executions("k", 2)
+}
+
+// A step of the way whose record cannot be compared makes no other request of the one that
+// comes: that it were one is final.
+func TestRedirectOfARecipeThatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	store := storetest.NewMemory()
+	one, two := []byte("one secret, and long"), []byte("another secret, and long")
+	first := newRig(t, slashes, sharing(t, store), func(c *proxy.Config) { c.Secret = one })
+	second := newRig(t, slashes, sharing(t, store), func(c *proxy.Config) { c.Secret, c.EarlierSecrets = two, [][]byte{one} })
+	third := newRig(t, slashes, sharing(t, store), func(c *proxy.Config) {
+		c.Secret, c.RecipeUnread = one, func(idem.Recipe) bool { return true }
+	})
+	const host = "Host: one.example"
+	if a := first.do("POST", "/hop1", "k", "x", host); a.StatusCode != 307 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	if a := second.do("POST", "/hop2", "k", "x", host); a.StatusCode != 307 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	third.isProblem(third.do("POST", "/hop3", "k", "x", host), 500, "store-unavailable")
 }
 
 // Only the same request follows a redirect, also if it is the first one there.

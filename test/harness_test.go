@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,7 +39,19 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, serveSettleBackend(order))
 		os.Exit(1)
 	}
+	overlap()
 	os.Exit(buildAndRun(m))
+}
+
+// overlap has more tests run at once than there are processors, unless -parallel says how
+// many: most of the time they wait, for a lease to lapse or a process to start.
+func overlap() {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	}
 }
 
 func buildAndRun(m *testing.M) int {
