@@ -24,14 +24,15 @@ type stage struct {
 	proxy, backend, toxiproxy string
 }
 
-func up(t *testing.T) *stage {
+// up brings it up with a store: redis or postgres, as `make up` does.
+func up(t *testing.T, store string) *stage {
 	t.Helper()
 	const probe = `. scripts/need.sh; engine`
 	if err := shell(context.Background(), probe, nil).Run(); err != nil {
 		t.Skip("no Docker engine answers here; scenarios A and C run natively in package test")
 	}
 	ports := map[string]int{}
-	for _, name := range []string{"REDIS_PORT", "BACKEND_PORT", "TOXIPROXY_PORT", "PIPE_PORT", "IDEMPROXY_PORT", "ADMIN_PORT"} {
+	for _, name := range []string{"REDIS_PORT", "POSTGRES_PORT", "BACKEND_PORT", "TOXIPROXY_PORT", "PIPE_PORT", "IDEMPROXY_PORT", "ADMIN_PORT"} {
 		ports[name] = redistest.FreePort(t)
 	}
 	env := []string{fmt.Sprintf("COMPOSE_PROJECT_NAME=idemproxytest%d", os.Getpid())}
@@ -41,6 +42,9 @@ func up(t *testing.T) *stage {
 		t.Fatal(err)
 	}
 	env = append(env, "ADMIN_TOKEN_FILE="+token)
+	if store == "postgres" {
+		env = append(env, "COMPOSE_PROFILES=postgres", "STORE_URL=postgres://idemproxy@postgres:5432/idemproxy?sslmode=disable")
+	}
 	for name, port := range ports {
 		env = append(env, fmt.Sprintf("%s=%d", name, port))
 	}
@@ -53,7 +57,7 @@ func up(t *testing.T) *stage {
 		}
 		return string(out)
 	}
-	if out, err := shell(context.Background(), "scripts/images.sh", nil).CombinedOutput(); err != nil {
+	if out, err := shell(context.Background(), "scripts/images.sh", []string{"STORE=" + store}).CombinedOutput(); err != nil {
 		t.Fatalf("making the images: %v\n%s", err, out)
 	}
 	t.Cleanup(func() {
@@ -116,7 +120,13 @@ func (s *stage) executions(key string, want int) {
 }
 
 func TestScenariosInDocker(t *testing.T) {
-	s := up(t)
+	for _, store := range []string{"redis", "postgres"} {
+		t.Run(store, func(t *testing.T) { scenarios(t, up(t, store)) })
+	}
+}
+
+func scenarios(t *testing.T, s *stage) {
+	t.Helper()
 	t.Run("A", func(t *testing.T) {
 		_, first, _ := s.request(http.MethodPost, s.proxy+"/", "a", "x")
 		for range 3 {
