@@ -70,7 +70,7 @@ func up(t *testing.T, store string) *stage {
 	local := func(name string) string { return fmt.Sprintf("http://127.0.0.1:%d", ports[name]) }
 	s := &stage{t: t, proxy: local("IDEMPROXY_PORT"), backend: local("BACKEND_PORT"), toxiproxy: local("TOXIPROXY_PORT")}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if resp, err := http.Get(local("ADMIN_PORT") + "/readyz"); err == nil { //nolint:noctx // a test
+		if resp, err := http.Get(local("ADMIN_PORT") + "/readyz?require=store"); err == nil { //nolint:noctx // a test
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return s
