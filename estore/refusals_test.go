@@ -174,6 +174,42 @@ func TestRecordsThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// While a record that cannot be read is on its way out, who asks for its key hears that it cannot
+// be read, and nobody else waits.
+func TestWhatCannotBeReadIsInNobodysWay(t *testing.T) {
+	t.Parallel()
+	disk := &hangingDisk{FS: vfs.NewMem()}
+	keys := neighbours(2)
+	unreadable, running := keys[0], keys[1]
+	d := engine(t, disk)
+	d.clock(time.Now())
+	d.settled(unreadable, []byte{99, 1, 2, 3}, time.Now().Add(time.Hour))
+	d.close()
+	s := open(t, estore.Config{Dir: "data", Timeout: time.Hour, SweepEvery: time.Hour}.OnFS(disk))
+	acquire(t, s, running)
+	_, back := disk.syncs.shut()
+	defer back()
+	purged := make(chan error, 1)
+	go func() { purged <- s.Purge(context.Background(), unreadable.Key) }()
+	eventuallySettling(t, s, unreadable.Key)
+	if _, err := s.Acquire(t.Context(), unreadable); !errors.Is(err, idem.ErrVersion) {
+		t.Errorf("acquire: %v, want %v", err, idem.ErrVersion)
+	}
+	if err := renew(t, s, unreadable); !errors.Is(err, idem.ErrLeaseLost) {
+		t.Errorf("a renewal: %v", err)
+	}
+	if err := renew(t, s, running); err != nil {
+		t.Errorf("a renewal of its neighbour: %v", err)
+	}
+	back()
+	if err := <-purged; err != nil {
+		t.Errorf("purge: %v", err)
+	}
+	if out := acquire(t, s, unreadable); out.Kind != idem.VerdictAcquired {
+		t.Errorf("afterwards: %v", out.Kind)
+	}
+}
+
 // broken is a codec that does not work.
 type broken struct{ seal, open error }
 
