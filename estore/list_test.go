@@ -13,10 +13,18 @@ import (
 // on none twice.
 func TestListShowsEachOnce(t *testing.T) {
 	t.Parallel()
+	for _, names := range [][]string{{"a"}, {"b"}, {"a", "b", "c", "d"}} {
+		listEndingAll(t, names)
+	}
+}
+
+// listEndingAll lists records, which all end while the first is shown.
+func listEndingAll(t *testing.T, names []string) {
+	t.Helper()
 	s := open(t, estore.Config{Dir: t.TempDir()})
 	ctx := context.Background()
 	leases := map[string]idem.Lease{}
-	for _, name := range []string{"a", "b", "c", "d"} {
+	for _, name := range names {
 		c := claim(name)
 		if _, err := s.Acquire(ctx, c); err != nil {
 			t.Fatal(err)
@@ -41,9 +49,9 @@ func TestListShowsEachOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"a", "b", "c", "d"} {
+	for _, name := range names {
 		if shown[name] != 1 {
-			t.Errorf("%s is listed %d times", name, shown[name])
+			t.Errorf("of %v, %s is listed %d times", names, name, shown[name])
 		}
 	}
 }
