@@ -56,11 +56,11 @@ func (s *Store) Flush(tb testing.TB) {
 	}
 }
 
-// Size is the space that the engine's tables take.
+// Size is the space that the engine's tables take, and the values beside them that they refer to.
 func (s *Store) Size() uint64 {
 	m := s.db.Metrics()
 	total := m.Total()
-	return uint64(total.TablesSize)
+	return uint64(total.TablesSize) + m.BlobFiles.ReferencedValueSize
 }
 
 // Settling says that the key's ending is on its way to the disk.

@@ -43,9 +43,19 @@ func (l *logged) await(t *testing.T, what string) {
 }
 
 // The space of what has ended comes back by itself while the store is used, and what has
-// not ended stays.
+// not ended stays: of records, and of the responses of those that are remembered for longer.
 func TestExpiredSpaceComesBackByItself(t *testing.T) {
 	t.Parallel()
+	for name, remember := range map[string]time.Duration{"records": 0, "responses": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spaceComesBack(t, remember)
+		})
+	}
+}
+
+func spaceComesBack(t *testing.T, remember time.Duration) {
+	t.Helper()
 	s := open(t, estore.Config{Dir: "data", SweepEvery: 20 * time.Millisecond}.OnFS(vfs.NewMem()))
 	kept := claim("kept")
 	acquire(t, s, kept)
@@ -55,7 +65,7 @@ func TestExpiredSpaceComesBackByItself(t *testing.T) {
 		all.Go(func() {
 			for i := range 700 {
 				c := claim(fmt.Sprint(g, "-", i))
-				c.Retention = 5 * time.Second // most end when they are in the tables
+				c.Retention, c.Remember = 5*time.Second, remember // most end when they are in the tables
 				acquire(t, s, c)
 				body := make([]byte, 1000)
 				_, _ = rand.Read(body) // nothing makes it smaller
