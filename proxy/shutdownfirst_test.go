@@ -2,12 +2,16 @@ package proxy_test
 
 import (
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
 	"github.com/idemproxy/idemproxy/upstream"
 )
 
@@ -43,4 +47,31 @@ func TestShutdownBeforeServe(t *testing.T) {
 		_ = c.Close()
 		t.Error("a client can connect")
 	}
+}
+
+// A server that has ended leaves no connection to its backends open.
+func TestShutdownLeavesNoConnection(t *testing.T) {
+	t.Parallel()
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	var open atomic.Int64
+	backend.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		case http.StateActive, http.StateIdle:
+		}
+	}
+	backend.Start()
+	t.Cleanup(backend.Close)
+	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.Upstream.Backends = []string{backend.URL} })
+	if a := r.post("k", "x"); a.StatusCode != 200 || open.Load() != 1 {
+		t.Fatalf("%d over %d connections", a.StatusCode, open.Load())
+	}
+	r.client.CloseIdleConnections()
+	if err := r.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.until("its connection is closed", func() bool { return open.Load() == 0 })
 }
