@@ -533,18 +533,26 @@ func TestMissingReceiptsAreTold(t *testing.T) {
 }
 
 // A receipt's response that is larger than what is kept goes to the client, and ends its
-// key.
+// key. One that is just as large is kept.
 func TestLargeReceipt(t *testing.T) {
 	t.Parallel()
-	l := newLedger()
-	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
-		l.execute(q.Header)
-		_ = c.Close()
-	}, l.settling(t, 10*time.Second), func(c *proxy.Config) { c.MaxResponseBody = 5 })
-	if a := r.post("k", "x"); a.StatusCode != 201 || a.body != "|k charged 1" {
-		t.Errorf("%d %q", a.StatusCode, a.body)
+	const response = "|k charged 1"
+	for _, most := range []int{len(response) - 1, len(response)} {
+		l := newLedger()
+		r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+			l.execute(q.Header)
+			_ = c.Close()
+		}, l.settling(t, 10*time.Second), func(c *proxy.Config) { c.MaxResponseBody = most })
+		if a := r.post("k", "x"); a.StatusCode != 201 || a.body != response {
+			t.Errorf("%d %q", a.StatusCode, a.body)
+		}
+		again := r.post("k", "x")
+		if most < len(response) {
+			r.isProblem(again, 409, "response-not-kept")
+		} else if again.StatusCode != 201 || again.body != response || again.Header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("replayed: %d %q %v", again.StatusCode, again.body, again.Header)
+		}
 	}
-	r.isProblem(r.post("k", "x"), 409, "response-not-kept")
 }
 
 // An attempt that has several names is one attempt: the backend knows one token of it, by
