@@ -152,6 +152,34 @@ func TestResolverIsAskedOnce(t *testing.T) {
 	}
 }
 
+// What became of a key is told, once, when a resolver has said it; and of a request whose
+// question it did not answer, why.
+func TestWhatAResolverSaysIsTold(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int][]string{200: {"k: executed true"}, 404: {"k: executed false"}, 500: nil} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			resolver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+			t.Cleanup(resolver.Close)
+			x, reports := &told{}, make(chan proxy.Report, 2)
+			r := newRig(t, cutFirst, hold, reporting(reports), func(c *proxy.Config) {
+				c.Trace.Resolved = func(key idem.Key, executed bool) { x.add("%s: executed %v", key.Value(), executed) }
+				var err error
+				if c.Resolver, err = proxy.NewHTTPResolver(resolver.URL, 5*time.Second, 1000); err != nil {
+					t.Fatal(err)
+				}
+			})
+			r.post("k", "x")
+			<-reports
+			r.post("k", "x")
+			x.is(t, want...)
+			if got := <-reports; (got.Err != nil) != (status == 500) || got.Settlement != proxy.NotSettled {
+				t.Errorf("told: error %v, settlement %v", got.Err, got.Settlement)
+			}
+		})
+	}
+}
+
 func TestResolverURLsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for _, u := range []string{"", "localhost:1", "ftp://x/", "http://", "http://u:p@x/", "http://x/#y", "/did"} {
