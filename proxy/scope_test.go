@@ -290,6 +290,28 @@ func TestAttemptsUnderEarlierScopes(t *testing.T) {
 	}
 }
 
+// What a backend wishes for its response holds under each name that the key has.
+func TestWishesUnderEachName(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+		c.Answer(200, "ok", "Idempotency-Policy: "+q.Header.Get("X-Ask"))
+	}, inScope("header:X-Account"), func(c *proxy.Config) {
+		c.EarlierScopes, _ = caller.ParseEarlierScopes([]string{"none"})
+	})
+	for ask, want := range map[string]time.Duration{"retention=60": time.Minute, "no-store": 0} {
+		if a := r.post("k "+ask, "x", "X-Account: 7", "X-Ask: "+ask); a.StatusCode != 200 {
+			t.Errorf("%s: %d", ask, a.StatusCode)
+		}
+		for _, key := range []idem.Key{mustKey("k " + ask), mustKey("k " + ask).InScope("header:x-account=7")} {
+			record, err := r.store.Get(t.Context(), key)
+			got := time.Duration(record.ReplayUntil-record.Updated) * time.Millisecond
+			if want == 0 && !errors.Is(err, idem.ErrNotFound) || want != 0 && (err != nil || got != want) {
+				t.Errorf("%s, in the scope %q: kept for %v, %v", ask, key.Scope(), got, err)
+			}
+		}
+	}
+}
+
 // Names as the release before named scopes made them are found.
 func TestScopesOfTheReleaseBefore(t *testing.T) {
 	t.Parallel()
