@@ -215,15 +215,28 @@ type renewal struct {
 
 func neverPing(context.Context, pgxpool.ShouldPingParams) bool { return false }
 
+// letGo closes the connection of a statement that was given up. pgx would wait for up to 15 s
+// until the server has heard of that, and so long the pool would make no other one in its
+// place: when a server falls silent under load, that is all of them.
+func letGo(c *pgx.Conn) {
+	if c.IsClosed() {
+		_ = underneath(c.PgConn().Conn()).Close()
+	}
+}
+
+// underneath is conn without TLS, which would say goodbye.
+func underneath(conn net.Conn) net.Conn {
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return secure.NetConn()
+	}
+	return conn
+}
+
 // isOpen looks whether the server has ended an idle connection, or said something
 // that nobody asked for, which is how it does that: so that a statement is not sent
 // where it is lost. It costs no round trip.
 func isOpen(_ context.Context, c *pgx.Conn) (bool, error) {
-	conn := c.PgConn().Conn()
-	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = secure.NetConn()
-	}
-	sys, ok := conn.(syscall.Conn)
+	sys, ok := underneath(c.PgConn().Conn()).(syscall.Conn)
 	if !ok {
 		return true, nil
 	}

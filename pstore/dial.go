@@ -3,11 +3,9 @@ package pstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,114 +23,200 @@ const handshakeAtMost = 5 * time.Second
 // process and the proof of a password.
 const connectingAtMost = 4
 
-// errSilent: see dialing.
-var errSilent = errors.New("not dialed: it did not answer the last time")
+// turns are those of connects. One of them is brief: who has it gives a host up after the
+// time of a call. All others may hang, in a network that has forgotten them, for as long as
+// handshakeAtMost: meanwhile the server can be well again, and the brief turn finds that out.
+type turns struct{ long, brief chan struct{} }
 
-// dialer makes the connections of a Store, whose ConnectTimeout is set. It is safe for concurrent use.
-type dialer struct {
-	timeout time.Duration // of a dial: a host that does not even answer that is down
-	turns   chan struct{}
-
-	mu     sync.Mutex
-	silent map[string]bool // guarded by mu: addresses that are left out
+func newTurns() *turns {
+	return &turns{long: make(chan struct{}, connectingAtMost-1), brief: make(chan struct{}, 1)}
 }
 
-func newDialer(timeout time.Duration) *dialer {
-	return &dialer{timeout: timeout, turns: make(chan struct{}, connectingAtMost), silent: map[string]bool{}}
+// take waits for a turn, which is given back by a receive. It is nil if ctx ended before.
+func (t *turns) take(ctx context.Context) (turn chan struct{}) {
+	select {
+	case t.long <- struct{}{}: // rather than the brief one
+		return t.long
+	default:
+	}
+	select {
+	case t.long <- struct{}{}:
+		return t.long
+	case t.brief <- struct{}{}:
+		return t.brief
+	case <-ctx.Done():
+		return nil
+	}
 }
 
-// pooled is pgxpool's BeforeConnect.
-func (d *dialer) pooled(_ context.Context, conn *pgx.ConnConfig) error {
-	d.attach(conn, d.turns)
-	return nil
-}
+var (
+	// errSilent is of a host that is left out: see dialer.
+	errSilent = errors.New("not dialed: it did not answer the last time")
+	// errMute is of a host that does not answer, where it would be dialed without TLS.
+	errMute = errors.New("not dialed again: it did not answer")
+)
 
-// attach has d make the one connection that conn is used for. turns are nil for one that
-// waits for no others.
-func (d *dialer) attach(conn *pgx.ConnConfig, turns chan struct{}) {
-	c := &dialing{dialer: d, turns: turns, dial: conn.DialFunc, validate: conn.ValidateConnect}
-	conn.DialFunc, conn.ValidateConnect = c.Dial, c.Validate
-}
-
-// dialing is the making of one connection, for which pgx tries one host after the other.
+// dialer makes the connections of a Store: it is their DialFunc, and the tracer that pgx tells
+// of the begin and of the end of each connect. It is safe for concurrent use.
 //
-// A host that is down answers nothing, and each connection would wait for it before it
-// comes to the host that works: in that time every call fails. So the hosts that did not
-// answer while another one did are left out, until a connect fails.
-type dialing struct {
-	*dialer
-	turns    chan struct{}
-	dial     pgconn.DialFunc
-	validate pgconn.ValidateConnectFunc
-	begun    bool
-	unheard  []string    // the addresses that did not answer
-	made     atomic.Bool // the connection
+// In a connect pgx tries one host after the other. A host that is down answers nothing, and
+// each connection would wait for it before it comes to the host that works: in that time
+// every call fails. So the hosts that did not answer while another one did are left out,
+// until a connect fails. It is made once more then (see passing): a host that was left out
+// may have become the primary.
+type dialer struct {
+	dial    pgconn.DialFunc // pgx's
+	closing context.Context // ends all connects
+	atMost  time.Duration   // for a host that does not even answer that it is there
+	turns   *turns          // nil: it waits for no others
+	silent  *silentHosts
 }
 
-func (c *dialing) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	if err := c.begin(ctx); err != nil {
-		return nil, err
+func newDialer(closing context.Context, conn *pgx.ConnConfig, timeout time.Duration) *dialer {
+	return &dialer{
+		dial: conn.DialFunc, closing: closing, atMost: min(timeout, conn.ConnectTimeout), turns: newTurns(),
+		silent: &silentHosts{addrs: map[string]bool{}},
 	}
-	if c.isSilent(addr) || slices.Contains(c.unheard, addr) {
-		return nil, errSilent
+}
+
+// attach has d make what is connected with conn.
+func (d *dialer) attach(conn *pgx.ConnConfig) { conn.DialFunc, conn.Tracer = d.Dial, d }
+
+// alone is d for a connect that waits for no others.
+func (d *dialer) alone() *dialer {
+	other := *d
+	other.turns = nil
+	return &other
+}
+
+// dialing is one connect, of which one goroutine knows.
+type dialing struct {
+	cancel func()
+	turn   chan struct{}
+	brief  bool
+	addr   string    // dialed last
+	since  time.Time // for the first time
+	late   []string  // the addresses that had time enough
+	cut    bool      // one of them might have answered if the turn were not brief
+}
+
+// dialingKey is the key of a context's value: the *dialing that it is of.
+type dialingKey struct{}
+
+// TraceConnectStart implements pgx.ConnectTracer: it waits until few others are connecting.
+func (d *dialer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(d.closing, cancel)
+	c := &dialing{cancel: func() { stop(); cancel() }}
+	if d.turns != nil {
+		c.turn = d.turns.take(ctx)
+		c.brief = c.turn != nil && c.turn == d.turns.brief
 	}
-	dialing, cancel := context.WithTimeout(ctx, c.timeout)
+	return context.WithValue(ctx, dialingKey{}, c)
+}
+
+// TraceConnectEnd implements pgx.ConnectTracer.
+func (d *dialer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
+	c, ok := ctx.Value(dialingKey{}).(*dialing)
+	if !ok {
+		return
+	}
+	switch {
+	case data.Err == nil:
+		d.silent.add(c.late)
+		if c.brief {
+			_ = data.Conn.PgConn().Conn().SetDeadline(time.Time{})
+		}
+	default:
+		c.leave(d.atMost)
+		if !c.cut {
+			d.silent.clear()
+		}
+	}
+	c.cancel()
+	if c.turn != nil {
+		<-c.turn
+	}
+}
+
+// TraceQueryStart implements pgx.QueryTracer, which a tracer must.
+func (d *dialer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+// TraceQueryEnd likewise.
+func (d *dialer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// Dial is pgx's DialFunc.
+func (d *dialer) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	end := time.Now().Add(d.atMost)
+	c, connects := ctx.Value(dialingKey{}).(*dialing)
+	if connects {
+		c.come(addr, d.atMost)
+		switch {
+		case slices.Contains(c.late, addr):
+			return nil, errMute
+		case d.silent.has(addr):
+			return nil, errSilent
+		}
+	}
+	dialing, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
-	conn, err := c.dial(dialing, network, addr)
-	if err != nil && dialing.Err() != nil {
-		c.unheard = append(c.unheard, addr)
+	conn, err := d.dial(dialing, network, addr)
+	switch {
+	case err != nil && connects && c.slow(d.atMost):
+		c.late = append(c.late, addr)
+	case err == nil && !connects: // to cancel a statement, which is not to take longer either
+		_ = conn.SetDeadline(end)
+	case err == nil && c.brief:
+		_ = conn.SetDeadline(c.since.Add(d.atMost))
 	}
 	return conn, err //nolint:wrapcheck // pgx says which host
 }
 
-// begin waits until few others are connecting. The context of the first host that is tried
-// ends with the connect, or when that host has had its time.
-func (c *dialing) begin(ctx context.Context) error {
-	if c.begun {
-		return nil
+// come has addr be dialed next. It may be dialed twice, with TLS and without.
+func (c *dialing) come(addr string, atMost time.Duration) {
+	if addr != c.addr {
+		c.leave(atMost)
+		c.addr, c.since = addr, time.Now()
 	}
-	if c.turns != nil {
-		select {
-		case c.turns <- struct{}{}:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for %d others that connect: %w", cap(c.turns), ctx.Err())
-		}
-	}
-	c.begun = true
-	context.AfterFunc(ctx, func() {
-		if c.turns != nil {
-			<-c.turns
-		}
-		if !c.made.Load() {
-			c.tryAll()
-		}
-	})
-	return nil
 }
 
-// Validate is pgx's last step: the server is one of the kind that is wanted.
-func (c *dialing) Validate(ctx context.Context, conn *pgconn.PgConn) error {
-	if err := c.validate(ctx, conn); err != nil {
-		return err //nolint:wrapcheck // pgx says which host
+// leave is for when the last address that was dialed has failed.
+func (c *dialing) leave(atMost time.Duration) {
+	if c.addr != "" && c.slow(atMost) {
+		c.late = append(c.late, c.addr)
+		c.cut = c.cut || c.brief
 	}
-	c.made.Store(true)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, addr := range c.unheard {
-		c.silent[addr] = true
-	}
-	return nil
 }
 
-func (d *dialer) isSilent(addr string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.silent[addr]
+// slow says whether the address that was dialed last has had a good part of the time that
+// there is: what refuses a connection does so at once.
+func (c *dialing) slow(atMost time.Duration) bool { return time.Since(c.since) >= atMost/2 }
+
+// silentHosts are those that are left out. They are safe for concurrent use.
+type silentHosts struct {
+	mu    sync.Mutex
+	addrs map[string]bool // guarded by mu
 }
 
-// tryAll has no host be left out any more.
-func (d *dialer) tryAll() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	clear(d.silent)
+func (h *silentHosts) add(addrs []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, addr := range addrs {
+		h.addrs[addr] = true
+	}
+}
+
+func (h *silentHosts) has(addr string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.addrs[addr]
+}
+
+// clear has no host be left out any more.
+func (h *silentHosts) clear() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.addrs)
 }

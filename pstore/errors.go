@@ -61,9 +61,10 @@ func refused(err error) bool {
 }
 
 // passing says whether what failed may be sent again at once, since it was not done
-// and need not fail again: two transactions met, or the connection had ended before.
+// and need not fail again: two transactions met, or the connection had ended before, or
+// a host was left out that is not any more.
 func passing(err error) bool {
-	return met(err) || pgconn.SafeToRetry(err) && !errors.Is(err, context.DeadlineExceeded)
+	return met(err) || errors.Is(err, errSilent) || pgconn.SafeToRetry(err) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // met says whether a statement failed since it met another transaction.

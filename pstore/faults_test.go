@@ -17,6 +17,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/internal/dbtest"
+	"github.com/idemproxy/idemproxy/internal/toxitest"
 	"github.com/idemproxy/idemproxy/pstore"
 )
 
@@ -268,6 +269,49 @@ func TestSlowToConnectTo(t *testing.T) {
 	acquire(t, s, claim("k"), idem.VerdictAcquired)
 }
 
+// Of two hosts, the one that was left out takes over. The call that finds the other one gone
+// does not fail for that.
+func TestHostThatWasLeftOutTakesOver(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	first, second := toxitest.New(t, server.Addr), toxitest.New(t, server.Addr)
+	speak := first.Add("mute", "timeout", "downstream", `{"timeout": 0}`)
+	s := open(t, pstore.Config{
+		URL:     "postgres://postgres@" + first.Addr + "," + second.Addr + "/postgres?connect_timeout=2&pool_max_conns=1",
+		Timeout: 20 * time.Second,
+	})
+	completed(t, s, "warm-up")
+	speak()
+	second.Cut()
+	c := claim("k")
+	until(t, "the first host is used", func() bool {
+		_, err := s.Acquire(context.Background(), c)
+		if err != nil && strings.Contains(err.Error(), "not dialed") {
+			t.Errorf("a call failed since a host was left out: %v", err)
+		}
+		return err == nil
+	})
+}
+
+// A server that falls silent, as one whose machine is lost, takes no connection of the pool
+// with it: when a call has failed for that, the next one has another connection.
+func TestSilentServerHoldsNoConnection(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	network := newCutter(t, server.Addr)
+	s := open(t, pstore.Config{
+		URL: "postgres://postgres@" + network.addr + "/postgres?sslmode=disable&pool_max_conns=1", Timeout: 5 * time.Second,
+	})
+	c := completed(t, s, "the response")
+	answer := newHeldBack(t, "the response")
+	meet := answer.meet
+	network.met.Store(&meet)
+	if out, err := s.Acquire(context.Background(), rivalOf(c)); !errors.Is(err, idem.ErrUnavailable) {
+		t.Fatalf("while the answer is held back: %v, %v", out.Kind, err)
+	}
+	acquire(t, s, claim("other"), idem.VerdictAcquired)
+}
+
 func TestKilledServerComesBackWithWhatItAcknowledged(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)
@@ -336,6 +380,30 @@ func TestP5BlackHoleIsATimeout(t *testing.T) {
 	// The statement that was stuck has been read by now, or never will be: the
 	// server has seen the end of its connection before.
 	acquire(t, s, rivalOf(c), idem.VerdictAcquired)
+}
+
+// Nor does a response hang that is larger than what all buffers on its way take, when the
+// server stands still while it is sent: what is not written ends by the time-out, too.
+func TestP5LargeResponseIsATimeout(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	s := open(t, pstore.Config{URL: server.URL("postgres") + conns, Timeout: 300 * time.Millisecond})
+	c := acquired(t, s, "k")
+	resume := server.Stall()
+	done := make(chan error, 1)
+	go func() {
+		done <- s.Complete(context.Background(), c.Lease(), &idem.Response{Status: 200, Body: make([]byte, 32<<20)})
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, idem.ErrUnavailable) || errors.Is(err, idem.ErrRefused) {
+			t.Errorf("complete: %v, want %v, and not refused", err, idem.ErrUnavailable)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("complete hangs")
+	}
+	resume()
+	awaitReady(t, s)
 }
 
 func rivalOf(c idem.Claim) idem.Claim {

@@ -137,7 +137,7 @@ func (s *Store) connect(ctx context.Context, atMost time.Duration) (*pgx.Conn, e
 		defer cancel()
 	}
 	option := s.option.ConnConfig.Copy()
-	s.dialer.attach(option, nil) // what calls wait for is not behind their connections
+	s.dialer.alone().attach(option) // what calls wait for is not behind their connections
 	conn, err := pgx.ConnectConfig(ctx, option)
 	if err != nil {
 		return nil, connecting(err)

@@ -86,6 +86,7 @@ func (c *Config) tune(option *pgxpool.Config, raw string) {
 	conn := option.ConnConfig
 	if conn.ConnectTimeout <= 0 {
 		conn.ConnectTimeout = max(c.Timeout, handshakeAtMost)
+	option.BeforeClose = letGo
 	}
 	if conn.ValidateConnect == nil { // target_session_attrs was not given
 		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite

@@ -89,12 +89,13 @@ func New(c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		config: c, option: option, dialer: newDialer(c.Timeout), log: c.Logger, codec: c.Codec, sql: newStatements(c.Schema),
+		config: c, option: option, log: c.Logger, codec: c.Codec, sql: newStatements(c.Schema),
 		timeout: c.Timeout, patience: strconv.FormatInt(max(1, c.Timeout.Milliseconds()/2), 10),
 		cache: newCache(c.CacheBytes), clock: newClock(), checks: make(chan struct{}, 1), saying: newAnnouncements(),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
-	option.BeforeConnect = s.dialer.pooled
+	s.dialer = newDialer(s.closing, option.ConnConfig, c.Timeout)
+	s.dialer.attach(option.ConnConfig)
 	if s.pool, err = pgxpool.NewWithConfig(s.closing, option); err != nil {
 		return nil, fmt.Errorf("the PostgreSQL URL: %w", errSettings)
 	}
