@@ -3,6 +3,7 @@ package pstore
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -10,26 +11,62 @@ import (
 // finding is a setting of the server that weakens what this store promises.
 type finding struct{ setting, value, means string }
 
+// lookEvery is how often the settings are looked at: a reload of the server changes them, and
+// no connection is lost.
+const lookEvery = time.Minute
+
+// looked is what attend, and the hello that it runs, know of the server's settings.
+type looked struct {
+	server string             // which one it was; empty: none
+	at     time.Time          // when
+	warned map[string]finding // by their settings: those that were found then
+}
+
+const settingsSQL = `SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', ` +
+	`'synchronous_commit', 'synchronous_standby_names', 'default_transaction_isolation', 'autovacuum', 'track_counts') ` +
+	`UNION ALL SELECT 'standbys', count(*)::text FROM pg_stat_replication`
+
 // check asks the server how it keeps what it acknowledged, and warns.
 func (s *Store) check(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	rows, err := exec(ctx, conn.PgConn(), `SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', `+
-		`'synchronous_commit', 'synchronous_standby_names', 'default_transaction_isolation', 'autovacuum', 'track_counts') `+
-		`UNION ALL SELECT 'standbys', count(*)::text FROM pg_stat_replication`)
+	s.looked.at = time.Now()
+	rows, err := exec(ctx, conn.PgConn(), settingsSQL)
 	if err != nil {
 		s.log.Info().Str("event", "store_unchecked").Str("server", addressOf(conn)).Err(s.unsaid(err)).
 			Msg("the server does not say how it keeps records; see docs/postgres.md for what it should do")
 		return
 	}
-	settings := map[string]string{}
+	s.warn(addressOf(conn), rows)
+}
+
+// lookAgain is check, when it is time for that, by a connection of the pool. An error is for
+// others to say.
+func (s *Store) lookAgain(ctx context.Context, server string) {
+	if time.Since(s.looked.at) < s.config.lookEvery {
+		return
+	}
+	s.looked.at = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, min(s.timeout, helloEvery)) // it holds up the next hello
+	defer cancel()
+	if rows, err := s.once(ctx, settingsSQL, newArgs(0)); err == nil {
+		s.warn(server, rows)
+	}
+}
+
+// warn warns of settings, unless it was so when they were looked at before.
+func (s *Store) warn(server string, rows [][][]byte) {
+	settings, found := map[string]string{}, map[string]finding{}
 	for _, row := range rows {
 		settings[string(row[0])] = string(row[1])
 	}
 	for _, f := range findings(settings) {
-		s.log.Warn().Str("event", "store_setting").Str("server", addressOf(conn)).Str("setting", f.setting).Str("value", f.value).
-			Msg(f.means)
+		if found[f.setting] = f; s.looked.warned[f.setting] == f {
+			continue
+		}
+		s.log.Warn().Str("event", "store_setting").Str("server", server).Str("setting", f.setting).Str("value", f.value).Msg(f.means)
 	}
+	s.looked.warned = found
 }
 
 // findings are what is amiss with a server's settings, as they are for this role.

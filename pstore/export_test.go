@@ -31,6 +31,12 @@ func Findings(settings map[string]string) (names []string) {
 	return names
 }
 
+// LookingEvery is c with a store that looks at the server's settings so often.
+func LookingEvery(every time.Duration, c Config) Config {
+	c.lookEvery = every
+	return c
+}
+
 // Deafen ends the answers from memory, until notifications are heard anew.
 func (s *Store) Deafen() {
 	s.close()

@@ -78,8 +78,11 @@ func (s *Store) session() error {
 		return err
 	}
 	defer s.hangUp(conn)
-	if server := s.serverOf(ctx, conn); server == "" || server != s.checked {
-		s.checked = server
+	switch server := s.serverOf(ctx, conn); {
+	case server == "" || server != s.looked.server:
+		s.looked = looked{server: server}
+		s.check(ctx, conn)
+	case time.Since(s.looked.at) >= s.config.lookEvery: // and no hello lived so long
 		s.check(ctx, conn)
 	}
 	return s.listen(ctx, conn)
@@ -101,7 +104,7 @@ func (s *Store) begin(ctx context.Context, connectingFor time.Duration) (*pgx.Co
 		return nil, err
 	}
 	if s.unready.Swap(nil) != nil {
-		s.checked = ""
+		s.looked.server = ""
 		s.log.Info().Str("event", "store_connected").Str("server", addressOf(conn)).Str("mode", "postgres").
 			Msg("connected to PostgreSQL")
 	}
@@ -171,10 +174,10 @@ func (s *Store) listen(ctx context.Context, conn *pgx.Conn) error {
 	var helloing sync.WaitGroup
 	defer helloing.Wait()
 	defer stop()
-	hellos := &hellos{sent: map[int64]time.Time{}}
+	hellos, server := &hellos{sent: map[int64]time.Time{}}, addressOf(conn)
 	helloing.Go(func() {
 		defer stop()
-		s.hello(ctx, mine, hellos)
+		s.hello(ctx, server, mine, hellos)
 	})
 	for last, heard := time.Now(), false; ; {
 		waiting, cancel := context.WithDeadline(ctx, last.Add(s.leash()))
@@ -232,8 +235,9 @@ func (h *hellos) heard(payload string) (time.Time, bool) {
 	return sent, ok && err == nil
 }
 
-// hello sends one notification after the other, until the schema is to be looked at.
-func (s *Store) hello(ctx context.Context, channel string, hellos *hellos) {
+// hello sends one notification after the other to who listens at server, until the schema is
+// to be looked at.
+func (s *Store) hello(ctx context.Context, server, channel string, hellos *hellos) {
 	tick := time.NewTicker(helloEvery)
 	defer tick.Stop()
 	var table []byte // which one has the records
@@ -249,6 +253,7 @@ func (s *Store) hello(ctx context.Context, channel string, hellos *hellos) {
 				s.cache.Flush()
 			}
 			table = row[1]
+			s.lookAgain(ctx, server)
 		}
 		select {
 		case <-ctx.Done():

@@ -57,6 +57,9 @@ func (c *Config) option() (*pgxpool.Config, error) {
 	if c.Schema == "" {
 		c.Schema = "idemproxy"
 	}
+	if c.lookEvery <= 0 {
+		c.lookEvery = lookEvery
+	}
 	if err := checkSchema(c.Schema); err != nil {
 		return nil, err
 	}
@@ -83,10 +86,10 @@ func (c *Config) tune(option *pgxpool.Config, raw string) {
 	// An idle connection is looked at, not asked: see isOpen.
 	option.ShouldPing = neverPing
 	option.PrepareConn = isOpen
+	option.BeforeClose = letGo
 	conn := option.ConnConfig
 	if conn.ConnectTimeout <= 0 {
 		conn.ConnectTimeout = max(c.Timeout, handshakeAtMost)
-	option.BeforeClose = letGo
 	}
 	if conn.ValidateConnect == nil { // target_session_attrs was not given
 		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite

@@ -42,6 +42,8 @@ type Config struct {
 	Codec idem.Codec
 	// Logger hears of connections. Default: nobody.
 	Logger zerolog.Logger
+
+	lookEvery time.Duration // see the constant
 }
 
 // Store implements idem.Store, idem.Inspector and idem.Registry. Make it with New.
@@ -65,7 +67,7 @@ type Store struct {
 	checks  chan struct{}         // of size 1: have the schema looked at anew
 	saying  announcements
 	first   *pgx.Conn // attend's: made by New
-	checked string    // attend's: the server whose settings were looked at; empty: none
+	looked  looked    // attend's
 
 	closed     atomic.Bool
 	closing    context.Context
