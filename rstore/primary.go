@@ -255,7 +255,7 @@ func (s *Store) linkCluster(addr string, who identity) (*link, error) {
 }
 
 func (s *Store) linkWith(l *link, option rueidis.ClientOption, dial dialer) (*link, error) {
-	dial = dial.forErrands()
+	dial = dial.counting().forErrands()
 	option.DialCtxFn = func(ctx context.Context, addr string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
 		return dial(ctx, addr)
 	}
