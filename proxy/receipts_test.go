@@ -69,7 +69,7 @@ func TestReceiptsAreAskedFor(t *testing.T) {
 	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
 		sent <- q.Header
 		_ = c.Close()
-	}, inScope("header:X-Account"), func(c *proxy.Config) {
+	}, scopedByAccount, func(c *proxy.Config) {
 		receipts, err := proxy.NewHTTPReceipts(endpoint.URL+"/r?db=1", secret, 10*time.Second, 1<<20)
 		if err != nil {
 			t.Fatal(err)

@@ -295,7 +295,7 @@ func TestWishesUnderEachName(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
 		c.Answer(200, "ok", "Idempotency-Policy: "+q.Header.Get("X-Ask"))
-	}, inScope("header:X-Account"), func(c *proxy.Config) {
+	}, scopedByAccount, func(c *proxy.Config) {
 		c.EarlierScopes, _ = caller.ParseEarlierScopes([]string{"none"})
 	})
 	for ask, want := range map[string]time.Duration{"retention=60": time.Minute, "no-store": 0} {

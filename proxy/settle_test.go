@@ -471,7 +471,7 @@ func TestAttemptsAreNamed(t *testing.T) {
 	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
 		seen <- q.Header
 		c.Answer(503, "again") // so that a retry is another attempt
-	}, inScope("header:X-Account"))
+	}, scopedByAccount)
 	forged := []string{
 		"X-Account: 7", "Idempotency-Attempt-Token: forged", "Idempotency-Scope: forged", "Idempotency-Attempt: 9",
 		"Idempotency_Scope: forged", "Idempotency_Attempt_Token: forged",
@@ -501,9 +501,7 @@ func recipeOf(s *proxy.Server) idem.Recipe {
 	return 0
 }
 
-func inScope(source string) func(*proxy.Config) {
-	return func(c *proxy.Config) { c.Scope, _ = caller.ParseScope([]string{source}) }
-}
+func scopedByAccount(c *proxy.Config) { c.Scope, _ = caller.ParseScope([]string{"header:X-Account"}) }
 
 // A path that keeps no receipts must not be on such a route: what it answers is told.
 func TestMissingReceiptsAreTold(t *testing.T) {
@@ -564,7 +562,7 @@ func TestSettleUnderEachName(t *testing.T) {
 	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
 		l.execute(q.Header)
 		_ = c.Close()
-	}, l.settling(t, 100*time.Millisecond), inScope("header:X-Account"), func(c *proxy.Config) {
+	}, l.settling(t, 100*time.Millisecond), scopedByAccount, func(c *proxy.Config) {
 		c.EarlierScopes, _ = caller.ParseEarlierScopes([]string{"none"})
 	})
 	r.isProblem(r.post("k", "x", "X-Account: 7"), 502, "outcome-pending")

@@ -121,17 +121,13 @@ func (d *dialer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndDa
 	if !ok {
 		return
 	}
-	switch {
-	case data.Err == nil:
+	if data.Err == nil {
 		d.silent.add(c.late)
 		if c.brief {
 			_ = data.Conn.PgConn().Conn().SetDeadline(time.Time{})
 		}
-	default:
-		c.leave(d.atMost)
-		if !c.cut {
-			d.silent.clear()
-		}
+	} else if c.leave(d.atMost); !c.cut {
+		d.silent.clear()
 	}
 	c.cancel()
 	if c.turn != nil {
@@ -171,7 +167,7 @@ func (d *dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	case err == nil && c.brief:
 		_ = conn.SetDeadline(c.since.Add(d.atMost))
 	}
-	return conn, err //nolint:wrapcheck // pgx says which host
+	return conn, err
 }
 
 // come has addr be dialed next. It may be dialed twice, with TLS and without.
