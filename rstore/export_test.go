@@ -9,6 +9,9 @@ import (
 // MaxWaiting is how many writes to a server can wait for its replicas at once.
 const MaxWaiting = maxWaiting
 
+// FledFor is how long Sentinels may go on to name a primary after it was replaced.
+const FledFor = fledFor
+
 // Name is the record's name in Redis.
 func (s *Store) Name(k idem.Key) string { return s.name(k.ID()) }
 

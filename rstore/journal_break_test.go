@@ -61,7 +61,8 @@ func TestAFailoverKeepsWhatWasResolvedElsewhere(t *testing.T) {
 
 // What an operator says through this process of somebody else's attempt is not
 // made a state of the one that this process knows: it knows a purge from before,
-// and would have the key forgotten; or an attempt with another payload.
+// and would have the key forgotten; or an attempt with another payload; or one that is
+// held, where the operator names another.
 func TestAnOperatorsWordOnAnothersAttemptIsNotJournaled(t *testing.T) {
 	t.Parallel()
 	f := newFailover(t, rstore.Config{})
@@ -90,7 +91,26 @@ func TestAnOperatorsWordOnAnothersAttemptIsNotJournaled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	ours := must(t, f.Store, claim("ours"))
+	next := ours
+	next.Owner = idem.NewOwner()
+	for _, err := range []error{
+		f.Hold(t.Context(), ours.Lease()), other.Resolve(t.Context(), ours.Key, ours.Owner, nil),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, other, next)
+	for _, err := range []error{
+		other.Hold(t.Context(), next.Lease()), f.Resolve(t.Context(), next.Key, next.Owner, &idem.Response{Status: 200, Body: []byte("next")}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	f.happens(t)
+	acquire(t, f.elsewhere, ours, idem.VerdictUnknown)
 	acquire(t, f.elsewhere, theirs, idem.VerdictUnknown)
 	acquire(t, f.elsewhere, released, idem.VerdictAcquired) // not the response to another payload
 }

@@ -64,3 +64,19 @@ func TestAFailoverKeepsThatAnOperatorResolved(t *testing.T) {
 		t.Errorf("%d conflicts are told, want none", n)
 	}
 }
+
+// An operator who takes a key too late, as it is held by then, is refused. That says nothing of
+// whose it is: it is held after a failover, too.
+func TestAFailoverKeepsWhatCouldNotBeTaken(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, rstore.Config{})
+	c := must(t, f.Store, claim("k"))
+	if err := f.Hold(t.Context(), c.Lease()); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Take(t.Context(), c.Key, c.Owner); !errors.Is(err, idem.ErrLeaseLost) {
+		t.Errorf("taking what is held: %v", err)
+	}
+	f.happens(t)
+	acquire(t, f.elsewhere, c, idem.VerdictUnknown)
+}

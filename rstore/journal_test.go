@@ -152,22 +152,31 @@ func TestAFailoverTakesNothingBack(t *testing.T) {
 	t.Parallel()
 	f := newFailover(t, rstore.Config{})
 	finished, released, held := must(t, f.Store, claim("finished")), must(t, f.Store, claim("released")), must(t, f.Store, claim("held"))
-	for _, c := range []idem.Claim{finished, released, held} {
+	both, renewed := must(t, f.Store, claim("held by both")), must(t, f.Store, claim("renewed"))
+	for _, c := range []idem.Claim{finished, released, held, both, renewed} {
 		must(t, f.elsewhere, c)
 	}
+	longer := renewed.Lease()
+	longer.TTL = time.Hour
 	for _, err := range []error{
 		f.elsewhere.Complete(t.Context(), finished.Lease(), &idem.Response{Status: 200, Body: []byte("finished")}),
 		f.elsewhere.Release(t.Context(), released.Lease()), f.elsewhere.Hold(t.Context(), held.Lease()),
+		f.Hold(t.Context(), both.Lease()), f.elsewhere.Hold(t.Context(), both.Lease()),
+		f.elsewhere.Renew(t.Context(), []idem.Lease{longer})[0],
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	f.happens(t)
-	f.log.await(t, `"same":3,"restored":0,"advanced":0,"conflicts":0,"failed":0`)
+	f.log.await(t, `"same":5,"restored":0,"advanced":0,"conflicts":0,"failed":0`)
 	acquire(t, f.elsewhere, finished, idem.VerdictCompleted)
 	acquire(t, f.elsewhere, released, idem.VerdictAcquired)
 	acquire(t, f.elsewhere, held, idem.VerdictUnknown)
+	acquire(t, f.elsewhere, both, idem.VerdictUnknown)
+	if out := acquire(t, f.elsewhere, renewed, idem.VerdictInProgress); out.Remaining < 30*time.Minute {
+		t.Errorf("it goes on for %v, of an hour", out.Remaining)
+	}
 }
 
 // The same process, which has had another's data in between, is told.

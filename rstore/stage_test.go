@@ -143,6 +143,13 @@ func TestALargeReplayGoesAroundTheScripts(t *testing.T) {
 	if calls := server.Calls(); calls["getrange"] != 1 || calls["get"] != 0 || calls["mget"] != 0 {
 		t.Errorf("a small one: %v", calls)
 	}
+	apart := remembered("small, beside its record", time.Hour)
+	done(t, s, apart, &idem.Response{Status: 200})
+	server.Do("CONFIG", "RESETSTAT")
+	acquire(t, other, apart, idem.VerdictCompleted)
+	if calls := server.Calls(); calls["get"] != 1 || calls["mget"] != 0 {
+		t.Errorf("a small one beside its record: %v", calls)
+	}
 	// What is told of a change reaches the one that fetched.
 	if err := s.Purge(t.Context(), c.Key); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package rstore_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestP5WhoGetsNoConnectionHasSentNothing(t *testing.T) {
 	// Each write has its connection for half of the time-out. So in each round every connection
 	// serves two writes, and a third one whose call began last.
 	resume := replica.Stall()
-	defer resume()
+	defer resume() // which may be repeated
 	for round := range rounds {
 		claims, errs := acquireAll(t, s, fmt.Sprint(round), calls)
 		if n := certain(errs); n < calls-3*rstore.MaxWaiting {
@@ -69,6 +70,16 @@ func TestP5WhoGetsNoConnectionHasSentNothing(t *testing.T) {
 	// The store's other connection, and those of this test.
 	if n := primary.Clients(); n > rstore.MaxWaiting+8 {
 		t.Errorf("%d connections, want %d and a few", n, rstore.MaxWaiting)
+	}
+	resume()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // it may still be behind
+		_, errs := acquireAll(t, s, fmt.Sprint("after", time.Now().UnixNano()), 2)
+		if errors.Join(errs...) == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("with the replica again: %v", errs)
+		}
 	}
 }
 
@@ -99,6 +110,28 @@ func TestP5WhoIsNotGreetedHasSentNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A call that needed a new connection, and whose commands left over it, may have been executed:
+// it is in doubt without an answer.
+func TestP5WhoIsNotAnsweredMayHaveSent(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	redistest.Replica(t, primary)
+	other := open(t, rstore.Config{URL: primary.URL()})
+	completed(t, other, "warm-up") // loads the scripts
+	const timeout = 2 * time.Second
+	liar := redistest.NewLiar(t, primary.Addr, func(command []string) redistest.Lie {
+		if strings.EqualFold(command[0], "EVALSHA") {
+			return redistest.Lie{Late: timeout + timeout/2}
+		}
+		return redistest.Lie{}
+	})
+	s, c := open(t, rstore.Config{URL: "redis://" + liar.Addr + "/0", WaitReplicas: 1, Timeout: timeout}), claim("k")
+	if _, err := s.Acquire(t.Context(), c); !errors.Is(err, idem.ErrUnavailable) || errors.Is(err, idem.ErrRefused) {
+		t.Errorf("without an answer: %v, want it to be in doubt", err)
+	}
+	acquire(t, other, c, idem.VerdictInProgress)
 }
 
 // BenchmarkWaitReplicas is the price of a key whose every write waits for a replica.
