@@ -149,3 +149,21 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 		}
 	}
 }
+
+// A directory may be named with a slash at its end, as shells complete it.
+func TestRestoreToANameWithASlash(t *testing.T) {
+	t.Parallel()
+	s := open(t, estore.Config{Dir: t.TempDir()})
+	c := stored(t, s, "k", 1000)
+	var backup bytes.Buffer
+	if _, err := s.Backup(t.Context(), &backup); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "new") + string(filepath.Separator)
+	if _, err := estore.Restore(&backup, dir); err != nil {
+		t.Fatal(err)
+	}
+	if out := acquire(t, open(t, estore.Config{Dir: dir}), rivalOf(c)); out.Kind != idem.VerdictCompleted {
+		t.Errorf("restored: %v", out.Kind)
+	}
+}
