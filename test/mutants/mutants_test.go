@@ -83,12 +83,26 @@ func TestEachSiteIsBrokenAlone(t *testing.T) {
 	}
 }
 
-// A list of equivalent mutants has a reason in each line, and names what exists.
+// The lists of equivalent mutants, and of those that survive, have a reason in each line, and name
+// what exists; none is in both.
 func TestEquivalentsAreReal(t *testing.T) {
 	t.Parallel()
 	reasons, err := equivalents("equivalent.txt")
 	if err != nil {
 		t.Fatal(err)
+	}
+	survivors, err := equivalents("survivors.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(reasons) == 0 || len(survivors) == 0 {
+		t.Errorf("%d equivalent mutants and %d survivors are listed", len(reasons), len(survivors))
+	}
+	for mutant, reason := range survivors {
+		if reasons[mutant] != "" {
+			t.Errorf("in both lists: %s", mutant)
+		}
+		reasons[mutant] = reason
 	}
 	all := map[string]bool{}
 	for _, dir := range packages() {
