@@ -86,9 +86,7 @@ func (t *recipeTexts) read() {
 		}
 	}
 	for _, one := range before {
-		// Who asked for one that is there now may be about to call unread.
-		_, there := t.known[recipeName(one)]
-		t.sought[one] = !there
+		t.sought[one] = true
 	}
 }
 
@@ -105,7 +103,8 @@ func (t *recipeTexts) before() []idem.Recipe {
 
 // unread says of a recipe that get did not know that the registry may have it: it could not
 // be read, or not again so soon. A recipe is entered before any record is made by it, so one
-// that was asked for before the registry was read, and is not there, is known to nobody.
+// that was asked for before the registry was read, and is not there, is known to nobody. It
+// may also have been read since, so who is told that it is not unread asks get once more.
 func (t *recipeTexts) unread(id idem.Recipe) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -151,9 +151,11 @@ func (q *request) namesOf(rules *Rules, bare idem.Key) (all []idem.Key) {
 // can tell, that is idem.ErrRecipe: the answer that there is no such operation would have
 // the client take it that nothing was executed.
 func (q *request) mayAsk(rules *Rules, record *idem.Record, proof []byte) (bool, error) {
-	binding, known := q.live.recipes.Binding(q.live.own, &rules.recipe, record.Recipe, &q.who)
-	if !known {
-		q.unread = q.isUnread(record.Recipe)
+	var binding idem.Binding
+	if !q.know(record.Recipe, func() (ok bool) {
+		binding, ok = q.live.recipes.Binding(q.live.own, &rules.recipe, record.Recipe, &q.who)
+		return ok
+	}) {
 		return false, idem.ErrRecipe
 	}
 	if binding != record.Binding {

@@ -140,6 +140,30 @@ func TestRecipeThatCannotBeLookedUp(t *testing.T) {
 	after.executions("k", 0)
 }
 
+// A recipe that was read between the look for it and the question whether it may be read
+// yet is found.
+func TestRecipeThatIsReadJustThen(t *testing.T) {
+	t.Parallel()
+	store := storetest.NewMemory()
+	one, two := []byte("one secret, and long"), []byte("another secret, and long")
+	before := newRig(t, backendtest.OK, sharing(t, store), func(c *proxy.Config) { c.Secret = one })
+	before.post("k", "x")
+	texts := before.server.RecipeTexts()
+	var looks atomic.Int32
+	after := newRig(t, backendtest.OK, sharing(t, store), func(c *proxy.Config) {
+		c.Secret, c.EarlierSecrets = two, [][]byte{one}
+		c.BindHeaders = []string{"X-Another"} // so that its own recipes are others
+		c.Recipes = func(id idem.Recipe) (string, bool) {
+			text, ok := texts[id]
+			return text, ok && looks.Add(1) > 1
+		}
+		c.RecipeUnread = func(idem.Recipe) bool { return false }
+	})
+	if a := after.post("k", "x", "Host: "+before.addr); a.StatusCode != 200 || a.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+}
+
 // Who asks what became of a key whose record cannot be compared is not told that there is
 // none: he would take it that nothing was executed.
 func TestQuestionAboutARecipeThatIsNotKnown(t *testing.T) {

@@ -70,9 +70,11 @@ func (q *request) sameButForTarget(record *idem.Record, from operation.Place) (b
 	if !ok {
 		return false, nil
 	}
-	by, known := q.hashesOf(&moved, record.Recipe)
-	if !known {
-		q.unread = q.isUnread(record.Recipe)
+	var by idem.Hashes
+	if !q.know(record.Recipe, func() (ok bool) {
+		by, ok = q.hashesOf(&moved, record.Recipe)
+		return ok
+	}) {
 		return false, idem.ErrRecipe
 	}
 	return by.Fingerprint == record.Fingerprint && by.Binding == record.Binding, nil

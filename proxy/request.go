@@ -205,14 +205,24 @@ func (q *request) hashes() idem.Hashes {
 
 // hashesUnder makes the request's hashes by the recipe of the record that it is to
 // be compared with, and says whether it can. See idem.Request.
-func (q *request) hashesUnder(name idem.Recipe) (idem.Hashes, bool) {
-	by, known := q.hashesOf(&q.asked, name)
-	q.unread = !known && q.isUnread(name)
+func (q *request) hashesUnder(name idem.Recipe) (by idem.Hashes, known bool) {
+	known = q.know(name, func() (ok bool) {
+		by, ok = q.hashesOf(&q.asked, name)
+		return ok
+	})
 	return by, known
 }
 
-// isUnread says of a recipe that is not known that it may be later.
-func (q *request) isUnread(name idem.Recipe) bool { return q.live.unread != nil && q.live.unread(name) }
+// know calls find, which needs a recipe, and says whether that is known; q.unread otherwise
+// says whether it may be later. Another request may have had the recipe read from the store
+// after find was called: then it is called again.
+func (q *request) know(name idem.Recipe, find func() bool) bool {
+	if q.unread = false; find() {
+		return true
+	}
+	q.unread = q.live.unread != nil && q.live.unread(name)
+	return !q.unread && find()
+}
 
 func (q *request) hashesOf(asked *operation.Asked, name idem.Recipe) (idem.Hashes, bool) {
 	return q.live.recipes.Hash(q.live.own, &q.rules.recipe, name, asked, &q.who)
