@@ -155,6 +155,7 @@ func (e *episode) play() {
 	r := e.rig
 	r.gates.Store(e.key, e.gate)
 	defer r.gates.Delete(e.key)
+	defer e.gate.release() // also when it breaks off: the backend would wait for ever
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	mend := nothing

@@ -22,7 +22,7 @@ func StartPostgresOnDisk(tb testing.TB, settings ...string) *Postgres {
 	tb.Helper()
 	return startPostgres(tb, nil, func(p *Postgres) {
 		p.small, p.smallSize = p.dir, diskSize
-		mountSmall(p)
+		mountSmall(p, 0)
 	}, append([]string{"max_wal_size=64MB", "min_wal_size=32MB"}, settings...)...)
 }
 
@@ -35,20 +35,23 @@ func StartPostgresWithLogOnDisk(tb testing.TB, settings ...string) *Postgres {
 		if err := os.Mkdir(p.small, 0o700); err != nil {
 			tb.Fatal(err)
 		}
-		mountSmall(p)
+		mountSmall(p, 0)
 		p.initdb = []string{"-X", p.small}
 	}, append([]string{"max_wal_size=1GB", "min_wal_size=32MB"}, settings...)...)
 }
 
-// mountSmall mounts p's small file system.
-func mountSmall(p *Postgres) {
+// mountSmall mounts p's small file system; with MS_REMOUNT, it gets another size.
+func mountSmall(p *Postgres, flags uintptr) {
 	p.tb.Helper()
 	option := fmt.Sprintf("size=%d,mode=700", p.smallSize)
 	if p.as != nil {
 		option += fmt.Sprintf(",uid=%d,gid=%d", p.as.Uid, p.as.Gid)
 	}
-	if err := syscall.Mount("none", p.small, "tmpfs", 0, option); err != nil {
+	if err := syscall.Mount("none", p.small, "tmpfs", flags, option); err != nil {
 		p.tb.Fatalf("a file system of its own, which only root may mount: %v", err)
+	}
+	if flags != 0 {
+		return
 	}
 	// After the server, and before its directory: cleanups run last to first.
 	p.tb.Cleanup(func() { _ = syscall.Unmount(p.small, syscall.MNT_DETACH) })
@@ -87,6 +90,9 @@ func (p *Postgres) Fill() (mend func()) {
 	return func() {
 		p.tb.Helper()
 		_ = os.Remove(ballast)
+		// Recovery needs another file of the log, and keeps those that there are.
+		p.smallSize += 16 << 20
+		mountSmall(p, syscall.MS_REMOUNT)
 		if !p.await() {
 			p.Restart()
 		}
