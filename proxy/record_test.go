@@ -247,7 +247,7 @@ func TestEventsOfKnownLength(t *testing.T) {
 	s.say <- sayEnd
 	for _, client := range []*streamClient{first, second, s.open("Last-Event-ID: 1")} {
 		if rest, err := client.rest(); err != nil || rest != two {
-			t.Errorf("the rest has %d bytes, %v; want the %d of the second event", len(rest), err, len(two))
+			t.Errorf("the rest has %d bytes, %v (%.300s); want the %d of the second event", len(rest), err, rest, len(two))
 		}
 	}
 	s.executions("k", 1)

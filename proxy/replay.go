@@ -20,7 +20,13 @@ func (s *Server) answerStanding(q *request, was *standing) {
 			s.answerAccepted(q, was.Attempt, was.Recipe)
 			return
 		}
-		if s.canJoin(q, was.key) && s.join(q, q.tape) {
+		switch {
+		case !s.canJoin(q, was.key):
+		case s.join(q, q.tape):
+			return
+		case q.tape.isOver(): // since it was found: the store knows what came of it
+			q.tape = nil
+			s.answer(q)
 			return
 		}
 		s.fail(q, &problemInProgress, nil)

@@ -141,6 +141,14 @@ func (t *tape) end(err error) (joined int) {
 	return t.joined
 }
 
+// isOver says whether the response was read to its end, or broke off; the attempt has ended
+// before.
+func (t *tape) isOver() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ended
+}
+
 // forget has the bytes not counted any more once nobody needs them. mu is held.
 func (t *tape) forget() {
 	if t.ended && t.readers == 0 && t.buf != nil {
