@@ -143,15 +143,19 @@ func fillLogDisk(r *faultRig, rng *rand.Rand) func() {
 func (r *faultRig) fill(rng *rand.Rand, full func() bool) (mend func()) {
 	r.t.Helper()
 	mend = r.postgres.Fill()
-	for i := range 200 {
+	for i := range mostLarge {
 		key := fmt.Sprintf("large-%d-%d", rng.Uint64(), i)
 		if h := r.proxies[0].askFor(context.Background(), "/large", key); h.status != http.StatusOK && full() {
 			return mend
 		}
 	}
-	r.t.Error("after 200 large responses the disk is not full")
+	r.t.Errorf("after %d large responses the disk is not full", mostLarge)
 	return mend
 }
+
+// mostLarge is more than the server's log takes: it keeps the files that it has, and each
+// disk that was full has been enlarged by one.
+const mostLarge = 2000
 
 // takeConnections leaves the proxies none: it ends theirs, and takes all that there are.
 func takeConnections(r *faultRig, _ *rand.Rand) func() {
