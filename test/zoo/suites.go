@@ -23,6 +23,7 @@ func generators() map[string]suite {
 		"same":      of("test", "^TestSameInEveryConfiguration$"),
 		"receipts":  of("test", "^TestReceipts$"),
 		"kills":     of("test", "^TestKillLoopKeepsEveryAnswer$"),
+		"sim":       of("test/sim", "^TestSimulation$"),
 		"reloads":   of("app", "^TestReloadsHaveAnOrder$"),
 		"doubts":    of("proxy", "^TestSettlerInTrouble$"),
 		"damage":    of("estore", "^TestDamagedFiles$"),

@@ -1,0 +1,224 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// grace is for how long the effects of an upset may be seen.
+const grace = 45 * time.Second
+
+// mayFollow says that a key may execute although it executed before. w.mu is held.
+func (w *world) mayFollow(before, e *execution) bool {
+	if before.end == isBusy && !before.ended.IsZero() || w.operated(before) {
+		return true // nothing was done, or somebody said so
+	}
+	if w.plan.policy != idem.AmbiguousRelease {
+		return false
+	}
+	ambiguous := (before.end == cuts || before.end == halves) && !before.ended.IsZero() ||
+		before.end == isSilent && time.Since(before.began) >= backendTimeout
+	return ambiguous || w.disturbed(before.process, before.began.Add(-grace), time.Now())
+}
+
+// operated says that an operator had to do with the key since the execution began.
+func (w *world) operated(e *execution) bool {
+	for _, u := range w.upsets {
+		if u.operator && u.key == e.key && !u.at.Before(e.began) {
+			return true
+		}
+	}
+	return false
+}
+
+// disturbed says that something was wrong with a process in that time. w.mu is held.
+func (w *world) disturbed(process string, from, to time.Time) bool {
+	for _, u := range w.upsets {
+		if !u.operator && (u.process == process || u.process == "") && u.at.After(from) && u.at.Before(to.Add(1)) {
+			return true
+		}
+	}
+	return false
+}
+
+// ill says that something is wrong with a process, or was lately. w.mu is held.
+func (w *world) ill(p *process) bool {
+	p.door.mu.Lock()
+	way := p.door.way
+	p.door.mu.Unlock()
+	w.net.mu.Lock()
+	weather := w.net.bad[linkOf(p.name, "backend")]
+	w.net.mu.Unlock()
+	return way != open || weather != fair || w.disturbed(p.name, time.Now().Add(-grace), time.Now())
+}
+
+// check judges what has happened since the last step.
+func (w *world) check() {
+	w.mu.Lock()
+	var open []*request
+	for _, r := range w.requests {
+		switch {
+		case r.over.IsZero():
+			open = append(open, r)
+		case !r.judged:
+			r.judged = true
+			w.judge(r)
+		}
+	}
+	w.mu.Unlock()
+	for _, r := range open {
+		w.waits(r)
+	}
+}
+
+// judge judges what a client was told. w.mu is held.
+func (w *world) judge(r *request) {
+	for _, e := range w.executions {
+		if r.status == 200 && r.body == e.text() {
+			w.judgeResponse(r, e)
+			return
+		}
+	}
+	if why := w.unexplained(r); why != "" {
+		w.violated("%s at %s: %s", r.name, r.process.name, why)
+	}
+}
+
+// judgeResponse judges a response that a client got. w.mu is held.
+func (w *world) judgeResponse(r *request, e *execution) {
+	switch {
+	case e.key != r.key || e.payload != r.payload && !r.question:
+		w.violated("%s got the response of execution %d", r.name, e.number)
+	case !r.replayed && e.request != r.name && !r.question:
+		w.violated("%s got the response of execution %d as if it were its own", r.name, e.number)
+	}
+}
+
+// unexplained says why an answer should not have been. w.mu is held.
+func (w *world) unexplained(r *request) string {
+	own := func(which func(*execution) bool) bool {
+		for _, e := range w.executions {
+			if e.key == r.key && which(e) {
+				return true
+			}
+		}
+		return false
+	}
+	broken := func(e *execution) bool { return e.end == cuts || e.end == halves || e.end == isSilent }
+	ok := true
+	switch {
+	case r.status == 0:
+		ok = r.left || r.process.dead || w.ill(r.process) || own(broken)
+	case r.status == 200:
+		ok = r.question || r.body == "resolved "+r.key
+	case r.status == 503 && r.body == "busy":
+		ok = own(func(e *execution) bool { return e.request == r.name && e.end == isBusy })
+	case r.kind == "in-progress":
+		ok = len(w.executions) > 0 || w.ill(r.process) || w.others(r)
+	case r.kind == "key-reused":
+		ok = own(func(e *execution) bool { return e.payload != r.payload }) || w.other(r)
+	case r.kind == "outcome-unknown", r.kind == "backend-outcome-unknown":
+		ok = w.plan.policy != idem.AmbiguousRelease
+	case r.kind == "backend-cut", r.kind == "backend-timeout", r.kind == "attempt-voided":
+		ok = own(broken) || w.ill(r.process)
+	case r.kind == "outcome-pending":
+		ok = w.plan.policy == idem.AmbiguousSettle && (own(broken) || w.ill(r.process) || w.disturbed("", w.begun, time.Now()))
+	case r.kind == "backend-unreachable", r.kind == "store-unavailable":
+		ok = w.ill(r.process)
+	case r.kind == "outcome-none":
+		ok = r.question
+	default:
+		ok = false
+	}
+	if ok {
+		return ""
+	}
+	return fmt.Sprintf("no reason for %d %s %q", r.status, r.kind, r.body)
+}
+
+// others says that another request had this key at some time, and other that one had another
+// payload. w.mu is held.
+func (w *world) others(r *request) bool {
+	for _, o := range w.requests {
+		if o != r && o.key == r.key && !o.question {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) other(r *request) bool {
+	for _, o := range w.requests {
+		if o.key == r.key && o.payload != r.payload && !o.question {
+			return true
+		}
+	}
+	return false
+}
+
+// longestDecided is for how long a request may wait although its key is decided.
+const longestDecided = 3 * time.Second
+
+// waits judges a request that has no answer yet: what waits for a key that is decided was
+// forgotten.
+func (w *world) waits(r *request) {
+	p := r.process
+	w.mu.Lock()
+	excused := p.dead || w.ill(p) || w.executing(r.key)
+	overdue := time.Since(r.sent) > longestPatience-10*time.Second
+	w.mu.Unlock()
+	if excused {
+		r.idle = time.Time{}
+		return
+	}
+	if overdue {
+		w.violated("%s at %s: has no answer", r.name, p.name)
+	}
+	key, err := idem.ParseKey(r.key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	record, err := p.door.whole.Get(ctx, key)
+	switch {
+	case err != nil && !errors.Is(err, idem.ErrNotFound), record.State == idem.InProgress,
+		record.State == idem.Unknown && w.plan.policy == idem.AmbiguousSettle:
+		r.idle = time.Time{}
+	case r.idle.IsZero():
+		r.idle = time.Now()
+	case time.Since(r.idle) > longestDecided:
+		w.violated("%s at %s: waits although its key is %v", r.name, p.name, record.State)
+		r.idle = time.Now().Add(time.Hour) // said once
+	}
+}
+
+// executing says that the backend is at work for a key. w.mu is held.
+func (w *world) executing(key string) bool {
+	for _, e := range w.executions {
+		if e.key == key && e.ended.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// leaseLost judges a lease that is said to be lost.
+func (w *world) leaseLost(p *process, k idem.Key, attempt uint32, at idem.Event) {
+	w.note("%s: the lease of attempt %d of %s is lost, at %v", p.name, attempt, k.Value(), at)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p.dead || w.disturbed(p.name, w.begun, time.Now()) {
+		return
+	}
+	for _, u := range w.upsets {
+		if u.key == k.Value() {
+			return
+		}
+	}
+	w.violated("%s: the lease of attempt %d of %s is said to be lost, at %v", p.name, attempt, k.Value(), at)
+}

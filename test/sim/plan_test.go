@@ -1,0 +1,154 @@
+package sim_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// waiting is what becomes of a request whose key is in progress.
+type waiting uint8
+
+const (
+	rejects waiting = iota
+	waits
+	joins
+)
+
+var waitings = [...]string{"reject", "wait", "join"}
+
+// plan is all that is done in an episode. It is made of a seed, and can be made shorter.
+type plan struct {
+	seed    uint64
+	store   string
+	proxies int
+	policy  idem.Ambiguity
+	waiting waiting
+	acts    []act
+}
+
+// act is one thing that is done, some time after the one before it.
+type act struct {
+	after    time.Duration
+	kind     kind
+	key      int
+	payload  int
+	proxy    int
+	end      ending
+	delay    time.Duration
+	wait     time.Duration
+	patience time.Duration
+	way      way
+	weather  weather
+	waiting  waiting
+}
+
+type kind uint8
+
+const (
+	sends kind = iota
+	asks
+	takes    // an operator releases the key
+	retries  // an operator resolves the key: not executed
+	answered // an operator resolves the key with a response
+	purges
+	kills
+	stops // as by SIGTERM
+	reloads
+	storeIs
+	backendIs
+	mutes // the receipts' endpoint fails, or answers again
+	kinds
+)
+
+var kindNames = [...]string{"sends", "asks", "takes", "resolves: retry", "resolves: response", "purges", "kills", "stops", "reloads", "store is", "backend is", "receipts"}
+
+func (a act) String() string {
+	text := fmt.Sprintf("+%v %s", a.after, kindNames[a.kind])
+	switch a.kind {
+	case sends:
+		text += fmt.Sprintf(" k%d to p%d, payload %d, wait %v, patience %v; %s after %v", a.key, a.proxy, a.payload, a.wait, a.patience, endings[a.end], a.delay)
+	case asks, takes, retries, answered, purges:
+		text += fmt.Sprintf(" k%d at p%d", a.key, a.proxy)
+	case storeIs:
+		text += fmt.Sprintf(" %s for p%d", ways[a.way], a.proxy)
+	case backendIs:
+		text += fmt.Sprintf(" %d for p%d", a.weather, a.proxy)
+	case reloads:
+		text += fmt.Sprintf(" p%d to %s", a.proxy, waitings[a.waiting])
+	default:
+		text += fmt.Sprintf(" p%d", a.proxy)
+	}
+	return text
+}
+
+func (p *plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "store %s, %d proxies, on_ambiguous %v, in_progress %s\n", p.store, p.proxies, p.policy, waitings[p.waiting])
+	for _, a := range p.acts {
+		fmt.Fprintf(&b, "  %v\n", a)
+	}
+	return b.String()
+}
+
+// oneOf picks one; those that are given twice are picked twice as often.
+func oneOf[T any](r *rand.Rand, all ...T) T { return all[r.IntN(len(all))] }
+
+// newPlan makes the plan of a seed.
+func newPlan(seed uint64) *plan {
+	r := rand.New(rand.NewPCG(seed, 1))
+	p := &plan{
+		seed: seed, store: oneOf(r, "memory", "embedded"), proxies: 1,
+		policy:  oneOf(r, idem.AmbiguousRelease, idem.AmbiguousHold, idem.AmbiguousSettle),
+		waiting: oneOf(r, rejects, waits, waits, joins),
+	}
+	if p.store != "embedded" {
+		p.proxies = 1 + r.IntN(2)
+	}
+	// What breaks in an episode: nothing, one kind of thing, or anything. What does not break much
+	// is judged more strictly.
+	breaking := [][]kind{nil, {kills}, {stops}, {storeIs}, {backendIs}, {mutes}, {takes, retries, answered, purges}, {reloads}, {kills, stops, storeIs, backendIs, mutes, takes, retries, answered, purges, reloads}}
+	breaks := breaking[r.IntN(len(breaking))]
+	calm := r.IntN(3) == 0 // all backends answer
+	for range 3 + r.IntN(15) {
+		a := randomAct(r, p, calm)
+		if len(breaks) > 0 && r.IntN(3) == 0 {
+			a.kind = oneOf(r, breaks...)
+		} else if r.IntN(8) == 0 {
+			a.kind = asks
+		}
+		p.acts = append(p.acts, a)
+	}
+	return p
+}
+
+func randomAct(r *rand.Rand, p *plan, calm bool) act {
+	a := act{
+		after: oneOf(r, 0, 0, time.Millisecond, 100*time.Millisecond, time.Second, 4*time.Second, 12*time.Second, 45*time.Second),
+		key:   r.IntN(2), proxy: r.IntN(p.proxies),
+		end:      oneOf(r, answers, answers, answers, pieces, cuts, halves, isBusy, isSilent),
+		delay:    oneOf(r, 0, 0, 50*time.Millisecond, 2*time.Second, 15*time.Second, 35*time.Second),
+		wait:     oneOf(r, -1, -1, 0, time.Second, 20*time.Second, 60*time.Second),
+		patience: oneOf(r, longestPatience, longestPatience, longestPatience, 10*time.Millisecond, time.Second, 10*time.Second),
+		way:      oneOf(r, open, open, shut, lost, deaf, lately), weather: oneOf(r, fair, down, silent),
+		waiting: oneOf(r, rejects, waits, joins),
+	}
+	if r.IntN(8) == 0 {
+		a.payload = 1
+	}
+	if calm && a.end != pieces {
+		a.end = answers
+	}
+	return a
+}
+
+// without is the plan without some of its acts.
+func (p *plan) without(from, n int) *plan {
+	fewer := *p
+	fewer.acts = slices.Delete(slices.Clone(p.acts), from, min(from+n, len(p.acts)))
+	return &fewer
+}

@@ -1,0 +1,175 @@
+package sim_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// storeTimeout is for how long a call waits for the store.
+const storeTimeout = 2 * time.Second
+
+// whole is a store with all that the product asks of one.
+type whole interface {
+	idem.Store
+	idem.Inspector
+	idem.Notifier
+}
+
+// door is a process's way to its store. Something may be wrong with it, whichever store it is.
+type door struct {
+	whole
+	w       *world
+	process string
+
+	mu    sync.Mutex
+	way   way            // guarded by mu
+	calls map[string]int // guarded by mu
+}
+
+// way is what is wrong with a door.
+type way uint8
+
+const (
+	open   way = iota
+	shut       // each call fails at once, and does nothing
+	lost       // each call does nothing, and fails when its time is over
+	deaf       // each call does what it should, and its answer gets lost
+	gone       // the process has been killed
+	lately     // each call is done after its caller has given up
+)
+
+var ways = [...]string{"open", "shut", "lost", "deaf", "gone", "late"}
+
+func (d *door) set(to way) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.way = to
+}
+
+func (d *door) count(call string) way {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls[call]++
+	return d.way
+}
+
+// asked is how often the store was asked for anything but what is regular.
+func (d *door) asked() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for call, k := range d.calls {
+		if call != "ping" && call != "list" {
+			n += k
+		}
+	}
+	return n
+}
+
+// pass does a call, unless something is wrong.
+func (d *door) pass(ctx context.Context, call string, do func(ctx context.Context) error) error {
+	way := d.count(call)
+	if ctx.Err() != nil && way != gone {
+		d.w.violated("%s: the store is asked to %s for a request that is over", d.process, call)
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	switch way {
+	case open:
+		return do(ctx)
+	case deaf:
+		_ = do(ctx)
+		<-ctx.Done()
+	case lost:
+		<-ctx.Done()
+	case lately:
+		go func() {
+			time.Sleep(storeTimeout + 100*time.Millisecond)
+			_ = do(context.WithoutCancel(ctx))
+		}()
+		<-ctx.Done()
+	case shut, gone:
+	}
+	return fmt.Errorf("the way to the store: %w", idem.ErrUnavailable)
+}
+
+func (d *door) Acquire(ctx context.Context, c idem.Claim) (out idem.Outcome, err error) {
+	var late idem.Outcome
+	sent := time.Now()
+	err = d.pass(ctx, "acquire", func(ctx context.Context) error {
+		c := c
+		if c.Within -= time.Since(sent); c.Within <= 0 { // a store does not grant what comes too late
+			return idem.ErrUnavailable
+		}
+		o, err := d.whole.Acquire(ctx, c)
+		if ctx.Err() == nil {
+			late = o
+		}
+		return err
+	})
+	if err != nil {
+		return idem.Outcome{}, err
+	}
+	return late, nil
+}
+
+func (d *door) Renew(ctx context.Context, leases []idem.Lease) (errs []error) {
+	leases = slices.Clone(leases)
+	err := d.pass(ctx, "renew", func(ctx context.Context) error {
+		errs = d.whole.Renew(ctx, leases)
+		return nil
+	})
+	if err == nil {
+		return errs
+	}
+	errs = make([]error, len(leases))
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+func (d *door) Complete(ctx context.Context, l idem.Lease, r *idem.Response) error {
+	r = r.Clone() // it may be read when the caller has gone on
+	return d.pass(ctx, "complete", func(ctx context.Context) error { return d.whole.Complete(ctx, l, r) })
+}
+
+func (d *door) Release(ctx context.Context, l idem.Lease) error {
+	return d.pass(ctx, "release", func(ctx context.Context) error { return d.whole.Release(ctx, l) })
+}
+
+func (d *door) Hold(ctx context.Context, l idem.Lease) error {
+	return d.pass(ctx, "hold", func(ctx context.Context) error { return d.whole.Hold(ctx, l) })
+}
+
+func (d *door) Ping(ctx context.Context) error {
+	return d.pass(ctx, "ping", d.whole.Ping)
+}
+
+func (d *door) Get(ctx context.Context, k idem.Key) (r idem.Record, err error) {
+	err = d.pass(ctx, "get", func(ctx context.Context) (err error) {
+		r, err = d.whole.Get(ctx, k)
+		return err
+	})
+	return r, err
+}
+
+func (d *door) Resolve(ctx context.Context, k idem.Key, owner idem.Owner, r *idem.Response) error {
+	return d.pass(ctx, "resolve", func(ctx context.Context) error { return d.whole.Resolve(ctx, k, owner, r) })
+}
+
+func (d *door) Take(ctx context.Context, k idem.Key, owner idem.Owner) error {
+	return d.pass(ctx, "take", func(ctx context.Context) error { return d.whole.Take(ctx, k, owner) })
+}
+
+func (d *door) Purge(ctx context.Context, k idem.Key) error {
+	return d.pass(ctx, "purge", func(ctx context.Context) error { return d.whole.Purge(ctx, k) })
+}
+
+func (d *door) List(ctx context.Context, visit func(*idem.Record) bool) error {
+	return d.pass(ctx, "list", func(ctx context.Context) error { return d.whole.List(ctx, visit) })
+}

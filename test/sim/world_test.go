@@ -1,0 +1,351 @@
+package sim_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/idem/storetest"
+)
+
+// world is one episode: the processes, what happened, and what should not have.
+type world struct {
+	t       *testing.T
+	plan    *plan
+	rng     *rand.Rand
+	net     *network
+	memory  *storetest.Memory
+	dir     string
+	begun   time.Time
+	proxies []*process
+	working sync.WaitGroup // what goes on in the background
+
+	mu         sync.Mutex
+	executions []*execution // guarded by mu, as all below
+	requests   []*request
+	voids      map[string]bool // attempts
+	mute       bool            // the receipts' endpoint fails
+	asked      int             // of the receipts' endpoint
+	upsets     []upset
+	wrong      []string
+
+	noteMu sync.Mutex
+	log    []string // guarded by noteMu
+}
+
+// upset is something that may excuse what comes after it.
+type upset struct {
+	at       time.Time
+	process  string // empty: all
+	key      string // empty: all
+	operator bool
+}
+
+func (w *world) note(format string, args ...any) {
+	w.noteMu.Lock()
+	defer w.noteMu.Unlock()
+	w.log = append(w.log, fmt.Sprintf("%9.3f  ", time.Since(w.begun).Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (w *world) violated(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	w.note("VIOLATED: %s", text)
+	w.noteMu.Lock()
+	defer w.noteMu.Unlock()
+	w.wrong = append(w.wrong, text)
+}
+
+func (w *world) background(f func()) {
+	w.working.Go(f)
+}
+
+// upset notes what may excuse what comes after it. w.mu is not held.
+func (w *world) upset(u upset) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	u.at = time.Now()
+	w.upsets = append(w.upsets, u)
+}
+
+// play runs a plan, and returns what was violated and the transcript.
+func play(t *testing.T, p *plan) (wrong, log []string) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{
+			t: t, plan: p, rng: rand.New(rand.NewPCG(p.seed, 2)), net: newNetwork(), memory: storetest.NewMemory(), begun: time.Now(),
+			voids: map[string]bool{}, dir: dir,
+		}
+		ln := w.net.listen("backend")
+		go w.backend(ln)
+		for i := range p.proxies {
+			store := ""
+			if p.store == "embedded" {
+				store = filepath.Join(dir, strconv.Itoa(i))
+			}
+			w.proxies = append(w.proxies, w.start(i, 1, store))
+		}
+		for _, a := range p.acts {
+			w.pass(a.after)
+			w.do(a)
+		}
+		w.finish()
+		_ = ln.Close()
+		w.pass(3 * time.Minute) // what cleans up after itself, does
+		wrong, log = w.wrong, w.log
+	})
+	return wrong, log
+}
+
+// pass lets time pass, and delivers what flies.
+func (w *world) pass(d time.Duration) {
+	until := time.Now().Add(d)
+	for {
+		synctest.Wait()
+		w.check()
+		left := time.Until(until)
+		flows := w.net.pending()
+		switch {
+		case len(flows) > 0 && (left > 0 || w.rng.IntN(4) > 0):
+			w.deliverOne(flows)
+		case left <= 0:
+			return
+		default:
+			timer := time.NewTimer(min(left, w.tick()))
+			select {
+			case <-w.net.news:
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
+	}
+}
+
+// tick is how often the world is looked at while nothing flies.
+func (w *world) tick() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.requests {
+		if r.over.IsZero() {
+			return 500 * time.Millisecond
+		}
+	}
+	return 30 * time.Second
+}
+
+func (w *world) deliverOne(flows []*flow) {
+	if w.rng.IntN(16) == 0 {
+		time.Sleep(time.Duration(1+w.rng.IntN(30)) * time.Millisecond)
+		return
+	}
+	f, bytes := flows[w.rng.IntN(len(flows))], 0
+	if w.rng.IntN(10) == 0 {
+		bytes = 1 + w.rng.IntN(200)
+	}
+	w.net.deliver(f, bytes)
+}
+
+// finish heals everything, and looks at how it stands.
+func (w *world) finish() {
+	w.note("all is healed")
+	w.mu.Lock()
+	w.mute = false
+	w.mu.Unlock()
+	for _, p := range w.proxies {
+		w.mend(p)
+	}
+	w.upset(upset{}) // what was wrong until now may show a little longer
+	w.pass(longestPatience + time.Minute)
+	w.probe()
+	w.quiet()
+	for _, p := range w.proxies {
+		w.background(p.shutdown)
+	}
+	w.pass(longestDrain + time.Minute)
+	w.working.Wait()
+}
+
+func (w *world) mend(p *process) {
+	p.door.set(open)
+	w.net.set(p.name, "backend", fair)
+}
+
+// probe asks every proxy for every key, when everything is over.
+func (w *world) probe() {
+	for k := range 2 {
+		for _, p := range w.proxies {
+			r := &request{
+				name: fmt.Sprintf("probe%d.%d", k, p.number), key: keyOf(k), payload: payloadOf(0), process: p,
+				wait: -1, patience: longestPatience,
+			}
+			w.send(r)
+			w.pass(10 * time.Second)
+			w.mu.Lock()
+			settled := r.status == 200 || r.kind == "key-reused" || r.kind == "outcome-unknown" && w.plan.policy == idem.AmbiguousHold
+			w.mu.Unlock()
+			if !settled {
+				w.violated("%s: when all is over, %s got %d %s", p.name, r.key, r.status, r.kind)
+			}
+		}
+	}
+}
+
+// quiet checks that a process that has nothing to do does nothing.
+func (w *world) quiet() {
+	w.pass(2 * time.Minute)
+	before := make([]int, len(w.proxies))
+	for i, p := range w.proxies {
+		before[i] = p.door.asked()
+	}
+	w.mu.Lock()
+	asked := w.asked
+	w.mu.Unlock()
+	w.pass(time.Hour)
+	for i, p := range w.proxies {
+		if n := p.door.asked() - before[i]; n > 0 {
+			w.violated("%s: has nothing to do, and asked the store %d times in an hour", p.name, n)
+		}
+	}
+	w.mu.Lock()
+	asked = w.asked - asked
+	w.mu.Unlock()
+	if asked > 0 {
+		w.violated("the endpoint for receipts was asked %d times in an hour although nothing is in doubt", asked)
+	}
+}
+
+func keyOf(i int) string     { return fmt.Sprintf("k%d", i) }
+func payloadOf(i int) string { return fmt.Sprintf("payload=%d", i) }
+
+// do does one act.
+func (w *world) do(a act) {
+	p := w.proxies[a.proxy]
+	switch a.kind {
+	case sends, asks:
+		w.mu.Lock()
+		name := fmt.Sprintf("r%d", len(w.requests))
+		w.mu.Unlock()
+		w.send(&request{
+			name: name, key: keyOf(a.key), payload: payloadOf(a.payload), process: p, question: a.kind == asks,
+			end: a.end, delay: a.delay, wait: a.wait, patience: a.patience,
+		})
+	case takes, retries, answered, purges:
+		w.background(func() { w.operate(p, a.kind, keyOf(a.key)) })
+	case kills:
+		w.upset(upset{process: p.name})
+		p.kill()
+		w.proxies[a.proxy] = w.start(p.number, p.life+1, p.dir)
+	case stops:
+		w.stop(p)
+	case reloads:
+		w.note("%s: is reloaded: %s", p.name, waitings[a.waiting])
+		if err := p.server.Reload(p.config(a.waiting)); err != nil {
+			w.violated("%s: reload: %v", p.name, err)
+		}
+	case storeIs:
+		w.note("%s: its store is %s", p.name, ways[a.way])
+		w.upset(upset{process: p.name})
+		p.door.set(a.way)
+	case backendIs:
+		w.note("%s: its backend's weather is %d", p.name, a.weather)
+		w.upset(upset{process: p.name})
+		w.net.set(p.name, "backend", a.weather)
+	case mutes:
+		w.mu.Lock()
+		w.mute = !w.mute
+		w.note("the endpoint for receipts fails: %v", w.mute)
+		w.mu.Unlock()
+	}
+}
+
+// stop shuts a process down. The next one starts beside it, unless they share a directory.
+func (w *world) stop(p *process) {
+	w.mend(p)
+	w.upset(upset{process: p.name})
+	if p.dir == "" {
+		w.background(p.shutdown)
+	} else {
+		over := make(chan struct{})
+		w.background(func() { p.shutdown(); close(over) })
+		for ended := false; !ended; {
+			w.pass(time.Second)
+			select {
+			case <-over:
+				ended = true
+			default:
+			}
+		}
+	}
+	w.proxies[p.number] = w.start(p.number, p.life+1, p.dir)
+}
+
+// operate does what an operator does, through a process.
+func (w *world) operate(p *process, k kind, name string) {
+	key, err := idem.ParseKey(name)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	w.upset(upset{key: name, operator: true})
+	var record idem.Record
+	if record, err = p.engine.Get(ctx, key); err == nil {
+		switch k { //nolint:exhaustive // those of operators
+		case takes:
+			err = p.engine.ReleaseFrom(ctx, key, record.Owner)
+		case retries:
+			err = p.door.Resolve(ctx, key, record.Owner, nil)
+		case answered:
+			err = p.door.Resolve(ctx, key, record.Owner, &idem.Response{Status: 200, Body: []byte("resolved " + name)})
+		case purges:
+			err = p.door.Purge(ctx, key)
+		}
+	}
+	w.upset(upset{key: name, operator: true}) // it may have happened until now
+	w.note("an operator %s %s through %s: %v", kindNames[k], name, p.name, err)
+}
+
+// arrives notes a request that reached the backend, and judges whether it may execute.
+func (w *world) arrives(r *http.Request, body, from string) *execution {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	end, _ := strconv.Atoi(r.Header.Get("Sim-End"))
+	e := &execution{
+		number: len(w.executions) + 1, key: strings.Trim(r.Header.Get("Idempotency-Key"), `"`), payload: body, request: r.Header.Get("Sim-Request"),
+		attempt: r.Header.Get("Idempotency-Attempt-Token"), process: from, end: ending(end), began: time.Now(),
+	}
+	if e.voided = w.voids[e.attempt]; e.voided {
+		w.note("%s came to the backend by %s, voided", e.request, from)
+		return e
+	}
+	w.note("%s came to the backend by %s: execution %d", e.request, from, e.number)
+	for _, before := range w.executions {
+		if before.key == e.key && !w.mayFollow(before, e) {
+			w.violated("%s executed again (%d) after execution %d", e.key, e.number, before.number)
+		}
+	}
+	w.executions = append(w.executions, e)
+	return e
+}
+
+func (w *world) ends(e *execution) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.ended = time.Now()
+	w.note("the backend is done with execution %d", e.number)
+}
+
+func (w *world) saysAll(e *execution, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.answered = err == nil
+}
