@@ -32,6 +32,7 @@ func laws() map[string]room {
 		"idem":                  {ours: []string{"internal/failpoint"}, never: []string{"net/http", "net", "log", "log/slog", "os"}},
 		"idem/storetest":        {ours: []string{"idem"}},
 		"rstore":                {ours: []string{"idem", "internal/failpoint", "internal/redact", "internal/replays"}, outside: []string{"github.com/redis/rueidis", "github.com/rs/zerolog"}, never: []string{"net/http"}},
+		"rstore/fakeredis":      {outside: []string{"github.com/yuin/gopher-lua"}, never: []string{"net/http", "os"}},
 		"rstore/redistest":      {outside: []string{"github.com/redis/rueidis"}},
 		"estore":                {ours: []string{"idem", "internal/failpoint", "internal/replays"}, outside: []string{"github.com/cockroachdb/pebble/v2", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
 		"pstore":                {ours: []string{"idem", "internal/failpoint", "internal/redact", "internal/replays"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/rs/zerolog"}, never: []string{"net/http"}},
@@ -78,7 +79,7 @@ func laws() map[string]room {
 
 // onlyForTests are rooms that no program imports.
 func onlyForTests() []string {
-	return []string{"idem/storetest", "rstore/redistest", "proxy/backendtest", "internal/dbtest", "internal/golden", "internal/toxitest", "test", "test/history", "test/model", "test/receipts", "bench", "loadtest"}
+	return []string{"idem/storetest", "rstore/fakeredis", "rstore/redistest", "proxy/backendtest", "internal/dbtest", "internal/golden", "internal/toxitest", "test", "test/history", "test/model", "test/receipts", "bench", "loadtest"}
 }
 
 func TestImportLaw(t *testing.T) {

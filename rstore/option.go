@@ -1,11 +1,13 @@
 package rstore
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -63,6 +65,9 @@ func (c *Config) option() (rueidis.ClientOption, error) {
 	// than it delays (docs/performance.md).
 	option.PipelineMultiplex = -1
 	option.MaxFlushDelay = 20 * time.Microsecond
+	if c.Dial != nil {
+		c.dialWith(&option)
+	}
 	if c.WaitReplicas != 0 {
 		// A write that waits for replicas has a connection to itself meanwhile.
 		// turns bounds how many there are. The pool must not: which server a slot of a
@@ -70,6 +75,34 @@ func (c *Config) option() (rueidis.ClientOption, error) {
 		option.BlockingPoolSize, option.ReadBufferEachConn, option.WriteBufferEachConn = math.MaxInt32, 32<<10, 32<<10
 	}
 	return option, nil
+}
+
+// dialWith has all connections be made by c.Dial. They have nothing to gain from a flush that
+// is delayed. In a simulation's time such a delay never ends if the connection breaks
+// meanwhile: the library (v1.0.79) then spins until its writer is done, and no time passes
+// while a goroutine runs.
+func (c *Config) dialWith(option *rueidis.ClientOption) {
+	option.MaxFlushDelay = 0
+	dial, network := c.Dial, "tcp"
+	if option.DialCtxFn != nil {
+		network = "unix"
+	}
+	option.DialCtxFn = func(ctx context.Context, addr string, _ *net.Dialer, secure *tls.Config) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil || secure == nil {
+			return conn, err
+		}
+		if secure.ServerName == "" {
+			secure = secure.Clone()
+			secure.ServerName, _, _ = net.SplitHostPort(addr)
+		}
+		over := tls.Client(conn, secure)
+		if err := over.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, err //nolint:wrapcheck // as a dialer's
+		}
+		return over, nil
+	}
 }
 
 // secure sets what TLS is to be done with.

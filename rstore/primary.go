@@ -112,7 +112,7 @@ func (s *Store) dial(ctx context.Context, addr string) (net.Conn, identity, erro
 
 func (s *Store) dialPlain(ctx context.Context, addr string, secure *tls.Config) (conn net.Conn, err error) {
 	switch {
-	case s.option.DialCtxFn != nil: // unix://
+	case s.option.DialCtxFn != nil: // unix://, or Config.Dial
 		conn, err = s.option.DialCtxFn(ctx, addr, &s.option.Dialer, secure)
 	case secure != nil:
 		conn, err = (&tls.Dialer{NetDialer: &s.option.Dialer, Config: secure}).DialContext(ctx, "tcp", addr)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,10 @@ type Config struct {
 	CAFile string
 	// Codec, if set, is applied to responses at rest.
 	Codec idem.Codec
+	// Dial, if set, replaces how servers are connected to (tests). In a bubble of
+	// testing/synctest, its connections must not sleep in Write, and Close must end a
+	// Read and a Write at once: see dialWith.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Logger hears of connections. Default: nobody.
 	Logger zerolog.Logger
 }
