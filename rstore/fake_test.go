@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,6 +53,28 @@ func TestFakeInABubble(t *testing.T) {
 		acquire(t, other, c, idem.VerdictInProgress)
 		time.Sleep(2 * time.Second)
 		acquire(t, other, c, idem.VerdictAcquired)
+	})
+}
+
+// TestFakeTellsOfWhatExpires: whoever has read a record hears that it has ended, although
+// nobody asks for it any more.
+func TestFakeTellsOfWhatExpires(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := fake(t)
+		s, other := onFake(t, server), onFake(t, server)
+		c := claim("k")
+		acquire(t, other, c, idem.VerdictAcquired)
+		acquire(t, s, c, idem.VerdictInProgress)
+		var told atomic.Int64
+		s.OnChange(func([16]byte) { told.Add(1) })
+		for want, passed := range []time.Duration{c.TTL + c.Retention - time.Second, 2 * time.Second} {
+			time.Sleep(passed)
+			synctest.Wait()
+			if n := told.Load(); n != int64(want) {
+				t.Errorf("it is told of %d changes, want %d", n, want)
+			}
+		}
 	})
 }
 

@@ -10,6 +10,7 @@ type call struct {
 	server *Server
 	client *conn
 	name   string
+	said   string // the name as the client wrote it
 	args   []string
 	script *running // nil: it is the client's own
 }
@@ -114,5 +115,5 @@ func unknown(c *call) fault {
 	for _, arg := range c.args {
 		fmt.Fprintf(&args, "'%.128s' ", arg)
 	}
-	return fault(fmt.Sprintf("ERR unknown command '%.128s', with args beginning with: %.128s", c.name, args.String()))
+	return fault(fmt.Sprintf("ERR unknown command '%.128s', with args beginning with: %.128s", c.said, args.String()))
 }

@@ -106,7 +106,7 @@ func (s *Server) handle(c *conn, args []string) (wait time.Duration) {
 	s.tick()
 	s.current = c
 	name := strings.ToLower(args[0])
-	reply := s.run(&call{server: s, client: c, name: name, args: args[1:]})
+	reply := s.run(&call{server: s, client: c, name: name, said: args[0], args: args[1:]})
 	s.current = nil
 	if later, ok := reply.(time.Duration); ok {
 		return later

@@ -72,8 +72,8 @@ func (in *interpreter) protect() {
 
 func (in *interpreter) forget() { in.loaded = map[string]*program{} }
 
-// load compiles a script, unless it is there.
-func (in *interpreter) load(source string) (*program, error) {
+// compile makes a program of a script, unless there is one.
+func (in *interpreter) compile(source string) (*program, error) {
 	sum := sha1.Sum([]byte(source)) //nolint:gosec // it is how Redis names scripts
 	p := &program{sha: hex.EncodeToString(sum[:])}
 	if known := in.loaded[p.sha]; known != nil {
@@ -93,7 +93,6 @@ func (in *interpreter) load(source string) (*program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ERR Error compiling script (new function): %w", err)
 	}
-	in.loaded[p.sha] = p
 	return p, nil
 }
 
@@ -128,10 +127,11 @@ func script(c *call) any {
 	in := c.server.lua
 	switch sub := strings.ToLower(c.args[0]); {
 	case sub == "load" && len(c.args) == 2:
-		p, err := in.load(c.args[1])
+		p, err := in.compile(c.args[1])
 		if err != nil {
 			return fault(err.Error())
 		}
+		in.loaded[p.sha] = p
 		return p.sha
 	case sub == "flush":
 		in.forget()
@@ -167,12 +167,13 @@ func eval(c *call) any {
 		if r.program = in.loaded[strings.ToLower(c.args[0])]; r.program == nil {
 			return fault("NOSCRIPT No matching script. Please use EVAL.")
 		}
-	} else if r.program, err = in.load(c.args[0]); err != nil {
+	} else if r.program, err = in.compile(c.args[0]); err != nil {
 		return fault(err.Error())
 	}
 	if refused := r.refused(c.server); refused != "" {
 		return refused
 	}
+	in.loaded[r.sha] = r.program
 	return in.run(r, c.args[2:2+n], c.args[2+n:])
 }
 
@@ -183,9 +184,9 @@ func (r *running) refused(s *Server) fault {
 	case r.readOnly && !r.noWrites:
 		return "ERR Can not execute a script with write flag using *_ro command."
 	case s.readOnly && !r.noWrites:
-		return "READONLY Can not run script with write flag on readonly replica."
+		return faultReadOnly
 	case s.full && !r.allowOOM && !r.noWrites:
-		return "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'"
+		return faultFull
 	}
 	r.readOnly = r.readOnly || r.noWrites
 	return ""

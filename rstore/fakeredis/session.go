@@ -172,8 +172,12 @@ func config(c *call) any {
 	if !strings.EqualFold(c.args[0], "get") {
 		return fault(fmt.Sprintf("ERR unknown subcommand '%.128s'. Try CONFIG HELP.", c.args[0]))
 	}
+	most := "0"
+	if c.server.full {
+		most = "1"
+	}
 	settings := [][2]string{
-		{"maxmemory", "0"}, {"maxmemory-policy", "noeviction"}, {"appendonly", "yes"}, {"appendfsync", "always"}, {"save", ""},
+		{"maxmemory", most}, {"maxmemory-policy", "noeviction"}, {"appendonly", "yes"}, {"appendfsync", "always"}, {"save", ""},
 	}
 	found := pairs{}
 	for _, setting := range settings {
@@ -203,6 +207,9 @@ func wait(c *call) any {
 		return faultInteger
 	case ms < 0:
 		return fault("ERR timeout is negative")
+	case c.server.readOnly:
+		return fault("ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica " +
+			"is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.")
 	case replicas <= 0:
 		return int64(0)
 	case ms == 0:

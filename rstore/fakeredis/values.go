@@ -38,6 +38,9 @@ func getRange(c *call) any {
 		return ""
 	}
 	n := len(e.text)
+	if start < 0 && end < 0 && start > end {
+		return ""
+	}
 	if start < 0 {
 		start = max(0, n+start)
 	}
@@ -75,7 +78,7 @@ func strlen(c *call) any {
 type options struct {
 	onlyNew, onlyOld bool
 	keep, persist    bool
-	expires          int64 // 0: never
+	word, number     string // how it is said when it expires; empty: never
 }
 
 // parse reads them.
@@ -97,9 +100,7 @@ func (c *call) parse(args []string) (o options, wrong any) {
 			if i++; i == len(args) {
 				return o, faultSyntax
 			}
-			if o.expires, wrong = c.until(word, args[i]); wrong != nil {
-				return o, wrong
-			}
+			o.word, o.number = word, args[i]
 			timed++
 		default:
 			return o, faultSyntax
@@ -111,19 +112,22 @@ func (c *call) parse(args []string) (o options, wrong any) {
 	return o, nil
 }
 
-// until is when something expires.
-func (c *call) until(word, number string) (ms int64, wrong any) {
-	n, err := strconv.ParseInt(number, 10, 64)
+// until is when something expires; 0 for never.
+func (c *call) until(o options) (ms int64, wrong any) {
+	if o.word == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(o.number, 10, 64)
 	switch {
 	case err != nil:
 		return 0, faultInteger
 	case n <= 0 || n > 1<<53:
 		return 0, fault("ERR invalid expire time in '" + c.name + "' command")
 	}
-	if strings.HasPrefix(word, "e") {
+	if strings.HasPrefix(o.word, "e") {
 		n *= 1000
 	}
-	if !strings.HasSuffix(word, "at") {
+	if !strings.HasSuffix(o.word, "at") {
 		n += c.server.ms()
 	}
 	return n, nil
@@ -137,14 +141,18 @@ func set(c *call) any {
 	case o.persist:
 		return faultSyntax
 	}
+	expires, wrong := c.until(o)
+	if wrong != nil {
+		return wrong
+	}
 	before := c.server.look(c.args[0])
 	if o.onlyNew && before != nil || o.onlyOld && before == nil {
 		return nil
 	}
 	if o.keep && before != nil {
-		o.expires = before.expires
+		expires = before.expires
 	}
-	c.server.put(c.args[0], &entry{text: c.args[1], expires: o.expires})
+	c.server.put(c.args[0], &entry{text: c.args[1], expires: expires})
 	return status("OK")
 }
 
@@ -160,11 +168,14 @@ func getEx(c *call) any {
 	if e == nil {
 		return wrong
 	}
+	expires, wrong := c.until(o)
 	switch {
-	case o.expires != 0 && o.expires <= c.server.ms():
+	case wrong != nil:
+		return wrong
+	case expires != 0 && expires <= c.server.ms():
 		c.server.remove(c.args[0])
-	case o.expires != 0:
-		e.expires = o.expires
+	case expires != 0:
+		e.expires = expires
 		c.server.put(c.args[0], e)
 	case o.persist && e.expires != 0:
 		e.expires = 0
