@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -12,23 +13,50 @@ import (
 // grace is for how long the effects of an upset may be seen.
 const grace = 45 * time.Second
 
+// forgotten says that the store may not know any more that an execution was. w.mu is held.
+func (w *world) forgotten(e *execution) bool {
+	for _, u := range w.upsets {
+		if (u.forgets && u.key == e.key || u.flushed) && u.at.After(e.began.Add(-longestPatience)) {
+			return true
+		}
+	}
+	return false
+}
+
+func count(try string) int {
+	n, _ := strconv.Atoi(try)
+	return n
+}
+
 // mayFollow says that a key may execute although it executed before. w.mu is held.
-func (w *world) mayFollow(before, e *execution) bool {
+func (w *world) mayFollow(before *execution) bool {
 	if before.end == isBusy && !before.ended.IsZero() || w.operated(before) {
 		return true // nothing was done, or somebody said so
+	}
+	for _, u := range w.upsets {
+		if u.flushed && !u.at.Before(before.began.Add(-grace)) {
+			return true // the store did not know it any more
+		}
 	}
 	if w.plan.policy != idem.AmbiguousRelease {
 		return false
 	}
 	ambiguous := (before.end == cuts || before.end == halves) && !before.ended.IsZero() ||
-		before.end == isSilent && time.Since(before.began) >= backendTimeout
+		before.end == isSilent && time.Since(before.began) > backendTimeout-time.Second // it was sent earlier
 	return ambiguous || w.disturbed(before.process, before.began.Add(-grace), time.Now())
 }
 
-// operated says that an operator had to do with the key since the execution began.
+// operated says that an operator had to do with the key since the request of an execution was
+// sent.
 func (w *world) operated(e *execution) bool {
+	since := e.began
+	for _, r := range w.requests {
+		if r.name == e.request {
+			since = r.sent
+		}
+	}
 	for _, u := range w.upsets {
-		if u.operator && u.key == e.key && !u.at.Before(e.began) {
+		if u.operator && u.key == e.key && !u.at.Before(since) {
 			return true
 		}
 	}
@@ -51,9 +79,9 @@ func (w *world) ill(p *process) bool {
 	way := p.door.way
 	p.door.mu.Unlock()
 	w.net.mu.Lock()
-	weather := w.net.bad[linkOf(p.name, "backend")]
+	bad := w.net.bad[linkOf(p.name, "backend")] != fair || w.net.bad[linkOf(p.name, "redis")] != fair
 	w.net.mu.Unlock()
-	return way != open || weather != fair || w.disturbed(p.name, time.Now().Add(-grace), time.Now())
+	return way != open || bad || w.redisIs != served || w.disturbed(p.name, time.Now().Add(-grace), time.Now())
 }
 
 // check judges what has happened since the last step.
@@ -95,7 +123,35 @@ func (w *world) judgeResponse(r *request, e *execution) {
 		w.violated("%s got the response of execution %d", r.name, e.number)
 	case !r.replayed && e.request != r.name && !r.question:
 		w.violated("%s got the response of execution %d as if it were its own", r.name, e.number)
+	case r.replayed && w.purged(r, e):
+		w.violated("%s got the response of execution %d, which was purged", r.name, e.number)
 	}
+}
+
+// purged says that a response had been purged, and everybody had heard of it, before a request
+// was sent. w.mu is held.
+func (w *world) purged(r *request, e *execution) bool {
+	for _, u := range w.upsets {
+		if u.silence && u.process == r.process.name && u.at.After(r.sent.Add(-grace)) {
+			return false
+		}
+	}
+	for _, u := range w.upsets {
+		if u.purged && u.key == e.key && u.at.After(e.ended) && !e.ended.IsZero() && r.sent.Sub(u.at) > time.Second {
+			return w.kept(e, u.at)
+		}
+	}
+	return false
+}
+
+// kept says that the store had a response by then: its client got it. w.mu is held.
+func (w *world) kept(e *execution, by time.Time) bool {
+	for _, r := range w.requests {
+		if r.name == e.request {
+			return r.status == 200 && r.over.Before(by)
+		}
+	}
+	return false
 }
 
 // unexplained says why an answer should not have been. w.mu is held.
@@ -121,8 +177,10 @@ func (w *world) unexplained(r *request) string {
 		ok = len(w.executions) > 0 || w.ill(r.process) || w.others(r)
 	case r.kind == "key-reused":
 		ok = own(func(e *execution) bool { return e.payload != r.payload }) || w.other(r)
-	case r.kind == "outcome-unknown", r.kind == "backend-outcome-unknown":
-		ok = w.plan.policy != idem.AmbiguousRelease
+	case r.kind == "backend-outcome-unknown":
+		ok = w.plan.policy != idem.AmbiguousRelease && (own(broken) || w.ill(r.process))
+	case r.kind == "outcome-unknown":
+		ok = w.plan.policy != idem.AmbiguousRelease && (w.killed || own(func(*execution) bool { return true }))
 	case r.kind == "backend-cut", r.kind == "backend-timeout", r.kind == "attempt-voided":
 		ok = own(broken) || w.ill(r.process)
 	case r.kind == "outcome-pending":
@@ -130,7 +188,9 @@ func (w *world) unexplained(r *request) string {
 	case r.kind == "backend-unreachable", r.kind == "store-unavailable":
 		ok = w.ill(r.process)
 	case r.kind == "outcome-none":
-		ok = r.question
+		ok = r.question && !own(func(e *execution) bool {
+			return !w.mayFollow(e) && !w.forgotten(e) && e.ended.Before(r.sent) && w.kept(e, r.sent)
+		})
 	default:
 		ok = false
 	}
@@ -171,6 +231,10 @@ func (w *world) waits(r *request) {
 	excused := p.dead || w.ill(p) || w.executing(r.key)
 	overdue := time.Since(r.sent) > longestPatience-10*time.Second
 	w.mu.Unlock()
+	if p.stopping && w.plan.waiting != joins && time.Since(p.stopped) > longestDecided && !w.reached(r) {
+		w.violated("%s waits at %s, which is shut down", r.name, p.name)
+		p.stopping = false // said once
+	}
 	if excused {
 		r.idle = time.Time{}
 		return
@@ -184,7 +248,7 @@ func (w *world) waits(r *request) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
-	record, err := p.door.whole.Get(ctx, key)
+	record, err := w.observer(p).Get(ctx, key)
 	switch {
 	case err != nil && !errors.Is(err, idem.ErrNotFound), record.State == idem.InProgress,
 		record.State == idem.Unknown && w.plan.policy == idem.AmbiguousSettle:
@@ -201,6 +265,18 @@ func (w *world) waits(r *request) {
 func (w *world) executing(key string) bool {
 	for _, e := range w.executions {
 		if e.key == key && e.ended.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// reached says that a request came to the backend.
+func (w *world) reached(r *request) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.executions {
+		if e.request == r.name {
 			return true
 		}
 	}

@@ -40,10 +40,11 @@ type request struct {
 
 func (r *request) text() string {
 	var b strings.Builder
+	body, host, _ := strings.Cut(r.payload, " at ")
 	if r.question {
 		fmt.Fprintf(&b, "GET /.idemproxy/outcomes?key=%s%s HTTP/1.1\r\nHost: shop\r\n", r.key, oneIf(r.delay > 0, "&show=response"))
 	} else {
-		fmt.Fprintf(&b, "POST /pay HTTP/1.1\r\nHost: shop\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n", r.key, len(r.payload))
+		fmt.Fprintf(&b, "POST /pay HTTP/1.1\r\nHost: %s\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n", host, r.key, len(body))
 		fmt.Fprintf(&b, "Sim-Request: %s\r\nSim-End: %d\r\nSim-Delay: %v\r\n", r.name, r.end, r.delay)
 	}
 	if r.wait >= 0 {
@@ -51,7 +52,7 @@ func (r *request) text() string {
 	}
 	b.WriteString("Authorization: Bearer a\r\n\r\n")
 	if !r.question {
-		b.WriteString(r.payload)
+		b.WriteString(body)
 	}
 	return b.String()
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
@@ -17,7 +19,12 @@ import (
 // network carries bytes between the processes of a simulation. What one end writes is in
 // flight until the simulation delivers it. Ends are named by process; the names of its
 // connections are the same in each run.
+//
+// How long something flies is made of the seed, the connection and the time, and not drawn
+// one after the other: so what one run does in another number of steps (a client library may
+// write twice what it wrote once) does not move everything that comes later.
 type network struct {
+	seed      uint64
 	mu        sync.Mutex
 	listeners map[string]*listener // by process; guarded by mu
 	flows     []*flow              // guarded by mu; those of closed connections are left out
@@ -35,8 +42,9 @@ const (
 	silent         // packets stay in flight
 )
 
-func newNetwork() *network {
+func newNetwork(seed uint64) *network {
 	return &network{
+		seed:      seed,
 		listeners: map[string]*listener{}, serial: map[string]int{}, bad: map[string]weather{},
 		news: make(chan struct{}, 1),
 	}
@@ -47,7 +55,8 @@ type flow struct {
 	n        *network
 	name     string
 	link     string
-	flying   [][]byte      // written, and not delivered; guarded by n.mu, as all below
+	flying   []byte        // written, and not delivered; guarded by n.mu, as all below
+	due      time.Time     // when flying is delivered
 	closing  bool          // the writer has closed: that flies behind flying
 	ready    []byte        // delivered, and not read
 	end      error         // what the reader gets behind ready
@@ -66,33 +75,62 @@ func (f *flow) deliverable() bool {
 	return (len(f.flying) > 0 || f.closing && f.end == nil) && f.n.bad[f.link] == fair
 }
 
-// pending are the flows that have something in flight, in the order of their names.
-func (n *network) pending() (all []*flow) {
+// chance is a number for something that happens now. n.mu is held.
+func (n *network) chance(what string) uint64 {
+	h := fnv.New64a()
+	_, _ = fmt.Fprint(h, n.seed, what, time.Now().UnixNano())
+	return rand.New(rand.NewPCG(h.Sum64(), 0)).Uint64()
+}
+
+// takesOff sets when what f has in flight is delivered. n.mu is held.
+func (n *network) takesOff(f *flow) {
+	chance := n.chance(f.name)
+	longest := 100 * time.Microsecond
+	switch chance % 64 {
+	case 0, 1, 2, 3, 4, 5:
+		longest = 5 * time.Millisecond
+	case 6:
+		longest = 60 * time.Millisecond
+	}
+	f.due = time.Now().Add(time.Duration(chance>>8) % longest)
+	n.tell()
+}
+
+// next is what is delivered next, and when; nil for nothing.
+func (n *network) next() (first *flow, due time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.flows = slices.DeleteFunc(n.flows, func(f *flow) bool { return f.end != nil && len(f.flying) == 0 })
 	for _, f := range n.flows {
-		if f.deliverable() {
-			all = append(all, f)
+		if f.deliverable() && (first == nil || f.due.Before(first.due) || f.due.Equal(first.due) && f.name < first.name) {
+			first = f
 		}
 	}
-	slices.SortFunc(all, func(a, b *flow) int { return strings.Compare(a.name, b.name) })
-	return all
+	if first == nil {
+		return nil, time.Time{}
+	}
+	return first, first.due
 }
 
-// deliver hands over what flies first, or only some bytes of it.
-func (n *network) deliver(f *flow, bytes int) {
+// deliver hands over what flies, or only the first bytes of it. Into how many writes its writer
+// cut it is of no account: that depends on the schedule of goroutines.
+func (n *network) deliver(f *flow) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	chance, bytes := n.chance("part "+f.name), 0
+	if chance%12 == 0 {
+		bytes = 1 + int(chance>>8%200) //nolint:gosec // small
+	}
 	switch {
 	case len(f.flying) == 0:
 		f.end = io.EOF
-	case bytes <= 0 || bytes >= len(f.flying[0]):
-		f.ready = append(f.ready, f.flying[0]...)
-		f.flying = f.flying[1:]
+	case bytes <= 0 || bytes >= len(f.flying):
+		f.ready = append(f.ready, f.flying...)
+		f.flying = nil
 	default:
-		f.ready = append(f.ready, f.flying[0][:bytes]...)
-		f.flying[0] = f.flying[0][bytes:]
+		f.ready = append(f.ready, f.flying[:bytes]...)
+		f.flying = f.flying[bytes:]
+		n.takesOff(f)
 	}
 	f.changed()
 }
@@ -213,8 +251,10 @@ func (c *conn) Write(b []byte) (int, error) {
 	case c.out.unread, n.bad[c.local] == down, len(b) == 0:
 		return len(b), nil // it goes nowhere
 	}
-	c.out.flying = append(c.out.flying, slices.Clone(b))
-	n.tell()
+	if len(c.out.flying) == 0 {
+		n.takesOff(c.out)
+	}
+	c.out.flying = append(c.out.flying, b...)
 	return len(b), nil
 }
 
@@ -229,7 +269,9 @@ func (c *conn) Close() error {
 	c.out.closing, c.in.unread = true, true
 	c.in.flying = nil
 	c.in.changed()
-	n.tell()
+	if len(c.out.flying) == 0 {
+		n.takesOff(c.out)
+	}
 	return nil
 }
 

@@ -45,7 +45,24 @@ type act struct {
 	way      way
 	weather  weather
 	waiting  waiting
+	server   server
 }
+
+// server is what is done to Redis.
+type server uint8
+
+const (
+	served server = iota // it is as it should be
+	readOnly
+	full
+	restarted
+	forgetful // of scripts
+	flushed
+	later // its clock is set forward by a minute
+	earlier
+)
+
+var servers = [...]string{"works", "takes no writes", "is full", "is restarted", "forgets its scripts", "is flushed", "is set forward", "is set back"}
 
 type kind uint8
 
@@ -61,11 +78,13 @@ const (
 	reloads
 	storeIs
 	backendIs
-	mutes // the receipts' endpoint fails, or answers again
+	mutes  // the receipts' endpoint fails, or answers again
+	linkIs // of a proxy to Redis
+	redisIs
 	kinds
 )
 
-var kindNames = [...]string{"sends", "asks", "takes", "resolves: retry", "resolves: response", "purges", "kills", "stops", "reloads", "store is", "backend is", "receipts"}
+var kindNames = [...]string{"sends", "asks", "takes", "resolves: retry", "resolves: response", "purges", "kills", "stops", "reloads", "store is", "backend is", "receipts", "Redis link is", "Redis"}
 
 func (a act) String() string {
 	text := fmt.Sprintf("+%v %s", a.after, kindNames[a.kind])
@@ -76,7 +95,9 @@ func (a act) String() string {
 		text += fmt.Sprintf(" k%d at p%d", a.key, a.proxy)
 	case storeIs:
 		text += fmt.Sprintf(" %s for p%d", ways[a.way], a.proxy)
-	case backendIs:
+	case redisIs:
+		text += " " + servers[a.server]
+	case backendIs, linkIs:
 		text += fmt.Sprintf(" %d for p%d", a.weather, a.proxy)
 	case reloads:
 		text += fmt.Sprintf(" p%d to %s", a.proxy, waitings[a.waiting])
@@ -102,7 +123,7 @@ func oneOf[T any](r *rand.Rand, all ...T) T { return all[r.IntN(len(all))] }
 func newPlan(seed uint64) *plan {
 	r := rand.New(rand.NewPCG(seed, 1))
 	p := &plan{
-		seed: seed, store: oneOf(r, "memory", "embedded"), proxies: 1,
+		seed: seed, store: oneOf(r, "memory", "embedded", "redis", "redis"), proxies: 1,
 		policy:  oneOf(r, idem.AmbiguousRelease, idem.AmbiguousHold, idem.AmbiguousSettle),
 		waiting: oneOf(r, rejects, waits, waits, joins),
 	}
@@ -111,11 +132,17 @@ func newPlan(seed uint64) *plan {
 	}
 	// What breaks in an episode: nothing, one kind of thing, or anything. What does not break much
 	// is judged more strictly.
-	breaking := [][]kind{nil, {kills}, {stops}, {storeIs}, {backendIs}, {mutes}, {takes, retries, answered, purges}, {reloads}, {kills, stops, storeIs, backendIs, mutes, takes, retries, answered, purges, reloads}}
+	breaking := [][]kind{nil, {kills}, {stops}, {storeIs}, {backendIs}, {mutes}, {takes, retries, answered, purges}, {reloads}, {linkIs}, {redisIs}, {linkIs, redisIs, kills, stops, storeIs, backendIs, mutes, takes, retries, answered, purges, reloads}}
 	breaks := breaking[r.IntN(len(breaking))]
 	calm := r.IntN(3) == 0 // all backends answer
+	pace := oneOf(r, leisurely, leisurely, brisk)
+	crowded := r.IntN(2) == 0 // all of it is about one key
 	for range 3 + r.IntN(15) {
 		a := randomAct(r, p, calm)
+		a.after = oneOf(r, pace...)
+		if crowded {
+			a.key = 0
+		}
 		if len(breaks) > 0 && r.IntN(3) == 0 {
 			a.kind = oneOf(r, breaks...)
 		} else if r.IntN(8) == 0 {
@@ -126,19 +153,25 @@ func newPlan(seed uint64) *plan {
 	return p
 }
 
+// Times between two acts.
+var (
+	leisurely = []time.Duration{0, 0, time.Millisecond, 100 * time.Millisecond, time.Second, 4 * time.Second, 12 * time.Second, 45 * time.Second}
+	brisk     = []time.Duration{0, 0, 20 * time.Microsecond, time.Millisecond, 50 * time.Millisecond, time.Second, 5 * time.Second}
+)
+
 func randomAct(r *rand.Rand, p *plan, calm bool) act {
 	a := act{
-		after: oneOf(r, 0, 0, time.Millisecond, 100*time.Millisecond, time.Second, 4*time.Second, 12*time.Second, 45*time.Second),
-		key:   r.IntN(2), proxy: r.IntN(p.proxies),
+		key: r.IntN(2), proxy: r.IntN(p.proxies),
 		end:      oneOf(r, answers, answers, answers, pieces, cuts, halves, isBusy, isSilent),
 		delay:    oneOf(r, 0, 0, 50*time.Millisecond, 2*time.Second, 15*time.Second, 35*time.Second),
 		wait:     oneOf(r, -1, -1, 0, time.Second, 20*time.Second, 60*time.Second),
 		patience: oneOf(r, longestPatience, longestPatience, longestPatience, 10*time.Millisecond, time.Second, 10*time.Second),
 		way:      oneOf(r, open, open, shut, lost, deaf, lately), weather: oneOf(r, fair, down, silent),
 		waiting: oneOf(r, rejects, waits, joins),
+		server:  oneOf(r, served, served, readOnly, full, restarted, forgetful, flushed, later, earlier),
 	}
 	if r.IntN(8) == 0 {
-		a.payload = 1
+		a.payload = 1 + r.IntN(2)
 	}
 	if calm && a.end != pieces {
 		a.end = answers

@@ -13,27 +13,30 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/rstore"
 	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // process is one life of a proxy.
 type process struct {
-	w      *world
-	name   string // p0.1 is the first life of the first proxy
-	number int
-	life   int
-	dir    string // of the embedded store
-	door   *door
-	engine *idem.Engine
-	server *proxy.Server
-	served chan error
-	dead   bool // killed, or being shut down
+	w        *world
+	name     string // p0.1 is the first life of the first proxy
+	number   int
+	life     int
+	dir      string // of the embedded store
+	door     *door
+	engine   *idem.Engine
+	server   *proxy.Server
+	served   chan error
+	dead     bool      // killed, or being shut down
+	stopped  time.Time // when that began
+	stopping bool      // it is being shut down, and nobody has been forgotten
 }
 
 // start begins the next life of a proxy.
 func (w *world) start(number, life int, dir string) *process {
 	p := &process{w: w, number: number, life: life, dir: dir, name: fmt.Sprintf("p%d.%d", number, life), served: make(chan error, 1)}
-	p.door = &door{whole: p.store(), w: w, process: p.name, calls: map[string]int{}}
+	w.await(func() { p.door = &door{whole: p.store(), w: w, process: p.name, calls: map[string]int{}} })
 	p.engine = idem.NewEngine(idem.Config{Store: p.door, Trace: idem.Trace{
 		LeaseLost: func(k idem.Key, attempt uint32, at idem.Event) { w.leaseLost(p, k, attempt, at) },
 	}})
@@ -53,6 +56,8 @@ func (p *process) store() whole {
 	switch p.w.plan.store {
 	case "memory":
 		return p.w.memory
+	case "redis":
+		return p.w.openRedis(func(ctx context.Context, _, _ string) (net.Conn, error) { return p.w.net.dial(ctx, p.name, "redis") })
 	default:
 		s, err := estore.New(estore.Config{Dir: p.dir, Timeout: storeTimeout})
 		if err != nil {
@@ -60,6 +65,15 @@ func (p *process) store() whole {
 		}
 		return s
 	}
+}
+
+// openRedis opens the store on Redis.
+func (w *world) openRedis(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *rstore.Store {
+	s, err := rstore.New(rstore.Config{URL: "redis://redis:6379/0", Timeout: storeTimeout, Dial: dial})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
 }
 
 // config is how the process treats requests.
@@ -102,7 +116,12 @@ func (p *process) end() {
 	_ = p.server.Shutdown(ctx)
 	<-p.served
 	p.engine.Close(ctx)
-	if p.dir != "" {
+	p.close()
+}
+
+// close closes the process's own store.
+func (p *process) close() {
+	if p.w.plan.store != "memory" {
 		_ = p.door.Close()
 	}
 }
@@ -112,7 +131,7 @@ const longestDrain = 3 * time.Minute
 
 // shutdown ends the process as by SIGTERM, and waits for that.
 func (p *process) shutdown() {
-	p.dead = true
+	p.dead, p.stopping, p.stopped = true, true, time.Now()
 	p.w.note("%s is shut down", p.name)
 	p.server.Leave()
 	begun := time.Now()
@@ -125,9 +144,7 @@ func (p *process) shutdown() {
 		p.w.violated("%s: serving: %v", p.name, err)
 	}
 	p.engine.Close(ctx)
-	if p.dir != "" {
-		_ = p.door.Close()
-	}
+	p.close()
 	p.w.note("%s has ended, after %v", p.name, time.Since(begun).Truncate(time.Second))
 }
 

@@ -3,31 +3,34 @@ package sim_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/rstore"
+	"github.com/idemproxy/idemproxy/rstore/fakeredis"
 )
 
 // world is one episode: the processes, what happened, and what should not have.
 type world struct {
-	t       *testing.T
-	plan    *plan
-	rng     *rand.Rand
-	net     *network
-	memory  *storetest.Memory
-	dir     string
-	begun   time.Time
-	proxies []*process
-	working sync.WaitGroup // what goes on in the background
+	t        *testing.T
+	plan     *plan
+	net      *network
+	memory   *storetest.Memory
+	redis    *fakeredis.Server
+	watching *rstore.Store // sees what is in Redis
+	dir      string
+	begun    time.Time
+	proxies  []*process
+	working  sync.WaitGroup // what goes on in the background
 
 	mu         sync.Mutex
 	executions []*execution // guarded by mu, as all below
@@ -36,6 +39,8 @@ type world struct {
 	mute       bool            // the receipts' endpoint fails
 	asked      int             // of the receipts' endpoint
 	upsets     []upset
+	redisIs    server
+	killed     bool // a process was between its lease and the backend, perhaps, or was cut off there
 	wrong      []string
 
 	noteMu sync.Mutex
@@ -47,7 +52,11 @@ type upset struct {
 	at       time.Time
 	process  string // empty: all
 	key      string // empty: all
+	silence  bool   // nothing comes from the store, and nobody notices
 	operator bool
+	flushed  bool // the store lost what it had
+	forgets  bool // the key, perhaps
+	purged   bool // it is certain that the key was purged by then
 }
 
 func (w *world) note(format string, args ...any) {
@@ -81,11 +90,17 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
-			t: t, plan: p, rng: rand.New(rand.NewPCG(p.seed, 2)), net: newNetwork(), memory: storetest.NewMemory(), begun: time.Now(),
+			t: t, plan: p, net: newNetwork(p.seed), memory: storetest.NewMemory(), begun: time.Now(),
 			voids: map[string]bool{}, dir: dir,
 		}
 		ln := w.net.listen("backend")
 		go w.backend(ln)
+		w.redis = fakeredis.New()
+		redisLn := w.net.listen("redis")
+		go w.serveRedis(redisLn)
+		if p.store == "redis" {
+			w.watching = w.openRedis(w.redis.Dial)
+		}
 		for i := range p.proxies {
 			store := ""
 			if p.store == "embedded" {
@@ -99,6 +114,11 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 		}
 		w.finish()
 		_ = ln.Close()
+		_ = redisLn.Close()
+		if w.watching != nil {
+			_ = w.watching.Close()
+		}
+		w.redis.Close()
 		w.pass(3 * time.Minute) // what cleans up after itself, does
 		wrong, log = w.wrong, w.log
 	})
@@ -111,21 +131,32 @@ func (w *world) pass(d time.Duration) {
 	for {
 		synctest.Wait()
 		w.check()
+		flow, due := w.net.next()
 		left := time.Until(until)
-		flows := w.net.pending()
 		switch {
-		case len(flows) > 0 && (left > 0 || w.rng.IntN(4) > 0):
-			w.deliverOne(flows)
+		case flow != nil && time.Until(due) <= 0:
+			w.net.deliver(flow)
+			continue
 		case left <= 0:
 			return
-		default:
-			timer := time.NewTimer(min(left, w.tick()))
-			select {
-			case <-w.net.news:
-			case <-timer.C:
-			}
-			timer.Stop()
+		case flow != nil:
+			left = min(left, time.Until(due))
 		}
+		timer := time.NewTimer(min(left, w.tick()))
+		select {
+		case <-w.net.news:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// await lets the world go on until f has returned.
+func (w *world) await(f func()) {
+	var over atomic.Bool
+	w.background(func() { f(); over.Store(true) })
+	for synctest.Wait(); !over.Load(); synctest.Wait() {
+		w.pass(100 * time.Millisecond)
 	}
 }
 
@@ -141,24 +172,15 @@ func (w *world) tick() time.Duration {
 	return 30 * time.Second
 }
 
-func (w *world) deliverOne(flows []*flow) {
-	if w.rng.IntN(16) == 0 {
-		time.Sleep(time.Duration(1+w.rng.IntN(30)) * time.Millisecond)
-		return
-	}
-	f, bytes := flows[w.rng.IntN(len(flows))], 0
-	if w.rng.IntN(10) == 0 {
-		bytes = 1 + w.rng.IntN(200)
-	}
-	w.net.deliver(f, bytes)
-}
-
 // finish heals everything, and looks at how it stands.
 func (w *world) finish() {
 	w.note("all is healed")
 	w.mu.Lock()
 	w.mute = false
 	w.mu.Unlock()
+	if w.redisIs != served {
+		w.treat(served)
+	}
 	for _, p := range w.proxies {
 		w.mend(p)
 	}
@@ -167,13 +189,60 @@ func (w *world) finish() {
 	w.probe()
 	w.quiet()
 	for _, p := range w.proxies {
-		w.background(p.shutdown)
+		w.await(p.shutdown)
 	}
 	w.pass(longestDrain + time.Minute)
 	w.working.Wait()
 }
 
+func (w *world) serveRedis(l *listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go w.redis.Serve(c)
+	}
+}
+
+// observer is a way to look into the store that nothing is wrong with.
+func (w *world) observer(p *process) idem.Inspector {
+	if w.plan.store != "redis" {
+		return p.door.whole
+	}
+	return w.watching
+}
+
+// treat does something to Redis.
+func (w *world) treat(how server) {
+	w.note("Redis %s", servers[how])
+	w.upset(upset{})
+	w.mu.Lock()
+	w.redisIs = served
+	if how == readOnly || how == full {
+		w.redisIs = how
+	}
+	w.mu.Unlock()
+	w.redis.SetReadOnly(how == readOnly)
+	w.redis.SetOOM(how == full)
+	switch how { //nolint:exhaustive // done
+	case restarted:
+		w.redis.Restart(true)
+	case forgetful:
+		w.redis.ScriptFlush()
+	case flushed:
+		w.redis.FlushAll()
+		w.upset(upset{flushed: true})
+	case later:
+		w.redis.Shift(time.Minute)
+		w.upset(upset{flushed: true}) // leases lapse
+	case earlier:
+		w.redis.Shift(-time.Minute)
+	}
+}
+
 func (w *world) mend(p *process) {
+	w.net.set(p.name, "redis", fair)
 	p.door.set(open)
 	w.net.set(p.name, "backend", fair)
 }
@@ -222,8 +291,13 @@ func (w *world) quiet() {
 	}
 }
 
-func keyOf(i int) string     { return fmt.Sprintf("k%d", i) }
-func payloadOf(i int) string { return fmt.Sprintf("payload=%d", i) }
+func keyOf(i int) string { return fmt.Sprintf("k%d", i) }
+
+// payloadOf is what must not change between two requests with one key: the last two differ in
+// the host alone.
+func payloadOf(i int) string {
+	return [...]string{"payload=0 at shop", "payload=1 at shop", "payload=0 at bank"}[i]
+}
 
 // do does one act.
 func (w *world) do(a act) {
@@ -238,9 +312,12 @@ func (w *world) do(a act) {
 			end: a.end, delay: a.delay, wait: a.wait, patience: a.patience,
 		})
 	case takes, retries, answered, purges:
-		w.background(func() { w.operate(p, a.kind, keyOf(a.key)) })
+		w.background(func() { w.operate(p, a.kind, keyOf(a.key), a.delay) })
 	case kills:
 		w.upset(upset{process: p.name})
+		w.mu.Lock()
+		w.killed = true
+		w.mu.Unlock()
 		p.kill()
 		w.proxies[a.proxy] = w.start(p.number, p.life+1, p.dir)
 	case stops:
@@ -255,9 +332,18 @@ func (w *world) do(a act) {
 		w.upset(upset{process: p.name})
 		p.door.set(a.way)
 	case backendIs:
+		w.mu.Lock()
+		w.killed = true
+		w.mu.Unlock()
 		w.note("%s: its backend's weather is %d", p.name, a.weather)
 		w.upset(upset{process: p.name})
 		w.net.set(p.name, "backend", a.weather)
+	case linkIs:
+		w.note("%s: its way to Redis is %d", p.name, a.weather)
+		w.upset(upset{process: p.name, silence: true})
+		w.net.set(p.name, "redis", a.weather)
+	case redisIs:
+		w.treat(a.server)
 	case mutes:
 		w.mu.Lock()
 		w.mute = !w.mute
@@ -273,22 +359,13 @@ func (w *world) stop(p *process) {
 	if p.dir == "" {
 		w.background(p.shutdown)
 	} else {
-		over := make(chan struct{})
-		w.background(func() { p.shutdown(); close(over) })
-		for ended := false; !ended; {
-			w.pass(time.Second)
-			select {
-			case <-over:
-				ended = true
-			default:
-			}
-		}
+		w.await(p.shutdown)
 	}
 	w.proxies[p.number] = w.start(p.number, p.life+1, p.dir)
 }
 
 // operate does what an operator does, through a process.
-func (w *world) operate(p *process, k kind, name string) {
+func (w *world) operate(p *process, k kind, name string, hesitates time.Duration) {
 	key, err := idem.ParseKey(name)
 	if err != nil {
 		w.t.Error(err)
@@ -296,9 +373,12 @@ func (w *world) operate(p *process, k kind, name string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	w.upset(upset{key: name, operator: true})
+	w.upset(upset{key: name, operator: true, forgets: k == purges})
 	var record idem.Record
 	if record, err = p.engine.Get(ctx, key); err == nil {
+		time.Sleep(hesitates) // persons do
+		ctx, cancel = context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
 		switch k { //nolint:exhaustive // those of operators
 		case takes:
 			err = p.engine.ReleaseFrom(ctx, key, record.Owner)
@@ -310,7 +390,7 @@ func (w *world) operate(p *process, k kind, name string) {
 			err = p.door.Purge(ctx, key)
 		}
 	}
-	w.upset(upset{key: name, operator: true}) // it may have happened until now
+	w.upset(upset{key: name, operator: true, forgets: k == purges, purged: k == purges && err == nil}) // it may have happened until now
 	w.note("an operator %s %s through %s: %v", kindNames[k], name, p.name, err)
 }
 
@@ -320,8 +400,8 @@ func (w *world) arrives(r *http.Request, body, from string) *execution {
 	defer w.mu.Unlock()
 	end, _ := strconv.Atoi(r.Header.Get("Sim-End"))
 	e := &execution{
-		number: len(w.executions) + 1, key: strings.Trim(r.Header.Get("Idempotency-Key"), `"`), payload: body, request: r.Header.Get("Sim-Request"),
-		attempt: r.Header.Get("Idempotency-Attempt-Token"), process: from, end: ending(end), began: time.Now(),
+		number: len(w.executions) + 1, key: strings.Trim(r.Header.Get("Idempotency-Key"), `"`), payload: body + " at " + r.Host, request: r.Header.Get("Sim-Request"),
+		try: r.Header.Get("Idempotency-Attempt"), attempt: r.Header.Get("Idempotency-Attempt-Token"), process: from, end: ending(end), began: time.Now(),
 	}
 	if e.voided = w.voids[e.attempt]; e.voided {
 		w.note("%s came to the backend by %s, voided", e.request, from)
@@ -329,8 +409,12 @@ func (w *world) arrives(r *http.Request, body, from string) *execution {
 	}
 	w.note("%s came to the backend by %s: execution %d", e.request, from, e.number)
 	for _, before := range w.executions {
-		if before.key == e.key && !w.mayFollow(before, e) {
+		switch {
+		case before.key != e.key:
+		case !w.mayFollow(before):
 			w.violated("%s executed again (%d) after execution %d", e.key, e.number, before.number)
+		case !w.forgotten(before) && count(e.try) <= count(before.try):
+			w.violated("%s is tried for the %sth time, after the %sth", e.key, e.try, before.try)
 		}
 	}
 	w.executions = append(w.executions, e)
