@@ -31,6 +31,7 @@ func laws() map[string]room {
 	return map[string]room{
 		"idem":                  {ours: []string{"internal/failpoint"}, never: []string{"net/http", "net", "log", "log/slog", "os"}},
 		"idem/storetest":        {ours: []string{"idem"}},
+		"idem/tracetest":        {ours: []string{"idem"}},
 		"rstore":                {ours: []string{"idem", "internal/failpoint", "internal/redact", "internal/replays"}, outside: []string{"github.com/redis/rueidis", "github.com/rs/zerolog"}, never: []string{"net/http"}},
 		"rstore/fakeredis":      {outside: []string{"github.com/yuin/gopher-lua"}, never: []string{"net/http", "os"}},
 		"rstore/redistest":      {outside: []string{"github.com/redis/rueidis"}},
@@ -79,7 +80,7 @@ func laws() map[string]room {
 
 // onlyForTests are rooms that no program imports.
 func onlyForTests() []string {
-	return []string{"idem/storetest", "rstore/fakeredis", "rstore/redistest", "proxy/backendtest", "internal/dbtest", "internal/golden", "internal/toxitest", "test", "test/history", "test/model", "test/receipts", "bench", "loadtest"}
+	return []string{"idem/storetest", "idem/tracetest", "rstore/fakeredis", "rstore/redistest", "proxy/backendtest", "internal/dbtest", "internal/golden", "internal/toxitest", "test", "test/history", "test/model", "test/receipts", "test/sim", "bench", "loadtest"}
 }
 
 func TestImportLaw(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
 
 // store is what the histories use.
@@ -108,15 +109,26 @@ func number(o idem.Owner) int {
 	return int(binary.BigEndian.Uint64(o[:]))
 }
 
-// run records a history: clients that acquire, work, end or die, repeat what got
-// lost, and act as operators.
+// run records a history.
 func run(w world, seed uint64) []porcupine.Operation {
+	history, _ := traced(w, seed)
+	return history
+}
+
+// traced records a history, of clients that acquire, work, end or die, repeat what got
+// lost, and act as operators, and what the stores were asked and answered in it.
+func traced(w world, seed uint64) ([]porcupine.Operation, *tracetest.Recorder) {
+	traces := tracetest.NewRecorder(w.lag)
+	processes := make([]store, len(w.processes))
+	for i, s := range w.processes {
+		processes[i] = traces.Wrap(s)
+	}
 	r := &recorder{begun: time.Now(), prefix: fmt.Sprintf("history-%d", seed)}
 	var wg sync.WaitGroup
 	for client := range clients {
 		wg.Go(func() {
 			c := &actor{
-				id: client, process: client % len(w.processes), r: r, store: w.processes[client%len(w.processes)],
+				id: client, process: client % len(processes), r: r, store: processes[client%len(processes)],
 				rand: rand.New(rand.NewPCG(seed, uint64(client))),
 			}
 			for range steps {
@@ -125,7 +137,7 @@ func run(w world, seed uint64) []porcupine.Operation {
 		})
 	}
 	wg.Wait()
-	return r.history(w.lag)
+	return r.history(w.lag), traces
 }
 
 // actor is one goroutine's.

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 	"github.com/idemproxy/idemproxy/internal/dbtest"
 	"github.com/idemproxy/idemproxy/internal/toxitest"
 	"github.com/idemproxy/idemproxy/pstore"
@@ -42,13 +44,13 @@ func firstSeed() uint64 {
 func histories(t *testing.T, n int, w world) (failed int64) {
 	t.Helper()
 	first := firstSeed()
-	var next, operations, failures atomic.Int64
+	var next, operations, failures, events atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n) && !t.Failed(); i = next.Add(1) - 1 {
 				seed := first + uint64(i)
-				history := run(w, seed)
+				history, traces := traced(w, seed)
 				operations.Add(int64(len(history)))
 				for _, op := range history {
 					if op.Output.(told).failed { //nolint:forcetypeassert // ours
@@ -56,6 +58,7 @@ func histories(t *testing.T, n int, w world) (failed int64) {
 					}
 				}
 				check(t, seed, history)
+				events.Add(path(t, seed, traces))
 			}
 		})
 	}
@@ -63,8 +66,24 @@ func histories(t *testing.T, n int, w world) (failed int64) {
 	if mean := operations.Load() / int64(n); mean < 200 && !t.Failed() {
 		t.Errorf("histories of %d operations, want 200 or more", mean)
 	}
-	t.Logf("figure: %d histories, %d operations, %d of them failed, first seed %d", n, operations.Load(), failures.Load(), first)
+	t.Logf("figure: %d histories, %d operations, %d of them failed, first seed %d; their traces, of %d events, are paths of the table and of the model",
+		n, operations.Load(), failures.Load(), first, events.Load())
 	return failures.Load()
+}
+
+// path fails the test if a trace is no path of the transition table and of the model, and
+// counts the events. What cannot be decided, the other checker has.
+func path(t *testing.T, seed uint64, traces *tracetest.Recorder) (events int64) {
+	t.Helper()
+	for _, trace := range traces.Traces() {
+		events += int64(len(trace))
+		if err := tracetest.Check(trace); errors.Is(err, tracetest.ErrUndecided) {
+			t.Logf("seed %d: %v", seed, err)
+		} else if err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+	}
+	return events
 }
 
 func closeAtEnd(t *testing.T, s interface{ Close() error }) {

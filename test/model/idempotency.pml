@@ -88,7 +88,26 @@ bool taken[TOKENS];             /* the operator took a lease away that is truste
 bool gone[TOKENS];              /* the sender has given the key back and does nothing any more; nothing was sent */
 byte losses, ends, acts;
 
-hidden byte from, to, who, same, verdict;
+hidden byte from, to, who, same, verdict, event;
+
+/* The automaton of the model, for the traces of the code: every step, move and call of a
+ * proxy is said once, in the numbers of table.pml. No step of the model depends on it. */
+c_decl {
+static char rowSaid[8][16][4][4][8][16], moveSaid[8][8], callSaid[16][16][16];
+static void sayRow(int f, int e, int w, int p, int t, int v) {
+    if (!rowSaid[f][e][w][p][t][v]++) printf("row %d %d %d %d %d %d\n", f, e, w, p, t, v);
+}
+static void sayMove(char *name, int f, int t) {
+    if (!moveSaid[f][t]++) printf("move %s %d %d\n", name, f, t);
+}
+static void sayCall(int last, int heard, int next) {
+    if (!callSaid[last & 15][heard & 15][next]++) printf("call %d %d %d\n", last, heard, next);
+}
+}
+#define ROW c_code { sayRow(from, event, who, same, to, verdict); }
+#define MOVE(name) c_code { sayMove(#name, from, now.state); }
+/* What a proxy asks for, after its last call but for renewals, and the answer to that. */
+#define CALL(m) event = (m == ACQUIRE_1 -> ACQUIRE : m); c_code { sayCall(Pproxy->last, Pproxy->heard, event); }
 
 inline another() { charged = false; told = NOBODY }
 
@@ -118,6 +137,8 @@ inline handle(t, message) {
     who = (IS_ACQUIRE(message) -> who : HOLDER);
 #endif
     from = state;
+    event = (message == ACQUIRE_1 -> ACQUIRE : message);
+    same = SAME_PAYLOAD;
     if
     :: IS_ACQUIRE(message) ->
         compare(t, message == ACQUIRE_1);
@@ -168,6 +189,7 @@ inline handle(t, message) {
         fi
     :: else
     fi;
+    ROW;
     state = to
 }
 
@@ -202,9 +224,16 @@ proctype world() {
 end:
     do
     CLOCKS                      /* of table.pml: PAUSE and DEADLINE of every token */
-    :: d_step { state == IN_PROGRESS && (OWN_CLOCK || !anchored[owner]) -> state = LAPSES }
-    :: d_step { state == COMPLETED -> state = EXPIRED }      /* the end of retention */
-    :: d_step { state == EXPIRED && ends == 0 -> ends++; forget() } /* the end of remember */
+    :: d_step { state == IN_PROGRESS && (OWN_CLOCK || !anchored[owner]) -> from = state; state = LAPSES; MOVE(lapses) }
+    :: d_step { state == COMPLETED -> from = state; state = EXPIRED; MOVE(expires) } /* the end of retention */
+    :: d_step { state == EXPIRED && ends == 0 -> ends++; from = state; forget(); MOVE(ends) } /* the end of remember */
+    /* What is free is forgotten after a time, and with it who had it. */
+    :: d_step { (state == ABSENT || state == LAPSED) && owner != NOBODY -> from = state;
+        if
+        :: state == LAPSED -> another()
+        :: else
+        fi;
+        state = ABSENT; owner = NOBODY; recipe = 0; response = NOBODY; MOVE(ends) }
 #ifdef BUG_EXPIRED_FORGOTTEN
     :: d_step { state == EXPIRED -> state = ABSENT }
 #endif
@@ -212,7 +241,7 @@ end:
     :: d_step { state == UNKNOWN -> state = ABSENT; owner = NOBODY }
 #endif
 #ifdef LOSS
-    :: d_step { losses == 0 && (state != ABSENT || owner != NOBODY) -> losses++; forget() }
+    :: d_step { losses == 0 && (state != ABSENT || owner != NOBODY) -> losses++; from = state; forget(); MOVE(purged) }
 #endif
     od
 }
@@ -227,21 +256,23 @@ inline take() {
 }
 
 #ifdef BUG_RESOLVE_ANY
-#define ANY_OF(t, event) (event != TAKE)
+#define ANY_OF(t, act) (act != TAKE)
 #else
-#define ANY_OF(t, event) (event != TAKE && t == NOBODY)
+#define ANY_OF(t, act) (act != TAKE && t == NOBODY)
 #endif
 
 /* An event of the operator's, as the store has it; t is whose attempt is meant. A resolve
  * may mean whichever it is. */
-inline operate(t, event) {
+inline operate(t, act) {
     from = state;
-    who = (owner == t || ANY_OF(t, event) -> HOLDER : STRANGER);
-    transition(from, event, who, SAME_PAYLOAD);
+    event = act;
+    same = SAME_PAYLOAD;
+    who = (owner == t || ANY_OF(t, act) -> HOLDER : STRANGER);
+    transition(from, act, who, SAME_PAYLOAD);
     if
     :: verdict == V_OK && from != to ->
         assert(from != COMPLETED && from != EXPIRED);   /* a response is not taken away but by a purge */
-        assert((event != TAKE) == (from == UNKNOWN));   /* what may have executed is not freed unasked */
+        assert((act != TAKE) == (from == UNKNOWN));   /* what may have executed is not freed unasked */
         assert(t == NOBODY || t == owner);              /* what is known of an attempt is not said of another */
         if
         :: to == COMPLETED -> response = OPERATOR; charged = true; told = OPERATOR; acts++
@@ -249,6 +280,7 @@ inline operate(t, event) {
         fi
     :: else
     fi;
+    ROW;
     state = to
 }
 
@@ -256,7 +288,7 @@ inline operate(t, event) {
 proctype operator() {
 end:
     do
-    :: d_step { acts < ACTS && state != ABSENT -> take(); state = ABSENT; owner = NOBODY; recipe = 0; response = NOBODY }
+    :: d_step { acts < ACTS && state != ABSENT -> from = state; take(); state = ABSENT; owner = NOBODY; recipe = 0; response = NOBODY; MOVE(purged) }
     :: d_step { acts < ACTS && (state == IN_PROGRESS || state == UNKNOWN) && looked == NOBODY -> looked = owner }
     :: d_step { acts < ACTS && looked != NOBODY ->
 #ifdef BUG_LOOK_THEN_PURGE
@@ -277,7 +309,7 @@ end:
     od
 }
 
-inline tell(m) { was[t * MESSAGES + m] = true }
+inline tell(m) { d_step { was[t * MESSAGES + m] = true; CALL(m) } }
 
 inline ask(m) {
     d_step { tell(m); call[t] = m; reply[t] = NO_REPLY; fresh[t] = true; anchored[t] = false }
@@ -294,11 +326,22 @@ inline askAcquire() {
 }
 
 /* hear leaves v: the answer, or NO_REPLY if none came in time. */
-inline hear() { d_step { v = reply[t]; call[t] = NO_CALL; reply[t] = NO_REPLY } }
+inline hear() {
+    d_step {
+        v = reply[t];
+        if
+        :: IS_ACQUIRE(call[t]) -> last = ACQUIRE; heard = (v == V_YOURS -> V_ACQUIRED : v)
+        :: call[t] == RELEASE -> last = RELEASE; heard = v  /* which may be asked again */
+        :: else
+        fi;
+        call[t] = NO_CALL; reply[t] = NO_REPLY
+    }
+}
 
 /* over: what the proxy forgets at the end of an attempt. */
 inline over() {
-    d_step { fresh[t] = false; anchored[t] = false; taken[t] = false; v = NO_REPLY; tries = 0; asked = 0; by = 0; doubt = false }
+    d_step { fresh[t] = false; anchored[t] = false; taken[t] = false; v = NO_REPLY; tries = 0; asked = 0; by = 0; doubt = false;
+        last = NO_CALL; heard = NO_REPLY }
 }
 
 inline execute() {
@@ -314,8 +357,10 @@ inline execute() {
     }
 }
 
+/* Since there is C in the model, Spin does not see where a variable is of no use any more:
+ * each is set back there by hand, or there would be three times as many states. */
 proctype proxy(byte p) {
-    byte a, t, v, tries, asked, by, m;
+    byte a, t, v, tries, asked, by, m, last = NO_CALL, heard = NO_REPLY;
     bool doubt;                 /* an acquire was not answered */
     do
     :: a == ATTEMPTS -> break
@@ -335,7 +380,7 @@ again:
             goto back                         /* 500, and the lease is given back */
 #endif
         :: v == V_OTHER_RECIPE && asked < 3 -> asked++; tries = 1; by = 1 - by; goto again
-        :: v == V_ACQUIRED || v == V_YOURS -> skip
+        :: v == V_ACQUIRED || v == V_YOURS -> d_step { v = NO_REPLY; tries = 0; asked = 0; by = 0 }
         :: else ->                            /* 409, 410, 422 or a replay */
 #ifdef LATE
 #ifndef BUG_NO_RETURN
@@ -360,8 +405,8 @@ confirm:
             ask(RENEW);
             hear();
             if
-            :: v == V_OK -> goto confirm
-            :: else -> goto back              /* nothing was sent */
+            :: v == V_OK -> v = NO_REPLY; goto confirm
+            :: else -> v = NO_REPLY; goto back /* nothing was sent */
             fi
 #endif
         :: goto back                          /* the backend cannot be reached */
@@ -383,14 +428,14 @@ working:
         :: goto done                                               /* the proxy dies here */
         :: /* the backend answers */
             ask(COMPLETE);
-            hear()                                                 /* the client has its answer; strays try on */
+            hear(); v = NO_REPLY                                   /* the client has its answer; strays try on */
         :: /* the backend is cut off: it may have executed */
 #ifdef HOLD
             ask(HOLDS);
 #else
             ask(RELEASE);
 #endif
-            hear()
+            hear(); v = NO_REPLY
         fi;
         goto done;
 back:

@@ -145,6 +145,7 @@ func check(t *testing.T, model, table, optimise string, defines ...string) (s se
 		s.unreached = unreached(t, dir, out)
 	}
 	s.states = count[1]
+	s.said = regexp.MustCompile(`(?m)^(?:row|move|call) .*$`).FindAllString(out, -1)
 	return s
 }
 
@@ -152,6 +153,7 @@ func check(t *testing.T, model, table, optimise string, defines ...string) (s se
 type searched struct {
 	states    string   // how many there are
 	violated  string   // the assertion, if one is
+	said      []string // of the model's automaton
 	unreached []string // steps that say when they are taken, and are in no run
 }
 
@@ -190,6 +192,7 @@ func number(t *testing.T, variable string, unset int) int {
 func TestModel(t *testing.T) {
 	t.Parallel()
 	proxies := number(t, "MODEL_PROXIES", 2)
+	seen := newAutomaton(t)
 	for _, defines := range [][]string{
 		{"ACTS=1"},
 		{"HOLD", "ACTS=1"},
@@ -208,6 +211,7 @@ func TestModel(t *testing.T) {
 				t.Errorf("violated: %s", s.violated)
 				return
 			}
+			seen.add(t, s.said)
 			t.Logf("figure: %s states, no violation", s.states)
 		})
 	}

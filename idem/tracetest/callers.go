@@ -1,0 +1,81 @@
+package tracetest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// CheckCallers says whether each attempt of a key's trace asked for what a proxy of the
+// model asks for: a renewal only of a lease that was granted, an ending of one kind only,
+// nothing more of the store by who was refused. What is said again, in the same words, is
+// no new call: in the model, too, a message arrives any number of times.
+func CheckCallers(trace []Event) error {
+	attempts := map[idem.Owner][]Event{}
+	for _, e := range trace {
+		if asks(e.Kind) && e.Owner != (idem.Owner{}) {
+			attempts[e.Owner] = append(attempts[e.Owner], e)
+		}
+	}
+	var errs []error
+	for _, calls := range attempts {
+		errs = append(errs, checkCaller(Model(), calls))
+	}
+	return errors.Join(errs...)
+}
+
+// asks says whether a proxy asks for it with its own token.
+func asks(k Kind) bool { return k <= Kind(idem.EventHold) }
+
+func checkCaller(model *Automaton, calls []Event) error {
+	slices.SortStableFunc(calls, func(a, b Event) int { return cmp.Compare(a.Call, b.Call) })
+	var last *Event
+	for i, e := range calls {
+		again := last != nil && e.Kind == last.Kind && e.Kind != Kind(idem.EventAcquire)
+		if line := next(last, &e); !again && !model.Has(line) && Settles()[line] == "" {
+			var b strings.Builder
+			for _, e := range calls[:i+1] {
+				fmt.Fprintf(&b, "  %v\n", e)
+			}
+			return fmt.Errorf("%w: %s\n%s", errCaller, line, b.String())
+		}
+		if e.Kind != Kind(idem.EventRenew) {
+			last = &calls[i]
+		}
+	}
+	return nil
+}
+
+var errCaller = errors.New("no proxy of the model asks so")
+
+// next is the line of the model for a call after the last one that was no renewal.
+func next(last, e *Event) string {
+	before, told := "begin", "nothing"
+	if last != nil {
+		before = last.Kind.String()
+		switch {
+		case last.Failed || last.Ret > e.Call:
+		case last.Verdict == idem.VerdictYours:
+			told = idem.VerdictAcquired.String()
+		default:
+			told = last.Verdict.String()
+		}
+	}
+	return Next(before, told, e.Kind.String())
+}
+
+// Settles are calls that a proxy makes for another one's attempt, once the backend has
+// said what became of it: the model of receipts has them, not this one.
+func Settles() map[string]string {
+	settles := map[string]string{}
+	for _, told := range []string{"ok", "lost", "nothing"} {
+		for _, asks := range []idem.Event{idem.EventComplete, idem.EventRelease} {
+			settles[Next(idem.EventHold.String(), told, asks.String())] = "the backend has said what became of what was held"
+		}
+	}
+	return settles
+}

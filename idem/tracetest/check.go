@@ -1,0 +1,251 @@
+package tracetest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+)
+
+// ErrUndecided says that a trace has too many calls at once to look for an order of them.
+var ErrUndecided = errors.New("undecided: too many calls overlap")
+
+// Violation is a trace that is no path.
+type Violation struct {
+	Trace []Event // up to the call whose answer was impossible, the last one
+	was   []string
+}
+
+// shown is how many events before the impossible one are told.
+const shown = 40
+
+// Error prints the trace.
+func (v *Violation) Error() string {
+	var b strings.Builder
+	b.WriteString("this trace is no path of the transition table and of the model:\n")
+	if hidden := len(v.Trace) - shown; hidden > 0 {
+		fmt.Fprintf(&b, "  (%d events before)\n", hidden)
+	}
+	for _, e := range v.Trace[max(0, len(v.Trace)-shown):] {
+		fmt.Fprintf(&b, "  %v\n", e)
+	}
+	fmt.Fprintf(&b, "  The last answer is impossible. Before it the key was %s.", strings.Join(v.was, ", or "))
+	return b.String()
+}
+
+// InTransit is for how long what was not answered may still take effect: its packets may
+// be on their way.
+const InTransit = 500 * time.Millisecond
+
+// Slack is by how much milliseconds and two clocks may differ.
+const Slack = 3 * time.Millisecond
+
+// most is how many states are looked at for one answer.
+const most = 200_000
+
+// Check says whether the trace of one key is a path: nil, a [Violation] or [ErrUndecided].
+// The key is one of which nothing is known at first.
+func Check(trace []Event) error {
+	c := checker{
+		rules: rules{automaton: Model(), beyond: Beyond(), slack: Slack}, trace: trace,
+		now: map[config]bool{{}: true}, slots: map[int]int{},
+	}
+	for _, m := range moments(trace) {
+		var err error
+		switch m.kind {
+		case called:
+			err = c.call(m.event)
+		case answered:
+			err = c.answer(m.event, m.at)
+		case over:
+			c.forget(m.event)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moment is when something happens to a call.
+type moment struct {
+	at    time.Duration
+	kind  momentKind
+	event int
+}
+
+type momentKind uint8
+
+const (
+	called   momentKind = iota // first: what is called when another one returns, overlaps with it
+	answered                   // it must have taken effect by now
+	over                       // it had no answer, and takes effect no more
+)
+
+// moments are those of a trace, in order.
+func moments(trace []Event) (all []moment) {
+	for i, e := range trace {
+		last := moment{e.Ret, answered, i}
+		if e.Failed {
+			until := e.Ret + InTransit
+			if e.Within != 0 {
+				until = max(e.Ret, min(until, e.Call+e.Within))
+			}
+			last = moment{until, over, i}
+		}
+		all = append(all, moment{e.Call, called, i}, last)
+	}
+	slices.SortStableFunc(all, func(a, b moment) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.kind, b.kind))
+	})
+	return all
+}
+
+// config is a state that the key may be in, and which of the calls under way have
+// already taken effect.
+type config struct {
+	possible
+	done uint64 // a bit for each slot
+}
+
+// checker goes through a trace with all states that are possible: a call takes effect at
+// the latest when an answer needs it.
+type checker struct {
+	rules
+	trace []Event
+	now   map[config]bool
+	slots map[int]int // of events under way
+	used  uint64      // slots
+	loose uint64      // of these, slots of what has no answer
+}
+
+func (c *checker) call(event int) error {
+	slot := bits.TrailingZeros64(^c.used)
+	if slot == 64 {
+		return ErrUndecided
+	}
+	c.slots[event] = slot
+	c.used |= 1 << slot
+	if c.trace[event].Failed {
+		c.loose |= 1 << slot
+	}
+	return nil
+}
+
+func (c *checker) forget(event int) {
+	bit := uint64(1) << c.slots[event]
+	delete(c.slots, event)
+	c.used &^= bit
+	c.loose &^= bit
+	next := map[config]bool{}
+	for s := range c.now {
+		s.done &^= bit
+		next[s] = true
+	}
+	c.now = next
+}
+
+// answer keeps the states in which the event has taken effect by then.
+func (c *checker) answer(event int, then time.Duration) error {
+	bit := uint64(1) << c.slots[event]
+	todo, found, seen := slices.Collect(maps.Keys(c.now)), map[config]bool{}, map[config]bool{}
+	for len(todo) > 0 {
+		s := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if seen[s] {
+			continue
+		}
+		if seen[s] = true; len(seen) > most {
+			return ErrUndecided
+		}
+		if s.done&bit != 0 {
+			found[s] = true
+			continue
+		}
+		for other, slot := range c.slots {
+			if s.done&(1<<slot) == 0 {
+				todo = append(todo, c.takes(s, other, slot, then)...)
+			}
+		}
+	}
+	if len(found) == 0 {
+		return c.violation(event)
+	}
+	c.now = c.least(found)
+	c.forget(event)
+	return nil
+}
+
+// takes is what s may be once the event has taken effect.
+func (c *checker) takes(s config, event, slot int, then time.Duration) (next []config) {
+	e := &c.trace[event]
+	for _, p := range c.after(s.possible, e, then) {
+		if e.Failed && p == s.possible {
+			continue // it makes no difference, and may yet make one
+		}
+		next = append(next, config{p, s.done | 1<<slot})
+	}
+	return next
+}
+
+// least leaves out states from which nothing is possible that is not from another one: the
+// same with fewer of the calls used up that need no answer.
+func (c *checker) least(all map[config]bool) map[config]bool {
+	if c.loose == 0 {
+		return all
+	}
+	type group struct {
+		possible
+		done uint64
+	}
+	groups := map[group][]uint64{}
+	for s := range all {
+		g := group{s.possible, s.done &^ c.loose}
+		groups[g] = append(groups[g], s.done)
+	}
+	kept := map[config]bool{}
+	for g, dones := range groups {
+		for _, d := range dones {
+			if !slices.ContainsFunc(dones, func(fewer uint64) bool { return fewer != d && fewer&^d == 0 }) {
+				kept[config{g.possible, d}] = true
+			}
+		}
+	}
+	return kept
+}
+
+func (c *checker) violation(event int) error {
+	at := c.trace[event]
+	v := &Violation{}
+	for i, e := range c.trace {
+		if i != event && (e.Ret <= at.Ret || e.Failed && e.Call <= at.Ret) {
+			v.Trace = append(v.Trace, e)
+		}
+	}
+	slices.SortStableFunc(v.Trace, func(a, b Event) int { return cmp.Compare(a.Ret, b.Ret) })
+	v.Trace = append(v.Trace, at)
+	was := map[string]bool{}
+	for s := range c.now {
+		was[s.String()] = true
+	}
+	v.was = slices.Sorted(maps.Keys(was))
+	return v
+}
+
+// String is the state for who looks for a fault.
+func (p possible) String() string {
+	if !p.known {
+		return "not known"
+	}
+	text := fmt.Sprintf("%v of %.4x, attempt %d", p.state, p.owner, p.attempt)
+	if (p.state == idem.InProgress || p.state == idem.Completed) && p.ends != never {
+		text += fmt.Sprintf(" (until %.3f ms or later)", ms(p.ends))
+	}
+	return text
+}
