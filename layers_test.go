@@ -31,7 +31,7 @@ func laws() map[string]room {
 	return map[string]room{
 		"idem":                  {ours: []string{"internal/failpoint"}, never: []string{"net/http", "net", "log", "log/slog", "os"}},
 		"idem/storetest":        {ours: []string{"idem"}},
-		"idem/tracetest":        {ours: []string{"idem"}},
+		"idem/tracetest":        {ours: []string{"idem", "idem/storetest"}},
 		"rstore":                {ours: []string{"idem", "internal/failpoint", "internal/redact", "internal/replays"}, outside: []string{"github.com/redis/rueidis", "github.com/rs/zerolog"}, never: []string{"net/http"}},
 		"rstore/fakeredis":      {outside: []string{"github.com/yuin/gopher-lua"}, never: []string{"net/http", "os"}},
 		"rstore/redistest":      {outside: []string{"github.com/redis/rueidis"}},

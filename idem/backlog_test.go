@@ -13,6 +13,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
 
 // hooked is a store that asks ask before each call for a key: an error is the
@@ -90,7 +91,7 @@ func bubbleOver(t *testing.T, before func(ctx context.Context, e idem.Event, k i
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{T: t, store: storetest.NewMemory(), counts: &counts{}, policy: idem.DefaultPolicy()}
-		r.engine = idem.NewEngine(idem.Config{Store: &hooked{r.store, before}, Trace: r.counts.trace()})
+		r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, r.store, &hooked{r.store, before}), Trace: r.counts.trace()})
 		defer closeWithin(r.engine, time.Second)
 		f(r)
 	})
@@ -349,7 +350,7 @@ func TestCloseKeepsToItsContext(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			release = make(chan struct{})
 			r := &rig{T: t, store: storetest.NewMemory(), counts: &counts{}, policy: idem.DefaultPolicy()}
-			r.engine = idem.NewEngine(idem.Config{Store: &hooked{r.store, before}, Trace: r.counts.trace()})
+			r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, r.store, &hooked{r.store, before}), Trace: r.counts.trace()})
 			defer close(release)
 			var attempts []*idem.Attempt
 			for i := range 3 {
@@ -383,7 +384,7 @@ func TestCloseOffersOnceMore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{T: t, store: storetest.NewMemory(), counts: &counts{}, policy: idem.DefaultPolicy()}
-		r.engine = idem.NewEngine(idem.Config{Store: r.store, Trace: r.counts.trace()})
+		r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, r.store, r.store), Trace: r.counts.trace()})
 		a := r.mustBegin("k")
 		mend := r.store.Sever()
 		a.Finish(idem.Answered, ok())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
 
 // plain is a store that tells nobody of changes.
@@ -247,7 +248,7 @@ func TestFailedCallsAreTold(t *testing.T) {
 			}
 			r := &rig{T: t, store: storetest.NewMemory(), counts: c, policy: idem.DefaultPolicy()}
 			r.policy.OnAmbiguous = idem.AmbiguousHold
-			r.engine = idem.NewEngine(idem.Config{Store: &hooked{r.store, before}, Trace: trace})
+			r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, r.store, &hooked{r.store, before}), Trace: trace})
 			defer closeWithin(r.engine, time.Second)
 			fine := r.mustBegin("fine")
 			a := r.mustBegin("broken")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
 
 // counts is what a trace saw.
@@ -45,7 +46,7 @@ func bubble(t *testing.T, f func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{T: t, store: storetest.NewMemory(), counts: &counts{}, policy: idem.DefaultPolicy()}
-		r.engine = idem.NewEngine(idem.Config{Store: r.store, Trace: r.counts.trace()})
+		r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, r.store, r.store), Trace: r.counts.trace()})
 		defer closeWithin(r.engine, time.Second)
 		f(r)
 	})
@@ -209,7 +210,7 @@ func TestP6PendingIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store, c := storetest.NewMemory(), &counts{}
-		engine := idem.NewEngine(idem.Config{Store: store, Trace: c.trace(), PendingBytes: 3000})
+		engine := idem.NewEngine(idem.Config{Store: tracetest.Watch(t, store, store), Trace: c.trace(), PendingBytes: 3000})
 		r := &rig{T: t, store: store, engine: engine, counts: c, policy: idem.DefaultPolicy()}
 		var attempts []*idem.Attempt
 		for i := range 10 {
@@ -347,7 +348,7 @@ func TestP6RefusedRequestsDoNotPushResponsesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store, c := storetest.NewMemory(), &counts{}
-		engine := idem.NewEngine(idem.Config{Store: store, Trace: c.trace(), PendingBytes: 20_000})
+		engine := idem.NewEngine(idem.Config{Store: tracetest.Watch(t, store, store), Trace: c.trace(), PendingBytes: 20_000})
 		r := &rig{T: t, store: store, engine: engine, counts: c, policy: idem.DefaultPolicy()}
 		running := r.mustBegin("running")
 		mend := store.Sever()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
 
 // never is a delivery that does not happen, and the store knows that; lost is one
@@ -86,7 +87,7 @@ func TestLateAcquireIsGivenBack(t *testing.T) {
 				store := &lateStore{Memory: storetest.NewMemory(), t: t, arrivals: c.arrivals}
 				r := &rig{T: t, store: store.Memory, counts: &counts{}, policy: idem.DefaultPolicy()}
 				r.policy.OnAmbiguous = idem.AmbiguousHold
-				r.engine = idem.NewEngine(idem.Config{Store: store, Trace: r.counts.trace()})
+				r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, store.Memory, store), Trace: r.counts.trace()})
 				defer closeWithin(r.engine, time.Second)
 				_, a, err := r.begin("k")
 				switch {
@@ -117,7 +118,7 @@ func TestLateAcquireAfterSomebodyElse(t *testing.T) {
 		r := &rig{T: t, store: store.Memory, counts: &counts{}, policy: idem.DefaultPolicy()}
 		r.policy.OnAmbiguous = idem.AmbiguousHold
 		another := r.another()
-		r.engine = idem.NewEngine(idem.Config{Store: store, Trace: r.counts.trace()})
+		r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, store.Memory, store), Trace: r.counts.trace()})
 		defer closeWithin(r.engine, time.Second)
 		key, _ := idem.ParseKey("k")
 		_, theirs, err := another.Begin(t.Context(), idem.Request{Key: key, Policy: &r.policy})
@@ -141,7 +142,7 @@ func TestGivenBackAfterAnOutage(t *testing.T) {
 		store := &lateStore{Memory: storetest.NewMemory(), t: t, arrivals: []time.Duration{4 * time.Second, lost}}
 		r := &rig{T: t, store: store.Memory, counts: &counts{}, policy: idem.DefaultPolicy()}
 		r.policy.OnAmbiguous = idem.AmbiguousHold
-		r.engine = idem.NewEngine(idem.Config{Store: store, Trace: r.counts.trace()})
+		r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, store.Memory, store), Trace: r.counts.trace()})
 		defer closeWithin(r.engine, time.Second)
 		if _, _, err := r.begin("k"); !errors.Is(err, idem.ErrUnavailable) {
 			t.Fatal(err)

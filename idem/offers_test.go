@@ -11,6 +11,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
 
 // A request that begins late costs no call of the store while the watchdog has its lease
@@ -135,7 +136,7 @@ func TestCloseOffersNothingTwice(t *testing.T) {
 				return nil
 			}
 			r := &rig{T: t, store: storetest.NewMemory(), counts: &counts{}, policy: idem.DefaultPolicy()}
-			r.engine = idem.NewEngine(idem.Config{Store: &hooked{r.store, before}, Trace: r.counts.trace()})
+			r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, r.store, &hooked{r.store, before}), Trace: r.counts.trace()})
 			if end := r.mustBegin("k").Finish(idem.Answered, ok()); end != idem.Deferred {
 				t.Fatalf("finish: %v", end)
 			}
@@ -170,7 +171,7 @@ func TestCloseWaitsForTheLast(t *testing.T) {
 				return nil
 			}
 			r := &rig{T: t, store: storetest.NewMemory(), counts: &counts{}, policy: idem.DefaultPolicy()}
-			r.engine = idem.NewEngine(idem.Config{Store: &hooked{r.store, before}, Trace: r.counts.trace()})
+			r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, r.store, &hooked{r.store, before}), Trace: r.counts.trace()})
 			away.Store(true)
 			for i := range n {
 				r.mustBegin(fmt.Sprint(i)).Finish(idem.Answered, ok())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
 
 // under is a request that is hashed by a recipe as its number says, and by no other than
@@ -99,7 +100,7 @@ func TestP3ChangingRecipesAreNotFollowedForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &restless{Memory: storetest.NewMemory()}
 		r := &rig{T: t, store: store.Memory, counts: &counts{}, policy: idem.DefaultPolicy()}
-		r.engine = idem.NewEngine(idem.Config{Store: store})
+		r.engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(r.T, store.Memory, store)})
 		defer closeWithin(r.engine, time.Second)
 		_, a, err := r.engine.Begin(context.Background(), r.under(99, 1, 1, 2, 3, 4, 5, 6, 7))
 		if a != nil || !errors.Is(err, idem.ErrRecipe) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
 
 // waited is what a waiter got.
@@ -214,7 +215,7 @@ func TestWaitersAreBoundedAndCheap(t *testing.T) {
 		const many = 10_000
 		store := &asked{Memory: storetest.NewMemory()}
 		var now atomic.Int64
-		e := idem.NewEngine(idem.Config{Store: store, Trace: idem.Trace{Waiting: func(d int) { now.Add(int64(d)) }}})
+		e := idem.NewEngine(idem.Config{Store: tracetest.Watch(t, store.Memory, store), Trace: idem.Trace{Waiting: func(d int) { now.Add(int64(d)) }}})
 		defer e.Close(context.Background())
 		r := &rig{T: t, store: store.Memory, engine: e, counts: &counts{}, policy: idem.DefaultPolicy()}
 		a := r.mustBegin("k")
@@ -261,7 +262,7 @@ func TestThePatientDoNotAskForTheImpatient(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := &asked{Memory: storetest.NewMemory()}
-		e := idem.NewEngine(idem.Config{Store: store})
+		e := idem.NewEngine(idem.Config{Store: tracetest.Watch(t, store.Memory, store)})
 		defer e.Close(context.Background())
 		r := &rig{T: t, store: store.Memory, engine: e, counts: &counts{}, policy: idem.DefaultPolicy()}
 		a := r.mustBegin("k") // and it is renewed all the time

@@ -20,6 +20,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 	"github.com/idemproxy/idemproxy/upstream"
@@ -95,7 +96,7 @@ func (r *rig) start(ln net.Listener, transport *http.Transport, c proxy.Config, 
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	c.Engine = idem.NewEngine(idem.Config{Store: r.store})
+	c.Engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(r.t, r.store, r.store)})
 	c.Policy = idem.DefaultPolicy()
 	c.BindHeaders = []string{"Authorization"}
 	c.NotReplayed = []string{"Set-Cookie"}

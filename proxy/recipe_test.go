@@ -12,6 +12,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
@@ -20,7 +21,7 @@ import (
 // sharing has a rig use a store that others use, too.
 func sharing(t *testing.T, store *storetest.Memory) func(*proxy.Config) {
 	t.Helper()
-	engine := idem.NewEngine(idem.Config{Store: store})
+	engine := idem.NewEngine(idem.Config{Store: tracetest.Watch(t, store, store)})
 	return func(c *proxy.Config) { c.Engine = engine } // which the rig closes
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 	"github.com/idemproxy/idemproxy/upstream"
@@ -94,7 +95,7 @@ func newStreamRig(t *testing.T, header string, change ...func(*proxy.Config)) *s
 	}, append([]func(*proxy.Config){func(c *proxy.Config) {
 		c.Stream, c.Join, c.MaxWait, c.ReadOn = true, true, time.Minute, time.Minute
 		c.Trace.Streamed = func(r *proxy.StreamReport) { s.ended <- *r }
-		c.Engine = idem.NewEngine(idem.Config{Store: s.store, Trace: idem.Trace{Waiting: func(delta int) { s.waiting <- delta }}})
+		c.Engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, s.store.Memory, s.store), Trace: idem.Trace{Waiting: func(delta int) { s.waiting <- delta }}})
 	}}, change...)...)
 	t.Cleanup(func() { s.rig.store = s.store.Memory })
 	return s

@@ -15,6 +15,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -229,7 +230,7 @@ func TestFailedLooksAreTold(t *testing.T) {
 	store.until.Store(3)
 	x := &told{}
 	r := newRig(t, backendtest.OK, newLedger().settling(t, time.Second), func(c *proxy.Config) {
-		c.Engine = idem.NewEngine(idem.Config{Store: store})
+		c.Engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, store.Memory, store)})
 		c.SettleEvery, c.Policy.TTL, c.Policy.Heartbeat = 10*time.Millisecond, 20*time.Millisecond, 5*time.Millisecond
 		c.Trace.Looked = func(found int, _ time.Duration, err error, turned bool) {
 			x.add("found %d, failed %v, turned %v", found, errors.Is(err, idem.ErrUnavailable), turned)

@@ -21,6 +21,33 @@ type Memory struct {
 	severed bool                      // guarded by mu
 	told    []func(id [16]byte)       // guarded by mu
 	entries map[string]entry          // guarded by mu
+	watcher Watcher                   // guarded by mu
+}
+
+// Watcher is told what a [Memory] does, in the order in which it does it. Its methods
+// must be quick and ask nothing of the store.
+type Watcher interface {
+	Acquired(c idem.Claim, out idem.Outcome)
+	Applied(e idem.Event, l idem.Lease, r *idem.Response, err error)
+	Looked(k idem.Key, r *idem.Record, err error)
+	Purged(k idem.Key, err error)
+}
+
+// unwatched is the Watcher of a store that nobody watches.
+type unwatched struct{}
+
+func (unwatched) Acquired(idem.Claim, idem.Outcome)                     {}
+func (unwatched) Applied(idem.Event, idem.Lease, *idem.Response, error) {}
+func (unwatched) Looked(idem.Key, *idem.Record, error)                  {}
+func (unwatched) Purged(idem.Key, error)                                {}
+
+// Watch has w be told from here on, unless somebody is already.
+func (m *Memory) Watch(w Watcher) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.watcher == (unwatched{}) {
+		m.watcher = w
+	}
 }
 
 var (
@@ -32,7 +59,7 @@ var (
 
 // NewMemory is an empty reference store.
 func NewMemory() *Memory {
-	return &Memory{records: make(map[idem.Key]*idem.Record), entries: make(map[string]entry), start: time.Now()}
+	return &Memory{records: make(map[idem.Key]*idem.Record), entries: make(map[string]entry), start: time.Now(), watcher: unwatched{}}
 }
 
 // Sever makes every call ErrUnavailable until mend is called.
@@ -97,6 +124,7 @@ func (m *Memory) Acquire(_ context.Context, c idem.Claim) (idem.Outcome, error) 
 		m.records[next.Key] = next // not c.Key, whose bytes are the caller's
 		m.tell(next.Key)
 	}
+	m.watcher.Acquired(c, out)
 	return out, nil
 }
 
@@ -139,6 +167,7 @@ func (m *Memory) apply(e idem.Event, l idem.Lease, r *idem.Response) error {
 		m.records[l.Key] = m.bug.record(next, e)
 		m.tell(l.Key)
 	}
+	m.watcher.Applied(e, l, r, err)
 	return err
 }
 
@@ -164,7 +193,9 @@ func (m *Memory) Get(_ context.Context, k idem.Key) (idem.Record, error) {
 	if err != nil {
 		return idem.Record{}, err
 	}
-	return m.at(k).Inspect(m.now())
+	r, err := m.at(k).Inspect(m.now())
+	m.watcher.Looked(k, &r, err)
+	return r, err
 }
 
 // Resolve implements idem.Inspector.
@@ -220,9 +251,11 @@ func (m *Memory) Purge(_ context.Context, k idem.Key) error {
 		return err
 	}
 	if m.at(k) == nil {
+		m.watcher.Purged(k, idem.ErrNotFound)
 		return idem.ErrNotFound
 	}
 	delete(m.records, k)
+	m.watcher.Purged(k, nil)
 	m.tell(k)
 	return nil
 }

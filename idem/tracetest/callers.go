@@ -32,11 +32,15 @@ func CheckCallers(trace []Event) error {
 func asks(k Kind) bool { return k <= Kind(idem.EventHold) }
 
 func checkCaller(model *Automaton, calls []Event) error {
-	slices.SortStableFunc(calls, func(a, b Event) int { return cmp.Compare(a.Call, b.Call) })
-	var last *Event
+	slices.SortStableFunc(calls, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Call, b.Call), cmp.Compare(a.asked, b.asked)) })
+	var last, acquired *Event
 	for i, e := range calls {
 		again := last != nil && e.Kind == last.Kind && e.Kind != Kind(idem.EventAcquire)
-		if line := next(last, &e); !again && !model.Has(line) && Settles()[line] == "" {
+		before := last
+		if e.Kind == Kind(idem.EventRenew) { // from its grant on, and what was sent once arrives at any time
+			before = acquired
+		}
+		if line := next(before, &e); !again && !model.Has(line) && Settles()[line] == "" {
 			var b strings.Builder
 			for _, e := range calls[:i+1] {
 				fmt.Fprintf(&b, "  %v\n", e)
@@ -45,6 +49,9 @@ func checkCaller(model *Automaton, calls []Event) error {
 		}
 		if e.Kind != Kind(idem.EventRenew) {
 			last = &calls[i]
+		}
+		if e.Kind == Kind(idem.EventAcquire) {
+			acquired = &calls[i]
 		}
 	}
 	return nil
@@ -58,7 +65,7 @@ func next(last, e *Event) string {
 	if last != nil {
 		before = last.Kind.String()
 		switch {
-		case last.Failed || last.Ret > e.Call:
+		case last.Failed || last.Ret > e.Call || last.told > e.asked:
 		case last.Verdict == idem.VerdictYours:
 			told = idem.VerdictAcquired.String()
 		default:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"slices"
 	"strings"
@@ -64,7 +65,7 @@ func Check(trace []Event) error {
 		case answered:
 			err = c.answer(m.event, m.at)
 		case over:
-			c.forget(m.event)
+			err = c.end(m.event, m.at)
 		}
 		if err != nil {
 			return err
@@ -78,6 +79,7 @@ type moment struct {
 	at    time.Duration
 	kind  momentKind
 	event int
+	order int64 // among those at a time
 }
 
 type momentKind uint8
@@ -91,18 +93,18 @@ const (
 // moments are those of a trace, in order.
 func moments(trace []Event) (all []moment) {
 	for i, e := range trace {
-		last := moment{e.Ret, answered, i}
+		last := moment{e.Ret, answered, i, e.told}
 		if e.Failed {
 			until := e.Ret + InTransit
 			if e.Within != 0 {
 				until = max(e.Ret, min(until, e.Call+e.Within))
 			}
-			last = moment{until, over, i}
+			last = moment{until, over, i, math.MaxInt64}
 		}
-		all = append(all, moment{e.Call, called, i}, last)
+		all = append(all, moment{e.Call, called, i, e.asked}, last)
 	}
 	slices.SortStableFunc(all, func(a, b moment) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.kind, b.kind))
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.order, b.order), cmp.Compare(a.kind, b.kind))
 	})
 	return all
 }
@@ -153,8 +155,37 @@ func (c *checker) forget(event int) {
 
 // answer keeps the states in which the event has taken effect by then.
 func (c *checker) answer(event int, then time.Duration) error {
+	found, err := c.taken(event, then)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return c.violation(event)
+	}
+	c.now = c.least(found)
+	c.forget(event)
+	return nil
+}
+
+// end keeps the states in which the event, which had no answer, has taken effect by then,
+// and those in which it never does.
+func (c *checker) end(event int, then time.Duration) error {
+	found, err := c.taken(event, then)
+	if err != nil {
+		return err
+	}
+	maps.Copy(c.now, found)
+	c.forget(event)
+	c.now = c.least(c.now)
+	return nil
+}
+
+// taken are the states in which the event has taken effect by then, as the last of those
+// that do for it.
+func (c *checker) taken(event int, then time.Duration) (found map[config]bool, err error) {
 	bit := uint64(1) << c.slots[event]
-	todo, found, seen := slices.Collect(maps.Keys(c.now)), map[config]bool{}, map[config]bool{}
+	found, seen := map[config]bool{}, map[config]bool{}
+	todo := slices.Collect(maps.Keys(c.now))
 	for len(todo) > 0 {
 		s := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -162,7 +193,7 @@ func (c *checker) answer(event int, then time.Duration) error {
 			continue
 		}
 		if seen[s] = true; len(seen) > most {
-			return ErrUndecided
+			return nil, ErrUndecided
 		}
 		if s.done&bit != 0 {
 			found[s] = true
@@ -174,12 +205,7 @@ func (c *checker) answer(event int, then time.Duration) error {
 			}
 		}
 	}
-	if len(found) == 0 {
-		return c.violation(event)
-	}
-	c.now = c.least(found)
-	c.forget(event)
-	return nil
+	return found, nil
 }
 
 // takes is what s may be once the event has taken effect.
@@ -228,7 +254,7 @@ func (c *checker) violation(event int) error {
 			v.Trace = append(v.Trace, e)
 		}
 	}
-	slices.SortStableFunc(v.Trace, func(a, b Event) int { return cmp.Compare(a.Ret, b.Ret) })
+	slices.SortStableFunc(v.Trace, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Ret, b.Ret), cmp.Compare(a.told, b.told)) })
 	v.Trace = append(v.Trace, at)
 	was := map[string]bool{}
 	for s := range c.now {

@@ -53,6 +53,8 @@ type Event struct {
 
 	// Call and Ret are when it was asked and answered.
 	Call, Ret time.Duration
+	// asked and told order what has the same time, as all has on a fake clock.
+	asked, told int64
 }
 
 // Made is what a request is compared by.
@@ -60,6 +62,19 @@ type Made struct {
 	Recipe      idem.Recipe
 	Fingerprint idem.Fingerprint
 	Binding     idem.Binding
+}
+
+func (e *Event) acquire(c idem.Claim, out idem.Outcome) {
+	e.Made = Made{c.Recipe, c.Fingerprint, c.Binding}
+	e.HoldOnLapse, e.TTL, e.Retention, e.Remember, e.Within = c.HoldOnLapse, c.TTL, c.Retention, c.Remember, c.Within
+	e.Verdict, e.Attempt, e.Local, e.Response = out.Kind, out.Attempt, out.Local, responseID(out.Response)
+}
+
+func (e *Event) lease(l idem.Lease) { e.TTL, e.Retention, e.Remember = l.TTL, l.Retention, l.Remember }
+
+func (e *Event) look(r *idem.Record) {
+	e.Seen, e.Owner, e.Attempt, e.Response = r.State, r.Owner, r.Attempt, responseID(r.Response)
+	e.Made.Recipe = r.Recipe
 }
 
 // String is a line of a trace.

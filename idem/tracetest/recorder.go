@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -20,6 +21,7 @@ type Store interface {
 type Recorder struct {
 	begun time.Time
 	lag   time.Duration
+	order atomic.Int64
 
 	mu        sync.Mutex
 	processes int                  // guarded by mu
@@ -83,9 +85,11 @@ func (r *Recorder) since() time.Duration { return time.Since(r.begun) }
 // add notes an event that has its answer, which err is or is not. One that certainly was
 // not done is none.
 func (r *Recorder) add(k idem.Key, e Event, err error) {
-	e.Ret = r.since()
+	e.told, e.Ret = r.order.Add(1), r.since()
 	switch {
 	case errors.Is(err, idem.ErrRefused), errors.Is(err, idem.ErrClosed):
+		return
+	case err != nil && e.Kind == Look && !errors.Is(err, idem.ErrNotFound):
 		return
 	case errors.Is(err, idem.ErrLeaseLost):
 		e.Verdict = idem.VerdictLost
@@ -122,23 +126,21 @@ func (s *Recorded) OnChange(f func([16]byte)) {
 }
 
 func (s *Recorded) begin(kind Kind, owner idem.Owner) Event {
-	return Event{Kind: kind, Process: s.process, Owner: owner, Call: s.recorder.since()}
+	return Event{Kind: kind, Process: s.process, Owner: owner, Call: s.recorder.since(), asked: s.recorder.order.Add(1)}
 }
 
 // Acquire implements idem.Store.
 func (s *Recorded) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
 	e := s.begin(Kind(idem.EventAcquire), c.Owner)
-	e.Made = Made{c.Recipe, c.Fingerprint, c.Binding}
-	e.HoldOnLapse, e.TTL, e.Retention, e.Remember, e.Within = c.HoldOnLapse, c.TTL, c.Retention, c.Remember, c.Within
 	out, err := s.Store.Acquire(ctx, c)
-	e.Verdict, e.Attempt, e.Local, e.Response = out.Kind, out.Attempt, out.Local, responseID(out.Response)
+	e.acquire(c, out)
 	s.recorder.add(c.Key, e, err)
 	return out, err
 }
 
 func (s *Recorded) leased(event idem.Event, l idem.Lease) Event {
 	e := s.begin(Kind(event), l.Owner)
-	e.TTL, e.Retention, e.Remember = l.TTL, l.Retention, l.Remember
+	e.lease(l)
 	return e
 }
 
@@ -184,8 +186,7 @@ func (s *Recorded) Hold(ctx context.Context, l idem.Lease) error {
 func (s *Recorded) Get(ctx context.Context, k idem.Key) (idem.Record, error) {
 	e := s.begin(Look, idem.Owner{})
 	r, err := s.Store.Get(ctx, k)
-	e.Seen, e.Owner, e.Attempt, e.Response = r.State, r.Owner, r.Attempt, responseID(r.Response)
-	e.Made.Recipe = r.Recipe
+	e.look(&r)
 	s.recorder.add(k, e, err)
 	return r, err
 }
