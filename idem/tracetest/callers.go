@@ -79,6 +79,9 @@ func next(last, e *Event) string {
 // said what became of it: the model of receipts has them, not this one.
 func Settles() map[string]string {
 	settles := map[string]string{}
+	for _, asks := range []idem.Event{idem.EventComplete, idem.EventRelease} {
+		settles[Next("begin", "nothing", asks.String())] = "the backend has said what became of what another process left unknown"
+	}
 	for _, told := range []string{"ok", "lost", "nothing"} {
 		for _, asks := range []idem.Event{idem.EventComplete, idem.EventRelease} {
 			settles[Next(idem.EventHold.String(), told, asks.String())] = "the backend has said what became of what was held"

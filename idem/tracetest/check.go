@@ -44,20 +44,36 @@ func (v *Violation) Error() string {
 // be on their way.
 const InTransit = 500 * time.Millisecond
 
+// windows are what is tried for InTransit. What was not answered overlaps with all that
+// comes in its window. A trace that is a path if that took effect soon or never, is one.
+func windows() []time.Duration {
+	return []time.Duration{0, 2 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, InTransit}
+}
+
 // Slack is by how much milliseconds and two clocks may differ.
 const Slack = 3 * time.Millisecond
 
-// most is how many states are looked at for one answer.
+// most is how many states are looked at for a trace; one that is a path needs far fewer, if
+// not many of its calls had no answer.
 const most = 200_000
 
 // Check says whether the trace of one key is a path: nil, a [Violation] or [ErrUndecided].
 // The key is one of which nothing is known at first.
-func Check(trace []Event) error {
+func Check(trace []Event) (err error) {
+	for _, window := range windows() {
+		if err = check(trace, window); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func check(trace []Event, window time.Duration) error {
 	c := checker{
 		rules: rules{automaton: Model(), beyond: Beyond(), slack: Slack}, trace: trace,
 		now: map[config]bool{{}: true}, slots: map[int]int{},
 	}
-	for _, m := range moments(trace) {
+	for _, m := range moments(trace, window) {
 		var err error
 		switch m.kind {
 		case called:
@@ -91,11 +107,11 @@ const (
 )
 
 // moments are those of a trace, in order.
-func moments(trace []Event) (all []moment) {
+func moments(trace []Event, window time.Duration) (all []moment) {
 	for i, e := range trace {
 		last := moment{e.Ret, answered, i, e.told}
 		if e.Failed {
-			until := e.Ret + InTransit
+			until := e.Ret + window
 			if e.Within != 0 {
 				until = max(e.Ret, min(until, e.Call+e.Within))
 			}
@@ -125,6 +141,8 @@ type checker struct {
 	slots map[int]int // of events under way
 	used  uint64      // slots
 	loose uint64      // of these, slots of what has no answer
+
+	looked int // how many states were looked at
 }
 
 func (c *checker) call(event int) error {
@@ -192,7 +210,8 @@ func (c *checker) taken(event int, then time.Duration) (found map[config]bool, e
 		if seen[s] {
 			continue
 		}
-		if seen[s] = true; len(seen) > most {
+		seen[s] = true
+		if c.looked++; c.looked > most {
 			return nil, ErrUndecided
 		}
 		if s.done&bit != 0 {

@@ -21,6 +21,7 @@ type Store interface {
 type Recorder struct {
 	begun time.Time
 	lag   time.Duration
+	liars bool
 	order atomic.Int64
 
 	mu        sync.Mutex
@@ -33,6 +34,10 @@ type Recorder struct {
 func NewRecorder(lag time.Duration) *Recorder {
 	return &Recorder{begun: time.Now(), lag: lag, traces: map[idem.Key][]Event{}}
 }
+
+// Doubt has the recorder not believe a store that says that something was certainly not
+// done: its server lies.
+func (r *Recorder) Doubt() { r.liars = true }
 
 // Wrap is s, as one process has it, with the recorder in between.
 func (r *Recorder) Wrap(s Store) *Recorded {
@@ -87,7 +92,7 @@ func (r *Recorder) since() time.Duration { return time.Since(r.begun) }
 func (r *Recorder) add(k idem.Key, e Event, err error) {
 	e.told, e.Ret = r.order.Add(1), r.since()
 	switch {
-	case errors.Is(err, idem.ErrRefused), errors.Is(err, idem.ErrClosed):
+	case errors.Is(err, idem.ErrRefused) && !r.liars, errors.Is(err, idem.ErrClosed):
 		return
 	case err != nil && e.Kind == Look && !errors.Is(err, idem.ErrNotFound):
 		return

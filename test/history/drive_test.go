@@ -28,6 +28,8 @@ type world struct {
 	// lag is how long a process may go on replaying from its memory what another
 	// one purged: a push is on its way to it.
 	lag time.Duration
+	// lies: what is said to have certainly not been done may have been.
+	lies bool
 }
 
 // sizes of a history.
@@ -119,6 +121,9 @@ func run(w world, seed uint64) []porcupine.Operation {
 // lost, and act as operators, and what the stores were asked and answered in it.
 func traced(w world, seed uint64) ([]porcupine.Operation, *tracetest.Recorder) {
 	traces := tracetest.NewRecorder(w.lag)
+	if w.lies {
+		traces.Doubt()
+	}
 	processes := make([]store, len(w.processes))
 	for i, s := range w.processes {
 		processes[i] = traces.Wrap(s)

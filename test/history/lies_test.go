@@ -107,6 +107,6 @@ func TestLyingRedis(t *testing.T) {
 	for range 2 {
 		all = append(all, lyingStore(t, redistest.NewLiar(t, server.Addr, l.lie)))
 	}
-	histories(t, count(60), world{processes: all, lag: time.Second})
+	histories(t, count(60), world{processes: all, lag: time.Second, lies: true})
 	l.figures(t, allLies()...)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
@@ -46,9 +47,10 @@ func TestLyingRedisUnderAnEngine(t *testing.T) {
 	l := newLies(seed, 40)
 	liar := redistest.NewLiar(t, servers[0].Addr, l.lie)
 	store := lyingStore(t, liar)
+	traces := tracetest.NewRecorder(0)
 	run := &life{
 		t: t, prefix: fmt.Sprint(seed), begun: time.Now(), executed: map[string]int{}, answered: map[string]string{},
-		outcomes: map[string]int{}, story: map[string][]string{}, engine: idem.NewEngine(idem.Config{Store: store, AcquireWithin: time.Second}),
+		outcomes: map[string]int{}, story: map[string][]string{}, engine: idem.NewEngine(idem.Config{Store: traces.Wrap(store), AcquireWithin: time.Second}),
 		policy: idem.Policy{
 			TTL: 400 * time.Millisecond, Heartbeat: 50 * time.Millisecond, Retention: time.Hour, Remember: time.Hour,
 			OnAmbiguous: idem.AmbiguousHold,
@@ -65,6 +67,12 @@ func TestLyingRedisUnderAnEngine(t *testing.T) {
 	l.set(0) // the truth from here on
 	run.ends(store)
 	l.figures(t, append(allLies(), "renewals that were not done")...)
+	// The store is several servers, one after the other: what it did is no path of one.
+	for _, trace := range traces.Traces() {
+		if err := tracetest.CheckCallers(trace); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // mislead has the liar pose as a replica, be deaf, and lead elsewhere, until ctx ends.

@@ -7,6 +7,7 @@
  * cannot drift from the code, and runs every configuration:
  *
  *   HOLD      on_ambiguous: hold instead of release
+ *   MIXED     the settings were changed: every second request is held, the others are released
  *   LOSS      the store comes back once without its data
  *   ACTS=n    the operator's acts that change something, 0 for none
  *   RECIPES   every second request is of a proxy with other settings
@@ -21,10 +22,19 @@
 #else
 #define OWN_CLOCK false
 #endif
-#if defined(HOLD) && !defined(BUG_LAPSE_FREES)
-#define LAPSES UNKNOWN
+#if defined(HOLD)
+#define HOLDING(t) true
+#elif defined(MIXED)
+#define HOLDING(t) (t % 2 == 1)
 #else
+#define HOLDING(t) false
+#endif
+#if defined(BUG_LAPSE_FREES)
 #define LAPSES LAPSED
+#elif defined(BUG_POLICY_OF_OTHERS)
+#define LAPSES (HOLDING((owner + 1)) -> UNKNOWN : LAPSED)
+#else
+#define LAPSES (HOLDING(owner) -> UNKNOWN : LAPSED)
 #endif
 #define TOKENS (PROXIES * ATTEMPTS)
 #define NOBODY 255
@@ -152,12 +162,7 @@ inline handle(t, message) {
     if
     :: verdict == V_ACQUIRED ->
         if
-        :: from == LAPSED ->
-#ifndef HOLD
-            another()           /* lapsing frees the key: the operator's choice */
-#else
-            skip
-#endif
+        :: from == LAPSED && !HOLDING(owner) -> another()   /* lapsing frees the key: the operator's choice */
         :: else
         fi;
         assert(!gone[t]);       /* nobody is there who would use it or give it back */
@@ -180,11 +185,8 @@ inline handle(t, message) {
             response = (from != to -> t : response);
             told = (response == t && to == COMPLETED -> t : told)
         :: message == RELEASE && from != ABSENT && sent[t] ->
-#ifdef HOLD
-            assert(false)       /* nothing that may have executed is freed */
-#else
+            assert(!HOLDING(t)); /* nothing that may have executed is freed */
             another()
-#endif
         :: else
         fi
     :: else
@@ -230,7 +232,7 @@ end:
     /* What is free is forgotten after a time, and with it who had it. */
     :: d_step { (state == ABSENT || state == LAPSED) && owner != NOBODY -> from = state;
         if
-        :: state == LAPSED -> another()
+        :: state == LAPSED && !HOLDING(owner) -> another()
         :: else
         fi;
         state = ABSENT; owner = NOBODY; recipe = 0; response = NOBODY; MOVE(ends) }
@@ -380,6 +382,11 @@ again:
             goto back                         /* 500, and the lease is given back */
 #endif
         :: v == V_OTHER_RECIPE && asked < 3 -> asked++; tries = 1; by = 1 - by; goto again
+        :: v == V_OTHER_RECIPE ->             /* which is not known here, or not yet: 500 */
+            if
+            :: doubt -> goto back
+            :: else -> goto done
+            fi
         :: v == V_ACQUIRED || v == V_YOURS -> d_step { v = NO_REPLY; tries = 0; asked = 0; by = 0 }
         :: else ->                            /* 409, 410, 422 or a replay */
 #ifdef LATE
@@ -430,11 +437,10 @@ working:
             ask(COMPLETE);
             hear(); v = NO_REPLY                                   /* the client has its answer; strays try on */
         :: /* the backend is cut off: it may have executed */
-#ifdef HOLD
-            ask(HOLDS);
-#else
-            ask(RELEASE);
-#endif
+            if
+            :: HOLDING(t) -> ask(HOLDS)
+            :: else -> ask(RELEASE)
+            fi;
             hear(); v = NO_REPLY
         fi;
         goto done;

@@ -203,6 +203,7 @@ func TestModel(t *testing.T) {
 		{"ACTS=0", "RECIPES", "HOSTS"},
 		{"HOLD", "ACTS=0", "HOSTS"},
 		{"HOLD", "ACTS=0", "LATE"},
+		{"MIXED", "ACTS=0"},
 	} {
 		t.Run(strings.Join(append([]string{"model"}, defines...), " "), func(t *testing.T) {
 			t.Parallel()
@@ -231,6 +232,7 @@ func TestModelSees(t *testing.T) {
 		{[]string{"ACTS=0", "BUG_FAIL_OPEN"}, "owner==t"},
 		{[]string{"ACTS=0", "BUG_RESEND"}, "charged"},
 		{[]string{"HOLD", "ACTS=0", "BUG_LAPSE_FREES"}, "charged"},
+		{[]string{"MIXED", "ACTS=0", "BUG_POLICY_OF_OTHERS"}, "charged"},
 		{[]string{"ACTS=0", "BUG_EXPIRED_FORGOTTEN"}, "charged"},
 		{[]string{"HOLD", "ACTS=0", "BUG_HELD_ENDS"}, "charged"},
 		{[]string{"HOLD", "ACTS=1", "BUG_LOOK_THEN_PURGE"}, "charged"},
