@@ -56,7 +56,8 @@ func Step(t idem.Transition) string {
 // Row is the row of the table that answers: the first that fits.
 func Row(from idem.State, event idem.Event, who idem.Who, same idem.Same) (idem.Transition, bool) {
 	for _, t := range idem.Transitions() {
-		if t.From == from && t.Event == event && (t.Who == idem.Anyone || t.Who == who) && (t.Same == idem.AnyPayload || t.Same == same) {
+		its := (t.Who == idem.Anyone || t.Who == who) && (t.Same == idem.AnyPayload || t.Same == same)
+		if its && t.From == from && t.Event == event {
 			return t, true
 		}
 	}
@@ -84,9 +85,8 @@ func Next(before, told, asks string) string {
 
 // Beyond are the rows of the table that the model never comes to, each with the reason.
 func Beyond() map[string]string {
-	const hold = "who holds what may have executed has a lapsed lease hold the key, too: it is never lapsed"
+	lapsedHold, _ := Row(idem.Lapsed, idem.EventHold, idem.Holder, idem.SamePayload)
 	return map[string]string{
-		Step(idem.Transition{From: idem.Lapsed, Event: idem.EventHold, Who: idem.Holder, To: idem.Unknown, Verdict: idem.VerdictOK}):    hold,
-		Step(idem.Transition{From: idem.Lapsed, Event: idem.EventHold, Who: idem.Stranger, To: idem.Lapsed, Verdict: idem.VerdictLost}): hold,
+		Step(lapsedHold): "who holds what may have executed has a lapsed lease hold the key, too: it is never lapsed",
 	}
 }

@@ -17,8 +17,8 @@ import (
 // ErrUndecided says that a trace has too many calls at once to look for an order of them.
 var ErrUndecided = errors.New("undecided: too many calls overlap")
 
-// Violation is a trace that is no path.
-type Violation struct {
+// NoPathError is a trace that is no path.
+type NoPathError struct {
 	Trace []Event // up to the call whose answer was impossible, the last one
 	was   []string
 }
@@ -27,7 +27,7 @@ type Violation struct {
 const shown = 40
 
 // Error prints the trace.
-func (v *Violation) Error() string {
+func (v *NoPathError) Error() string {
 	var b strings.Builder
 	b.WriteString("this trace is no path of the transition table and of the model:\n")
 	if hidden := len(v.Trace) - shown; hidden > 0 {
@@ -57,7 +57,7 @@ const Slack = 3 * time.Millisecond
 // not many of its calls had no answer.
 const most = 200_000
 
-// Check says whether the trace of one key is a path: nil, a [Violation] or [ErrUndecided].
+// Check says whether the trace of one key is a path: nil, a [NoPathError] or [ErrUndecided].
 // The key is one of which nothing is known at first.
 func Check(trace []Event) (err error) {
 	for _, window := range windows() {
@@ -267,7 +267,7 @@ func (c *checker) least(all map[config]bool) map[config]bool {
 
 func (c *checker) violation(event int) error {
 	at := c.trace[event]
-	v := &Violation{}
+	v := &NoPathError{}
 	for i, e := range c.trace {
 		if i != event && (e.Ret <= at.Ret || e.Failed && e.Call <= at.Ret) {
 			v.Trace = append(v.Trace, e)

@@ -71,7 +71,9 @@ func (r *rules) after(before possible, e *Event, until time.Duration) (next []po
 				next = append(next, stays(before, p))
 			}
 		case Purge:
-			if r.automaton.Has(Move(Purged, p.state, idem.Absent)) && (e.Failed || (e.Seen != idem.Absent) == p.stands() || p.known && !p.stands()) {
+			// Of a key that is free a store may know how often it was tried, and say either.
+			fits := e.Failed || (e.Seen != idem.Absent) == p.stands() || p.known && !p.stands()
+			if fits && (!p.known || r.automaton.Has(Move(Purged, p.state, idem.Absent))) {
 				next = append(next, possible{})
 			}
 		default:

@@ -100,7 +100,7 @@ func TestCheck(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			err := tracetest.Check(c.trace)
-			var no *tracetest.Violation
+			var no *tracetest.NoPathError
 			if path := err == nil; path != c.path || !path && !errors.As(err, &no) {
 				t.Errorf("a path: %v, want %v: %v", path, c.path, err)
 			}

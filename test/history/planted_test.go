@@ -82,7 +82,7 @@ func findsBoth(t *testing.T, build func() world, unseen string) {
 		if byAnswers == 0 && impossible(history, patience) {
 			byAnswers = seed - first + 1
 		}
-		var no *tracetest.Violation
+		var no *tracetest.NoPathError
 		if err := traces.Check(); byTraces == 0 && errors.As(err, &no) {
 			byTraces = seed - first + 1
 		}

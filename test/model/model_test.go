@@ -203,7 +203,7 @@ func TestModel(t *testing.T) {
 		{"ACTS=0", "RECIPES", "HOSTS"},
 		{"HOLD", "ACTS=0", "HOSTS"},
 		{"HOLD", "ACTS=0", "LATE"},
-		{"MIXED", "ACTS=0"},
+		{"MIXED", "ACTS=1"},
 	} {
 		t.Run(strings.Join(append([]string{"model"}, defines...), " "), func(t *testing.T) {
 			t.Parallel()
