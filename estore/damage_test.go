@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/estore"
@@ -36,14 +39,14 @@ func TestDamagedFiles(t *testing.T) {
 		n *= times
 	}
 	rng := rand.New(rand.NewPCG(seed, 0))
-	intact := settledStore(t)
+	intact, synced := settledStore(t)
 	counts := map[string]int{}
 	for i := range n {
 		dir := t.TempDir()
 		if err := os.CopyFS(dir, os.DirFS(intact)); err != nil {
 			t.Fatal(err)
 		}
-		what, isLog := damage(t, dir, rng, i%2 == 0)
+		what, isLog := damage(t, dir, synced, rng, i%2 == 0)
 		// In a process of its own: the engine may end it, which is a refusal too.
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), "DAMAGED_DIR="+dir, "GORACE=atexit_sleep_ms=0") // the detector would sleep a second
@@ -107,10 +110,11 @@ func record(i int) kept {
 }
 
 // settledStore is a directory with records in tables and in the log, as it was
-// without an orderly end.
-func settledStore(t *testing.T) string {
+// without an orderly end, and how long each file was when it was synced.
+func settledStore(t *testing.T) (dir string, synced map[string][]int64) {
 	t.Helper()
-	s := open(t, estore.Config{Dir: t.TempDir()})
+	disk := &notedDisk{FS: vfs.Default, synced: map[string][]int64{}}
+	s := open(t, estore.Config{Dir: t.TempDir()}.OnFS(disk))
 	for i := range records {
 		k := record(i)
 		acquire(t, s, k.claim)
@@ -121,18 +125,73 @@ func settledStore(t *testing.T) string {
 			s.Flush(t)
 		}
 	}
-	dir := t.TempDir()
+	dir = t.TempDir()
+	disk.mu.Lock()
+	defer disk.mu.Unlock()
 	if err := os.CopyFS(dir, os.DirFS(s.Dir())); err != nil {
 		t.Fatal(err)
 	}
 	if values, err := filepath.Glob(filepath.Join(dir, "*.blob")); err != nil || len(values) == 0 {
 		t.Fatalf("there are no files of values (%v)", err)
 	}
-	return dir
+	return dir, maps.Clone(disk.synced)
+}
+
+// notedDisk notes how long files are when they are synced.
+type notedDisk struct {
+	vfs.FS
+
+	mu     sync.Mutex
+	synced map[string][]int64 // by the file's name; guarded by mu
+}
+
+func (d *notedDisk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.Create(name, c)
+	if err != nil {
+		return nil, err
+	}
+	return &notedFile{File: f, disk: d, name: filepath.Base(name)}, nil
+}
+
+type notedFile struct {
+	vfs.File
+	disk *notedDisk
+	name string
+	size int64
+}
+
+func (f *notedFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	f.size += int64(n)
+	return n, err
+}
+
+func (f *notedFile) note() {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.disk.synced[f.name] = append(f.disk.synced[f.name], f.size)
+}
+
+func (f *notedFile) Sync() error {
+	f.note()
+	return f.File.Sync()
+}
+
+func (f *notedFile) SyncData() error {
+	f.note()
+	return f.File.SyncData()
+}
+
+func (f *notedFile) SyncTo(n int64) (bool, error) {
+	f.note()
+	return f.File.SyncTo(n)
 }
 
 // damage changes one file and says how. isLog: it was the log.
-func damage(t *testing.T, dir string, rng *rand.Rand, cut bool) (what string, isLog bool) {
+//
+// Half of the cuts are where the file ended when it was synced: what is left is whole, and
+// only shorter.
+func damage(t *testing.T, dir string, synced map[string][]int64, rng *rand.Rand, cut bool) (what string, isLog bool) {
 	t.Helper()
 	files, err := os.ReadDir(dir)
 	if err != nil {
@@ -148,6 +207,9 @@ func damage(t *testing.T, dir string, rng *rand.Rand, cut bool) (what string, is
 		}
 		at := rng.IntN(size)
 		if cut {
+			if ends := synced[name]; len(ends) > 0 && rng.IntN(2) == 0 {
+				at = min(size, int(ends[rng.IntN(len(ends))]))
+			}
 			content, what = content[:at], fmt.Sprintf("%s cut off after %d bytes", name, at)
 		} else {
 			bit := rng.IntN(8)

@@ -27,6 +27,8 @@ func generators() map[string]suite {
 		"reloads":   of("app", "^TestReloadsHaveAnOrder$"),
 		"doubts":    of("proxy", "^TestSettlerInTrouble$"),
 		"damage":    of("estore", "^TestDamagedFiles$"),
+		"lives":     of("estore", "^TestP2LivesOfAStore$"),
+		"crashes":   of("estore", "^TestP2(EveryCrashPoint|EverySyncThatFails|EveryWriteThatFindsNoSpace|CrashLosesNothingAcknowledged)$"),
 		"readers":   of("test/differential", ""),
 		"contract":  of("", "^TestContract$"), // of the store that the fault names
 		"fuzz":      of("", ""),               // likewise
