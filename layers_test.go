@@ -73,6 +73,7 @@ func laws() map[string]room {
 		"test/model":            {},
 		"test/mutants":          {},
 		"test/rare":             {},
+		"test/sim":              {},
 		"test/zoo":              {},
 		".":                     {},
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -221,7 +220,7 @@ func (l *lives) open(skew time.Duration, least int64) (err error) {
 func (l *lives) reborn() error {
 	now, before := l.now(), l.known
 	l.known = map[string]*idem.Record{}
-	for name, r := range maps.Clone(l.durable) {
+	for name, r := range l.durable { // what is deleted meanwhile is this one
 		again := *r
 		if again.State == idem.InProgress {
 			again.LeaseUntil = now + r.LeaseUntil - r.Updated
@@ -230,7 +229,7 @@ func (l *lives) reborn() error {
 			}
 		}
 		l.known[name] = &again
-		if !l.mayLack(r) && !l.mayLack(before[name]) {
+		if !l.mayLack(r) && !l.mayLack(before[name]) || again.Ended(now) { // what ended by a doubted clock may come back
 			continue
 		}
 		err := l.store.Purge(context.Background(), l.claim(name).Key)
@@ -293,8 +292,10 @@ func (l *lives) ask(name string) error {
 	case n == 5:
 		l.tell("purge %s", name)
 		err := l.store.Purge(ctx, c.Key)
-		delete(l.known, name)
-		delete(l.durable, name)
+		if before != nil { // what ended by a doubted clock stays
+			delete(l.known, name)
+			delete(l.durable, name)
+		}
 		if free := before == nil || before.StateAt(now) == idem.Lapsed || before.State == idem.Absent; err != nil && !free {
 			return fmt.Errorf("purge %s: %w", name, err)
 		}
@@ -369,7 +370,7 @@ func (l *lives) compare(name string) error {
 		if r.State == idem.Expired {
 			r.ReplayUntil = 0 // the sweep may have removed it
 		}
-		return fmt.Sprintf("%v of %d, attempt %d, lease %d, replays until %d, ends %d, response %q, at %d, %v",
+		return fmt.Sprintf("%v of %d, attempt %d, lease %d, replays until %d, ends %d, response %q, at %d, error %v",
 			r.State, r.Owner[0], r.Attempt, r.LeaseUntil, r.ReplayUntil, r.Expires, bodyOf(r.Response), r.ReadAt, err)
 	}
 	if got, want := said(&got, err), said(&want, missing); got != want {

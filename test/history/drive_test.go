@@ -30,6 +30,10 @@ type world struct {
 	lag time.Duration
 	// lies: what is said to have certainly not been done may have been.
 	lies bool
+	// patient has clients rest, so that a history is longer than the lag, keep most of what
+	// they complete for an hour, and be operators more often.
+	patient bool
+	wipes   *wipes // nil: nobody makes any
 }
 
 // sizes of a history.
@@ -76,7 +80,7 @@ func (r *recorder) history(lag time.Duration) (kept []porcupine.Operation) {
 			if p.process != in.process {
 				until += lag
 			}
-			if p.kind == purge && p.key == in.key && p.call <= in.ret && in.call <= until {
+			if (p.kind == purge || p.kind == wipe) && p.key == in.key && p.call <= in.ret && in.call <= until {
 				return true
 			}
 		}
@@ -133,7 +137,7 @@ func traced(w world, seed uint64) ([]porcupine.Operation, *tracetest.Recorder) {
 	for client := range clients {
 		wg.Go(func() {
 			c := &actor{
-				id: client, process: client % len(processes), r: r, store: processes[client%len(processes)],
+				w: w, id: client, process: client % len(processes), r: r, store: processes[client%len(processes)],
 				rand: rand.New(rand.NewPCG(seed, uint64(client))),
 			}
 			for range steps {
@@ -142,11 +146,13 @@ func traced(w world, seed uint64) ([]porcupine.Operation, *tracetest.Recorder) {
 		})
 	}
 	wg.Wait()
+	r.wiped(w.wipes)
 	return r.history(w.lag), traces
 }
 
 // actor is one goroutine's.
 type actor struct {
+	w           world
 	id, process int
 	r           *recorder
 	store       store
@@ -159,7 +165,12 @@ func (c *actor) step() {
 		c.work()
 	}
 	in := asked{key: c.rand.IntN(keys), process: c.process}
-	switch c.rand.IntN(36) {
+	of := 36
+	if c.w.patient {
+		of = 12
+		c.rest()
+	}
+	switch c.rand.IntN(of) {
 	case 0:
 		c.purge(in)
 	case 1, 2, 3:
@@ -180,6 +191,13 @@ func (c *actor) work() {
 	}
 }
 
+// rest lets much time pass now and then.
+func (c *actor) rest() {
+	if c.rand.IntN(10) == 0 {
+		time.Sleep(time.Duration(c.rand.IntN(1000)) * time.Millisecond)
+	}
+}
+
 // request is mostly the same one; else another payload, or the same to another host.
 func (c *actor) request() request {
 	switch c.rand.IntN(8) {
@@ -197,7 +215,7 @@ func (c *actor) attempt(claim asked) {
 	claim.recipe = idem.Recipe(c.rand.IntN(4) / 3)
 	claim.holds = c.rand.IntN(6) == 0
 	claim.retention, claim.remember = time.Hour, time.Hour
-	if c.rand.IntN(3) > 0 {
+	if brief := c.rand.IntN(3) > 0; brief && (!c.w.patient || c.rand.IntN(6) == 0) {
 		claim.retention = time.Duration(5+c.rand.IntN(10)) * time.Millisecond
 		claim.remember = time.Duration(c.rand.IntN(3)*8) * time.Millisecond
 	}

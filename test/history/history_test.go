@@ -46,7 +46,11 @@ func histories(t *testing.T, n int, w world) (failed int64) {
 	first := firstSeed()
 	var next, operations, failures, events, undecided atomic.Int64
 	var wg sync.WaitGroup
-	for range 8 {
+	atOnce := 8
+	if w.patient {
+		atOnce = 24
+	}
+	for range atOnce {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n) && !t.Failed(); i = next.Add(1) - 1 {
 				seed := first + uint64(i)

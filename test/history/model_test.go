@@ -23,10 +23,11 @@ const (
 	resolveRetry
 	take // by an operator who looked at it
 	list // which shows the key
+	wipe // of all keys at once, by who has the server
 )
 
 func (k kind) String() string {
-	return [...]string{"acquire", "complete", "release", "hold", "look", "purge", "resolve-complete", "resolve-retry", "take", "list"}[k]
+	return [...]string{"acquire", "complete", "release", "hold", "look", "purge", "resolve-complete", "resolve-retry", "take", "list", "wipe"}[k]
 }
 
 // request is what makes two requests under a key the same.
@@ -96,6 +97,8 @@ func step(s state, in asked, out told) []state {
 		return stepAcquire(s, in, out)
 	case look, list:
 		return stepLook(s, in, out)
+	case wipe:
+		return []state{{}}
 	case purge:
 		return stepPurge(s, in, out)
 	case resolveComplete, resolveRetry:

@@ -17,6 +17,7 @@ func generators() map[string]suite {
 	}
 	return map[string]suite{
 		"histories": of("test/history", "^(TestEmbedded|TestRedis|TestRedisUnderFaults|TestPostgres|TestPostgresUnderFaults)$"),
+		"losses":    of("test/history", "^(TestRedisLosses|TestPostgresLosses)$"),
 		"clients":   of("test", "^TestClientHistories$/^(embedded|redis)$"), // PostgreSQL takes longer to set up
 		"faults":    of("test", "^TestFaults$"),
 		"failovers": of("test", "^TestFailovers$"),
