@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"mime/multipart"
 	"net/url"
@@ -129,7 +130,7 @@ func eachPart(body []byte, boundary string, f func(hashed []byte)) bool {
 	}
 	f(appendPart(appendPart(nil, "preamble", before), "epilogue", behind))
 	delimiters := bytes.Count(body, []byte("--"+boundary))
-	for r := multipart.NewReader(bytes.NewReader(parts), boundary); ; delimiters-- {
+	for r := partsOf(parts, boundary); ; delimiters-- {
 		part, err := r.NextRawPart()
 		if isLastPart(err) {
 			return delimiters == 1 // else there is one more, which other programs may read as such
@@ -160,8 +161,29 @@ func partHeader(part *multipart.Part) (b []byte) {
 	return appendPart(b, "part", nil)
 }
 
+// partsOf reads a multipart body. Its io.EOF says that the last delimiter has come: what ends
+// without one ends in another error, be it within a part's header, of which NextRawPart would
+// say io.EOF, too.
+func partsOf(body []byte, boundary string) *multipart.Reader {
+	last := body[bytes.LastIndexByte(body, '\n')+1:]
+	end := errCutOff
+	if string(bytes.TrimRight(last, " \t")) == "--"+boundary+"--" { // which NextRawPart knows by the end of the body
+		end = io.EOF
+	}
+	return multipart.NewReader(io.MultiReader(bytes.NewReader(body), endingIn{end}), boundary)
+}
+
+// errCutOff is the end of a body that is not whole.
+var errCutOff = errors.New("the body ends before its last delimiter")
+
+// endingIn is the end of a reader.
+type endingIn struct{ err error }
+
+// Read implements io.Reader.
+func (e endingIn) Read([]byte) (int, error) { return 0, e.err }
+
 // isLastPart says of an error of NextRawPart that the last delimiter has come. That of a
-// body without one wraps io.EOF.
+// body without one is another one, or wraps io.EOF.
 func isLastPart(err error) bool { return err == io.EOF } //nolint:errorlint // see above
 
 // around is what stands before the first delimiter and behind the last one (RFC 2046

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"mime/multipart"
 	"net/url"
 	"strings"
 
@@ -222,7 +221,7 @@ func (q *Asked) multipartValue(body []byte, name string) (value string, there bo
 	if err != nil || params["boundary"] == "" {
 		return "", false, fmt.Errorf("%w: it has no boundary", ErrUnreadable)
 	}
-	for r := multipart.NewReader(bytes.NewReader(body), params["boundary"]); ; {
+	for r := partsOf(body, params["boundary"]); ; {
 		part, err := r.NextRawPart()
 		if isLastPart(err) {
 			return value, there, nil
