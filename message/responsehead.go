@@ -25,7 +25,8 @@ var (
 // parsers could read as two different responses is an error, at once. Two forms are
 // mended, as recipients may (RFC 9112 sections 2.2 and 5.2): lines that end in LF
 // alone, and folded ones. What may not be a trailer is taken out of its announcement.
-// fasthttp by itself would wait for ever on the first.
+// fasthttp by itself would wait for ever on the first. Content codings on several lines
+// become one list.
 func ReadResponse(br *bufio.Reader, h *fasthttp.ResponseHeader, most int) (size int, err error) {
 	var s headScan
 	for want := 1; ; want = br.Buffered() + 1 {
@@ -100,6 +101,7 @@ func readMended(h *fasthttp.ResponseHeader, text []byte) error {
 		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
 		switch {
 		case len(line) == 0:
+			p.text = joinCodings(p.text)
 			return p.read(h)
 		case isFold(line):
 			p.text = append(bytes.TrimSuffix(p.text, []byte("\r\n")), ' ')
@@ -113,6 +115,31 @@ func readMended(h *fasthttp.ResponseHeader, text []byte) error {
 	return p.read(h)
 }
 
+// joinCodings makes one line of several that have content codings: they are one list (RFC
+// 9110 section 5.3), of which fasthttp keeps the last line only.
+func joinCodings(text []byte) []byte {
+	var rest, codings []byte
+	n := 0
+	for line := range bytes.Lines(text) {
+		name, value, _ := bytes.Cut(line, []byte{':'})
+		if !EqualFold(name, "Content-Encoding") {
+			rest = append(rest, line...)
+			continue
+		}
+		n++
+		if value = bytes.TrimSpace(value); len(value) > 0 {
+			if len(codings) > 0 {
+				codings = append(codings, ", "...)
+			}
+			codings = append(codings, value...)
+		}
+	}
+	if n < 2 {
+		return text
+	}
+	return append(append(append(rest, "Content-Encoding: "...), codings...), "\r\n"...)
+}
+
 func isFold(line []byte) bool { return line[0] == ' ' || line[0] == '\t' }
 
 // headScan looks at a header as it arrives, each line once.
@@ -122,7 +149,8 @@ type headScan struct {
 	// status is the first line's.
 	status int
 	ended  bool
-	mend   bool // it has a line of another form
+	mend   bool // it has a line of another form, or one that belongs to another
+	coded  bool // it has a line Content-Encoding
 }
 
 func (s *headScan) scan(b []byte) error {
@@ -171,6 +199,9 @@ func (s *headScan) line(line []byte) error {
 	if EqualFold(line[:colon], "Trailer") {
 		_, ok := allowedTrailers(line[colon+1:])
 		s.mend = s.mend || !ok
+	}
+	if EqualFold(line[:colon], "Content-Encoding") {
+		s.mend, s.coded = s.mend || s.coded, true
 	}
 	return fieldValue(line[colon:])
 }
