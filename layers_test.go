@@ -70,6 +70,7 @@ func laws() map[string]room {
 		"test/receipts":         {},
 		"docs/examples/clients": {},
 		"test/history":          {},
+		"test/messages":         {},
 		"test/model":            {},
 		"test/mutants":          {},
 		"test/rare":             {},

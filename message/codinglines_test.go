@@ -15,13 +15,13 @@ import (
 func TestCodingsOnSeveralLines(t *testing.T) {
 	t.Parallel()
 	for lines, want := range map[string]string{
-		"Content-Encoding: own\r\nContent-Encoding: gzip\r\n":                       "own, gzip",
-		"content-encoding:own\r\nX: 1\r\nCONTENT-ENCODING: gzip , br\r\n":           "own, gzip , br",
-		"Content-Encoding: own\nContent-Encoding: gzip\n":                           "own, gzip",
-		"Content-Encoding: own,\r\n br\r\nContent-Encoding: gzip\r\n":               "own, br, gzip",
-		"Content-Encoding: gzip\r\nContent-Encoding:\r\n":                           "gzip",
+		"Content-Encoding: own\r\nContent-Encoding: gzip\r\n":                        "own, gzip",
+		"content-encoding:own\r\nX: 1\r\nCONTENT-ENCODING: gzip , br\r\n":            "own, gzip , br",
+		"Content-Encoding: own\nContent-Encoding: gzip\n":                            "own, gzip",
+		"Content-Encoding: own,\r\n br\r\nContent-Encoding: gzip\r\n":                "own, br, gzip",
+		"Content-Encoding: gzip\r\nContent-Encoding:\r\n":                            "gzip",
 		"Content-Encoding: gzip\r\nX-Content-Encoding: own\r\nX-Length: 3\r\nY:\r\n": "gzip",
-		"Content-Encoding:\r\nContent-Encoding: \r\n":                               "",
+		"Content-Encoding:\r\nContent-Encoding: \r\n":                                "",
 	} {
 		for _, size := range []int{16, 4096} { // the header fits in the reader's buffer, or does not
 			var h fasthttp.ResponseHeader

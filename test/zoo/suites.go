@@ -26,6 +26,7 @@ func generators() map[string]suite {
 		"kills":     of("test", "^TestKillLoopKeepsEveryAnswer$"),
 		"sim":       of("test/sim", "^TestSimulation$"),
 		"reloads":   of("app", "^TestReloadsHaveAnOrder$"),
+		"messages":  of("test/messages", "^(TestMessages|TestPermits|TestReceiptAnswers)$"),
 		"doubts":    of("proxy", "^TestSettlerInTrouble$"),
 		"damage":    of("estore", "^TestDamagedFiles$"),
 		"lives":     of("estore", "^TestP2LivesOfAStore$"),

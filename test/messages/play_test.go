@@ -1,0 +1,115 @@
+package messages_test
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// play sends an exchange, its repetition and its sibling, one after the other.
+func (w *world) play(x *exchange) *played {
+	p := &played{world: w, x: x, idle: true}
+	x.fields = append([]field{{"X-Request-Id", x.id, lineEnd}}, x.fields...)
+	w.mu.Lock()
+	w.sizes[x.id] = len(x.reply.bytes())
+	w.mu.Unlock()
+	e := w.origin.expect(x)
+	defer w.origin.forget(x.id)
+	for _, step := range []func(){
+		func() {
+			if x.joins {
+				w.join(p, e)
+			} else {
+				p.first = w.until(x)
+			}
+		},
+		func() { p.again = w.until(x) },
+		func() { w.storm(p) },
+		func() { w.ofSibling(p) },
+		func() { p.idle = w.ends(e) },
+	} {
+		if step(); slices.ContainsFunc(p.answers(), (*answer).timedOut) {
+			break // the others would wait, too
+		}
+	}
+	e.proceed()
+	p.seen, p.strays = e.requests(), w.origin.strays()
+	w.mu.Lock()
+	p.local = w.local
+	w.mu.Unlock()
+	return p
+}
+
+// storm sends the same request several times at once.
+func (w *world) storm(p *played) {
+	var wg sync.WaitGroup
+	p.storm = make([]*answer, p.x.storm)
+	for i := range p.storm {
+		wg.Go(func() { p.storm[i] = w.ask(p.x, nil) })
+	}
+	wg.Wait()
+}
+
+// ofSibling sends another operation with the same key.
+func (w *world) ofSibling(p *played) {
+	if p.x.sibling == nil {
+		return
+	}
+	y := p.x.clone()
+	p.x.sibling(y)
+	y.id, y.joins, y.late = p.x.id+"-sibling", false, false
+	y.fields[0].value = y.id
+	w.origin.expect(y)
+	defer w.origin.forget(y.id)
+	p.y, p.other = y, w.until(y)
+}
+
+// ends says whether the backend has answered all that came.
+func (w *world) ends(e *expected) bool {
+	for end := time.Now().Add(w.patience); !e.idle(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// until asks until there is an answer of the operation.
+func (w *world) until(x *exchange) (a *answer) {
+	for end := time.Now().Add(w.patience); ; time.Sleep(time.Millisecond) {
+		if a = w.ask(x, nil); a.status != 202 || time.Now().After(end) {
+			return a
+		}
+	}
+}
+
+// join sends a request, and the same one while it is being answered.
+func (w *world) join(p *played, e *expected) {
+	var wg sync.WaitGroup
+	ended := make(chan struct{})
+	wg.Go(func() {
+		defer close(ended)
+		p.first = w.until(p.x)
+	})
+	select {
+	case <-e.begun:
+	case <-ended:
+	}
+	y := p.x.clone()
+	if p.x.last != "" {
+		y.add("Last-Event-ID", p.x.last)
+	}
+	met := make(chan struct{})
+	var once sync.Once
+	wg.Go(func() {
+		a := w.ask(y, func() { once.Do(func() { close(met) }) })
+		once.Do(func() { close(met) })
+		p.joined = a
+	})
+	select { // who only waits goes on when the answer does
+	case <-met:
+	case <-time.After(10 * time.Millisecond):
+	}
+	e.proceed()
+	wg.Wait()
+}

@@ -1,0 +1,126 @@
+package messages_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/proxy"
+)
+
+// said is what an endpoint of receipts answers about an operation.
+type said struct {
+	status int
+	lines  []string // of Idempotency-Outcome
+}
+
+func someWords(r *rand.Rand) said {
+	s := said{status: oneOf(r, 200, 200, 200, 204, 404, 500)}
+	for range r.IntN(3) {
+		var words []string
+		for range 1 + r.IntN(2) {
+			words = append(words, oneOf(r, "executed", "executed", "voided", "voided", "unknown", "Executed", "VOIDED", "done", ""))
+		}
+		s.lines = append(s.lines, strings.Join(words, oneOf(r, ",", ", ", " ,")))
+	}
+	return s
+}
+
+// word is what it says; empty if it says nothing, or several things.
+func (s said) word() string {
+	var words []string
+	for _, line := range s.lines {
+		for one := range strings.SplitSeq(line, ",") {
+			if one = strings.ToLower(strings.TrimSpace(one)); one != "" {
+				words = append(words, one)
+			}
+		}
+	}
+	if words = slices.Compact(words); len(words) != 1 {
+		return ""
+	}
+	return words[0]
+}
+
+// endpoint answers about operations, by their keys.
+type endpoint struct {
+	mu   sync.Mutex
+	said map[string]said // guarded by mu
+}
+
+// ServeHTTP implements http.Handler.
+func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	s := e.said[strings.Trim(r.Header.Get("Idempotency-Key"), `"`)]
+	e.mu.Unlock()
+	for _, line := range s.lines {
+		w.Header().Add("Idempotency-Outcome", line)
+	}
+	w.Header().Set("X-Receipt", "1")
+	w.WriteHeader(max(s.status, 200))
+}
+
+// TestReceiptAnswers: an endpoint of receipts may say anything of an attempt in doubt. What
+// is no word, or several, settles nothing: no response is made of it, and nothing is executed again.
+func TestReceiptAnswers(t *testing.T) {
+	t.Parallel()
+	seed := firstSeed()
+	r := rand.New(rand.NewPCG(seed, 2))
+	e := &endpoint{said: map[string]said{}}
+	server := httptest.NewServer(e)
+	t.Cleanup(server.Close)
+	receipts, err := proxy.NewHTTPReceipts(server.URL, "", patience, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := start(&setting{maxResponse: 1 << 20, maxBuffered: 256 << 20, receipts: receipts}, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.close)
+	for i := range count(t, 400) / 4 {
+		s := someWords(r)
+		if why := w.settle(e, fmt.Sprintf("receipts-%d-%d", seed, i), s); why != "" {
+			t.Fatalf("SEED=%d: an endpoint that answers %d and %q: %s", seed, s.status, s.lines, why)
+		}
+	}
+}
+
+// settle says what is wrong with how an attempt was settled.
+func (w *world) settle(e *endpoint, id string, s said) string {
+	x := basic(id)
+	x.add("Idempotency-Key", x.key)
+	x.reply.framing, x.reply.cut = 'c', true
+	e.mu.Lock()
+	e.said[x.key] = s
+	e.mu.Unlock()
+	at := w.origin.expect(x)
+	defer w.origin.forget(id)
+	first, again := w.ask(x, nil), w.ask(x, nil)
+	n, word := len(at.requests()), s.word()
+	has := func(a *answer) bool { return a.header.Get("X-Receipt") != "" }
+	switch {
+	case first.err != nil || again.err != nil:
+		return fmt.Sprintf("%v, %v", first, again)
+	case word == "voided" && s.status/100 == 2:
+		if has(first) || has(again) {
+			return fmt.Sprintf("what was voided has a response: %v, %v", first, again)
+		}
+	case n != 1:
+		return fmt.Sprintf("%d executions; the answers: %v, %v", n, first, again)
+	case (has(first) || has(again)) && (word != "executed" || s.status != http.StatusOK):
+		return fmt.Sprintf("a response was made of it: %v, %v", first, again)
+	case strings.Contains(first.body, "attempt-voided") || strings.Contains(again.body, "attempt-voided"):
+		return fmt.Sprintf("the attempt counts as voided: %v, %v", first, again)
+	}
+	return ""
+}
+
+// settleWithin is how long a client waits for the endpoint.
+const settleWithin = 10 * time.Millisecond
