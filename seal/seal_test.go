@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"testing"
 
@@ -288,6 +289,19 @@ func TestKeyFiles(t *testing.T) {
 	}
 }
 
+// mostOpened is how much memory a record may take that says that it is large, and something
+// for what else is going on.
+const mostOpened = 1<<30 + 32<<20
+
+// allocated is how many bytes this process has allocated so far.
+func allocated() uint64 {
+	all := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(all)
+	return all[0].Value.Uint64()
+}
+
+// FuzzOpen: whatever is at rest, to open it ends in no panic, and takes no more memory than
+// the largest response may.
 func FuzzOpen(f *testing.F) {
 	c := codec(f, seal.Config{Keys: []seal.Key{named("a")}, CompressFrom: 1})
 	k := key(f, "k")
@@ -298,7 +312,11 @@ func FuzzOpen(f *testing.F) {
 		}
 		f.Add(sealed.Body)
 	}
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		_, _ = c.Open(k, &idem.Response{Status: 200, Sealed: true, Body: b}) // no panic, no huge allocation
+	f.Fuzz(func(t *testing.T, b []byte) {
+		before := allocated()
+		_, _ = c.Open(k, &idem.Response{Status: 200, Sealed: true, Body: b})
+		if took := allocated() - before; took > mostOpened {
+			t.Errorf("%d bytes at rest took %d", len(b), took)
+		}
 	})
 }

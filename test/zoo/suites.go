@@ -27,6 +27,7 @@ func generators() map[string]suite {
 		"sim":       of("test/sim", "^TestSimulation$"),
 		"reloads":   of("app", "^TestReloadsHaveAnOrder$"),
 		"messages":  of("test/messages", "^(TestMessages|TestPermits|TestReceiptAnswers)$"),
+		"trust":     of("token", "^TestTrustOverTime$"),
 		"doubts":    of("proxy", "^TestSettlerInTrouble$"),
 		"damage":    of("estore", "^TestDamagedFiles$"),
 		"lives":     of("estore", "^TestP2LivesOfAStore$"),
