@@ -29,7 +29,7 @@ type exchange struct {
 	late                 bool     // the client sends its body after its header, and reads meanwhile
 	joins                bool     // the same request comes again while the first one is answered
 	last                 string   // the id of the event which that client has
-	storm                int      // how often it comes at once, afterwards
+	storm                int      // how often it comes over one connection, afterwards
 
 	reply   reply
 	sibling func(*exchange) // makes another operation of it, with the same key; nil for none
@@ -154,7 +154,7 @@ func (c *content) document() string {
 func (c *content) bytes() string {
 	text := c.whole()
 	if c.left > 0 {
-		text = text[:len(text)*c.left/100]
+		text = text[:min(len(text), 1+len(text)*c.left/101)] // who sends nothing says something else
 	}
 	if c.zipped && c.kind != "" {
 		text = zip(text)

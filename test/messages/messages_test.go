@@ -110,7 +110,7 @@ func without[T any](all []T, i int) []T { return append(append([]T(nil), all[:i]
 
 // smallest leaves out what is not needed, as long as the time for that lasts.
 func (f failure) smallest() (_ failure, p *played) {
-	end := time.Now().Add(patience)
+	end := time.Now().Add(patience / 2)
 	serial := 0
 	try := func(g failure) bool {
 		serial++

@@ -63,7 +63,7 @@ func groups(theme string) []group {
 		{20, 1, []func(*rand.Rand) piece{joins}},
 		{15, 1, []func(*rand.Rand) piece{just("late", func(x *exchange) { x.late = true })}},
 		{15, 1, storms()},
-		{60, 1, siblings()},
+		{60, 1, siblings(theme)},
 	}
 }
 
@@ -186,9 +186,17 @@ func cuts() []func(*rand.Rand) piece {
 			n := 1 + r.IntN(99)
 			return piece{fmt.Sprintf("%d %% of the body", n), func(x *exchange) { x.content.left = n }}
 		},
-		just("preamble", func(x *exchange) { x.content.preamble = "before\r\n" }),
-		just("epilogue", func(x *exchange) { x.content.epilogue = "\r\nbehind" }),
+		around("preamble", func(c *content, text string) { c.preamble = text + lineEnd }),
+		around("epilogue", func(c *content, text string) { c.epilogue = lineEnd + text }),
 		just("space", func(x *exchange) { x.content.space = " " }),
+	}
+}
+
+// around puts something around the parts, which may look like a delimiter.
+func around(name string, put func(*content, string)) func(*rand.Rand) piece {
+	return func(r *rand.Rand) piece {
+		text := oneOf(r, "word", "--bword", "--b word", "--b--word", "--b\nword", "word\n--b\n\n--b--\n", "word--b")
+		return piece{fmt.Sprintf("%s %q", name, text), func(x *exchange) { put(&x.content, text) }}
 	}
 }
 

@@ -11,7 +11,7 @@ func (w *world) play(x *exchange) *played {
 	p := &played{world: w, x: x, idle: true}
 	x.fields = append([]field{{"X-Request-Id", x.id, lineEnd}}, x.fields...)
 	w.mu.Lock()
-	w.sizes[x.id] = len(x.reply.bytes())
+	w.sizes[x.id] = len(x.reply.sent(x.method))
 	w.mu.Unlock()
 	e := w.origin.expect(x)
 	defer w.origin.forget(x.id)
@@ -24,7 +24,7 @@ func (w *world) play(x *exchange) *played {
 			}
 		},
 		func() { p.again = w.until(x) },
-		func() { w.storm(p) },
+		func() { p.storm = w.pipeline(x, x.storm) },
 		func() { w.ofSibling(p) },
 		func() { p.idle = w.ends(e) },
 	} {
@@ -38,16 +38,6 @@ func (w *world) play(x *exchange) *played {
 	p.local = w.local
 	w.mu.Unlock()
 	return p
-}
-
-// storm sends the same request several times at once.
-func (w *world) storm(p *played) {
-	var wg sync.WaitGroup
-	p.storm = make([]*answer, p.x.storm)
-	for i := range p.storm {
-		wg.Go(func() { p.storm[i] = w.ask(p.x, nil) })
-	}
-	wg.Wait()
 }
 
 // ofSibling sends another operation with the same key.

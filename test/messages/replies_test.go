@@ -77,25 +77,31 @@ func joins(r *rand.Rand) piece {
 	}}
 }
 
-// storms have the request come several times at once.
+// storms have the request come many times over one connection.
 func storms() []func(*rand.Rand) piece {
-	return []func(*rand.Rand) piece{just("three times more, at once", func(x *exchange) { x.storm = 3 })}
+	return []func(*rand.Rand) piece{just("ten times more, over one connection", func(x *exchange) { x.storm = 10 })}
 }
 
 // siblings are other requests with the same key.
-func siblings() []func(*rand.Rand) piece {
+func siblings(theme string) []func(*rand.Rand) piece {
 	change := func(name string, f func(*exchange)) func(*rand.Rand) piece {
 		return just("sibling: "+name, func(x *exchange) { x.sibling = f })
 	}
-	return []func(*rand.Rand) piece{
+	around := []func(*rand.Rand) piece{
+		change("preamble", func(x *exchange) { x.content.preamble += "other\r\n" }),
+		change("epilogue", func(x *exchange) { x.content.epilogue += "\r\nother" }),
+		change("another word around the parts", func(x *exchange) {
+			c := &x.content
+			c.preamble, c.epilogue = strings.ReplaceAll(c.preamble, "word", "other"), strings.ReplaceAll(c.epilogue, "word", "other")
+		}),
+	}
+	all := []func(*rand.Rand) piece{
 		change("another amount", func(x *exchange) { x.value(0, "78") }),
 		change("an amount of another spelling", func(x *exchange) { x.value(0, "1e1") }),
 		change("an amount that differs a little", func(x *exchange) { x.value(0, "9007199254740993") }),
 		change("one more value", func(x *exchange) { x.content.values = append(x.content.values, pair{"more", "1"}) }),
 		change("values in another order", func(x *exchange) { slices.Reverse(x.content.values) }),
 		change("space", func(x *exchange) { x.content.space += " " }),
-		change("preamble", func(x *exchange) { x.content.preamble += "other\r\n" }),
-		change("epilogue", func(x *exchange) { x.content.epilogue += "\r\nother" }),
 		change("another boundary", func(x *exchange) { x.content.boundary = "b2" }),
 		change("another method", func(x *exchange) { x.method = map[bool]string{true: "PATCH", false: "PUT"}[x.method == "PUT"] }),
 		change("another path", func(x *exchange) { x.target = strings.Replace(x.target, "/p", "/q", 1) }),
@@ -108,6 +114,10 @@ func siblings() []func(*rand.Rand) piece {
 		change("compressed", func(x *exchange) { x.content.zipped = !x.content.zipped }),
 		change("a part is missing", func(x *exchange) { x.content.left = 90 }),
 	}
+	if theme == "multipart" {
+		all = append(all, slices.Repeat(around, 4)...)
+	}
+	return append(all, around...)
 }
 
 // value replaces one, if the body has it.

@@ -133,7 +133,7 @@ func start(s *setting, patience time.Duration) (w *world, err error) {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(proxy.Listen(ln, proxy.Listening{SendTimeout: time.Minute})) }()
 	w.close = func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), patience/4) // what stands still is known by then
 		defer cancel()
 		_ = server.Shutdown(ctx)
 		<-served
