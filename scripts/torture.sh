@@ -123,6 +123,7 @@ long "Rows of PostgreSQL" ROWS "${ROWS:-10000000}" '^TestManyRows$' ./pstore
 long "Kill loops" KILLS "${KILLS:-200}" '^TestKillLoopKeepsEveryAnswer$' ./test
 long "Crash points" CRASHES "${CRASHES:-all}" '^TestP2EveryCrashPoint$' ./estore
 long "Damaged files" DAMAGE "${DAMAGE:-13}" '^TestDamagedFiles$' ./estore
+long "Messages" MESSAGES "${MESSAGES:-20000}" . ./test/messages
 long "Joiners" JOINERS "${JOINERS:-10000}" '^TestManyJoinOneStream$' ./proxy
 [ "${ZOO:-30m}" = 0 ] || part "Zoo" go run ./test/zoo -budget 1m -for "${ZOO:-30m}"
 long "Overload" OVERLOAD "${OVERLOAD:-60s}" '^TestOverload$' ./test

@@ -130,13 +130,13 @@ func start(s *setting, patience time.Duration) (w *world, err error) {
 		return nil, err
 	}
 	w.addr = ln.Addr().String()
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(proxy.Listen(ln, proxy.Listening{SendTimeout: time.Minute})) }()
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(proxy.Listen(ln, proxy.Listening{SendTimeout: time.Minute})) })
 	w.close = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience/4) // what stands still is known by then
 		defer cancel()
 		_ = server.Shutdown(ctx)
-		<-served
+		serving.Wait()
 		w.origin.close()
 		engine.Close(ctx)
 		closeStore()
