@@ -188,6 +188,44 @@ func TestCloseWaitsForTheLast(t *testing.T) {
 	}
 }
 
+// What was given up at the end, and told so, is not offered to the store any more: neither
+// what was being offered then, nor what waited behind it.
+func TestWhatIsDroppedIsOfferedNoMore(t *testing.T) {
+	t.Parallel()
+	const many = 3000 // more than are offered at a time
+	synctest.Test(t, func(t *testing.T) {
+		var hangs atomic.Bool
+		var late atomic.Int64
+		r := &rig{T: t, store: storetest.NewMemory(), counts: &counts{}, policy: idem.DefaultPolicy()}
+		before := func(ctx context.Context, e idem.Event, _ idem.Key) error {
+			if e != idem.EventComplete {
+				return nil
+			}
+			if r.counts.dropped.Load() == many {
+				late.Add(1)
+			}
+			if hangs.Load() {
+				<-ctx.Done()
+			}
+			return idem.ErrUnavailable
+		}
+		r.engine = idem.NewEngine(idem.Config{Store: &hooked{r.store, before}, Trace: r.counts.trace()})
+		for i := range many {
+			if end := r.mustBegin(fmt.Sprint(i)).Finish(idem.Answered, ok()); end != idem.Deferred {
+				t.Fatalf("finish: %v", end)
+			}
+		}
+		hangs.Store(true)
+		if n := closeWithin(r.engine, time.Second); n != many {
+			t.Errorf("%d dropped, want %d", n, many)
+		}
+		synctest.Wait()
+		if n := late.Load(); n != 0 {
+			t.Errorf("%d were offered after they had been given up", n)
+		}
+	})
+}
+
 // What a route gets that says nothing: the reference promises these.
 func TestDefaultPolicy(t *testing.T) {
 	t.Parallel()
