@@ -24,10 +24,15 @@ type site struct {
 	was  string // the source that changes, one line of it
 	nth  int    // its number among the sites of its file, in the order of the walk
 	same int    // how many before it in its file have the same kind and source
+	text string // the line where it begins
+	like int    // how many before it have the same line, too
 }
 
 // id names the mutant in the state.
 func (s site) id() string { return fmt.Sprintf("%s #%d", key(s), s.same) }
+
+// name names the mutant by texts alone: it stays when the file changes elsewhere.
+func (s site) name() string { return fmt.Sprintf("%s #%d\t%s", key(s), s.like, s.text) }
 
 func (s site) String() string { return fmt.Sprintf("%s:%d: %s: %s", s.file, s.line, s.kind, s.was) }
 
@@ -59,20 +64,37 @@ func sitesOf(root, dir string) ([]site, error) {
 		if err != nil {
 			return nil, fmt.Errorf("name %s: %w", file, err)
 		}
-		fset, _, changes, err := parse(file)
+		of, err := sitesIn(file, filepath.ToSlash(name))
 		if err != nil {
 			return nil, err
 		}
-		same := map[string]int{}
-		for i, c := range changes {
-			s := site{
-				file: filepath.ToSlash(name), line: fset.Position(c.pos).Line,
-				kind: c.kind, was: oneLine(fset, c.was), nth: i,
-			}
-			s.same = same[key(s)]
-			same[key(s)]++
-			sites = append(sites, s)
+		sites = append(sites, of...)
+	}
+	return sites, nil
+}
+
+// sitesIn lists what can be broken in one file.
+func sitesIn(path, name string) (sites []site, err error) {
+	fset, _, changes, err := parse(path)
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // of this repository
+	if err != nil {
+		return nil, fmt.Errorf("read a source: %w", err)
+	}
+	lines := strings.Split(string(text), "\n")
+	same, like := map[string]int{}, map[string]int{}
+	for i, c := range changes {
+		line := fset.Position(c.pos).Line
+		s := site{
+			file: name, line: line, kind: c.kind, was: oneLine(fset, c.was), nth: i,
+			text: strings.Join(strings.Fields(lines[line-1]), " "),
 		}
+		s.same, s.like = same[key(s)], like[key(s)+s.text]
+		same[key(s)]++
+		like[key(s)+s.text]++
+		sites = append(sites, s)
 	}
 	return sites, nil
 }

@@ -16,6 +16,7 @@ import (
 type state struct {
 	dir     string
 	results map[string]result
+	first   map[string]result // what became of each when it was tried first
 	reached map[string]*reach // by package
 }
 
@@ -25,6 +26,7 @@ type result struct {
 	Line   int
 	Ending string // found, timed out, survived, not reached
 	By     string `json:",omitempty"`
+	Commit string `json:",omitempty"` // of the sources
 }
 
 // reach is what the tests of a package came by, for one version of what they test.
@@ -34,7 +36,7 @@ type reach struct {
 }
 
 func openState(dir string) (*state, error) {
-	s := &state{dir: dir, results: map[string]result{}, reached: map[string]*reach{}}
+	s := &state{dir: dir, results: map[string]result{}, first: map[string]result{}, reached: map[string]*reach{}}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the state's directory: %w", err)
 	}
@@ -49,15 +51,23 @@ func openState(dir string) (*state, error) {
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var r result
 		if json.Unmarshal(lines.Bytes(), &r) == nil { // a line that was cut off is tried again
-			s.results[r.Mutant] = r
+			s.know(r)
 		}
 	}
 	return s, nil
 }
 
-// add keeps a result; the last of a mutant counts.
-func (s *state) add(r result) error {
+// know takes a result; the last of a mutant counts, and the first is remembered.
+func (s *state) know(r result) {
 	s.results[r.Mutant] = r
+	if _, tried := s.first[r.Mutant]; !tried {
+		s.first[r.Mutant] = r
+	}
+}
+
+// add keeps a result.
+func (s *state) add(r result) error {
+	s.know(r)
 	f, err := os.OpenFile(filepath.Join(s.dir, "results.jsonl"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("write a result: %w", err)

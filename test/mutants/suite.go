@@ -147,15 +147,12 @@ func (u *suite) finder(ctx context.Context, id int) (name string, reached int, e
 	return "", reached, nil
 }
 
-// fails is the first of the tests that fails with the mutant, twice.
+// fails is the first of the tests that fails with the mutant, twice. "" if none does.
 func (u *suite) fails(ctx context.Context, id int, names []string, sum time.Duration) (string, error) {
 	limit := 30*time.Second + 5*sum
 	again := names
 	for range 2 {
-		cmd := u.command(ctx, "-test.short", "-test.failfast", "-test.timeout="+limit.String(),
-			"-test.run", "^("+strings.Join(again, "|")+")$")
-		cmd.Env = append(os.Environ(), "MUTANT="+strconv.Itoa(id))
-		out, err := cmd.CombinedOutput()
+		out, err := u.broken(ctx, id, again, limit)
 		if ctx.Err() != nil {
 			return "", errors.New("stopped")
 		}
@@ -169,7 +166,23 @@ func (u *suite) fails(ctx context.Context, id int, names []string, sum time.Dura
 			again = []string{string(m[1])}
 		}
 	}
-	return again[0], nil
+	if len(again) == 1 {
+		return again[0], nil
+	}
+	for _, name := range again { // the process ended, and did not say by which of them
+		if _, err := u.broken(ctx, id, []string{name}, limit); err != nil && ctx.Err() == nil {
+			return name, nil
+		}
+	}
+	return strings.Join(again, " or "), ctx.Err() //nolint:wrapcheck // whether it was stopped
+}
+
+// broken runs tests with a mutant.
+func (u *suite) broken(ctx context.Context, id int, names []string, limit time.Duration) ([]byte, error) {
+	cmd := u.command(ctx, "-test.short", "-test.failfast", "-test.timeout="+limit.String(),
+		"-test.run", "^("+strings.Join(names, "|")+")$")
+	cmd.Env = append(os.Environ(), "MUTANT="+strconv.Itoa(id))
+	return cmd.CombinedOutput() //nolint:wrapcheck // whether they failed
 }
 
 func failed() *regexp.Regexp { return regexp.MustCompile(`(?m)^--- FAIL: (\w+)`) }
