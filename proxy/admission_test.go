@@ -221,6 +221,30 @@ func TestResponsesCountUntilTheyAreTaken(t *testing.T) {
 	r.until("it counts no more", func() bool { return r.post("probe", "x").StatusCode == http.StatusOK })
 }
 
+// So does a replay, which is read from the store for each client.
+func TestReplaysCountUntilTheyAreTaken(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c backendtest.Conn, q *backendtest.Request) {
+		if q.Header.Get("Idempotency-Key") == "large" {
+			c.Answer(200, strings.Repeat("x", 16<<20))
+			return
+		}
+		c.Answer(200, "ok")
+	}, func(c *proxy.Config) { c.MaxBuffered, c.MaxResponseBody = 10<<20, 32<<20 })
+	ask := func(more string) string {
+		return "POST /p HTTP/1.1\r\nHost: x\r\nIdempotency-Key: large\r\nContent-Length: 1\r\n" + more + "\r\nx"
+	}
+	if got := r.exchange(ask("Connection: close\r\n")); len(got) < 16<<20 {
+		t.Fatalf("%d bytes", len(got))
+	}
+	r.until("it counts no more", func() bool { return r.server.Buffered() == 0 })
+	slow := r.dial(ask(""))
+	r.until("it is replayed", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.outcomes[proxy.ReplayedStore] == 1 })
+	r.isProblem(r.post("other", "x"), 503, "overloaded")
+	_ = slow.Close()
+	r.until("it counts no more", func() bool { return r.post("probe", "x").StatusCode == http.StatusOK })
+}
+
 // slowStore lets no completion through until it is opened.
 type slowStore struct {
 	*storetest.Memory

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // goneConn is a connection that was closed.
@@ -79,6 +81,30 @@ func TestRoundsRest(t *testing.T) {
 		c.rounds.rest()
 		if c.rounds.goOn() {
 			t.Error("a timer is left behind")
+		}
+	})
+}
+
+// A stream that has ended is looked after no more: a connection that its client keeps open holds
+// nothing of it, which may be a whole response.
+func TestAStreamThatHasEndedIsHeldByNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, c := &Server{}, &clientConn{Conn: goneConn{}}
+		q := &request{ctx: &fasthttp.RequestCtx{}}
+		q.ctx.Init2(c, nil, false)
+		one := &tape{readOn: time.Minute, deserted: func() {}, hold: func(int) {}, length: -1, limit: 100}
+		one.start()
+		s.send(q, one.read(true, nil))
+		if on, _ := c.rounds.due(); on == nil {
+			t.Fatal("nobody looks after its client")
+		}
+		one.end(nil)
+		if err := q.ctx.Response.CloseBodyStream(); err != nil {
+			t.Fatal(err)
+		}
+		if on, _ := c.rounds.due(); on != nil || s.streams.Load() != 0 {
+			t.Errorf("its client is looked after: %v; %d streams", on != nil, s.streams.Load())
 		}
 	})
 }
