@@ -17,9 +17,9 @@ import (
 
 // campaignHead begins a list of what was tried.
 const campaignHead = `# What became of each mutant of a campaign; go run ./test/mutants -record writes it, -same tries
-# its mutants again. In a line: the ending; the test that found it; the mutant; the line of the source
-# in which it is. No line has a number, since lines move. "found later": it survived at first, and a
-# test that was written then finds it. equivalent.txt has the reasons of what is equivalent,
+# its mutants again. In a line: the ending; the test that found it; the mutant @ the function and the
+# line of the source in which it is, without numbers, which move. "found later": it survived at first,
+# and a test that was written then finds it. equivalent.txt has the reasons of what is equivalent,
 # survivors.txt those of what survived.
 `
 

@@ -50,10 +50,10 @@ func TestACampaignIsFoundAgain(t *testing.T) { //nolint:paralleltest // it looks
 	}
 	for _, line := range []string{
 		"# 5 mutants of the sources of commit of then, seed 7\n",
-		"found\t-\tsample/sample.go: negated: c.n >= limit && limit > 0 #0\tif c.n >= limit && limit > 0 {\n",
-		"survived\t-\tsample/sample.go: > became >=: limit > 0 #0\tif c.n >= limit && limit > 0 {\n",
-		"found later\t-\tsample/sample.go: error forgotten: return ErrNo #0\treturn ErrNo\n",
-		"equivalent\t-\tsample/sample.go: left out: c.n++ #0\tc.n++ // counted\n",
+		"found\t-\tsample/sample.go: negated: c.n >= limit && limit > 0 @ add: if c.n >= limit && limit > 0 {\n",
+		"survived\t-\tsample/sample.go: > became >=: limit > 0 @ add: if c.n >= limit && limit > 0 {\n",
+		"found later\t-\tsample/sample.go: error forgotten: return ErrNo @ add: return ErrNo\n",
+		"equivalent\t-\tsample/sample.go: left out: c.n++ @ add: c.n++\n",
 	} {
 		if !strings.Contains(string(text), line) {
 			t.Errorf("no line %q in:\n%s", line, text)

@@ -276,14 +276,14 @@ func (r *result) ask(ctx context.Context, asked []*suite, id int) error {
 }
 
 // reason is why a mutant changes nothing; "" if nobody says so.
-func (r *run) reason(s site) string { return cmp.Or(r.reasons[s.id()], r.reasons[key(s)]) }
+func (r *run) reason(s site) string { return cmp.Or(r.reasons[s.name()], r.reasons[key(s)]) }
 
 // key names a mutant without its line, which moves.
 func key(s site) string { return s.file + ": " + s.kind + ": " + s.was }
 
 // equivalents reads lines of "file: kind: source | reason"; # begins a comment. Where a
-// file has the same source in several places, "source #n | reason" is about one of them,
-// counted from 0.
+// file has the same source in several places, "source @ function: line | reason" is about one of
+// them, as a campaign's list has it.
 func equivalents(file string) (map[string]string, error) {
 	f, err := os.Open(file) //nolint:gosec // who runs it names it
 	if errors.Is(err, os.ErrNotExist) {

@@ -111,7 +111,7 @@ func TestEquivalentsAreReal(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range sites {
-			all[key(s)], all[s.id()] = true, true
+			all[key(s)], all[s.name()] = true, true
 		}
 	}
 	for mutant, reason := range reasons {

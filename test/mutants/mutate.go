@@ -24,21 +24,29 @@ type site struct {
 	was  string // the source that changes, one line of it
 	nth  int    // its number among the sites of its file, in the order of the walk
 	same int    // how many before it in its file have the same kind and source
+	in   string // the function
 	text string // the line where it begins
-	like int    // how many before it have the same line, too
+	like int    // how many before it are in the same function and have the same line, too
 }
 
 // id names the mutant in the state.
 func (s site) id() string { return fmt.Sprintf("%s #%d", key(s), s.same) }
 
 // name names the mutant by texts alone: it stays when the file changes elsewhere.
-func (s site) name() string { return fmt.Sprintf("%s #%d\t%s", key(s), s.like, s.text) }
+func (s site) name() string {
+	name := fmt.Sprintf("%s @ %s: %s", key(s), s.in, s.text)
+	if s.like > 0 {
+		name += fmt.Sprintf(" #%d", s.like)
+	}
+	return name
+}
 
 func (s site) String() string { return fmt.Sprintf("%s:%d: %s: %s", s.file, s.line, s.kind, s.was) }
 
 // change is one site of a parsed file, and what breaks it.
 type change struct {
 	pos   token.Pos
+	in    string // the function
 	kind  string
 	was   ast.Node
 	apply func()
@@ -74,7 +82,7 @@ func sitesOf(root, dir string) ([]site, error) {
 }
 
 // sitesIn lists what can be broken in one file.
-func sitesIn(path, name string) (sites []site, err error) {
+func sitesIn(path, file string) (sites []site, err error) {
 	fset, _, changes, err := parse(path)
 	if err != nil {
 		return nil, err
@@ -88,15 +96,21 @@ func sitesIn(path, name string) (sites []site, err error) {
 	for i, c := range changes {
 		line := fset.Position(c.pos).Line
 		s := site{
-			file: name, line: line, kind: c.kind, was: oneLine(fset, c.was), nth: i,
-			text: strings.Join(strings.Fields(lines[line-1]), " "),
+			file: file, line: line, kind: c.kind, was: oneLine(fset, c.was), nth: i,
+			in: c.in, text: withoutComment(lines[line-1]),
 		}
-		s.same, s.like = same[key(s)], like[key(s)+s.text]
+		name := s.name()
+		s.same, s.like = same[key(s)], like[name]
+		like[name]++
 		same[key(s)]++
-		like[key(s)+s.text]++
 		sites = append(sites, s)
 	}
 	return sites, nil
+}
+
+func withoutComment(line string) string {
+	line, _, _ = strings.Cut(line, " //")
+	return strings.Join(strings.Fields(line), " ")
 }
 
 // broken is the source of the site's file with that one site changed.
@@ -134,7 +148,11 @@ func parse(path string) (*token.FileSet, *ast.File, []change, error) {
 func changesIn(file *ast.File) (changes []change) {
 	for _, d := range file.Decls {
 		if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil && f.Name.Name != "String" {
-			changes = append(changes, changesOf(f.Body)...)
+			of := changesOf(f.Body)
+			for i := range of {
+				of[i].in = f.Name.Name
+			}
+			changes = append(changes, of...)
 		}
 	}
 	return changes

@@ -160,6 +160,9 @@ func (u *suite) fails(ctx context.Context, id int, names []string, sum time.Dura
 			return "", nil
 		}
 		if strings.Contains(string(out), "panic: test timed out after") {
+			if m := running().FindSubmatch(out); m != nil {
+				return "time: " + string(m[1]), nil
+			}
 			return "time: " + again[0], nil
 		}
 		if m := failed().FindSubmatch(out); m != nil && slices.Contains(again, string(m[1])) {
@@ -186,6 +189,11 @@ func (u *suite) broken(ctx context.Context, id int, names []string, limit time.D
 }
 
 func failed() *regexp.Regexp { return regexp.MustCompile(`(?m)^--- FAIL: (\w+)`) }
+
+// running finds a test that had not ended when the time was over.
+func running() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^panic: test timed out after .*\n\s*running tests:\n\s*(\w+)`)
+}
 
 // textsOf hashes the source of each test of a directory.
 func textsOf(dir string) (map[string]string, error) {
