@@ -15,17 +15,22 @@ import (
 // largeLogs are how many of the log files were written before.
 func largeLogs(t *testing.T, fs vfs.FS) (n int) {
 	t.Helper()
-	names, err := fs.List("data")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
+	for _, name := range mustList(t, fs) {
 		info, err := fs.Stat(fs.PathJoin("data", name))
 		if err == nil && strings.HasSuffix(name, ".log") && info.Size() >= 16<<20 {
 			n++
 		}
 	}
 	return n
+}
+
+func mustList(t *testing.T, fs vfs.FS) []string {
+	t.Helper()
+	names, err := fs.List("data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 // A store that is busy gets logs that were written before; what they have of a log
@@ -50,6 +55,9 @@ func TestP2LogsThatWereWrittenBefore(t *testing.T) {
 	}
 	if n := largeLogs(t, fs); n == 0 {
 		t.Error("no log was written before")
+	}
+	if _, err := fs.Stat("data/spare-log"); err != nil {
+		t.Errorf("the next log has no spare: %v", err)
 	}
 	last := claim("last")
 	acquire(t, s, last)
@@ -89,6 +97,11 @@ func TestLogsWithoutASpare(t *testing.T) {
 	}
 	if n := largeLogs(t, full); n != 0 {
 		t.Errorf("%d logs were written before", n)
+	}
+	for _, name := range mustList(t, full) {
+		if strings.Contains(name, "spare") {
+			t.Errorf("%s takes room on a disk that is full", name)
+		}
 	}
 }
 
