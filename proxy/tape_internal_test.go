@@ -63,3 +63,38 @@ func TestTapeOfALongResponse(t *testing.T) {
 		t.Error("it counts as kept")
 	}
 }
+
+// Who comes to wait for a stream is woken by it, whichever of them comes first; and not by
+// one that it may not read, nor after it has stopped waiting.
+func TestWhoWaitsForAStreamIsWoken(t *testing.T) {
+	t.Parallel()
+	mine, others := tapeAsked{recipe: 1}, tapeAsked{recipe: 2}
+	for name, c := range map[string]struct {
+		asked        tapeAsked
+		first, stops bool // the stream is there first; the one that waits stops before it comes
+		want         int
+	}{
+		"the stream is there":       {mine, true, false, 1},
+		"the stream comes":          {mine, false, false, 1},
+		"another's is there":        {others, true, false, 0},
+		"another's comes":           {others, false, false, 0},
+		"it comes after it stopped": {mine, false, true, 0},
+	} {
+		var all tapes
+		woken, id := 0, [16]byte{1}
+		enter := func() { all.enter(id, &tape{asked: c.asked}) }
+		if c.first {
+			enter()
+		}
+		stop := all.await(id, mine, func() { woken++ })
+		if c.stops {
+			stop()
+		}
+		if !c.first {
+			enter()
+		}
+		if stop(); woken != c.want || len(all.waiting) != 0 {
+			t.Errorf("%s: woken %d times, want %d; %d still wait", name, woken, c.want, len(all.waiting))
+		}
+	}
+}

@@ -109,4 +109,12 @@ func TestPlannedFailoverLosesNothing(t *testing.T) {
 	if lost > len(all)/1000 {
 		t.Errorf("%d of %d leases are lost", lost, len(all))
 	}
+	// A Sentinel that is gone is told of, with its name, at the level that the reference says.
+	group.Sentinels[2].Kill()
+	gone := fmt.Sprintf(`{"level":"debug","event":"sentinel_unheard","sentinel":%q`, group.Sentinels[2].Addr)
+	for deadline := time.Now().Add(20 * time.Second); out.count(gone) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is not told that a Sentinel is gone")
+		}
+	}
 }

@@ -147,10 +147,10 @@ func (u *suite) finder(ctx context.Context, id int) (name string, reached int, e
 	return "", reached, nil
 }
 
-// fails is the first of the tests that fails with the mutant, twice. "" if none does.
+// fails is the first of the tests that fails with the mutant, or does not end, twice; "" if none does.
 func (u *suite) fails(ctx context.Context, id int, names []string, sum time.Duration) (string, error) {
 	limit := 30*time.Second + 5*sum
-	again := names
+	again, late := names, ""
 	for range 2 {
 		out, err := u.broken(ctx, id, again, limit)
 		if ctx.Err() != nil {
@@ -159,18 +159,17 @@ func (u *suite) fails(ctx context.Context, id int, names []string, sum time.Dura
 		if err == nil {
 			return "", nil
 		}
+		late = ""
+		m := failed().FindSubmatch(out)
 		if strings.Contains(string(out), "panic: test timed out after") {
-			if m := running().FindSubmatch(out); m != nil {
-				return "time: " + string(m[1]), nil
-			}
-			return "time: " + again[0], nil
+			m, late = running().FindSubmatch(out), "time: "
 		}
-		if m := failed().FindSubmatch(out); m != nil && slices.Contains(again, string(m[1])) {
+		if m != nil && slices.Contains(again, string(m[1])) {
 			again = []string{string(m[1])}
 		}
 	}
 	if len(again) == 1 {
-		return again[0], nil
+		return late + again[0], nil
 	}
 	for _, name := range again { // the process ended, and did not say by which of them
 		if _, err := u.broken(ctx, id, []string{name}, limit); err != nil && ctx.Err() == nil {
