@@ -364,6 +364,7 @@ func TestP5ADiskThatHangsOnReads(t *testing.T) {
 	wantRefused(t, "a ping", s.Ping(t.Context()))
 	_, err = s.Get(t.Context(), done.Key)
 	wantRefused(t, "an operator's look", err)
+	wantRefused(t, "a purge", s.Purge(t.Context(), done.Key))
 	wantRefused(t, "a completion of another owner", s.Complete(t.Context(), rivalOf(done).Lease(), &idem.Response{Status: 200}))
 	if err := renew(t, s, running); err != nil {
 		t.Error(err)

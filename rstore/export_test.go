@@ -24,6 +24,9 @@ func (s *Store) ResponseName(k idem.Key) string {
 // SlotOf is a name's slot in a Cluster.
 func SlotOf(name string) uint16 { return slotOf(name) }
 
+// TagFor leads names to a shard that has these slots.
+func TagFor(first, last uint16) string { return tagFor(slotRange{first, last}) }
+
 // ShiftClock has the store believe that a single server's clock is ahead by d.
 func (s *Store) ShiftClock(d time.Duration) {
 	known := s.clocks.slots[0].Load()

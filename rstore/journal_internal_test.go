@@ -66,3 +66,17 @@ func BenchmarkJournal(b *testing.B) {
 	b.ReportAllocs()
 	journalOfKeys(b, newJournal(time.Minute, 64<<20), b.N)
 }
+
+// A purge that finds nothing takes no room: who purges many keys pushes no others out.
+func TestAPurgeOfNothingIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	j := newJournal(time.Minute, 1<<20)
+	journalOfKeys(t, j, 1)
+	var k id
+	for range 2 { // what was known of the key is forgotten, and stays so
+		j.purged(k, purged{}, time.Now())
+		if sh := &j.shards[0]; len(sh.entries) != 0 || sh.size != 0 {
+			t.Errorf("%d entries, %d bytes", len(sh.entries), sh.size)
+		}
+	}
+}

@@ -61,3 +61,22 @@ func TestNothingIsDoneThatReplicasLack(t *testing.T) { //nolint:tparallel // one
 		})
 	}
 }
+
+// All replicas are as many as there ever were, those included that came later.
+func TestAReplicaThatComesLaterIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	redistest.Replica(t, primary)
+	s := open(t, rstore.Config{URL: primary.URL(), WaitReplicas: rstore.AllReplicas, Timeout: 4 * time.Second})
+	awaitReady(t, s)
+	completed(t, s, "with one")
+	second := redistest.Replica(t, primary)
+	looked := primary.Calls()["info"]
+	for ours := 0; primary.Calls()["info"] < looked+ours+4; ours++ { // until the store has looked at its primary, too
+		time.Sleep(50 * time.Millisecond)
+	}
+	second.Kill()
+	if _, err := s.Acquire(t.Context(), claim("with one of two")); !errors.Is(err, idem.ErrUnavailable) {
+		t.Errorf("with one of two: %v", err)
+	}
+}
