@@ -67,6 +67,28 @@ func BenchmarkJournal(b *testing.B) {
 	journalOfKeys(b, newJournal(time.Minute, 64<<20), b.N)
 }
 
+// What a key was before takes no room any more: one that is used again and again pushes no
+// others out.
+func TestTheJournalCountsWhatItHas(t *testing.T) {
+	t.Parallel()
+	j := newJournal(time.Minute, 1<<20)
+	for range 100 {
+		journalOfKeys(t, j, 200)
+	}
+	for i := range j.shards {
+		sh, size := &j.shards[i], int64(0)
+		for _, e := range sh.entries {
+			size += e.cost()
+		}
+		if sh.size != size {
+			t.Errorf("shard %d counts %d bytes, and has %d", i, sh.size, size)
+		}
+	}
+	if n := len(j.assertions(time.Now())); n != 200 {
+		t.Errorf("it remembers %d keys of 200", n)
+	}
+}
+
 // A purge that finds nothing takes no room: who purges many keys pushes no others out.
 func TestAPurgeOfNothingIsNotRemembered(t *testing.T) {
 	t.Parallel()
