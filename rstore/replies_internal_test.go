@@ -2,6 +2,7 @@ package rstore
 
 import (
 	"bufio"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,28 @@ func TestRepliesOfAWire(t *testing.T) {
 		w := wire{r: bufio.NewReader(strings.NewReader(text))}
 		if got, err := w.read(maxDepth); err == nil {
 			t.Errorf("%q is taken for %#v", text, got)
+		}
+	}
+}
+
+// A reply of names and values may have any length and anything in it: what is no name with a
+// value is left out.
+func TestPairsOfAReply(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		reply any
+		want  map[string]string
+	}{
+		{[]any{"a", "1", "b", "2"}, map[string]string{"a": "1", "b": "2"}},
+		{[]any{"a", "1", "b"}, map[string]string{"a": "1"}},
+		{[]any{"a"}, map[string]string{}},
+		{[]any{}, map[string]string{}},
+		{[]any{"a", int64(1), nothing{}, "2", "c", "3"}, map[string]string{"c": "3"}},
+		{"a", map[string]string{}},
+		{nil, map[string]string{}},
+	} {
+		if got := pairs(c.reply); !maps.Equal(got, c.want) {
+			t.Errorf("%v: %v, want %v", c.reply, got, c.want)
 		}
 	}
 }
