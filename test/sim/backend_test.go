@@ -110,7 +110,7 @@ func (w *world) inPieces(c *conn, e *execution, text string) bool {
 	for i := 0; i < len(text) && err == nil; i += 8 {
 		piece := text[i:min(i+8, len(text))]
 		_, err = fmt.Fprintf(c, "%x\r\n%s\r\n", len(piece), piece)
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(700 * time.Millisecond)
 	}
 	if err == nil {
 		_, err = fmt.Fprint(c, "0\r\n\r\n")

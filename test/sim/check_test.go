@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -21,11 +20,6 @@ func (w *world) forgotten(e *execution) bool {
 		}
 	}
 	return false
-}
-
-func count(try string) int {
-	n, _ := strconv.Atoi(try)
-	return n
 }
 
 // mayFollow says that a key may execute although it executed before. w.mu is held.
@@ -235,7 +229,7 @@ func (w *world) waits(r *request) {
 		w.violated("%s waits at %s, which is shut down", r.name, p.name)
 		p.stopping = false // said once
 	}
-	if excused {
+	if excused || w.plan.policy == idem.AmbiguousSettle && w.reached(r) { // it asks what became of its own attempt
 		r.idle = time.Time{}
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -238,6 +239,11 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 }
 
+// ofRequest is how the client of the simulation names its request. A connection that carries
+// one is named by it: which of two that are made at one time is the first, is decided by the
+// schedule of goroutines.
+var ofRequest = regexp.MustCompile(`Sim-Request: \w+`)
+
 // Write implements net.Conn. It never waits.
 func (c *conn) Write(b []byte) (int, error) {
 	n := c.out.n
@@ -250,6 +256,9 @@ func (c *conn) Write(b []byte) (int, error) {
 		return 0, os.NewSyscallError("write", syscall.EPIPE)
 	case c.out.unread, n.bad[c.local] == down, len(b) == 0:
 		return len(b), nil // it goes nowhere
+	}
+	if of := ofRequest.Find(b); of != nil {
+		c.in.name, c.out.name = fmt.Sprintf("%s %s <", c.out.link, of), fmt.Sprintf("%s %s >", c.out.link, of)
 	}
 	if len(c.out.flying) == 0 {
 		n.takesOff(c.out)

@@ -128,16 +128,23 @@ func newPlan(seed uint64) *plan {
 		waiting: oneOf(r, rejects, waits, waits, joins),
 	}
 	if p.store != "embedded" {
-		p.proxies = 1 + r.IntN(2)
+		p.proxies = oneOf(r, 1, 2, 2)
 	}
 	// What breaks in an episode: nothing, one kind of thing, or anything. What does not break much
 	// is judged more strictly.
-	breaking := [][]kind{nil, {kills}, {stops}, {storeIs}, {backendIs}, {mutes}, {takes, retries, answered, purges}, {reloads}, {linkIs}, {redisIs}, {linkIs, redisIs, kills, stops, storeIs, backendIs, mutes, takes, retries, answered, purges, reloads}}
-	breaks := breaking[r.IntN(len(breaking))]
+	all := []kind{kills, kills, stops, storeIs, backendIs, linkIs, redisIs, mutes, reloads, takes, retries, answered, purges}
+	var breaks []kind
+	switch r.IntN(4) {
+	case 0:
+	case 1, 2:
+		breaks = []kind{oneOf(r, all...), oneOf(r, all...)}
+	default:
+		breaks = all
+	}
 	calm := r.IntN(3) == 0 // all backends answer
 	pace := oneOf(r, leisurely, leisurely, brisk)
 	crowded := r.IntN(2) == 0 // all of it is about one key
-	for range 3 + r.IntN(15) {
+	for range 3 + r.IntN(18) {
 		a := randomAct(r, p, calm)
 		a.after = oneOf(r, pace...)
 		if crowded {
@@ -145,7 +152,7 @@ func newPlan(seed uint64) *plan {
 		}
 		if len(breaks) > 0 && r.IntN(3) == 0 {
 			a.kind = oneOf(r, breaks...)
-		} else if r.IntN(8) == 0 {
+		} else if r.IntN(5) == 0 {
 			a.kind = asks
 		}
 		p.acts = append(p.acts, a)
@@ -162,7 +169,7 @@ var (
 func randomAct(r *rand.Rand, p *plan, calm bool) act {
 	a := act{
 		key: r.IntN(2), proxy: r.IntN(p.proxies),
-		end:      oneOf(r, answers, answers, answers, pieces, cuts, halves, isBusy, isSilent),
+		end:      oneOf(r, answers, answers, answers, pieces, pieces, cuts, halves, isBusy, isSilent),
 		delay:    oneOf(r, 0, 0, 50*time.Millisecond, 2*time.Second, 15*time.Second, 35*time.Second),
 		wait:     oneOf(r, -1, -1, 0, time.Second, 20*time.Second, 60*time.Second),
 		patience: oneOf(r, longestPatience, longestPatience, longestPatience, 10*time.Millisecond, time.Second, 10*time.Second),

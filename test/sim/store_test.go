@@ -99,6 +99,7 @@ func (d *door) pass(ctx context.Context, call string, do func(ctx context.Contex
 
 func (d *door) Acquire(ctx context.Context, c idem.Claim) (out idem.Outcome, err error) {
 	var late idem.Outcome
+	c.Key = c.Key.Clone() // a late call reads it when the caller's bytes have changed
 	sent := time.Now()
 	err = d.pass(ctx, "acquire", func(ctx context.Context) error {
 		c := c
@@ -119,6 +120,9 @@ func (d *door) Acquire(ctx context.Context, c idem.Claim) (out idem.Outcome, err
 
 func (d *door) Renew(ctx context.Context, leases []idem.Lease) (errs []error) {
 	leases = slices.Clone(leases)
+	for i := range leases {
+		leases[i].Key = leases[i].Key.Clone()
+	}
 	err := d.pass(ctx, "renew", func(ctx context.Context) error {
 		errs = d.whole.Renew(ctx, leases)
 		return nil
@@ -134,15 +138,17 @@ func (d *door) Renew(ctx context.Context, leases []idem.Lease) (errs []error) {
 }
 
 func (d *door) Complete(ctx context.Context, l idem.Lease, r *idem.Response) error {
-	r = r.Clone() // it may be read when the caller has gone on
+	l.Key, r = l.Key.Clone(), r.Clone()
 	return d.pass(ctx, "complete", func(ctx context.Context) error { return d.whole.Complete(ctx, l, r) })
 }
 
 func (d *door) Release(ctx context.Context, l idem.Lease) error {
+	l.Key = l.Key.Clone()
 	return d.pass(ctx, "release", func(ctx context.Context) error { return d.whole.Release(ctx, l) })
 }
 
 func (d *door) Hold(ctx context.Context, l idem.Lease) error {
+	l.Key = l.Key.Clone()
 	return d.pass(ctx, "hold", func(ctx context.Context) error { return d.whole.Hold(ctx, l) })
 }
 
