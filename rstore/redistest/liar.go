@@ -85,6 +85,15 @@ func (l *Liar) Break() {
 	}
 }
 
+// Unasked sends a reply over each connection that no command asked for.
+func (l *Liar) Unasked(reply string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for conn := range l.conns {
+		_, _ = conn.Write([]byte(reply))
+	}
+}
+
 func (l *Liar) accept() {
 	for {
 		conn, err := l.listener.Accept()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -15,94 +14,6 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
-
-// store is what the histories use.
-type store interface {
-	idem.Store
-	idem.Inspector
-}
-
-// world is one history's surroundings.
-type world struct {
-	processes []store // that share their records
-	// lag is how long a process may go on replaying from its memory what another
-	// one purged: a push is on its way to it.
-	lag time.Duration
-	// lies: what is said to have certainly not been done may have been.
-	lies bool
-	// patient has clients rest, so that a history is longer than the lag, keep most of what
-	// they complete for an hour, and be operators more often.
-	patient bool
-	wipes   *wipes // nil: nobody makes any
-}
-
-// sizes of a history.
-const (
-	clients = 4
-	steps   = 90 // a client's; each is one to three operations
-	keys    = 2
-	ttl     = 8 * time.Millisecond
-)
-
-// within is how long after its call an acquire with a deadline may be granted.
-const within = 300 * time.Millisecond
-
-// recorder collects operations.
-type recorder struct {
-	begun   time.Time
-	prefix  string
-	owners  atomic.Int64
-	serials atomic.Int64
-
-	mu  sync.Mutex
-	ops []porcupine.Operation // guarded by mu
-}
-
-func (r *recorder) add(client int, in asked, out told) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.ops = append(r.ops, porcupine.Operation{
-		ClientId: client, Input: in, Output: out, Call: int64(in.call), Return: int64(in.ret),
-	})
-}
-
-// history is what was recorded, but for what came out of a process's memory
-// while a purge was under way, or just after another process's: that is allowed
-// to be stale, and says nothing.
-func (r *recorder) history(lag time.Duration) (kept []porcupine.Operation) {
-	stale := func(in asked) bool {
-		for _, op := range r.ops {
-			p := op.Input.(asked) //nolint:forcetypeassert // ours
-			until := p.ret
-			if op.Output.(told).failed { //nolint:forcetypeassert // ours
-				until += inTransit
-			}
-			if p.process != in.process {
-				until += lag
-			}
-			if (p.kind == purge || p.kind == wipe) && p.key == in.key && p.call <= in.ret && in.call <= until {
-				return true
-			}
-		}
-		return false
-	}
-	for _, op := range r.ops {
-		if !op.Output.(told).local || !stale(op.Input.(asked)) { //nolint:forcetypeassert // ours
-			kept = append(kept, op)
-		}
-	}
-	return kept
-}
-
-func (r *recorder) since() time.Duration { return time.Since(r.begun) }
-
-func (r *recorder) key(n int) idem.Key {
-	k, err := idem.ParseKey(fmt.Sprintf("%s-%d", r.prefix, n))
-	if err != nil {
-		panic(err)
-	}
-	return k
-}
 
 // owner is a token that stands for a number.
 func owner(n int) (o idem.Owner) {
@@ -117,14 +28,14 @@ func number(o idem.Owner) int {
 
 // run records a history.
 func run(w world, seed uint64) []porcupine.Operation {
-	history, _ := traced(w, seed)
+	history, _, _ := record(w, seed)
 	return history
 }
 
-// traced records a history, of clients that acquire, work, end or die, repeat what got
-// lost, and act as operators, and what the stores were asked and answered in it.
-func traced(w world, seed uint64) ([]porcupine.Operation, *tracetest.Recorder) {
-	traces := tracetest.NewRecorder(w.lag)
+// record records a history: clients that acquire, work, end or die, repeat what got
+// lost, and act as operators; and what the stores were asked and answered in it.
+func record(w world, seed uint64) (history []porcupine.Operation, begun time.Time, traces *tracetest.Recorder) {
+	traces = tracetest.NewRecorder(w.lag)
 	if w.lies {
 		traces.Doubt()
 	}
@@ -147,7 +58,7 @@ func traced(w world, seed uint64) ([]porcupine.Operation, *tracetest.Recorder) {
 	}
 	wg.Wait()
 	r.wiped(w.wipes)
-	return r.history(w.lag), traces
+	return r.history(w), r.begun, traces
 }
 
 // actor is one goroutine's.
@@ -170,14 +81,14 @@ func (c *actor) step() {
 		of = 12
 		c.rest()
 	}
-	switch c.rand.IntN(of) {
-	case 0:
+	switch n := c.rand.IntN(of); {
+	case n == 0 && !c.w.replicated:
 		c.purge(in)
-	case 1, 2, 3:
+	case n < 4:
 		c.releaseFrom(in)
-	case 4:
+	case n == 4:
 		c.resolve(in)
-	case 5:
+	case n == 5:
 		c.list()
 	default:
 		c.attempt(in)
@@ -211,11 +122,11 @@ func (c *actor) request() request {
 
 // attempt does what a proxy does with a request.
 func (c *actor) attempt(claim asked) {
-	claim.kind, claim.owner, claim.request, claim.ttl = acquire, int(c.r.owners.Add(1)), c.request(), ttl
+	claim.kind, claim.owner, claim.request, claim.ttl = acquire, int(c.r.owners.Add(1)), c.request(), c.w.lease()
 	claim.recipe = idem.Recipe(c.rand.IntN(4) / 3)
 	claim.holds = c.rand.IntN(6) == 0
 	claim.retention, claim.remember = time.Hour, time.Hour
-	if brief := c.rand.IntN(3) > 0; brief && (!c.w.patient || c.rand.IntN(6) == 0) {
+	if brief := c.rand.IntN(3) > 0; brief && !c.w.lasting && (!c.w.patient || c.rand.IntN(6) == 0) {
 		claim.retention = time.Duration(5+c.rand.IntN(10)) * time.Millisecond
 		claim.remember = time.Duration(c.rand.IntN(3)*8) * time.Millisecond
 	}
@@ -230,8 +141,13 @@ func (c *actor) attempt(claim asked) {
 	switch {
 	case out.failed:
 	case out.verdict == idem.VerdictAcquired || out.verdict == idem.VerdictYours:
+		drop := c.guard(claim)
 		c.work()
+		if c.rand.IntN(2) == 0 { // otherwise it is renewed while it ends
+			drop()
+		}
 		c.finish(claim)
+		drop()
 	case out.verdict == idem.VerdictUnknown && c.rand.IntN(6) == 0: // which an operator is told
 		c.resolve(asked{key: claim.key, process: c.process})
 	}
@@ -253,9 +169,9 @@ func (c *actor) finish(end asked) {
 	case n == 0: // dies: the lease lapses
 		return
 	case n == 1: // stops for longer than the lease, and goes on
-		time.Sleep(ttl + 2*time.Millisecond)
-		end.kind = []kind{complete, release, hold}[c.rand.IntN(3)]
-	case n < 5:
+		time.Sleep(end.ttl + 2*time.Millisecond)
+		end.kind = []kind{complete, hold, release}[c.rand.IntN(c.w.endings())]
+	case n < 5 && !c.w.replicated:
 		end.kind = release
 	case n < 9:
 		end.kind = hold
@@ -284,8 +200,13 @@ func (c *actor) acquire(in asked) told {
 	return out
 }
 
+// lease is a claim's.
+func (c *actor) lease(in asked) idem.Lease {
+	return idem.Lease{Key: c.r.key(in.key), Owner: owner(in.owner), TTL: in.ttl, Retention: in.retention, Remember: in.remember}
+}
+
 func (c *actor) end(in asked) told {
-	lease := idem.Lease{Key: c.r.key(in.key), Owner: owner(in.owner), TTL: in.ttl, Retention: in.retention, Remember: in.remember}
+	lease := c.lease(in)
 	if in.inherit {
 		lease.Retention, lease.Remember = 0, 0
 	}

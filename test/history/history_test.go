@@ -41,10 +41,16 @@ func firstSeed() uint64 {
 }
 
 // histories checks n of them, several at a time.
-func histories(t *testing.T, n int, w world) (failed int64) {
+func histories(t *testing.T, n int, w world) int64 {
 	t.Helper()
-	first := firstSeed()
-	var next, operations, failures, events, undecided atomic.Int64
+	return historiesFrom(t, firstSeed(), n, w)
+}
+
+// historiesFrom checks those of so many seeds.
+func historiesFrom(t *testing.T, first uint64, n int, w world) int64 {
+	t.Helper()
+	var next, operations, failed, events, undecided atomic.Int64
+	stop := watches(&w)
 	var wg sync.WaitGroup
 	atOnce := 8
 	if w.patient {
@@ -54,14 +60,16 @@ func histories(t *testing.T, n int, w world) (failed int64) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n) && !t.Failed(); i = next.Add(1) - 1 {
 				seed := first + uint64(i)
-				history, traces := traced(w, seed)
+				history, begun, traces := record(w, seed)
 				operations.Add(int64(len(history)))
-				for _, op := range history {
-					if op.Output.(told).failed { //nolint:forcetypeassert // ours
-						failures.Add(1)
-					}
+				failed.Add(failures(history))
+				if w.onHistory != nil {
+					w.onHistory(t, begun, history)
 				}
 				check(t, seed, history)
+				if w.wipes != nil || w.failovers != nil {
+					continue // the table does not know of what a store loses
+				}
 				checked, not := path(t, seed, traces)
 				events.Add(checked)
 				undecided.Add(not)
@@ -69,12 +77,16 @@ func histories(t *testing.T, n int, w world) (failed int64) {
 		})
 	}
 	wg.Wait()
+	renewals, vain := stop()
 	if mean := operations.Load() / int64(n); mean < 200 && !t.Failed() {
 		t.Errorf("histories of %d operations, want 200 or more", mean)
 	}
-	t.Logf("figure: %d histories, %d operations, %d of them failed, first seed %d; their traces, of %d events, are paths of the table and of the model, but for %d that are undecided",
-		n, operations.Load(), failures.Load(), first, events.Load(), undecided.Load())
-	return failures.Load()
+	t.Logf("figure: %d histories, %d operations, %d of them failed; %d renewals, %d in vain; first seed %d; their traces, of %d events, are paths of the table and of the model, but for %d that are undecided",
+		n, operations.Load(), failed.Load(), renewals, vain, first, events.Load(), undecided.Load())
+	if w.sound && (vain > renewals/4 || failed.Load() > operations.Load()/4) && !t.Failed() {
+		t.Error("nothing is wrong with the store, and yet it does not do what it is asked")
+	}
+	return failed.Load()
 }
 
 // path fails the test if a trace is no path of the transition table and of the model, and
@@ -114,7 +126,7 @@ func TestEmbedded(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeAtEnd(t, s)
-	histories(t, count(120), world{processes: []store{s}})
+	histories(t, count(120), world{processes: []store{s}, sound: true})
 }
 
 // redisProcesses are stores as two proxies have them, each with a cache of its
@@ -161,16 +173,28 @@ func postgresProcessesIn(t *testing.T, addr, schema string) (all []store, links 
 	return all, links
 }
 
+// isolate has transactions be isolated by one of the levels.
+func isolate(t *testing.T, server *dbtest.Postgres) {
+	t.Helper()
+	level := []string{"read committed", "repeatable read", "serializable"}[firstSeed()%3]
+	t.Logf("the level of isolation is %s", level)
+	server.Do("ALTER ROLE postgres SET default_transaction_isolation = '" + level + "'")
+}
+
 func TestPostgres(t *testing.T) {
 	t.Parallel()
-	all, _ := postgresProcesses(t, dbtest.StartPostgres(t).Addr)
-	histories(t, count(120), world{processes: all, lag: time.Second})
+	server := dbtest.StartPostgres(t)
+	isolate(t, server)
+	all, _ := postgresProcesses(t, server.Addr)
+	histories(t, count(120), world{processes: all, lag: time.Second, sound: true})
 }
 
 // The links to PostgreSQL break again and again while the histories run.
 func TestPostgresUnderFaults(t *testing.T) {
 	t.Parallel()
-	all, links := postgresProcesses(t, dbtest.StartPostgres(t).Addr)
+	server := dbtest.StartPostgres(t)
+	isolate(t, server)
+	all, links := postgresProcesses(t, server.Addr)
 	// A process connects anew sixteen times. Where that fails on and on, too many operations
 	// fail, each of which may take effect later: the checker would not come to an end.
 	underFaults(t, all, links, 300*time.Millisecond)
@@ -179,7 +203,7 @@ func TestPostgresUnderFaults(t *testing.T) {
 func TestRedis(t *testing.T) {
 	t.Parallel()
 	all, _ := redisProcesses(t, redistest.Start(t, "--appendfsync", "no").Addr)
-	histories(t, count(120), world{processes: all, lag: time.Second})
+	histories(t, count(120), world{processes: all, lag: time.Second, sound: true})
 }
 
 // The links to Redis break again and again while the histories run.

@@ -45,6 +45,7 @@ func TestLyingRedisUnderAnEngine(t *testing.T) {
 	seed := firstSeed()
 	t.Logf("the seed is %d", seed)
 	l := newLies(seed, 40)
+	l.renewals = true
 	liar := redistest.NewLiar(t, servers[0].Addr, l.lie)
 	store := lyingStore(t, liar)
 	traces := tracetest.NewRecorder(0)

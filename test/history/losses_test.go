@@ -16,36 +16,41 @@ import (
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
-// wipes are the times at which all keys were forgotten.
-type wipes struct {
+// spans are times at which something befell all keys.
+type spans struct {
 	mu  sync.Mutex
-	all [][2]time.Time // before and after; guarded by mu
+	all [][2]time.Time // from and to; guarded by mu
 }
 
-// do wipes, and says when.
-func (w *wipes) do(wipe func()) {
-	before := time.Now()
-	wipe()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.all = append(w.all, [2]time.Time{before, time.Now()})
+// during has something happen, and says when.
+func (s *spans) during(happen func()) {
+	from := time.Now()
+	happen()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, [2]time.Time{from, time.Now()})
+}
+
+// since are those that had not ended when a history began, on its clock.
+func (s *spans) since(begun time.Time) (all [][2]time.Duration) {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, at := range s.all {
+		if !at[1].Before(begun) {
+			all = append(all, [2]time.Duration{at[0].Sub(begun), at[1].Sub(begun)})
+		}
+	}
+	return all
 }
 
 // wiped adds to a history what has befallen all keys meanwhile.
-func (r *recorder) wiped(w *wipes) {
-	if w == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, at := range w.all {
-		if at[1].Before(r.begun) {
-			continue
-		}
+func (r *recorder) wiped(w *spans) {
+	for _, at := range w.since(r.begun) {
 		for key := range keys {
-			r.add(clients, asked{
-				kind: wipe, key: key, process: -1, call: at[0].Sub(r.begun), ret: at[1].Sub(r.begun),
-			}, told{})
+			r.add(clients, asked{kind: wipe, key: key, process: -1, call: at[0], ret: at[1]}, told{})
 		}
 	}
 }
@@ -64,7 +69,7 @@ func losses(t *testing.T, all []store, links []*toxitest.Link, wipings []func())
 	t.Logf("the losses' seed is %d", seed)
 	ctx, stop := context.WithCancel(context.Background())
 	done, told := make(chan struct{}), map[string]int{}
-	w := world{processes: all, lag: 2*lossTimeout + time.Second + 500*time.Millisecond, patient: true, wipes: &wipes{}}
+	w := world{processes: all, lag: 2*lossTimeout + time.Second + 500*time.Millisecond, patient: true, wipes: &spans{}}
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
@@ -84,7 +89,7 @@ func losses(t *testing.T, all []store, links []*toxitest.Link, wipings []func())
 				}
 				told["stalls"]++
 			default:
-				w.wipes.do(wipings[r.IntN(len(wipings))])
+				w.wipes.during(wipings[r.IntN(len(wipings))])
 				told["wipes"]++
 			}
 			pause(ctx, time.Duration(100+r.IntN(500))*time.Millisecond)

@@ -24,10 +24,11 @@ const (
 	take // by an operator who looked at it
 	list // which shows the key
 	wipe // of all keys at once, by who has the server
+	renew
 )
 
 func (k kind) String() string {
-	return [...]string{"acquire", "complete", "release", "hold", "look", "purge", "resolve-complete", "resolve-retry", "take", "list", "wipe"}[k]
+	return [...]string{"acquire", "complete", "release", "hold", "look", "purge", "resolve-complete", "resolve-retry", "take", "list", "wipe", "renew"}[k]
 }
 
 // request is what makes two requests under a key the same.
@@ -97,6 +98,8 @@ func step(s state, in asked, out told) []state {
 		return stepAcquire(s, in, out)
 	case look, list:
 		return stepLook(s, in, out)
+	case renew:
+		return stepRenew(s, in, out)
 	case wipe:
 		return []state{{}}
 	case purge:

@@ -78,7 +78,7 @@ func findsBoth(t *testing.T, build func() world, unseen string) {
 	first := firstSeed()
 	var byAnswers, byTraces uint64
 	for seed := first; seed < first+300 && (byAnswers == 0 || byTraces == 0 && unseen == ""); seed++ {
-		history, traces := traced(build(), seed)
+		history, _, traces := record(build(), seed)
 		if byAnswers == 0 && impossible(history, patience) {
 			byAnswers = seed - first + 1
 		}

@@ -17,6 +17,9 @@ func generators() map[string]suite {
 	}
 	return map[string]suite{
 		"histories": of("test/history", "^(TestEmbedded|TestRedis|TestRedisUnderFaults|TestPostgres|TestPostgresUnderFaults)$"),
+		"lies":      of("test/history", "^TestLyingRedis(UnderAnEngine)?$"),
+		"replaced":  of("test/history", "^TestRedis(Replicated)?Failovers$"),
+		"standby":   of("test/history", "^TestPostgresStandby$"),
 		"losses":    of("test/history", "^(TestRedisLosses|TestPostgresLosses)$"),
 		"clients":   of("test", "^TestClientHistories$/^(embedded|redis)$"), // PostgreSQL takes longer to set up
 		"faults":    of("test", "^TestFaults$"),
