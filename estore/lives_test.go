@@ -301,7 +301,7 @@ func (l *lives) ask(name string) error {
 		}
 		return nil
 	default:
-		e := idem.Event(1 + n - 6) //nolint:gosec // six events
+		e := idem.Event(1 + n - 6)
 		if n == 11 && l.rand.IntN(2) == 0 {
 			e = idem.EventTake
 		}

@@ -13,6 +13,7 @@ func (p *Postgres) Backup(tb testing.TB, schema string) (restore func()) {
 	run(tb, p.dir, p.as, filepath.Join(p.bin, "pg_dump"), "--schema", schema, "--clean", "--file", file, url)
 	return func() {
 		tb.Helper()
-		run(tb, p.dir, p.as, filepath.Join(p.bin, "psql"), "-q", "-X", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-1", "-f", file, url)
+		run(tb, p.dir, p.as, filepath.Join(p.bin, "psql"), "--quiet", "--no-psqlrc", "--output", "/dev/null",
+			"--set", "ON_ERROR_STOP=1", "--single-transaction", "--file", file, url)
 	}
 }

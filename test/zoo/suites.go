@@ -20,6 +20,7 @@ func generators() map[string]suite {
 		"lies":      of("test/history", "^TestLyingRedis(UnderAnEngine)?$"),
 		"replaced":  of("test/history", "^TestRedis(Replicated)?Failovers$"),
 		"standby":   of("test/history", "^TestPostgresStandby$"),
+		"shards":    of("test/history", "^TestClusterThatStandsStillInPart$"),
 		"losses":    of("test/history", "^(TestRedisLosses|TestPostgresLosses)$"),
 		"clients":   of("test", "^TestClientHistories$/^(embedded|redis)$"), // PostgreSQL takes longer to set up
 		"faults":    of("test", "^TestFaults$"),
@@ -34,7 +35,7 @@ func generators() map[string]suite {
 		"doubts":    of("proxy", "^TestSettlerInTrouble$"),
 		"damage":    of("estore", "^TestDamagedFiles$"),
 		"lives":     of("estore", "^TestP2LivesOfAStore$"),
-		"crashes":   of("estore", "^TestP2(EveryCrashPoint|EverySyncThatFails|EveryWriteThatFindsNoSpace|CrashLosesNothingAcknowledged)$"),
+		"crashes":   of("estore", "^TestP2(EveryCrashPoint|EverySyncThatFails|EveryWriteThatFindsNoSpace|CrashLoses.*)$"),
 		"readers":   of("test/differential", ""),
 		"contract":  of("", "^TestContract$"), // of the store that the fault names
 		"fuzz":      of("", ""),               // likewise

@@ -1,0 +1,88 @@
+package history
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/rstore"
+	"github.com/idemproxy/idemproxy/rstore/redistest"
+)
+
+// One process on a Cluster, of which a part stands still for longer than a lease lasts and less
+// than a call waits. The leases of the other parts are kept. A machine that stands still
+// itself loses some of them, so it counts how many.
+func TestClusterThatStandsStillInPart(t *testing.T) {
+	t.Parallel()
+	seed := firstSeed()
+	t.Logf("the seed is %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	url, nodes := redistest.Cluster(t, 3)
+	for _, node := range nodes {
+		node.Do("CONFIG", "SET", "cluster-require-full-coverage", "no")
+	}
+	policy := idem.Policy{
+		TTL: 2 * time.Second, Heartbeat: 200 * time.Millisecond, Retention: time.Hour, OnAmbiguous: idem.AmbiguousHold,
+	}
+	s, err := rstore.New(rstore.Config{URL: url, Timeout: 3 * policy.TTL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, s)
+	awaitReady(t, s)
+	engine := idem.NewEngine(idem.Config{Store: s, AcquireWithin: 3 * policy.TTL})
+	running := begun(t, engine, &policy, r)
+	still := nodes[r.IntN(len(nodes))]
+	var elsewhere []*idem.Attempt
+	for _, attempt := range running {
+		id := attempt.Key().ID()
+		if still.Try("STRLEN", "idem:"+hex.EncodeToString(id[:])) != nil { // MOVED
+			elsewhere = append(elsewhere, attempt)
+		}
+	}
+	resume := sync.OnceFunc(still.Stall())
+	defer resume()
+	pause(t.Context(), 2*policy.TTL+time.Duration(r.IntN(1000))*time.Millisecond)
+	lost := 0
+	for _, attempt := range elsewhere {
+		if record, err := s.Get(t.Context(), attempt.Key()); err != nil || record.State != idem.InProgress || record.Owner != attempt.Owner() {
+			lost++
+		}
+	}
+	resume()
+	t.Logf("figure: a part of a Cluster stood still: of %d leases, %d are elsewhere, of which %d lapsed", len(running), len(elsewhere), lost)
+	if len(elsewhere) < len(running)/4 || lost > len(elsewhere)/2 {
+		t.Error("leases that the part had nothing to do with lapsed")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var ending sync.WaitGroup
+	for _, attempt := range running {
+		ending.Go(func() { attempt.Finish(idem.Answered, &idem.Response{Status: 200}) })
+	}
+	ending.Wait()
+	engine.Close(ctx)
+}
+
+// begun are attempts that run, and of which not all are due to be renewed at a time.
+func begun(t *testing.T, engine *idem.Engine, policy *idem.Policy, r *rand.Rand) (running []*idem.Attempt) {
+	t.Helper()
+	for i := range 60 {
+		key, err := idem.ParseKey(fmt.Sprintf("shard-%d-%d", r.Uint64(), i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, attempt, err := engine.Begin(t.Context(), idem.Request{Key: key, Policy: policy})
+		if err != nil || attempt == nil {
+			t.Fatalf("a new key: %v, %v", attempt, err)
+		}
+		running = append(running, attempt)
+		pause(t.Context(), time.Duration(r.IntN(10))*time.Millisecond)
+	}
+	return running
+}
