@@ -7,8 +7,7 @@
 -- ARGV[1]  the state that was acknowledged, as in idem/state.go: 0 free (released,
 --          or purged by an operator), 1 in progress, 2 completed, 3 unknown
 -- ARGV[2]  owner token, 16 bytes; nothing for a purge, which is whoever's
--- ARGV[3]  fingerprint, binding and recipe, 36 bytes as in the record; for a purge,
---          the owner of what it deleted
+-- ARGV[3]  fingerprint, binding and recipe, 36 bytes as in the record
 -- ARGV[4]  retention and remember, 12 bytes as in the record
 -- ARGV[5]  attempt
 -- ARGV[6]  flags byte: "\1" makes the key unknown when the lease lapses
@@ -17,12 +16,13 @@
 -- ARGV[9]  how long ago the attempt began, ms
 -- ARGV[10] the key's names, encoded
 -- ARGV[11] the response, encoded, for 2
--- ARGV[12] for a purge, when the record was last updated that it deleted, ms, as
---          purge.lua says it. The purge's own time would not do: it is known here
---          only as roughly as the way to this server takes, in which a record can
---          be made anew
+-- ARGV[12] for a purge, and for a state that followed one, when the record was last
+--          updated that it deleted, ms, as purge.lua says it; nothing if none is
+--          known. The purge's own time would not do: it is known here only as roughly
+--          as the way to this server takes, in which a record can be made anew
 -- ARGV[13] the fourth byte of the record: what explains a mismatch
 -- ARGV[14] something if an operator resolved the attempt: the record has no owner then
+-- ARGV[15] for ARGV[12], the owner of what was deleted
 --
 -- Returns 0 (it was there), 1 (it was missing), 2 (it was older), 3 (what is there
 -- is somebody else's and later), or -1 for a layout that this build does not know.
@@ -63,15 +63,17 @@ else
   local state, theirs = string.byte(head, 2), string.sub(head, 9, 24)
   local lapses, began, updated = struct.unpack('>I6I6I6', head, 61)
   outcome = ADVANCED
-  if owner == '' then
-    if updated > ARGV[12] + (theirs == ARGV[3] and 15 or 0) then
-      return SAME -- it was made after the purge
-    end
+  local purged = ARGV[12] ~= '' and updated <= ARGV[12] + (theirs == ARGV[15] and 15 or 0)
+  if owner == '' and not purged then
+    return SAME -- it was made after the purge
+  elseif purged and theirs ~= owner then
     redis.call('DEL', KEYS[1])
     if KEYS[2] then
       redis.call('DEL', KEYS[2])
     end
-    return ADVANCED
+    if owner == '' or to == ABSENT or over then
+      return ADVANCED
+    end
   elseif theirs == owner then
     local behind = state == IN_PROGRESS or (state == UNKNOWN and to ~= IN_PROGRESS)
     if not behind or over or state == to and (to ~= IN_PROGRESS or lapses >= till) then

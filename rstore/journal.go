@@ -49,23 +49,27 @@ type entry struct {
 	resolved bool
 	// purged is for a purge, whoever's the record was: when that was last updated,
 	// in ms on its server's clock.
-	purged  int64
-	attempt uint32
-	owner   idem.Owner
-	made    string // fingerprint, binding and recipe, as in the record; of a purge, the owner of what was purged
-	keep    string // retention and remember, as in the record
-	tail    string // the key's names, as in the record
-	result  string // the response, encoded
-	lease   time.Duration
-	began   time.Time // on this process's monotonic clock, like at
-	at      time.Time // when the state was acknowledged, or a moment before
+	purged int64
+	// before is a purge that the state followed, of a record that a server may still have: when
+	// that was last updated, and whose it was. 0: none is known.
+	before      int64
+	beforeOwner string
+	attempt     uint32
+	owner       idem.Owner
+	made        string // fingerprint, binding and recipe, as in the record; of a purge, the owner of what was purged
+	keep        string // retention and remember, as in the record
+	tail        string // the key's names, as in the record
+	result      string // the response, encoded
+	lease       time.Duration
+	began       time.Time // on this process's monotonic clock, like at
+	at          time.Time // when the state was acknowledged, or a moment before
 }
 
 // entryCost is about what an entry takes besides its strings.
 const entryCost = 320
 
 func (e *entry) cost() int64 {
-	return int64(entryCost + len(e.made) + len(e.keep) + len(e.tail) + len(e.result))
+	return int64(entryCost + len(e.made) + len(e.keep) + len(e.tail) + len(e.result) + len(e.beforeOwner))
 }
 
 // newJournal is nil for a window that is not positive.
@@ -140,17 +144,34 @@ func (j *journal) purged(k id, p purged, sent time.Time) {
 		return
 	}
 	if p.updated > 0 {
-		j.put(k, &entry{
-			state: idem.Absent, purged: p.updated, made: p.owner, keep: string(make([]byte, keepSize)), began: sent, at: sent,
-		}, sent)
+		j.put(k, purgeEntry(p.updated, p.owner, sent), sent)
 		return
 	}
 	sh := &j.shards[k[0]%journalShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[k]; e != nil {
-		sh.drop(k, e)
+	e := sh.entries[k]
+	if e == nil {
+		return
 	}
+	if before, of := e.purge(); before > 0 { // a server may still have that record
+		sh.put(k, purgeEntry(before, of, sent), sent.Add(-j.window))
+		return
+	}
+	sh.drop(k, e)
+}
+
+// purgeEntry is for a purge of a record of that owner, which was last updated then.
+func purgeEntry(updated int64, owner string, sent time.Time) *entry {
+	return &entry{state: idem.Absent, purged: updated, made: owner, keep: string(make([]byte, keepSize)), began: sent, at: sent}
+}
+
+// purge is the latest purge of the key that the entry knows of; 0: of none.
+func (e *entry) purge() (updated int64, owner string) {
+	if e.purged > 0 {
+		return e.purged, e.made
+	}
+	return e.before, e.beforeOwner
 }
 
 // lost: the store refused an event, since the key is not this owner's any more. What an
@@ -186,6 +207,9 @@ const forgetAtOnce = 8
 func (sh *journalShard) put(k id, e *entry, oldest time.Time) {
 	if before := sh.entries[k]; before != nil {
 		sh.size -= before.cost()
+		if e.purged == 0 {
+			e.before, e.beforeOwner = before.purge()
+		}
 	}
 	sh.entries[k] = e
 	sh.size += e.cost()
@@ -245,8 +269,12 @@ func (j *journal) assertions(now time.Time) (all []assertion) {
 // the later are the times that it makes of them.
 func (e *entry) args(now time.Time) []string {
 	owner, flags, hinted, purged, resolved := string(e.owner[:]), "\x00", "\x00", "", ""
+	updated, of := e.purge()
+	if updated > 0 {
+		purged = strconv.FormatInt(updated, 10)
+	}
 	if e.purged > 0 {
-		owner, purged = "", strconv.FormatInt(e.purged, 10)
+		owner = ""
 	}
 	if e.holds {
 		flags = "\x01"
@@ -259,6 +287,6 @@ func (e *entry) args(now time.Time) []string {
 	}
 	return []string{
 		strconv.Itoa(int(e.state)), owner, e.made, e.keep, strconv.FormatUint(uint64(e.attempt), 10), flags,
-		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result, purged, hinted, resolved,
+		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result, purged, hinted, resolved, of,
 	}
 }
