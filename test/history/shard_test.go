@@ -14,8 +14,8 @@ import (
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
-// One process on a Cluster, of which a part stands still for longer than a lease lasts and less
-// than a call waits. The leases of the other parts are kept. A machine that stands still
+// One process on a Cluster, of which a part stands still for longer than a lease lasts, and a
+// call waits for less than that. The leases of the other parts are kept. A machine that stands still
 // itself loses some of them, so it counts how many.
 func TestClusterThatStandsStillInPart(t *testing.T) {
 	t.Parallel()
@@ -27,15 +27,15 @@ func TestClusterThatStandsStillInPart(t *testing.T) {
 		node.Do("CONFIG", "SET", "cluster-require-full-coverage", "no")
 	}
 	policy := idem.Policy{
-		TTL: 2 * time.Second, Heartbeat: 200 * time.Millisecond, Retention: time.Hour, OnAmbiguous: idem.AmbiguousHold,
+		TTL: 3 * time.Second, Heartbeat: time.Second, Retention: time.Hour, OnAmbiguous: idem.AmbiguousHold,
 	}
-	s, err := rstore.New(rstore.Config{URL: url, Timeout: 3 * policy.TTL})
+	s, err := rstore.New(rstore.Config{URL: url, Timeout: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	closeAtEnd(t, s)
 	awaitReady(t, s)
-	engine := idem.NewEngine(idem.Config{Store: s, AcquireWithin: 3 * policy.TTL})
+	engine := idem.NewEngine(idem.Config{Store: s, AcquireWithin: policy.TTL})
 	running := begun(t, engine, &policy, r)
 	still := nodes[r.IntN(len(nodes))]
 	var elsewhere []*idem.Attempt
@@ -82,7 +82,7 @@ func begun(t *testing.T, engine *idem.Engine, policy *idem.Policy, r *rand.Rand)
 			t.Fatalf("a new key: %v, %v", attempt, err)
 		}
 		running = append(running, attempt)
-		pause(t.Context(), time.Duration(r.IntN(10))*time.Millisecond)
+		pause(t.Context(), time.Duration(r.IntN(30))*time.Millisecond)
 	}
 	return running
 }
