@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// The tests of a lost connection find a cache that outlives it. The histories cannot:
-// they are shorter than the time for which a purge by others may go unheard. Each bug
+// The tests of a lost connection find a cache that outlives it, sooner than the histories that
+// are longer than the time for which a purge by others may go unheard. Each bug
 // is planted into a copy of a source, of which the go command builds the tests.
 func TestPlantedBugsOfTheCache(t *testing.T) {
 	t.Parallel()

@@ -9,9 +9,8 @@ import (
 )
 
 // The checker finds what is wrong with a server's functions, with the lag that
-// TestPostgres allows. A process that does not hear what another one purges it does
-// not find: histories are shorter than that lag. pstore's TestNoCacheOnceTheConnectionIsLost
-// and TestAnswersOfDeafTimesAreNotKept do.
+// TestPostgres allows. A process that does not hear what another one purges takes
+// histories that are longer than that lag: TestPostgresLosses.
 func TestPlantedBugsOfPostgres(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)
