@@ -39,6 +39,7 @@ type world struct {
 	lasting, replicated bool
 	watches             []*watch // of each process; nil: nobody renews
 	sound               bool     // nothing is broken: few calls may fail
+	crowded             bool     // processes hold many other leases, of which some end all the time
 	// onHistory looks at each history as well, if it is not nil.
 	onHistory func(t *testing.T, begun time.Time, history []porcupine.Operation)
 }

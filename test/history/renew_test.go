@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // watchdog does: of all histories that are under way.
 type watch struct {
 	store store
+	crowd []idem.Lease // of no history, which are renewed with those
 
 	mu           sync.Mutex
 	held         map[*watched]struct{} // guarded by mu, like the figures
@@ -41,13 +43,18 @@ func (w *watch) add(one *watched) (drop func()) {
 }
 
 // renewEvery is a fraction of what a lease lasts.
-const renewEvery = 2 * time.Millisecond
+const renewEvery = ttl / 16
 
 func (w *watch) run(ctx context.Context) {
+	var ending sync.WaitGroup
+	defer ending.Wait()
+	for i := range min(len(w.crowd), ends) {
+		ending.Go(func() { w.end(ctx, w.crowd[i]) })
+	}
 	for ctx.Err() == nil {
-		pause(ctx, renewEvery)
+		pause(ctx, renewEvery+time.Duration(len(w.crowd))*renewEvery/4)
 		if w.renew() > 0 { // each that fails may have happened: many of them keep the checker from coming to an end
-			pause(ctx, 50*renewEvery)
+			pause(ctx, 100*time.Millisecond)
 		}
 	}
 }
@@ -59,7 +66,7 @@ func (w *watch) renew() (failed int64) {
 		all, leases = append(all, one), append(leases, one.lease)
 	}
 	w.mu.Unlock()
-	if len(all) == 0 {
+	if leases = append(leases, w.crowd...); len(leases) == 0 {
 		return 0
 	}
 	call := time.Now()
@@ -80,8 +87,37 @@ func (w *watch) renew() (failed int64) {
 		}
 		one.r.add(clients+1+in.process, in, out)
 	}
+	for _, err := range errs[len(all):] {
+		w.done++
+		if err != nil && !errors.Is(err, idem.ErrLeaseLost) { // its key has just been given back
+			failed++
+		}
+	}
 	w.failed += failed
 	return failed
+}
+
+// A crowd is so many leases, of which some end and begin all the time.
+const crowd, ends = 64, 4
+
+// gather takes a crowd's leases.
+func (w *watch) gather(r *recorder, process int) {
+	for i := range crowd {
+		claim := idem.Claim{Key: r.key(i), Owner: owner(1 + i), TTL: time.Minute, Retention: time.Hour}
+		if _, err := w.store.Acquire(context.Background(), claim); err != nil {
+			panic(fmt.Sprintf("process %d: %v", process, err))
+		}
+		w.crowd = append(w.crowd, claim.Lease())
+	}
+}
+
+// end ends a lease, and begins it again.
+func (w *watch) end(ctx context.Context, l idem.Lease) {
+	for ctx.Err() == nil {
+		_ = w.store.Release(context.Background(), l)
+		_, _ = w.store.Acquire(context.Background(), idem.Claim{Key: l.Key, Owner: l.Owner, TTL: l.TTL, Retention: l.Retention})
+		pause(ctx, renewEvery)
+	}
 }
 
 // watches renew for all processes until stop, which says how many renewals there were, and how
@@ -89,8 +125,11 @@ func (w *watch) renew() (failed int64) {
 func watches(w *world) (stop func() (done, failed int64)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	for _, s := range w.processes {
+	for i, s := range w.processes {
 		one := &watch{store: s, held: map[*watched]struct{}{}}
+		if w.crowded {
+			one.gather(&recorder{prefix: fmt.Sprintf("crowd-%d-%x", i, idem.NewOwner())}, i)
+		}
 		w.watches = append(w.watches, one)
 		running.Go(func() { one.run(ctx) })
 	}
@@ -109,7 +148,9 @@ func (c *actor) guard(claim asked) (drop func()) {
 	if c.w.watches == nil || c.rand.IntN(2) == 0 {
 		return func() {}
 	}
-	return c.w.watches[c.process].add(&watched{r: c.r, claim: claim, lease: c.lease(claim)})
+	drop = c.w.watches[c.process].add(&watched{r: c.r, claim: claim, lease: c.lease(claim)})
+	time.Sleep(time.Duration(c.rand.Int64N(int64(ttl)))) // for which it is needed now and then
+	return drop
 }
 
 // stepRenew is what a renewal leaves of a key: the lease begins anew, with the claim's times.
