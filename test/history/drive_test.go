@@ -109,6 +109,14 @@ func (c *actor) rest() {
 	}
 }
 
+// backOff waits after a call that failed, in a patient history: where a store is away for long,
+// the checker would not come to an end with all that may have happened or not.
+func (c *actor) backOff() {
+	if c.w.patient {
+		time.Sleep(time.Duration(50+c.rand.IntN(150)) * time.Millisecond)
+	}
+}
+
 // request is mostly the same one; else another payload, or the same to another host.
 func (c *actor) request() request {
 	switch c.rand.IntN(8) {
@@ -157,7 +165,11 @@ func (c *actor) attempt(claim asked) {
 func (c *actor) claim(in asked) told {
 	out := c.acquire(in)
 	for try := 0; out.failed && try < 3; try++ {
+		c.backOff()
 		out = c.acquire(in)
+	}
+	if out.failed {
+		c.backOff()
 	}
 	return out
 }
@@ -180,6 +192,7 @@ func (c *actor) finish(end asked) {
 	}
 	end.serial = int(c.r.serials.Add(1))
 	for try := 0; c.end(end).failed && try < 3; try++ { // as the watchdog does
+		c.backOff()
 	}
 }
 
