@@ -20,19 +20,18 @@ const automatonFile = "../../idem/tracetest/automaton.txt"
 type automaton struct {
 	mu    sync.Mutex
 	lines map[string]bool // guarded by mu
+	runs  int             // guarded by mu
 }
 
-// newAutomaton is compared with what is kept, or written there with UPDATE=1, once the
-// test and its parts are over and have found nothing.
-func newAutomaton(t *testing.T) *automaton {
+// compareAfter compares a with what is kept, or writes it there with UPDATE=1, once the
+// test is over, if all its runs were made, and found nothing.
+func (a *automaton) compareAfter(t *testing.T, runs int) {
 	t.Helper()
-	a := &automaton{lines: map[string]bool{}}
 	t.Cleanup(func() {
-		if !t.Failed() {
+		if !t.Failed() && a.runs == runs {
 			a.compare(t)
 		}
 	})
-	return a
 }
 
 func (a *automaton) compare(t *testing.T) {
@@ -63,6 +62,7 @@ func (a *automaton) add(t *testing.T, said []string) {
 	t.Helper()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.runs++
 	for _, line := range said {
 		a.lines[read(t, line)] = true
 	}
