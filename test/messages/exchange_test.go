@@ -19,7 +19,7 @@ type exchange struct {
 	id, key string
 
 	method, target, host string
-	startEnd             string // of the request line
+	version, startEnd    string // of the request line
 	fields               []field
 	types                []string // Content-Type; nil: what the content is of
 	content              content
@@ -45,6 +45,9 @@ type reply struct {
 	pieces  int  // in how many writes
 	framing byte // l: by a length, c: in chunks, e: by the end of the connection
 	cut     bool // it breaks off
+	interim bool // another response goes before it
+	trailer bool // a field comes behind its body, if that is in chunks
+	lineEnd string
 	server  bool // it has a field Server, of which there is one
 }
 
@@ -67,8 +70,8 @@ const keyName = "id"
 // basic is an exchange of no pieces.
 func basic(id string) *exchange {
 	return &exchange{
-		id: id, key: "k-" + id, method: "POST", target: "/p", host: "shop.example", startEnd: lineEnd, chunkEnd: lineEnd,
-		reply: reply{status: 200, framing: 'l', pieces: 1, body: "made"},
+		id: id, key: "k-" + id, method: "POST", target: "/p", host: "shop.example", version: "HTTP/1.1", startEnd: lineEnd, chunkEnd: lineEnd,
+		reply: reply{status: 200, framing: 'l', pieces: 1, body: "made", lineEnd: lineEnd},
 	}
 }
 
@@ -173,7 +176,7 @@ func zip(text string) string {
 // head is the request's, and where its body begins.
 func (x *exchange) head() string {
 	var b strings.Builder
-	b.WriteString(x.method + " " + x.target + " HTTP/1.1" + x.startEnd + "Host: " + x.host + lineEnd + "X-Case: " + x.id + lineEnd)
+	b.WriteString(x.method + " " + x.target + " " + x.version + x.startEnd + "Host: " + x.host + lineEnd + "X-Case: " + x.id + lineEnd)
 	for _, t := range x.mediaTypes() {
 		b.WriteString("Content-Type: " + t + lineEnd)
 	}
@@ -228,12 +231,15 @@ func (r *reply) hasBody(method string) bool {
 // wire is the answer in the pieces in which it is written.
 func (r *reply) wire(method string, execution int) (head string, pieces []string) {
 	var b strings.Builder
+	if r.interim {
+		b.WriteString("HTTP/1.1 103 Early Hints\r\nLink: </style>; rel=preload\r\n\r\n")
+	}
 	fmt.Fprintf(&b, "HTTP/1.1 %d Told\r\nX-Execution: %d\r\n", r.status, execution)
 	if r.kind != "" {
 		b.WriteString("Content-Type: " + r.kind + lineEnd)
 	}
 	for _, f := range r.fields {
-		b.WriteString(f.name + ": " + f.value + f.end)
+		b.WriteString(f.name + ": " + f.value + r.lineEnd)
 	}
 	body := r.bytes()
 	if r.server {
@@ -258,7 +264,11 @@ func (r *reply) wire(method string, execution int) (head string, pieces []string
 		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
 	case 'c':
 		b.WriteString("Transfer-Encoding: chunked\r\n")
-		pieces = append(pieces, "0\r\n\r\n")
+		end := "0\r\n"
+		if r.trailer {
+			end += "X-Last: 1\r\n"
+		}
+		pieces = append(pieces, end+lineEnd)
 	default:
 		b.WriteString("Connection: close\r\n")
 	}

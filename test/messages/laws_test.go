@@ -140,7 +140,7 @@ func (p *played) enforced() bool { return !p.observe && carries(p.x, p.sources) 
 // endsHop says of a field's name whether it is for one connection.
 func endsHop(name string, nominated []string) bool {
 	switch strings.ToLower(name) {
-	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-authorization", "proxy-connection", "content-length":
+	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-authorization", "proxy-authenticate", "proxy-connection", "content-length":
 		return true
 	}
 	return slices.ContainsFunc(nominated, func(one string) bool { return strings.EqualFold(one, name) })
@@ -164,7 +164,9 @@ func (p *played) says(all []field, keyed bool) (lines []string) {
 	for _, f := range all {
 		name := strings.ToLower(f.name)
 		switch {
-		case endsHop(name, gone), name == "host", name == "via", strings.HasPrefix(name, "x-forwarded"), name == "x-request-id":
+		case endsHop(name, gone), name == "host", name == "via", name == "x-request-id", name == "expect":
+		case strings.HasPrefix(name, "x-forwarded"), name == "forwarded", name == "x-original-url": // where it came from, nobody may say
+		case name == "idempotency-attempt", name == "idempotency_key": // what a backend may take for this proxy's
 		case keyed && (strings.HasPrefix(name, "idempotency-") || name == "x-idempotency-key"):
 		case keyed && p.async && name == "prefer":
 		case p.x.joins && name == "last-event-id": // which one of the requests may have, and others not
@@ -264,7 +266,7 @@ func (r *reply) sameFields(a *answer) string {
 	}
 	for _, f := range all {
 		switch name := strings.ToLower(f.name); {
-		case endsHop(name, gone), name == "idempotency-policy", name == "x-request-id", name == "idempotent-replayed", decoded && name == "etag":
+		case endsHop(name, gone), name == "idempotency-policy", name == "idempotency-outcome", name == "x-request-id", name == "idempotent-replayed", decoded && name == "etag":
 			continue
 		}
 		var got []string
@@ -301,17 +303,17 @@ func (r *reply) noStore() bool {
 	return slices.ContainsFunc(values(r.fields, "Idempotency-Policy"), func(line string) bool { return strings.Contains(line, "no-store") })
 }
 
-// ends says whether the answer is the operation's, for ever.
-func (r *reply) ends(method string) bool {
+// ends says whether the operation is not executed again once there was such an answer.
+func (r *reply) ends(method string, hold bool) bool {
 	switch r.status {
 	case 401, 407, 408, 421, 425, 429, 502, 503, 504, 511:
 		return false
 	}
-	return !r.breaksOff(method) && !r.noStore()
+	return (hold || !r.breaksOff(method)) && !r.noStore()
 }
 
 func once(p *played) string {
-	if n := len(p.seen); n > 1 && p.enforced() && p.x.reply.ends(p.x.method) {
+	if n := len(p.seen); n > 1 && p.enforced() && p.x.reply.ends(p.x.method, p.hold) {
 		return fmt.Sprintf("%d executions", n)
 	}
 	return ""

@@ -208,7 +208,10 @@ func fields() []func(*rand.Rand) piece {
 		line("X-Forwarded-For", "10.0.0.1"), line("Via", "1.0 fred"), line("Range", "bytes=0-1"), line("If-None-Match", `"1"`),
 		line("Last-Event-ID", "1", "2"), line("Origin", "https://page.example"), line("Cache-Control", "no-cache", "no-transform"),
 		line("x-lower", "1"), line("X_Under", "1"), line("Accept", "text/html", "*/*;q=0.1"), line("Proxy-Authorization", "x"),
-		line("User-Agent", "tests"), line("Traceparent", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"),
+		line("User-Agent", "tests"), line("Expect", "100-continue"), line("Trailer", "X-Last"), line("Upgrade", "h2c"),
+		line("Content-Language", "en", "de"), line("X-HTTP-Method-Override", "DELETE"), line("Content-Digest", "sha-256=:x:"),
+		line("Forwarded", "for=10.0.0.1"), line("X-Original-URL", "/q"), line("Idempotency_Key", "{k}"), line("Idempotency-Attempt", "9"),
+		line("Pragma", "no-cache"), line("X-Empty", ""), line("X-Long", strings.Repeat("long ", 300)), line("If-Match", `"1"`), line("Traceparent", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"),
 	}
 }
 
@@ -221,7 +224,8 @@ func framings() []func(*rand.Rand) piece {
 		all := oneOf(r, []string{"1x"}, []string{"1", "2"}, []string{"+1"}, []string{"-1"}, []string{"9999999999"}, []string{"1", "1"}, []string{"1, 1"}, []string{""})
 		return piece{fmt.Sprintf("lengths %q", all), func(x *exchange) { x.lengths = all }}
 	}
-	return []func(*rand.Rand) piece{chunked, chunked, length}
+	old := just("HTTP/1.0", func(x *exchange) { x.version = "HTTP/1.0" })
+	return []func(*rand.Rand) piece{chunked, chunked, length, old}
 }
 
 // ends have a line end in LF alone.

@@ -10,7 +10,7 @@ import (
 // replies are statuses and bodies.
 func replies() []func(*rand.Rand) piece {
 	status := func(r *rand.Rand) piece {
-		n := oneOf(r, 201, 204, 400, 404, 410, 500, 503, 425, 304, 206)
+		n := oneOf(r, 201, 204, 205, 400, 404, 409, 410, 422, 500, 501, 503, 425, 304, 206, 300, 303, 401, 418, 507, 599, 999)
 		return piece{fmt.Sprintf("answer %d", n), func(x *exchange) { x.reply.status = n }}
 	}
 	large := func(r *rand.Rand) piece {
@@ -65,7 +65,12 @@ func replyFramings() []func(*rand.Rand) piece {
 		n := 2 + r.IntN(3)
 		return piece{fmt.Sprintf("answer in %d pieces", n), func(x *exchange) { x.reply.pieces = n }}
 	}
-	return []func(*rand.Rand) piece{framed, framed, framed, pieces, cut}
+	return []func(*rand.Rand) piece{
+		framed, framed, framed, pieces, cut, just("answer to come", func(x *exchange) { x.reply.interim = true }),
+		just("answer with a trailer", func(x *exchange) { x.reply.framing, x.reply.trailer = 'c', true }),
+		just("answer whose lines end in LF", func(x *exchange) { x.reply.lineEnd = "\n" }),
+		just("answer whose lines are folded", func(x *exchange) { x.reply.lineEnd = "\r\n \r\n" }),
+	}
 }
 
 // joins has the request come again while the first one is answered, in pieces.

@@ -14,6 +14,7 @@ import (
 	"github.com/idemproxy/idemproxy/idem/storetest"
 	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/proxy"
+	"github.com/idemproxy/idemproxy/seal"
 	"github.com/idemproxy/idemproxy/upstream"
 )
 
@@ -27,6 +28,8 @@ type setting struct {
 	maxBuffered                 int64
 	cache                       int64 // of the embedded store; 0: the store is another one
 	routes                      []shared
+	hold                        bool
+	codec                       idem.Codec
 	receipts                    proxy.Receipts // nil: what is in doubt is released
 }
 
@@ -54,6 +57,10 @@ func chosen(r *rand.Rand, theme string) (all []choice) {
 	take(40, choice{"max_response_body: 2 KiB", func(s *setting) { s.maxResponse = 2 << 10 }})
 	take(40, choice{"max_buffered: 1 MiB", func(s *setting) { s.maxBuffered = 1 << 20 }})
 	take(30, choice{"embedded, cache of 8 KiB", func(s *setting) { s.cache = 8 << 10 }})
+	take(30, choice{"on_ambiguous: hold", func(s *setting) { s.hold = true }})
+	take(40, choice{"compressed and encrypted at rest", func(s *setting) {
+		s.codec, _ = seal.New(seal.Config{Keys: []seal.Key{{Name: "a", Secret: make([]byte, 32)}}, CompressFrom: 1})
+	}})
 	return all
 }
 
@@ -152,7 +159,7 @@ func (s *setting) store() (idem.Store, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := estore.New(estore.Config{Dir: dir, CacheBytes: s.cache})
+	store, err := estore.New(estore.Config{Dir: dir, CacheBytes: s.cache, Codec: s.codec})
 	return store, func() {
 		_ = store.Close()
 		_ = os.RemoveAll(dir)
@@ -166,6 +173,9 @@ func (s *setting) config() (c proxy.Config, err error) {
 	c.MaxResponseBody, c.MaxBuffered = s.maxResponse, s.maxBuffered
 	if s.bind {
 		c.BindHeaders = []string{"Authorization"}
+	}
+	if s.hold {
+		c.Policy.OnAmbiguous = idem.AmbiguousHold
 	}
 	for i, r := range s.routes {
 		c.Routes = append(c.Routes, r.route(i))
