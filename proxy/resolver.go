@@ -172,12 +172,8 @@ func isFieldText(text string) bool {
 func resolved(resp *fasthttp.Response) (*idem.Response, error) {
 	resp.Header.SetNoDefaultContentType(true) // fasthttp would make one up
 	r := &idem.Response{Status: fasthttp.StatusOK, Body: append([]byte(nil), resp.Body()...)}
-	if status := message.ResponseValue(&resp.Header, headerStatus); len(status) > 0 {
-		n, err := strconv.Atoi(string(status))
-		if err != nil || n < 200 || n > 599 {
-			return nil, fmt.Errorf("the resolver's %s is %q: want 200 to 599", headerStatus, status)
-		}
-		r.Status = n
+	if err := saidStatus(&resp.Header, &r.Status); err != nil {
+		return nil, err
 	}
 	if err := message.CleanResponse(resp, false, nil); err != nil {
 		return nil, fmt.Errorf("the resolver's answer: %w", err)
@@ -188,6 +184,26 @@ func resolved(resp *fasthttp.Response) (*idem.Response, error) {
 		}
 	}
 	return r, nil
+}
+
+// saidStatus is the status that an answer names; to stays if it names none. Who names several
+// has said nothing.
+func saidStatus(h *fasthttp.ResponseHeader, to *int) error {
+	said := 0
+	for name, value := range h.All() {
+		if !message.EqualFold(name, headerStatus) || len(value) == 0 {
+			continue
+		}
+		n, err := strconv.Atoi(string(value))
+		switch {
+		case err != nil || n < 200 || n > 599:
+			return fmt.Errorf("the resolver's %s is %q: want 200 to 599", headerStatus, value)
+		case said > 0 && n != said:
+			return fmt.Errorf("the resolver's %s is %d and %d: want one", headerStatus, said, n)
+		}
+		*to, said = n, n
+	}
+	return nil
 }
 
 func (r *Rules) replayedOnly(all []idem.Field) (kept []idem.Field) {

@@ -440,6 +440,10 @@ func TestAnswersThatDoNotSettle(t *testing.T) {
 			w.Header().Set("Idempotency-Outcome", "executed")
 			w.Header().Set("Idempotency-Status", "99")
 		},
+		"two statuses": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Idempotency-Outcome", "executed")
+			w.Header()["Idempotency-Status"] = []string{"201", "404"}
+		},
 		"cut": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"larger than ok": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Idempotency-Outcome", "executed")
