@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,12 +17,16 @@ import (
 
 // said is what an endpoint of receipts answers about an operation.
 type said struct {
-	status int
-	lines  []string // of Idempotency-Outcome
+	status   int
+	lines    []string // of Idempotency-Outcome
+	statuses []string // of Idempotency-Status: what the response had
 }
 
 func someWords(r *rand.Rand) said {
-	s := said{status: oneOf(r, 200, 200, 200, 204, 404, 500)}
+	s := said{status: oneOf(r, 200, 200, 200, 200, 204, 404, 500)}
+	for range r.IntN(3) {
+		s.statuses = append(s.statuses, oneOf(r, "201", "201", "404", "201, 404", "99", "600", "2xx"))
+	}
 	for range r.IntN(3) {
 		var words []string
 		for range 1 + r.IntN(2) {
@@ -48,6 +53,18 @@ func (s said) word() string {
 	return words[0]
 }
 
+// had is the status of the response; 0 if nobody can tell.
+func (s said) had() int {
+	all := slices.Compact(slices.Clone(s.statuses))
+	if len(all) == 0 {
+		return http.StatusOK
+	}
+	if n, err := strconv.Atoi(all[0]); err == nil && len(all) == 1 && n >= 200 && n < 600 {
+		return n
+	}
+	return 0
+}
+
 // endpoint answers about operations, by their keys.
 type endpoint struct {
 	mu   sync.Mutex
@@ -61,6 +78,9 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Unlock()
 	for _, line := range s.lines {
 		w.Header().Add("Idempotency-Outcome", line)
+	}
+	for _, line := range s.statuses {
+		w.Header().Add("Idempotency-Status", line)
 	}
 	w.Header().Set("X-Receipt", "1")
 	w.WriteHeader(max(s.status, 200))
@@ -87,7 +107,7 @@ func TestReceiptAnswers(t *testing.T) {
 	for i := range count(t, 400) / 4 {
 		s := someWords(r)
 		if why := w.settle(e, fmt.Sprintf("receipts-%d-%d", seed, i), s); why != "" {
-			t.Fatalf("SEED=%d: an endpoint that answers %d and %q: %s", seed, s.status, s.lines, why)
+			t.Fatalf("SEED=%d: an endpoint that answers %d and %q, with status %q: %s", seed, s.status, s.lines, s.statuses, why)
 		}
 	}
 }
@@ -116,6 +136,8 @@ func (w *world) settle(e *endpoint, id string, s said) string {
 		return fmt.Sprintf("%d executions; the answers: %v, %v", n, first, again)
 	case (has(first) || has(again)) && (word != "executed" || s.status != http.StatusOK):
 		return fmt.Sprintf("a response was made of it: %v, %v", first, again)
+	case has(first) && first.status != s.had() || has(again) && again.status != s.had():
+		return fmt.Sprintf("its status is none that it says, or one of several: %v, %v", first, again)
 	case strings.Contains(first.body, "attempt-voided") || strings.Contains(again.body, "attempt-voided"):
 		return fmt.Sprintf("the attempt counts as voided: %v, %v", first, again)
 	}
