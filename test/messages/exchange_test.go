@@ -28,6 +28,7 @@ type exchange struct {
 	lengths              []string // Content-Length, if it is not the true one
 	late                 bool     // the client sends its body after its header, and reads meanwhile
 	joins                bool     // the same request comes again while the first one is answered
+	mixes                bool     // then it is the sibling that comes
 	last                 string   // the id of the event which that client has
 	storm                int      // how often it comes over one connection, afterwards
 
@@ -229,12 +230,12 @@ func (r *reply) hasBody(method string) bool {
 }
 
 // wire is the answer in the pieces in which it is written.
-func (r *reply) wire(method string, execution int) (head string, pieces []string) {
+func (r *reply) wire(id, method string, execution int) (head string, pieces []string) {
 	var b strings.Builder
 	if r.interim {
 		b.WriteString("HTTP/1.1 103 Early Hints\r\nLink: </style>; rel=preload\r\n\r\n")
 	}
-	fmt.Fprintf(&b, "HTTP/1.1 %d Told\r\nX-Execution: %d\r\n", r.status, execution)
+	fmt.Fprintf(&b, "HTTP/1.1 %d Told\r\nX-Execution: %d\r\nX-For: %s\r\n", r.status, execution, id)
 	if r.kind != "" {
 		b.WriteString("Content-Type: " + r.kind + lineEnd)
 	}

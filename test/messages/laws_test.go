@@ -10,18 +10,19 @@ import (
 // played is an exchange that has been played.
 type played struct {
 	*world
-	x, y          *exchange // y is the sibling; nil for none
-	first, again  *answer
-	joined, other *answer // other is the sibling's
-	storm         []*answer
-	seen          []seen
-	idle          bool
-	strays        []string
-	local         []string
+	x, y         *exchange // y is the sibling; nil for none
+	first, again *answer
+	joined       *answer
+	other, mixed *answer // the sibling's: afterwards, and meanwhile
+	storm        []*answer
+	seen         []seen
+	idle         bool
+	strays       []string
+	local        []string
 }
 
 func (p *played) answers() (all []*answer) {
-	for _, a := range append([]*answer{p.first, p.joined, p.again, p.other}, p.storm...) {
+	for _, a := range append([]*answer{p.first, p.joined, p.again, p.other, p.mixed}, p.storm...) {
 		if a != nil {
 			all = append(all, a)
 		}
@@ -201,7 +202,7 @@ func forwarded(p *played) string {
 // passed is about what the backend answered.
 func passed(p *played) string {
 	for _, a := range p.answers() {
-		if a == p.other || a.err != nil || a.ours() || a.header == nil || a.header.Get("X-Execution") == "" && p.x.method == "HEAD" {
+		if a == p.other || a == p.mixed || a.err != nil || a.ours() || a.header == nil || a.header.Get("X-Execution") == "" && p.x.method == "HEAD" {
 			continue
 		}
 		r := &p.x.reply
@@ -288,7 +289,7 @@ func (r *reply) sameFields(a *answer) string {
 	}
 	for name := range a.header {
 		switch strings.ToLower(name) {
-		case "x-execution", "x-request-id", "content-length", "content-type", "connection", "idempotent-replayed":
+		case "x-execution", "x-for", "x-request-id", "content-length", "content-type", "connection", "idempotent-replayed":
 			continue
 		}
 		if len(values(all, name)) == 0 {
@@ -332,12 +333,13 @@ func kept(p *played) string {
 }
 
 func unshared(p *played) string {
-	if p.other == nil || !p.other.replayed() || len(values(p.x.reply.fields, "Idempotent-Replayed")) > 0 {
-		return ""
-	}
-	mine, other := views(p.x, p.setting), views(p.y, p.setting)
-	if !slices.Equal(mine, other) {
-		return fmt.Sprintf("backends read\n  %q and\n  %q, and both have one answer", mine, other)
+	for _, a := range []*answer{p.other, p.mixed} {
+		if a == nil || a.ours() || a.header.Get("X-For") != p.x.id {
+			continue
+		}
+		if mine, other := views(p.x, p.setting), views(p.y, p.setting); !slices.Equal(mine, other) {
+			return fmt.Sprintf("backends read\n  %q and\n  %q, and both have one answer", mine, other)
+		}
 	}
 	return ""
 }

@@ -157,7 +157,7 @@ func report(t *testing.T, seed uint64, f failure) {
 		t.Errorf("%s\nIt did not come again; it was %s", b.String(), first)
 		return
 	}
-	head, pieces := p.x.reply.wire(p.x.method, 1)
+	head, pieces := p.x.reply.wire(p.x.id, p.x.method, 1)
 	fmt.Fprintf(&b, "\nrequest:\n%s\nanswer of the backend:\n%s\n%d requests reached it; answers:\n  %v\n  %v\n",
 		shown(p.x.text()), shown(head+strings.Join(pieces, "")), len(p.seen), p.first, p.again)
 	if p.joined != nil {
@@ -165,6 +165,9 @@ func report(t *testing.T, seed uint64, f failure) {
 	}
 	if p.y != nil {
 		fmt.Fprintf(&b, "sibling:\n%s\n  %v\n", shown(p.y.text()), p.other)
+		if p.mixed != nil {
+			fmt.Fprintf(&b, "meanwhile:\n  %v\n", p.mixed)
+		}
 	}
 	t.Error(b.String())
 }

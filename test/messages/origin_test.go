@@ -155,7 +155,7 @@ func (e *expected) answer(c net.Conn, s seen) bool {
 		e.mu.Unlock()
 	}()
 	r := &e.x.reply
-	head, pieces := r.wire(s.method, n)
+	head, pieces := r.wire(e.x.id, s.method, n)
 	if len(pieces) == 0 {
 		_, err := io.WriteString(c, head)
 		return err == nil && !r.cut

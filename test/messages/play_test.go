@@ -13,6 +13,7 @@ func (w *world) play(x *exchange) *played {
 	w.mu.Lock()
 	w.sizes[x.id] = len(x.reply.sent(x.method))
 	w.mu.Unlock()
+	p.y = siblingOf(x)
 	e := w.origin.expect(x)
 	defer w.origin.forget(x.id)
 	for _, step := range []func(){
@@ -45,13 +46,21 @@ func (w *world) ofSibling(p *played) {
 	if p.x.sibling == nil {
 		return
 	}
-	y := p.x.clone()
-	p.x.sibling(y)
-	y.id, y.joins, y.late = p.x.id+"-sibling", false, false
+	w.origin.expect(p.y)
+	defer w.origin.forget(p.y.id)
+	p.other = w.until(p.y)
+}
+
+// siblingOf is the other operation.
+func siblingOf(x *exchange) *exchange {
+	if x.sibling == nil {
+		return nil
+	}
+	y := x.clone()
+	x.sibling(y)
+	y.id, y.joins, y.late = x.id+"-sibling", false, false
 	y.fields[0].value = y.id
-	w.origin.expect(y)
-	defer w.origin.forget(y.id)
-	p.y, p.other = y, w.until(y)
+	return y
 }
 
 // ends says whether the backend has answered all that came.
@@ -89,12 +98,16 @@ func (w *world) join(p *played, e *expected) {
 	if p.x.last != "" {
 		y.add("Last-Event-ID", p.x.last)
 	}
+	to := &p.joined
+	if p.x.mixes && p.y != nil {
+		w.origin.expect(p.y)
+		y, to = p.y, &p.mixed
+	}
 	met := make(chan struct{})
 	var once sync.Once
 	wg.Go(func() {
-		a := w.ask(y, func() { once.Do(func() { close(met) }) })
+		*to = w.ask(y, func() { once.Do(func() { close(met) }) })
 		once.Do(func() { close(met) })
-		p.joined = a
 	})
 	select { // who only waits goes on when the answer does
 	case <-met:

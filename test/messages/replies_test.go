@@ -75,9 +75,9 @@ func replyFramings() []func(*rand.Rand) piece {
 
 // joins has the request come again while the first one is answered, in pieces.
 func joins(r *rand.Rand) piece {
-	last := oneOf(r, "", "0", "1", "9")
-	return piece{fmt.Sprintf("joined by who has event %q", last), func(x *exchange) {
-		x.joins, x.last = true, last
+	last, mixes := oneOf(r, "", "0", "1", "9"), r.IntN(3) == 0
+	return piece{fmt.Sprintf("joined by who has event %q (or by its sibling: %t)", last, mixes), func(x *exchange) {
+		x.joins, x.mixes, x.last = true, mixes, last
 		x.reply.pieces = max(2, x.reply.pieces)
 	}}
 }
