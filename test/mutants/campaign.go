@@ -155,16 +155,17 @@ func (r *run) score(sites []site) error {
 	if all.tried == all.same {
 		return errors.New("no mutant was tried")
 	}
-	_, _ = fmt.Fprintf(r.out, "| package | tried | equivalent | found at first | found | of these, timed out | survived | found of a hundred |\n|%s\n",
-		strings.Repeat(" --- |", 8))
+	_, _ = fmt.Fprintf(r.out, "| package | tried | equivalent | found at first | found | of these, timed out | survived | "+
+		"found of a hundred |\n|%s\n", strings.Repeat(" --- |", 8))
 	for _, dir := range packages() {
 		if w := rows[dir]; w != nil {
 			_, _ = fmt.Fprintf(r.out, "| %s | %d | %d | %d | %d | %d | %d | %.1f |\n",
 				dir, w.tried, w.same, w.before, w.found+w.timed, w.timed, w.left, w.share())
 		}
 	}
-	_, _ = fmt.Fprintf(r.out, "figure: %d mutants, seed %d: %d found, %d of them at first, %d timed out, %d survived, %d equivalent: %.1f %%; "+
-		"%d are not tried yet\n", all.tried, r.seed, all.found+all.timed, all.before, all.timed, all.left, all.same, all.share(), waiting)
+	_, _ = fmt.Fprintf(r.out, "figure: %d mutants, seed %d: %d found, %d of them at first, %d timed out, %d survived, "+
+		"%d equivalent: %.1f %%; %d are not tried yet\n", all.tried, r.seed, all.found+all.timed, all.before, all.timed,
+		all.left, all.same, all.share(), waiting)
 	if all.share() < 95 {
 		return fmt.Errorf("%.1f %% of the mutants were found, 95 are wanted", all.share())
 	}

@@ -176,7 +176,7 @@ func (u *suite) fails(ctx context.Context, id int, names []string, sum time.Dura
 			return name, nil
 		}
 	}
-	return strings.Join(again, " or "), ctx.Err() //nolint:wrapcheck // whether it was stopped
+	return strings.Join(again, " or "), ctx.Err()
 }
 
 // broken runs tests with a mutant.
