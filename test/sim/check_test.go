@@ -159,7 +159,7 @@ func (w *world) unexplained(r *request) string {
 		return false
 	}
 	broken := func(e *execution) bool { return e.end == cuts || e.end == halves || e.end == isSilent }
-	ok := true
+	var ok bool
 	switch {
 	case r.status == 0:
 		ok = r.left || r.process.dead || w.ill(r.process) || own(broken)
@@ -185,8 +185,6 @@ func (w *world) unexplained(r *request) string {
 		ok = r.question && !own(func(e *execution) bool {
 			return !w.mayFollow(e) && !w.forgotten(e) && e.ended.Before(r.sent) && w.kept(e, r.sent)
 		})
-	default:
-		ok = false
 	}
 	if ok {
 		return ""

@@ -120,7 +120,7 @@ func (n *network) deliver(f *flow) {
 	defer n.mu.Unlock()
 	chance, bytes := n.chance("part "+f.name), 0
 	if chance%12 == 0 {
-		bytes = 1 + int(chance>>8%200) //nolint:gosec // small
+		bytes = 1 + int(chance>>8%200)
 	}
 	switch {
 	case len(f.flying) == 0:

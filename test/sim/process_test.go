@@ -114,7 +114,9 @@ func (p *process) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = p.server.Shutdown(ctx)
-	<-p.served
+	if err := <-p.served; err != nil {
+		p.w.t.Error(err)
+	}
 	p.engine.Close(ctx)
 	p.close()
 }

@@ -23,33 +23,25 @@ func TestMain(m *testing.M) {
 
 // Whatever clients and operators do, whatever breaks, and in whichever order packets arrive:
 // what executes, what clients are told and what a process does are as they should be.
-// SEED=N plays one episode and prints what happened; EPISODES=n plays so many.
+//
+// SEED=N plays one episode and prints what happened; EPISODES=n plays so many; KEEP=1 goes on
+// after one that fails, and prints no more of it than its seed.
 func TestSimulation(t *testing.T) {
-	if text := os.Getenv("SEED"); text != "" {
-		seed, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+	t.Parallel()
+	if seed := number(t, "SEED", 0); seed != 0 {
 		p := newPlan(seed)
 		wrong, log := play(t, p)
 		t.Logf("%v\n%s", p, strings.Join(log, "\n"))
 		report(t, p, wrong)
 		return
 	}
-	n := 100
-	if text := os.Getenv("EPISODES"); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	first := newSeed()
+	n, first := number(t, "EPISODES", 100), newSeed()
 	var next atomic.Uint64
-	t.Cleanup(func() { t.Logf("figure: %d episodes, first seed %d", min(next.Load(), uint64(n)), first) })
+	t.Cleanup(func() { t.Logf("figure: %d episodes, first seed %d", min(next.Load(), n), first) })
 	for i := range runtime.GOMAXPROCS(0) {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			t.Parallel()
-			for k := next.Add(1) - 1; k < uint64(n) && !t.Failed(); k = next.Add(1) - 1 {
+			for k := next.Add(1) - 1; k < n && !t.Failed(); k = next.Add(1) - 1 {
 				p := newPlan(first + k)
 				if wrong, _ := play(t, p); len(wrong) > 0 && os.Getenv("KEEP") != "" {
 					t.Logf("%d %s", p.seed, wrong[0])
@@ -59,6 +51,19 @@ func TestSimulation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// number is a variable of the environment.
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
 }
 
 // report makes a plan that fails as short as it can be, and prints it.
