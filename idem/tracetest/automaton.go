@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
@@ -20,7 +21,10 @@ type Automaton struct {
 }
 
 // Model is the automaton of the Promela model.
-func Model() *Automaton { return parse(model) }
+func Model() *Automaton { return parsed() }
+
+// parsed is read once; nothing writes to it.
+var parsed = sync.OnceValue(func() *Automaton { return parse(model) })
 
 // parse reads lines that [Step], [Move] and [Next] write.
 func parse(text string) *Automaton {

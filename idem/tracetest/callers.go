@@ -21,11 +21,13 @@ func CheckCallers(trace []Event) error {
 			attempts[e.Owner] = append(attempts[e.Owner], e)
 		}
 	}
-	var errs []error
+	model := Model()
 	for _, calls := range attempts {
-		errs = append(errs, checkCaller(Model(), calls))
+		if err := checkCaller(model, calls); err != nil {
+			return err
+		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // asks says whether a proxy asks for it with its own token.

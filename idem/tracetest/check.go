@@ -70,7 +70,7 @@ func Check(trace []Event) (err error) {
 
 func check(trace []Event, window time.Duration) error {
 	c := checker{
-		rules: rules{automaton: Model(), beyond: Beyond(), slack: Slack}, trace: trace,
+		rules: allowed(), trace: trace,
 		now: map[config]bool{{}: true}, slots: map[int]int{},
 	}
 	for _, m := range moments(trace, window) {
@@ -135,7 +135,8 @@ type config struct {
 // checker goes through a trace with all states that are possible: a call takes effect at
 // the latest when an answer needs it.
 type checker struct {
-	rules
+	*rules
+
 	trace []Event
 	now   map[config]bool
 	slots map[int]int // of events under way

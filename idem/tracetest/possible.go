@@ -1,6 +1,7 @@
 package tracetest
 
 import (
+	"sync"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -25,19 +26,60 @@ type possible struct {
 	ends, forgotten     time.Duration
 }
 
-// rules are what a trace is checked by.
+// rules are what the table and the model allow, looked up once.
 type rules struct {
-	automaton *Automaton
-	beyond    map[string]string
-	slack     time.Duration // by which clocks and roundings may differ
+	rows  map[cell]idem.Transition // those that are the model's, too
+	moved map[move]bool
 }
+
+type cell struct {
+	from  idem.State
+	event idem.Event
+	who   idem.Who
+	same  idem.Same
+}
+
+type move struct {
+	name     string
+	from, to idem.State
+}
+
+func newRules() *rules {
+	r := &rules{rows: map[cell]idem.Transition{}, moved: map[move]bool{}}
+	model, beyond := Model(), Beyond()
+	for from := idem.Absent; from <= idem.Expired; from++ {
+		for to := idem.Absent; to <= idem.Expired; to++ {
+			for _, name := range []string{Lapses, Expires, Ends, Purged} {
+				r.moved[move{name, from, to}] = model.Has(Move(name, from, to))
+			}
+		}
+		for event := idem.EventAcquire; event <= idem.EventTake; event++ {
+			r.add(from, event, model, beyond)
+		}
+	}
+	return r
+}
+
+func (r *rules) add(from idem.State, event idem.Event, model *Automaton, beyond map[string]string) {
+	for _, who := range []idem.Who{idem.Holder, idem.Stranger} {
+		for _, same := range []idem.Same{idem.SamePayload, idem.OtherPayload, idem.OtherRecipe} {
+			row, ok := Row(from, event, who, same)
+			if line := Step(row); ok && (model.Has(line) || beyond[line] != "") {
+				r.rows[cell{from, event, who, same}] = row
+			}
+		}
+	}
+}
+
+// allowed are the rules; nothing writes to them.
+var allowed = sync.OnceValue(newRules)
 
 // moves are the states that time may have made of p until then, p itself first.
 func (r *rules) moves(p possible, until time.Duration) []possible {
 	all := []possible{p}
-	over := func(end time.Duration) bool { return end != never && until+r.slack >= end }
+	over := func(end time.Duration) bool { return end != never && until+Slack >= end }
 	add := func(name string, next possible) {
-		if r.automaton.Has(Move(name, p.state, next.state)) {
+		if r.moved[move{name, p.state, next.state}] {
 			all = append(all, next)
 		}
 	}
@@ -55,7 +97,7 @@ func (r *rules) moves(p possible, until time.Duration) []possible {
 		add(Expires, next)
 	}
 	last := all[len(all)-1].state // through which it comes to its end
-	if p.known && over(p.forgotten) && r.automaton.Has(Move(Ends, last, idem.Absent)) {
+	if p.known && over(p.forgotten) && r.moved[move{Ends, last, idem.Absent}] {
 		all = append(all, possible{})
 	}
 	return all
@@ -73,7 +115,7 @@ func (r *rules) after(before possible, e *Event, until time.Duration) (next []po
 		case Purge:
 			// Of a key that is free a store may know how often it was tried, and say either.
 			fits := e.Failed || (e.Seen != idem.Absent) == p.stands() || p.known && !p.stands()
-			if fits && (!p.known || r.automaton.Has(Move(Purged, p.state, idem.Absent))) {
+			if fits && (!p.known || r.moved[move{Purged, p.state, idem.Absent}]) {
 				next = append(next, possible{})
 			}
 		default:
@@ -111,12 +153,9 @@ func stays(before, now possible) possible {
 // step is what an event of the table makes of p.
 func (r *rules) step(before, p possible, e *Event) []possible {
 	who, same := p.compare(e)
-	row, ok := Row(p.state, idem.Event(e.Kind), who, same)
+	row, ok := r.rows[cell{p.state, idem.Event(e.Kind), who, same}]
 	if !ok || !e.Failed && row.Verdict != e.Verdict {
 		return nil
-	}
-	if line := Step(row); !r.automaton.Has(line) && r.beyond[line] == "" {
-		return nil // the table's, and not the model's
 	}
 	granted := row.Verdict == idem.VerdictAcquired || row.Verdict == idem.VerdictYours
 	renewed := row.Event == idem.EventRenew && row.Verdict == idem.VerdictOK

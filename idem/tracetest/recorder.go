@@ -76,11 +76,24 @@ func (r *Recorder) stale(e Event, trace []Event) bool {
 	})
 }
 
-// Check checks every trace, and joins what is wrong.
-func (r *Recorder) Check() error {
+// Check checks every trace, and joins the first that are wrong.
+func (r *Recorder) Check() error { return r.each(Check) }
+
+// CheckCallers likewise: see the function.
+func (r *Recorder) CheckCallers() error { return r.each(CheckCallers) }
+
+// told is how many traces are told that are wrong: after a fault, all may be.
+const told = 3
+
+func (r *Recorder) each(check func([]Event) error) error {
 	var errs []error
 	for _, trace := range r.Traces() {
-		errs = append(errs, Check(trace))
+		if err := check(trace); err != nil {
+			errs = append(errs, err)
+		}
+		if len(errs) == told {
+			break
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -18,10 +18,8 @@ func Watch(tb testing.TB, m *storetest.Memory, s Store) *Recorded {
 		if err := did.Check(); err != nil {
 			tb.Errorf("the store: %v", err)
 		}
-		for _, trace := range asked.Traces() {
-			if err := CheckCallers(trace); err != nil {
-				tb.Errorf("the engine: %v", err)
-			}
+		if err := asked.CheckCallers(); err != nil {
+			tb.Errorf("the engine: %v", err)
 		}
 	})
 	return asked.Wrap(s)

@@ -69,10 +69,8 @@ func TestLyingRedisUnderAnEngine(t *testing.T) {
 	run.ends(store)
 	l.figures(t, append(allLies(), "renewals that were not done")...)
 	// The store is several servers, one after the other: what it did is no path of one.
-	for _, trace := range traces.Traces() {
-		if err := tracetest.CheckCallers(trace); err != nil {
-			t.Error(err)
-		}
+	if err := traces.CheckCallers(); err != nil {
+		t.Error(err)
 	}
 }
 
