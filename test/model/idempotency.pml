@@ -183,6 +183,7 @@ inline handle(t, message) {
         if
         :: message == COMPLETE ->
             response = (from != to -> t : response);
+            assert(response == t || to == EXPIRED); /* who is told that it is stored, has it stored */
             told = (response == t && to == COMPLETED -> t : told)
         :: message == RELEASE && from != ABSENT && sent[t] ->
             assert(!HOLDING(t)); /* nothing that may have executed is freed */
@@ -279,7 +280,11 @@ inline operate(t, act) {
         if
         :: to == COMPLETED -> response = OPERATOR; charged = true; told = OPERATOR; acts++
         :: else -> take()
-        fi
+        fi;
+#ifndef BUG_RESOLVED_IS_THEIRS
+        /* What stands is the operator's: a late ending of the attempt is not what was done. */
+        owner = (act == TAKE -> owner : NOBODY)
+#endif
     :: else
     fi;
     ROW;

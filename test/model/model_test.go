@@ -242,6 +242,7 @@ func TestModelSees(t *testing.T) {
 		{[]string{"HOLD", "ACTS=1", "BUG_LOOK_THEN_PURGE"}, "charged"},
 		{[]string{"ACTS=1", "BUG_LOOK_THEN_PURGE"}, "charged"},
 		{[]string{"HOLD", "ACTS=1", "BUG_RESOLVE_ANY"}, "looked==owner"},
+		{[]string{"HOLD", "ACTS=1", "BUG_RESOLVED_IS_THEIRS"}, "response=="},
 		{[]string{"ACTS=0", "RECIPES", "BUG_RECIPES_COMPARED"}, "(0!=0)"},
 		{[]string{"ACTS=0", "RECIPES", "BUG_RECIPE_NAMES"}, "charged"},
 		{[]string{"ACTS=0", "HOSTS", "BUG_NO_HOST"}, "(owner%2)=="},
