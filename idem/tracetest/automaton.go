@@ -24,7 +24,7 @@ type Automaton struct {
 func Model() *Automaton { return parsed() }
 
 // parsed is read once; nothing writes to it.
-var parsed = sync.OnceValue(func() *Automaton { return parse(model) })
+var parsed = sync.OnceValue(func() *Automaton { return parse(model) }) //nolint:gochecknoglobals // constant data, computed
 
 // parse reads lines that [Step], [Move] and [Next] write.
 func parse(text string) *Automaton {

@@ -72,7 +72,7 @@ func (r *rules) add(from idem.State, event idem.Event, model *Automaton, beyond 
 }
 
 // allowed are the rules; nothing writes to them.
-var allowed = sync.OnceValue(newRules)
+var allowed = sync.OnceValue(newRules) //nolint:gochecknoglobals // constant data, computed
 
 // moves are the states that time may have made of p until then, p itself first.
 func (r *rules) moves(p possible, until time.Duration) []possible {
