@@ -63,8 +63,12 @@ func (w *wire) ask(commands ...[]string) ([]any, error) {
 
 // subscribe asks for the messages of channels, and awaits that each is granted.
 func (w *wire) subscribe(patterns []string) error {
-	if _, err := w.ask(append([]string{"PSUBSCRIBE"}, patterns...)); err != nil {
+	replies, err := w.ask(append([]string{"PSUBSCRIBE"}, patterns...))
+	if err != nil {
 		return err
+	}
+	if refused, ok := replies[0].(refusal); ok { // one reply, and there are no others
+		return refused
 	}
 	for range len(patterns) - 1 {
 		if _, err := w.read(maxDepth); err != nil {
