@@ -27,11 +27,7 @@ const campaignHead = `# What became of each mutant of a campaign; go run ./test/
 const later = "found later"
 
 // record writes what became of all mutants of the state, with the sources they were made of.
-func (r *run) record(all []site) error {
-	sites := map[string]site{}
-	for _, s := range all {
-		sites[s.id()] = s
-	}
+func (r *run) record() error {
 	var out bytes.Buffer
 	_, _ = out.WriteString(campaignHead)
 	commits := map[string]int{}
@@ -43,19 +39,18 @@ func (r *run) record(all []site) error {
 	for _, commit := range slices.Sorted(maps.Keys(commits)) {
 		_, _ = fmt.Fprintf(&out, "# %d mutants of the sources of commit %s, seed %d\n", commits[commit], commit, r.seed)
 	}
-	for _, id := range slices.Sorted(maps.Keys(r.state.results)) {
-		res := r.state.results[id]
-		if res.Ending == noMutant || sites[id].file == "" { // or a source of then that is gone
-			continue
-		}
-		s, ending := sites[id], res.Ending
+	for _, name := range slices.Sorted(maps.Keys(r.state.results)) {
+		res := r.state.results[name]
+		ending := res.Ending
 		switch lives := !finds(ending); {
-		case lives && r.reason(s) != "":
+		case ending == noMutant:
+			continue
+		case lives && r.reason(name) != "":
 			ending = equivalent
-		case !lives && !finds(r.state.first[id].Ending):
+		case !lives && !finds(r.state.first[name].Ending):
 			ending = later
 		}
-		_, _ = fmt.Fprintf(&out, "%s\t%s\t%s\n", ending, cmp.Or(res.By, "-"), s.name())
+		_, _ = fmt.Fprintf(&out, "%s\t%s\t%s\n", ending, cmp.Or(res.By, "-"), name)
 	}
 	if err := os.WriteFile(r.recorded, out.Bytes(), 0o644); err != nil { //nolint:gosec // a file of the repository
 		return fmt.Errorf("write what became of the mutants: %w", err)
@@ -129,7 +124,7 @@ func (r *run) score(sites []site) error {
 	rows, all := map[string]*row{}, row{}
 	waiting := 0
 	for _, s := range sites {
-		res, done := r.state.results[s.id()]
+		res, done := r.state.results[s.name()]
 		if !done {
 			waiting++
 			continue
@@ -142,10 +137,10 @@ func (r *run) score(sites []site) error {
 			rows[dir] = &row{}
 		}
 		for _, w := range []*row{rows[dir], &all} {
-			w.add(r.state.first[s.id()].Ending, res.Ending, r.reason(s) != "")
+			w.add(r.state.first[s.name()].Ending, res.Ending, r.reason(s.name()) != "")
 		}
 		if !finds(res.Ending) {
-			if reason := r.reason(s); reason != "" {
+			if reason := r.reason(s.name()); reason != "" {
 				_, _ = fmt.Fprintf(r.out, "equivalent: %s: %s\n", s, reason)
 			} else {
 				_, _ = fmt.Fprintf(r.out, "%s: %s\n", strings.ToUpper(res.Ending), s)

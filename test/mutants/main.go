@@ -113,7 +113,7 @@ func (r *run) do(ctx context.Context) (err error) {
 		}
 	}
 	if r.recorded != "" {
-		if err := r.record(all); err != nil {
+		if err := r.record(); err != nil {
 			return err
 		}
 	}
@@ -168,7 +168,7 @@ func (r *run) chosen(all []site) []site {
 // breakPackage tries the sites of one package that are not done.
 func (r *run) breakPackage(ctx context.Context, dir string, sites []site) error {
 	sites = slices.DeleteFunc(sites, func(s site) bool {
-		before, done := r.state.results[s.id()]
+		before, done := r.state.results[s.name()]
 		return r.at == "" && (done && before.Ending != survived && before.Ending != notReached || done != r.again)
 	})
 	if len(sites) == 0 {
@@ -240,7 +240,7 @@ const (
 // try breaks one site and asks the tests.
 func (r *run) try(ctx context.Context, s *schema, asked []*suite, one site) error {
 	id := slices.IndexFunc(s.sites, func(x site) bool { return x.file == one.file && x.nth == one.nth })
-	res := result{Mutant: one.id(), Line: one.line, Ending: noMutant, Commit: r.commit}
+	res := result{Mutant: one.name(), Line: one.line, Ending: noMutant, Commit: r.commit}
 	if id >= 0 && !slices.Contains(s.dropped, id) {
 		if err := res.ask(ctx, asked, id); err != nil {
 			return err
@@ -275,8 +275,11 @@ func (r *result) ask(ctx context.Context, asked []*suite, id int) error {
 	return nil
 }
 
-// reason is why a mutant changes nothing; "" if nobody says so.
-func (r *run) reason(s site) string { return cmp.Or(r.reasons[s.name()], r.reasons[key(s)]) }
+// reason is why the mutant of a name changes nothing; "" if nobody says so.
+func (r *run) reason(name string) string {
+	where, _, _ := strings.Cut(name, " @ ")
+	return cmp.Or(r.reasons[name], r.reasons[where])
+}
 
 // key names a mutant without its line, which moves.
 func key(s site) string { return s.file + ": " + s.kind + ": " + s.was }

@@ -23,16 +23,13 @@ type site struct {
 	kind string
 	was  string // the source that changes, one line of it
 	nth  int    // its number among the sites of its file, in the order of the walk
-	same int    // how many before it in its file have the same kind and source
 	in   string // the function
 	text string // the line where it begins
 	like int    // how many before it are in the same function and have the same line, too
 }
 
-// id names the mutant in the state.
-func (s site) id() string { return fmt.Sprintf("%s #%d", key(s), s.same) }
-
-// name names the mutant by texts alone: it stays when the file changes elsewhere.
+// name names the mutant by texts alone, in the state and in lists: it stays when the file
+// changes elsewhere.
 func (s site) name() string {
 	name := fmt.Sprintf("%s @ %s: %s", key(s), s.in, s.text)
 	if s.like > 0 {
@@ -92,7 +89,7 @@ func sitesIn(path, file string) (sites []site, err error) {
 		return nil, fmt.Errorf("read a source: %w", err)
 	}
 	lines := strings.Split(string(text), "\n")
-	same, like := map[string]int{}, map[string]int{}
+	like := map[string]int{}
 	for i, c := range changes {
 		line := fset.Position(c.pos).Line
 		s := site{
@@ -100,9 +97,8 @@ func sitesIn(path, file string) (sites []site, err error) {
 			in: c.in, text: withoutComment(lines[line-1]),
 		}
 		name := s.name()
-		s.same, s.like = same[key(s)], like[name]
+		s.like = like[name]
 		like[name]++
-		same[key(s)]++
 		sites = append(sites, s)
 	}
 	return sites, nil
