@@ -136,7 +136,14 @@ func strays(p *played) string {
 }
 
 // enforced says whether the request is one with a key for the proxy.
-func (p *played) enforced() bool { return !p.observe && carries(p.x, p.sources) }
+func (p *played) enforced() bool { return !p.observe && (carries(p.x, p.sources) || p.derived()) }
+
+// derived says whether a request without a key gets one of what it says: of a known caller,
+// with a body of known length.
+func (p *played) derived() bool {
+	caller := strings.Join(values(p.x.fields, "Authorization"), "")
+	return p.derive && caller != "" && p.x.chunks == nil && (p.x.method == "POST" || p.x.method == "PATCH")
+}
 
 // endsHop says of a field's name whether it is for one connection.
 func endsHop(name string, nominated []string) bool {
@@ -289,7 +296,7 @@ func (r *reply) sameFields(a *answer) string {
 	}
 	for name := range a.header {
 		switch strings.ToLower(name) {
-		case "x-execution", "x-for", "x-request-id", "content-length", "content-type", "connection", "idempotent-replayed":
+		case "x-execution", "x-for", "idempotency-key-derived", "x-request-id", "content-length", "content-type", "connection", "idempotent-replayed":
 			continue
 		}
 		if len(values(all, name)) == 0 {

@@ -203,7 +203,7 @@ func around(name string, put func(*content, string)) func(*rand.Rand) piece {
 func fields() []func(*rand.Rand) piece {
 	return []func(*rand.Rand) piece{
 		line("Prefer", "respond-async, wait=20", "respond-async, wait=20", "wait=20", "return=minimal", "handling=lenient", "respond-async"),
-		line("X-Repeat", "1", "2", ""), line("Cookie", "a=b", "c=d"), line("Authorization", "Bearer a", "Bearer b"),
+		line("X-Repeat", "1", "2", ""), line("Cookie", "a=b", "c=d"), line("Authorization", "Bearer {k}", "Bearer {k}", "Basic {k}"),
 		line("Connection", "X-Hop", "keep-alive, X-Hop", "Idempotency-Key"), line("X-Hop", "1"), line("TE", "trailers"),
 		line("X-Forwarded-For", "10.0.0.1"), line("Via", "1.0 fred"), line("Range", "bytes=0-1"), line("If-None-Match", `"1"`),
 		line("Last-Event-ID", "1", "2"), line("Origin", "https://page.example"), line("Cache-Control", "no-cache", "no-transform"),

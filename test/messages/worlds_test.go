@@ -28,7 +28,7 @@ type setting struct {
 	maxBuffered                 int64
 	cache                       int64 // of the embedded store; 0: the store is another one
 	routes                      []shared
-	hold                        bool
+	hold, derive                bool
 	codec                       idem.Codec
 	receipts                    proxy.Receipts // nil: what is in doubt is released
 }
@@ -57,6 +57,7 @@ func chosen(r *rand.Rand, theme string) (all []choice) {
 	take(40, choice{"max_response_body: 2 KiB", func(s *setting) { s.maxResponse = 2 << 10 }})
 	take(40, choice{"max_buffered: 1 MiB", func(s *setting) { s.maxBuffered = 1 << 20 }})
 	take(30, choice{"embedded, cache of 8 KiB", func(s *setting) { s.cache = 8 << 10 }})
+	take(20, choice{"derive_key", func(s *setting) { s.derive, s.bind = true, true }})
 	take(30, choice{"on_ambiguous: hold", func(s *setting) { s.hold = true }})
 	take(40, choice{"compressed and encrypted at rest", func(s *setting) {
 		s.codec, _ = seal.New(seal.Config{Keys: []seal.Key{{Name: "a", Secret: make([]byte, 32)}}, CompressFrom: 1})
@@ -173,6 +174,9 @@ func (s *setting) config() (c proxy.Config, err error) {
 	c.MaxResponseBody, c.MaxBuffered = s.maxResponse, s.maxBuffered
 	if s.bind {
 		c.BindHeaders = []string{"Authorization"}
+	}
+	if s.derive {
+		c.DeriveKey = time.Minute
 	}
 	if s.hold {
 		c.Policy.OnAmbiguous = idem.AmbiguousHold
