@@ -90,8 +90,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // is no word, or several, settles nothing: no response is made of it, and nothing is executed again.
 func TestReceiptAnswers(t *testing.T) {
 	t.Parallel()
-	seed := firstSeed()
-	r := rand.New(rand.NewPCG(seed, 2))
+	n, first := count(t, 800), firstSeed()
 	e := &endpoint{said: map[string]said{}}
 	server := httptest.NewServer(e)
 	t.Cleanup(server.Close)
@@ -104,12 +103,19 @@ func TestReceiptAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.close)
-	for i := range count(t, 400) / 4 {
-		s := someWords(r)
-		if why := w.settle(e, fmt.Sprintf("receipts-%d-%d", seed, i), s); why != "" {
-			t.Fatalf("SEED=%d: an endpoint that answers %d and %q, with status %q: %s", seed, s.status, s.lines, s.statuses, why)
-		}
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for i := worker; i < n/4 && !t.Failed(); i += 8 {
+				seed := first + uint64(i)
+				s := someWords(rand.New(rand.NewPCG(seed, 2)))
+				if why := w.settle(e, fmt.Sprint("receipts-", seed), s); why != "" {
+					t.Errorf("SEED=%d: an endpoint that answers %d and %q, with status %q: %s", seed, s.status, s.lines, s.statuses, why)
+				}
+			}
+		})
 	}
+	wg.Wait()
 }
 
 // settle says what is wrong with how an attempt was settled.
@@ -145,4 +151,4 @@ func (w *world) settle(e *endpoint, id string, s said) string {
 }
 
 // settleWithin is how long a client waits for the endpoint.
-const settleWithin = 10 * time.Millisecond
+const settleWithin = 100 * time.Millisecond
