@@ -61,7 +61,7 @@ func (s *Store) assertBurst(ctx context.Context, l *link, some []assertion, sum 
 		record, response := s.names(some[i].key)
 		keys[i], args[i] = []string{record, response}, some[i].args(now)
 	}
-	for i, result := range s.scripts.assert.burst(ctx, l.client, keys, args) {
+	for i, result := range s.scripts.assert.burst(ctx, l.client, "", keys, args) {
 		n, err := result.AsInt64()
 		if result.NonRedisError() != nil || isPassing(err) {
 			return err //nolint:wrapcheck // the caller says what for

@@ -199,7 +199,11 @@ func (s *Store) find(ctx context.Context) (*link, error) {
 		switch {
 		case err != nil:
 		case who.mode == "cluster":
-			return s.linkCluster(addr, who)
+			l, err := s.linkCluster(addr, who)
+			if err == nil {
+				s.lookAtCluster(ctx, l) // if that fails, it is looked at again
+			}
+			return l, err
 		case !who.primary:
 			err = fmt.Errorf("%s: %w", addr, errReplica)
 		default:

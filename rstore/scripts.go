@@ -108,7 +108,9 @@ func (sc *script) run(ctx context.Context, c rueidis.Client, keys, args []string
 // burst calls the script once for each of keys and args, in one pipeline. If a
 // server does not have it, it is loaded once, and what did not run is sent again
 // in a second pipeline.
-func (sc *script) burst(ctx context.Context, c rueidis.Client, keys, args [][]string) []rueidis.RedisResult {
+//
+// at is the server that has all of the keys; empty if that is not known, or not one.
+func (sc *script) burst(ctx context.Context, c rueidis.Client, at string, keys, args [][]string) []rueidis.RedisResult {
 	if ctx.Err() != nil {
 		return slices.Repeat([]rueidis.RedisResult{notSent(ctx)}, len(keys))
 	}
@@ -126,7 +128,11 @@ func (sc *script) burst(ctx context.Context, c rueidis.Client, keys, args [][]st
 	if len(again) == 0 {
 		return results
 	}
-	for _, node := range c.Nodes() {
+	nodes := c.Nodes()
+	if node := nodes[at]; node != nil {
+		nodes = map[string]rueidis.Client{at: node}
+	}
+	for _, node := range nodes {
 		// What it answers is seen below: NOSCRIPT once more.
 		_ = node.Do(ctx, node.B().ScriptLoad().Script(sc.source).Build()).Error()
 	}

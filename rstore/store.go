@@ -213,7 +213,7 @@ func (s *Store) claim(
 	}
 }
 
-// Renew implements idem.Store: one pipelined burst.
+// Renew implements idem.Store: one pipelined burst, to each server of a Cluster.
 func (s *Store) Renew(ctx context.Context, leases []idem.Lease) []error {
 	errs := make([]error, len(leases))
 	ctx, cancel := s.bound(ctx)
@@ -230,7 +230,7 @@ func (s *Store) Renew(ctx context.Context, leases []idem.Lease) []error {
 		keys[i], args[i] = []string{s.name(leases[i].Key.ID())}, settleArgs(idem.EventRenew, &leases[i], nil, 0)
 	}
 	sent := time.Now()
-	for i, result := range s.scripts.settle.burst(ctx, l.client, keys, args) {
+	for i, result := range s.scripts.settle.bursts(ctx, l, keys, args) {
 		errs[i] = s.acknowledged(l, idem.EventRenew, &leases[i], nil, settled(result), sent)
 	}
 	return errs

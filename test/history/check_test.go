@@ -70,7 +70,7 @@ func decide(history []porcupine.Operation, patience time.Duration) (result porcu
 
 // check fails the test if no order of the history is allowed, and draws it. It
 // also does if it cannot decide, and says that it is this.
-func check(t *testing.T, seed uint64, history []porcupine.Operation) {
+func check(t *testing.T, seed uint64, history []porcupine.Operation, patience time.Duration) {
 	t.Helper()
 	result, none := decide(history, patience)
 	switch result {
@@ -83,13 +83,14 @@ func check(t *testing.T, seed uint64, history []porcupine.Operation) {
 	case porcupine.Illegal:
 	}
 	history = late(history, inTransit)
+	end := time.Now().Add(patience / 2)
 	for _, part := range model().Partition(history) {
-		for _, op := range shortest(part) {
+		for _, op := range shortest(part, end) {
 			t.Logf("client %d, %6d to %6d us: %s", op.ClientId, op.Call/1000, op.Return/1000,
 				model().DescribeOperation(op.Input, op.Output))
 		}
 	}
-	_, info := porcupine.CheckOperationsVerbose(model(), history, patience)
+	_, info := porcupine.CheckOperationsVerbose(model(), history, patience/2)
 	file := filepath.Join(os.TempDir(), fmt.Sprintf("idemproxy-history-%d.html", seed))
 	if err := porcupine.VisualizePath(model(), info, file); err != nil {
 		t.Error(err)
@@ -100,12 +101,15 @@ func check(t *testing.T, seed uint64, history []porcupine.Operation) {
 // shortest is the shortest beginning of a key's history that is known not to be
 // allowed, or its last part; nil if there is none. What was under way at its end
 // may or may not have happened.
-func shortest(part []porcupine.Operation) []porcupine.Operation {
-	if !impossible(part, patience) {
+func shortest(part []porcupine.Operation, end time.Time) []porcupine.Operation {
+	if !impossible(part, max(time.Until(end), time.Second)) {
 		return nil
 	}
 	slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
 	for _, last := range part {
+		if time.Now().After(end) {
+			break
+		}
 		var begun []porcupine.Operation
 		for _, op := range part {
 			if op.Return > last.Return {
@@ -121,7 +125,7 @@ func shortest(part []porcupine.Operation) []porcupine.Operation {
 			return begun[max(0, len(begun)-25):]
 		}
 	}
-	return part
+	return part[max(0, len(part)-100):]
 }
 
 // impossible says that no order of the operations is allowed. A search that was

@@ -134,6 +134,9 @@ func (c *actor) attempt(claim asked) {
 	claim.recipe = idem.Recipe(c.rand.IntN(4) / 3)
 	claim.holds = c.rand.IntN(6) == 0
 	claim.retention, claim.remember = time.Hour, time.Hour
+	if c.w.replicated { // nobody purges: keys are free again when they have ended
+		claim.retention, claim.remember = time.Duration(50+c.rand.IntN(250))*time.Millisecond, 0
+	}
 	if brief := c.rand.IntN(3) > 0; brief && !c.w.lasting && (!c.w.patient || c.rand.IntN(6) == 0) {
 		claim.retention = time.Duration(5+c.rand.IntN(10)) * time.Millisecond
 		claim.remember = time.Duration(c.rand.IntN(3)*8) * time.Millisecond

@@ -66,7 +66,7 @@ func historiesFrom(t *testing.T, first uint64, n int, w world) int64 {
 				if w.onHistory != nil {
 					w.onHistory(t, begun, history)
 				}
-				check(t, seed, history)
+				check(t, seed, history, w.patience())
 				if w.wipes != nil || w.failovers != nil {
 					continue // the table does not know of what a store loses
 				}

@@ -98,7 +98,7 @@ func TestUnplanted(t *testing.T) {
 	t.Parallel()
 	for range count(30) {
 		seed := firstSeed()
-		check(t, seed, run(skewedWorld(0), seed))
+		check(t, seed, run(skewedWorld(0), seed), patience)
 	}
 }
 

@@ -52,6 +52,14 @@ func (w *world) endings() int {
 	return 3
 }
 
+// patience is for how long a history may be searched. Of a patient one, few calls fail.
+func (w *world) patience() time.Duration {
+	if w.patient {
+		return patience / 4
+	}
+	return patience
+}
+
 // lease is for how long a claim holds its key.
 func (w *world) lease() time.Duration {
 	if w.lasting {
