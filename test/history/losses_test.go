@@ -69,7 +69,7 @@ func losses(t *testing.T, all []store, links []*toxitest.Link, wipings []func())
 	t.Logf("the losses' seed is %d", seed)
 	ctx, stop := context.WithCancel(context.Background())
 	done, told := make(chan struct{}), map[string]int{}
-	w := world{processes: all, lag: 2*lossTimeout + time.Second + 500*time.Millisecond, patient: true, wipes: &spans{}}
+	w := world{processes: all, lag: time.Second, wipeLag: 2*lossTimeout + 500*time.Millisecond, patient: true, wipes: &spans{}}
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {

@@ -30,7 +30,8 @@ type world struct {
 	// patient has clients rest, so that a history is longer than the lag, keep most of what
 	// they complete for an hour, and be operators more often.
 	patient bool
-	wipes   *spans // at which all keys are forgotten
+	wipes   *spans // at which all keys are forgotten, of which a process hears by wipeLag later than of a purge
+	wipeLag time.Duration
 	// failovers are when a server may show what no other one has. What was only seen then, and
 	// changed nothing, says nothing.
 	failovers *spans
@@ -115,6 +116,9 @@ func (r *recorder) history(w world) (kept []porcupine.Operation) {
 			}
 			if p.process != in.process {
 				until += w.lag
+			}
+			if p.kind == wipe {
+				until += w.wipeLag
 			}
 			if (p.kind == purge || p.kind == wipe) && p.key == in.key && p.call <= in.ret && in.call <= until {
 				return true
