@@ -89,7 +89,7 @@ func (l *live) bind() error {
 }
 
 // Reload has requests from now on treated as c says; those under way end as they
-// began. Engine, Secret, EarlierSecrets, Recipes, Trace, Dial and what belongs to connections (timeouts of
+// began. Engine, Secret, EarlierSecrets, Recipes, RecipeUnread, Trace, Dial, Lookup and what belongs to connections (timeouts of
 // clients, limits of connections and headers) are those that the server was made
 // with. An error changes nothing.
 func (s *Server) Reload(c Config) error {
@@ -97,6 +97,7 @@ func (s *Server) Reload(c Config) error {
 	defer s.reloading.Unlock()
 	c = c.withDefaults()
 	c.Engine, c.Trace, c.Dial, c.Lookup = s.config.Engine, s.config.Trace, s.config.Dial, s.config.Lookup
+	c.Recipes, c.RecipeUnread = s.config.Recipes, s.config.RecipeUnread
 	old := s.live.Load()
 	now, err := newLive(&c, s.recipes, old)
 	if err != nil {

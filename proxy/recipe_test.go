@@ -130,11 +130,20 @@ func TestRecipeThatCannotBeLookedUp(t *testing.T) {
 	before := newRig(t, backendtest.OK, sharing(t, store), func(c *proxy.Config) { c.Secret = []byte("one secret, and long") })
 	before.post("k", "x")
 	var read atomic.Bool
-	after := newRig(t, backendtest.OK, sharing(t, store), func(c *proxy.Config) { c.RecipeUnread = func(idem.Recipe) bool { return !read.Load() } })
-	a := after.post("k", "x")
-	after.isProblem(a, 500, "store-unavailable")
-	if !strings.Contains(a.body, `"retryable":true`) {
-		t.Errorf("the client is told %s", a.body)
+	var reloaded proxy.Config
+	after := newRig(t, backendtest.OK, sharing(t, store), func(c *proxy.Config) {
+		reloaded = *c
+		c.RecipeUnread = func(idem.Recipe) bool { return !read.Load() }
+	})
+	for range 2 {
+		a := after.post("k", "x")
+		after.isProblem(a, 500, "store-unavailable")
+		if !strings.Contains(a.body, `"retryable":true`) {
+			t.Errorf("the client is told %s", a.body)
+		}
+		if err := after.server.Reload(reloaded); err != nil { // what it knows of recipes is the server's
+			t.Fatal(err)
+		}
 	}
 	read.Store(true)
 	after.isProblem(after.post("k", "x"), 500, "recipe-unknown")
