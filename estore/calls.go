@@ -197,7 +197,7 @@ func (s *Store) depart(ctx context.Context, sh *shard, k id, e *entry, changes f
 		sh.mu.Unlock()
 		return err
 	}
-	e.pending, e.leaving = g, true
+	e.pending, e.leaving, e.lapsed = g, true, e.record.StateAt(s.clock.now()) == idem.Unknown
 	sh.live[k] = e
 	sh.mu.Unlock()
 	if err := g.wait(ctx); err != nil {

@@ -424,3 +424,25 @@ func TestP1ClaimIsNotGrantedLate(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What was unknown when an operator resolved it is not in progress again while that is on its
+// way to the disk: neither for its owner nor for others.
+func TestP7UnknownStaysSoWhileItIsResolved(t *testing.T) {
+	t.Parallel()
+	s, disk := onHanging(t)
+	c := claim("k")
+	c.HoldOnLapse, c.TTL = true, 5*time.Millisecond
+	acquire(t, s, c)
+	time.Sleep(2 * c.TTL)
+	back := hang(t, s, disk)
+	defer back()
+	wantDoubt(t, "the resolve", s.Resolve(t.Context(), c.Key, c.Owner, nil))
+	if err := renew(t, s, c); !errors.Is(err, idem.ErrLeaseLost) {
+		t.Errorf("its renewal: %v, want it lost", err)
+	}
+	if out := acquire(t, s, rivalOf(c)); out.Kind != idem.VerdictUnknown {
+		t.Errorf("others are told %v, want unknown", out.Kind)
+	}
+	back()
+	acquire(t, s, rivalOf(c))
+}

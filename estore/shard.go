@@ -31,6 +31,9 @@ type entry struct {
 	// leaving says that the change takes the record out of progress: until it is
 	// on the disk, others see the record as it was.
 	leaving bool
+	// lapsed says that its lease had lapsed, and it was unknown, before it began to leave: it
+	// is not in progress again meanwhile.
+	lapsed bool
 	// unreadable is why record could not be read.
 	unreadable error
 }
@@ -65,7 +68,7 @@ const settlingLease = time.Second
 // seen is the record as others see it. What is still on its way to the disk may
 // not be replayed, and its lease may not lapse under it.
 func (e *entry) seen(now int64) *idem.Record {
-	if !e.leaving || e.record.State != idem.InProgress {
+	if !e.leaving || e.lapsed || e.record.State != idem.InProgress {
 		return &e.record
 	}
 	unsettled := e.record

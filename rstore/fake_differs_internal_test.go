@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func (s side) told() [][]string {
 type rehearsal struct {
 	real, fake side
 	server     *fakeredis.Server
-	clock      time.Time // what the fake's clock shows
+	clock      atomic.Int64 // what the fake's clock shows: Unix time, in ns
 	skipped    int
 }
 
@@ -67,7 +68,7 @@ func newRehearsal(t *testing.T) *rehearsal {
 	real, fake := redistest.Start(t, "--appendonly", "no"), fakeredis.New()
 	t.Cleanup(fake.Close)
 	r := &rehearsal{server: fake}
-	fake.SetClock(func() time.Time { return r.clock })
+	fake.SetClock(func() time.Time { return time.Unix(0, r.clock.Load()) })
 	dial := func(tracks bool) (*peer, *peer) {
 		conn, err := net.Dial("tcp", real.Addr)
 		if err != nil {
@@ -118,7 +119,7 @@ func (r *rehearsal) play(a *acts) string {
 	r.ready(mode, true)
 	turning := append(todo.turning, r.ends(todo.ages)...)
 	begin := r.now() // from here on, nothing may end
-	r.clock = begin
+	r.clock.Store(begin.UnixNano())
 	for _, s := range []side{r.real, r.fake} {
 		s.watcher.all(watched, []string{"HGETALL", opHash})
 	}

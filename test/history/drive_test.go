@@ -57,6 +57,9 @@ func record(w world, seed uint64) (history []porcupine.Operation, begun time.Tim
 		})
 	}
 	wg.Wait()
+	for _, one := range w.watches {
+		one.settle()
+	}
 	r.wiped(w.wipes)
 	return r.history(w), r.begun, traces
 }

@@ -103,12 +103,15 @@ func (r *recorder) add(client int, in asked, out told) {
 // while a purge was under way, or just after another process's: that is allowed
 // to be stale, and says nothing. Nor does what was seen of a server during a failover.
 func (r *recorder) history(w world) (kept []porcupine.Operation) {
+	r.mu.Lock()
+	ops := slices.Clone(r.ops) // renewals go on
+	r.mu.Unlock()
 	doubtful := w.failovers.since(r.begun)
 	fleeting := func(in asked, out told) bool {
 		return !changes(in, out) && slices.ContainsFunc(doubtful, func(at [2]time.Duration) bool { return in.call <= at[1] && at[0] <= in.ret })
 	}
 	stale := func(in asked) bool {
-		for _, op := range r.ops {
+		for _, op := range ops {
 			p := op.Input.(asked) //nolint:forcetypeassert // ours
 			until := p.ret
 			if op.Output.(told).failed { //nolint:forcetypeassert // ours
@@ -126,7 +129,7 @@ func (r *recorder) history(w world) (kept []porcupine.Operation) {
 		}
 		return false
 	}
-	for _, op := range r.ops {
+	for _, op := range ops {
 		in, out := op.Input.(asked), op.Output.(told) //nolint:forcetypeassert // ours
 		if (!out.local || !stale(in)) && !fleeting(in, out) {
 			kept = append(kept, op)

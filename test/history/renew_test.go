@@ -18,6 +18,7 @@ type watch struct {
 	store store
 	crowd []idem.Lease // of no history, which are renewed with those
 
+	busy         sync.Mutex // is held during a renewal
 	mu           sync.Mutex
 	held         map[*watched]struct{} // guarded by mu, like the figures
 	done, failed int64
@@ -59,7 +60,16 @@ func (w *watch) run(ctx context.Context) {
 	}
 }
 
+// settle waits for the renewals that are under way: what they did belongs to the history that
+// its clients have ended.
+func (w *watch) settle() {
+	w.busy.Lock()
+	defer w.busy.Unlock()
+}
+
 func (w *watch) renew() (failed int64) {
+	w.busy.Lock()
+	defer w.busy.Unlock()
 	w.mu.Lock()
 	all, leases := make([]*watched, 0, len(w.held)), make([]idem.Lease, 0, len(w.held))
 	for one := range w.held {

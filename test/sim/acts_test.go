@@ -43,8 +43,13 @@ func (w *world) do(a act) {
 	case stops:
 		w.stop(p)
 	case reloads:
-		w.note("%s: is reloaded: %s", p.name, waitings[a.waiting])
-		if err := p.server.Reload(p.config(a.waiting)); err != nil {
+		if !p.reachesStore() || w.redisIs != served {
+			return // it cannot be entered how records will be compared
+		}
+		w.note("%s: is reloaded: %s, recipe %d", p.name, waitings[a.waiting], a.recipe)
+		c := p.config(a.waiting, a.recipe)
+		w.enter(c)
+		if err := p.server.Reload(c); err != nil {
 			w.violated("%s: reload: %v", p.name, err)
 		}
 	case storeIs:

@@ -179,8 +179,10 @@ func (w *world) unexplained(r *request) string {
 		ok = own(broken) || w.ill(r.process)
 	case r.kind == "outcome-pending":
 		ok = w.plan.policy == idem.AmbiguousSettle && (own(broken) || w.ill(r.process) || w.disturbed("", w.begun, time.Now()))
-	case r.kind == "backend-unreachable", r.kind == "store-unavailable":
+	case r.kind == "backend-unreachable":
 		ok = w.ill(r.process)
+	case r.kind == "store-unavailable":
+		ok = w.ill(r.process) || time.Since(w.changed) < 5*time.Second // what others entered is not read yet
 	case r.kind == "outcome-none":
 		ok = r.question && !own(func(e *execution) bool {
 			return !w.mayFollow(e) && !w.forgotten(e) && e.ended.Before(r.sent) && w.kept(e, r.sent)

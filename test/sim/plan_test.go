@@ -46,6 +46,7 @@ type act struct {
 	weather  weather
 	waiting  waiting
 	server   server
+	recipe   int
 }
 
 // server is what is done to Redis.
@@ -100,7 +101,7 @@ func (a act) String() string {
 	case backendIs, linkIs:
 		text += fmt.Sprintf(" %d for p%d", a.weather, a.proxy)
 	case reloads:
-		text += fmt.Sprintf(" p%d to %s", a.proxy, waitings[a.waiting])
+		text += fmt.Sprintf(" p%d to %s, recipe %d", a.proxy, waitings[a.waiting], a.recipe)
 	default:
 		text += fmt.Sprintf(" p%d", a.proxy)
 	}
@@ -175,6 +176,7 @@ func randomAct(r *rand.Rand, p *plan, calm bool) act {
 		patience: oneOf(r, longestPatience, longestPatience, longestPatience, 10*time.Millisecond, time.Second, 10*time.Second),
 		way:      oneOf(r, open, open, shut, lost, deaf, lately), weather: oneOf(r, fair, down, silent),
 		waiting: oneOf(r, rejects, waits, joins),
+		recipe:  r.IntN(2),
 		server:  oneOf(r, served, served, readOnly, full, restarted, forgetful, flushed, later, earlier),
 	}
 	if r.IntN(8) == 0 {

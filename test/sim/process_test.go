@@ -25,6 +25,7 @@ type process struct {
 	life     int
 	dir      string // of the embedded store
 	door     *door
+	reader   *reader
 	engine   *idem.Engine
 	server   *proxy.Server
 	served   chan error
@@ -40,7 +41,11 @@ func (w *world) start(number, life int, dir string) *process {
 	p.engine = idem.NewEngine(idem.Config{Store: p.door, Trace: idem.Trace{
 		LeaseLost: func(k idem.Key, attempt uint32, at idem.Event) { w.leaseLost(p, k, attempt, at) },
 	}})
-	s, err := proxy.New(p.config(w.plan.waiting))
+	p.reader = newReader(p)
+	c := p.config(w.plan.waiting, 0)
+	c.Recipes, c.RecipeUnread = p.reader.get, p.reader.unread // a reload does not have them: they are the server's
+	w.enter(c)
+	s, err := proxy.New(c)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -77,11 +82,11 @@ func (w *world) openRedis(dial func(ctx context.Context, network, addr string) (
 }
 
 // config is how the process treats requests.
-func (p *process) config(how waiting) proxy.Config {
+func (p *process) config(how waiting, recipe int) proxy.Config {
 	policy := idem.DefaultPolicy()
 	policy.OnAmbiguous = p.w.plan.policy
 	rules := proxy.Rules{
-		Policy: policy, BackendTimeout: backendTimeout, MaxWait: longestWait, Wait: how != rejects,
+		Policy: policy, Fingerprint: recipes(p.w)[recipe], BackendTimeout: backendTimeout, MaxWait: longestWait, Wait: how != rejects,
 		Stream: how == joins, Join: how == joins, ReadOn: time.Minute, Outcomes: true,
 		BindHeaders: []string{"Authorization"},
 	}

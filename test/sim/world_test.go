@@ -37,7 +37,9 @@ type world struct {
 	asked      int             // of the receipts' endpoint
 	upsets     []upset
 	redisIs    server
-	killed     bool // a process was between its lease and the backend, perhaps, or was cut off there
+	registry   map[idem.Recipe]string
+	changed    time.Time // when something was entered there last
+	killed     bool      // a process was between its lease and the backend, perhaps, or was cut off there
 	wrong      []string
 
 	noteMu sync.Mutex
@@ -88,7 +90,7 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, plan: p, net: newNetwork(p.seed), memory: storetest.NewMemory(), begun: time.Now(),
-			voids: map[string]bool{}, dir: dir,
+			voids: map[string]bool{}, registry: map[idem.Recipe]string{}, dir: dir,
 		}
 		ln := w.net.listen("backend")
 		go w.backend(ln)
