@@ -81,7 +81,7 @@ func (r *reply) breaksOff(method string) bool {
 
 func framed(p *played) string {
 	for _, a := range p.answers() {
-		if a != p.first && p.setting.stream && len(p.x.reply.bytes()) > p.setting.maxResponse {
+		if a != p.first && p.stream && len(p.x.reply.bytes()) > p.maxResponse {
 			continue // who reads with others is left behind if it is slower by more than what is kept: docs/streams.md
 		}
 		if a.err != nil && !p.x.reply.breaksOff(p.x.method) && p.x.lengths == nil {

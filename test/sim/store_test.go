@@ -87,10 +87,12 @@ func (d *door) pass(ctx context.Context, call string, do func(ctx context.Contex
 	case lost:
 		<-ctx.Done()
 	case lately:
-		go func() {
-			time.Sleep(storeTimeout + 100*time.Millisecond)
-			_ = do(context.WithoutCancel(ctx))
-		}()
+		if changes := call != "get" && call != "renew" && call != "list"; changes { // it matters when they are done
+			go func() {
+				time.Sleep(storeTimeout + 100*time.Millisecond)
+				_ = do(context.WithoutCancel(ctx))
+			}()
+		}
 		<-ctx.Done()
 	case shut, gone:
 	}
