@@ -7,6 +7,7 @@
 #   POSTGRES_HISTORIES        likewise, with PostgreSQL
 #   POSTGRES_FAULTS           likewise
 #   CLIENT_HISTORIES          likewise, of whole processes
+#   EPISODES                  of the simulation
 #   FAILPOINTS                how many runs at named places; all of them, unless it is set
 #   RECEIPTS                  ambiguous operations whose backend keeps receipts
 #   KILLS                     kill -9 on each store
@@ -111,6 +112,7 @@ part "Model" env "MODEL_ATTEMPTS=${MODEL_ATTEMPTS:-4}" go test -count=1 -timeout
 GOFLAGS="${GOFLAGS:-} $counts" long "Histories" HISTORIES "${HISTORIES:-40}" . ./test/history -skip '^TestPostgres'
 long "Histories of PostgreSQL" HISTORIES "${POSTGRES_HISTORIES:-20}" '^TestPostgres' ./test/history
 GOCOVERDIR=$cover long "Histories of clients" HISTORIES "${CLIENT_HISTORIES:-10}" '^(TestClientHistories|TestMixedVersions)$' ./test
+long "Simulation" EPISODES "${EPISODES:-20000}" '^TestSimulation$' ./test/sim
 long "Failpoints" FAILPOINTS "${FAILPOINTS:-all}" '^TestFailpoints$' ./test
 GOCOVERDIR=$cover long "Receipts" RECEIPTS "${RECEIPTS:-10000}" '^TestReceipts$' ./test
 export REPORT=$logs/report # the table; each part's own
