@@ -22,7 +22,7 @@ func payloadOf(i int) string {
 // do does one act.
 func (w *world) do(a act) {
 	p := w.proxies[a.proxy]
-	switch a.kind { //nolint:exhaustive // the last is their number
+	switch a.kind {
 	case sends, asks:
 		w.mu.Lock()
 		name := fmt.Sprintf("r%d", len(w.requests))

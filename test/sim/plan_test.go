@@ -82,7 +82,6 @@ const (
 	mutes  // the receipts' endpoint fails, or answers again
 	linkIs // of a proxy to Redis
 	redisIs
-	kinds
 )
 
 var kindNames = [...]string{"sends", "asks", "takes", "resolves: retry", "resolves: response", "purges", "kills", "stops", "reloads", "store is", "backend is", "receipts", "Redis link is", "Redis"}
