@@ -69,28 +69,32 @@ func decide(history []porcupine.Operation, patience time.Duration) (result porcu
 }
 
 // check fails the test if no order of the history is allowed, and draws it. It
-// also does if it cannot decide, and says that it is this.
-func check(t *testing.T, seed uint64, history []porcupine.Operation, patience time.Duration) {
+// also does if it cannot decide within patience, and says that it is this.
+func check(t *testing.T, seed uint64, history []porcupine.Operation, within time.Duration) {
 	t.Helper()
-	result, none := decide(history, patience)
+	result, none := decide(history, within)
 	switch result {
 	case porcupine.Ok:
 		return
 	case porcupine.Unknown:
-		t.Errorf("seed %d: UNDECIDED, which is no violation: of these %d operations no order was found within %v, nor that there"+
-			" is none; there is none if what failed happened within %v", seed, len(history), patience, none)
+		tell := t.Errorf
+		if within < patience { // a long history on a busy machine: it says nothing, and that is told
+			tell = t.Logf
+		}
+		tell("seed %d: UNDECIDED, which is no violation: of these %d operations no order was found within %v, nor that there"+
+			" is none; there is none if what failed happened within %v", seed, len(history), within, none)
 		return
 	case porcupine.Illegal:
 	}
 	history = late(history, inTransit)
-	end := time.Now().Add(patience / 2)
+	end := time.Now().Add(within / 2)
 	for _, part := range model().Partition(history) {
 		for _, op := range shortest(part, end) {
 			t.Logf("client %d, %6d to %6d us: %s", op.ClientId, op.Call/1000, op.Return/1000,
 				model().DescribeOperation(op.Input, op.Output))
 		}
 	}
-	_, info := porcupine.CheckOperationsVerbose(model(), history, patience/2)
+	_, info := porcupine.CheckOperationsVerbose(model(), history, within/2)
 	file := filepath.Join(os.TempDir(), fmt.Sprintf("idemproxy-history-%d.html", seed))
 	if err := porcupine.VisualizePath(model(), info, file); err != nil {
 		t.Error(err)

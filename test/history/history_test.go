@@ -54,7 +54,7 @@ func historiesFrom(t *testing.T, first uint64, n int, w world) int64 {
 	var wg sync.WaitGroup
 	atOnce := 8
 	if w.patient {
-		atOnce = 24
+		atOnce = 12
 	}
 	for range atOnce {
 		wg.Go(func() {

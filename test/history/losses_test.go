@@ -95,7 +95,7 @@ func losses(t *testing.T, all []store, links []*toxitest.Link, wipings []func())
 			pause(ctx, time.Duration(100+r.IntN(500))*time.Millisecond)
 		}
 	}()
-	histories(t, count(24), w)
+	histories(t, count(8), w)
 	stop()
 	<-done
 	t.Logf("figure: losses: %v", told)

@@ -65,7 +65,7 @@ func TestPostgresStandby(t *testing.T) {
 			n++
 		}
 	}()
-	histories(t, count(24), w)
+	histories(t, count(8), w)
 	stop()
 	<-done
 	t.Logf("figure: the standby stopped %d times", n)
