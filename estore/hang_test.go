@@ -433,7 +433,9 @@ func TestP7UnknownStaysSoWhileItIsResolved(t *testing.T) {
 	c := claim("k")
 	c.HoldOnLapse, c.TTL = true, 5*time.Millisecond
 	acquire(t, s, c)
-	time.Sleep(2 * c.TTL)
+	for acquire(t, s, rivalOf(c)).Kind != idem.VerdictUnknown { // until it lapses
+		time.Sleep(time.Millisecond)
+	}
 	back := hang(t, s, disk)
 	defer back()
 	wantDoubt(t, "the resolve", s.Resolve(t.Context(), c.Key, c.Owner, nil))
