@@ -163,14 +163,28 @@ func TestTwoProxies(t *testing.T) {
 			}
 		}
 		second := start(t, "--store", store, "--backend", o.url())
-		for range 3 {
+		local := func() float64 { return second.metric(`idemproxy_cache_hits_total{source="local"}`) }
+		replays := 0
+		replay := func() {
+			replays++
 			if b := second.expect("/", "k", 200, true); b.body != a.body {
 				t.Errorf("the other proxy replays %v", b)
 			}
 		}
+		replay()
+		// PostgreSQL's notifications are heard some time after the start, and nothing is kept before.
+		for deadline := time.Now().Add(time.Minute); strings.HasPrefix(store, "postgres") && local() == 0; {
+			if time.Now().After(deadline) {
+				t.Fatalf("none of %d replays was local", replays)
+			}
+			replay()
+		}
+		before := local()
+		replay()
+		replay()
 		o.executions("k", 1)
-		if n := second.metric(`idemproxy_cache_hits_total{source="local"}`); n != 2 {
-			t.Errorf("%v local hits, want 2: the second and third replay", n)
+		if n := local() - before; n != 2 {
+			t.Errorf("%v of the last two replays were local", n)
 		}
 	})
 }
