@@ -32,7 +32,7 @@ fuzz: ## Each fuzz target for 30 s
 evenings: ## Three evenings on call, with a real Prometheus and the commands of docs/runbook.md
 	@scripts/evenings.sh
 
-torture: ## The long proofs, about an hour: histories, faults, crashes, damage, overload, soak, fuzzing
+torture: ## The long proofs, about two hours: histories, faults, crashes, damage, overload, soak, fuzzing
 	@scripts/torture.sh
 
 lint: ## Vet, golangci-lint (with gofumpt, staticcheck), tidiness, known vulnerabilities

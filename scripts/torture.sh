@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The long proofs, about an hour of them. What they counted is written to
-# docs/reliability-results.md, whole, so that no figure there was typed by hand.
+# The long proofs, about two hours of them on two cores. What they counted is written to
+# docs/reliability-results.md, so that no figure there was typed by hand.
 #
 # Each part can be made longer or shorter, or skipped with 0:
 #   HISTORIES FAULTS DAMAGE   times what `make test` does
@@ -18,8 +18,10 @@
 #   OVERLOAD SOAK FUZZ ZOO    how long, each
 #   MODEL_ATTEMPTS            attempts in the model of receipts
 # SEED repeats what was random. ONLY='Receipts|Soak' runs these parts, and leaves what the
-# results say of the others; each part says which commit it ran at.
+# results say of the others; each part says which commit it ran at. Each run of a part is
+# one more line of docs/reliability-runs.tsv.
 set -euo pipefail
+export LC_ALL=C # a decimal point is a point
 cd "$(dirname "$0")/.."
 . scripts/need.sh
 need redis-server redis-server
@@ -29,46 +31,48 @@ need spin spin
 needs "ls /usr/lib/postgresql/*/bin/initdb" postgresql # a backend's database, for receipts
 
 out=docs/reliability-results.md
+runs=docs/reliability-runs.tsv
 logs=$(mktemp -d)
 trap 'jobs -p | xargs -r kill 2>/dev/null || true; rm -rf "$logs"' EXIT
-failed=0
 
 # wanted NAME: this part is to run.
 wanted() { [[ -z "${ONLY:-}" || "$1" =~ ^($ONLY)$ ]]; }
 
-# part NAME COMMAND...: runs it, keeps its figures.
+# part NAME COMMAND...: runs it, keeps its figures, and adds a line to the list of all runs.
 part() {
-  name=$1; shift
+  local name=$1 command=${*:2} verdict=passed log=$logs/$lane.log TIMEFORMAT='%R %U %S'
+  shift
   wanted "$name" || return 0
-  command=$*
   echo "== $name: $command"
-  local begun=$SECONDS
-  verdict=passed
-  "$@" >"$logs/log" 2>&1 || { verdict=FAILED; failed=1; }
-  took=$((SECONDS - begun))
-  judge
+  { time "$@" >"$log" 2>&1; } 2>"$logs/$lane.time" || verdict=FAILED
+  local took user system
+  read -r took user system < <(tail -1 "$logs/$lane.time")
+  judge "${took%.*}" "$(awk "BEGIN { print int($user + $system) }")"
 }
 
-# judge prints what a part came to, and adds it to the results.
+# judge SECONDS SECONDS_OF_CPU prints what a part came to, and adds it to the results.
 judge() {
-  grep -E '^(---|    ---|        ---|ok|FAIL|PASS)' "$logs/log" | tail -15 || true
+  echo "-- $name: $verdict"
+  grep -E '^(---|    ---|        ---|ok|FAIL|PASS)' "$log" | tail -15 || true
   if [ $verdict = FAILED ]; then # what failed, and where all of it is: thousands of log lines stand between
-    grep -E '_test\.go:[0-9]+: ' "$logs/log" | grep -v 'figure: ' | head -40 || tail -20 "$logs/log"
+    touch "$logs/failed"
+    grep -E '_test\.go:[0-9]+: ' "$log" | grep -v 'figure: ' | head -40 || tail -20 "$log"
     local kept; kept=$(mktemp "${TMPDIR:-/tmp}/idemproxy-torture-XXXXXX.log")
-    cp "$logs/log" "$kept"
+    cp "$log" "$kept"
     echo "the whole log is $kept"
   fi
   {
-    printf '\n## %s\n\n`%s`: %s, in %d s, on %s, commit %s.\n\n' "$name" "$command" "$verdict" "$took" \
+    printf '\n## %s\n\n`%s`: %s, in %d s, on %s, commit %s.\n\n' "$name" "$command" "$verdict" "$1" \
       "$(date -u +%F)" "$commit"
     # "    file_test.go:12: figure: ..." under the name of its test
     awk '/^=== (NAME|CONT|RUN) / { name = $3 }
          /^ *--- (PASS|FAIL): / { name = $3 }
-         /figure: / { sub(/.*figure: /, ""); print "- " (name ? name ": " : "") $0 }' "$logs/log"
-    grep -E '^fuzz: elapsed' "$logs/log" | tail -1 || true
+         /figure: / { sub(/.*figure: /, ""); print "- " (name ? name ": " : "") $0 }' "$log"
+    grep -E '^fuzz: elapsed' "$log" | tail -1 || true
     [ -z "${REPORT:-}" ] || { echo; cat "$REPORT" 2>/dev/null; rm -f "$REPORT"; }
   } >"$logs/parts/$name"
-  order+=("$name")
+  echo "$name" >>"$logs/$lane.order"
+  printf '%s\t%s\t%s\t%s\t%d\t%d\n' "$(date -u +%F)" "$commit" "$name" "$verdict" "$1" "$2" >>"$runs"
 }
 
 long() { # a test of test/ with the variable of its length, and what else go test is to be told
@@ -78,87 +82,72 @@ long() { # a test of test/ with the variable of its length, and what else go tes
 
 commit=$(git rev-parse --short HEAD)
 [ -z "$(git status --porcelain -uno)" ] || commit+=" and what was not committed"
-order=()
 mkdir "$logs/parts"
-{
-  echo "# Reliability, in figures"
-  echo
-  echo "Written by \`make torture\`, lately with $(go version | cut -d' ' -f3,4), $(nproc) cores," \
-    "Redis $(redis-server --version | grep -oE 'v=[0-9.]+'); do not edit. docs/reliability.md says what each part means."
-} >"$logs/results"
 
 # Which statements were executed, for the rare states: of proxies, when they end by themselves, and of the stores' histories.
 cover=$logs/cover
 mkdir "$cover"
 counts="-covermode=atomic -coverpkg=./idem,./internal/replays,./rstore,./estore,./pstore -coverprofile=$logs/histories.cover"
 
-# The soak asks little of the machine for a long time: the others run beside it.
-soak=${SOAK:-30m}
-wanted Soak || soak=0
-if [ "$soak" != 0 ]; then
-  echo "== Soak, beside all others: $soak"
-  (env "SOAK=$soak" go test -count=1 -timeout 3h -v -run '^TestSoak$' ./test >"$logs/soak" 2>&1) &
-  soaking=$!
-fi
-
 need javac default-jdk-headless # for a recipe of the documentation that `make test` leaves out where there is none
 need node nodejs
 need_node_pg
 needs "node -e 'require(\"express\")'" node-express # likewise, for lines of the receipts' examples: some 240 packages
-part "Receipts in Express" env EXPRESS=1 go test -count=1 -timeout 10m -v -run '^TestExpress$' ./test/receipts
-part "Recipes for clients" env JAVA_RECIPE=1 go test -count=1 -timeout 10m -v -run '^TestClientRecipes' ./test
 
-part "Model" env "MODEL_ATTEMPTS=${MODEL_ATTEMPTS:-4}" go test -count=1 -timeout 1h -v ./test/model
-GOFLAGS="${GOFLAGS:-} $counts" long "Histories" HISTORIES "${HISTORIES:-40}" . ./test/history -skip '^TestPostgres'
-long "Histories of PostgreSQL" HISTORIES "${POSTGRES_HISTORIES:-20}" '^TestPostgres' ./test/history
-GOCOVERDIR=$cover long "Histories of clients" HISTORIES "${CLIENT_HISTORIES:-10}" '^(TestClientHistories|TestMixedVersions)$' ./test
-long "Simulation" EPISODES "${EPISODES:-20000}" '^TestSimulation$' ./test/sim
-long "Failpoints" FAILPOINTS "${FAILPOINTS:-all}" '^TestFailpoints$' ./test
-GOCOVERDIR=$cover long "Receipts" RECEIPTS "${RECEIPTS:-10000}" '^TestReceipts$' ./test
-export REPORT=$logs/report # the table; each part's own
-GOCOVERDIR=$cover long "Faults" FAULTS "${FAULTS:-13}" '^TestFaults$' ./test -skip '^TestFaults$/^rigs$/^postgres'
-GOCOVERDIR=$cover long "Faults of PostgreSQL" FAULTS "${POSTGRES_FAULTS:-13}" '^TestFaults$/^rigs$/^postgres' ./test
-unset REPORT
-GOCOVERDIR=$cover long "Failovers" FAILOVERS "${FAILOVERS:-10}" '^TestFailovers$' ./test
-GOCOVERDIR=$cover long "Failovers of PostgreSQL" FAILOVERS "${POSTGRES_FAILOVERS:-100}" '^TestPostgresFailovers$' ./test
-long "Rows of PostgreSQL" ROWS "${ROWS:-10000000}" '^TestManyRows$' ./pstore
-long "Kill loops" KILLS "${KILLS:-200}" '^TestKillLoopKeepsEveryAnswer$' ./test
-long "Crash points" CRASHES "${CRASHES:-all}" '^TestP2EveryCrashPoint$' ./estore
-long "Damaged files" DAMAGE "${DAMAGE:-13}" '^TestDamagedFiles$' ./estore
-long "Messages" MESSAGES "${MESSAGES:-20000}" . ./test/messages
-long "Joiners" JOINERS "${JOINERS:-10000}" '^TestManyJoinOneStream$' ./proxy
-[ "${ZOO:-30m}" = 0 ] || part "Zoo" go run ./test/zoo -budget 1m -for "${ZOO:-30m}"
-long "Overload" OVERLOAD "${OVERLOAD:-60s}" '^TestOverload$' ./test
-if [ "${FUZZ:-60s}" != 0 ]; then
+# Three lanes run side by side. The soak asks little of the machine for a long time; one lane waits
+# for servers to fail and to come back; one computes.
+soaks() {
+  [ "${SOAK:-30m}" = 0 ] || part "Soak" env "SOAK=${SOAK:-30m}" go test -count=1 -timeout 3h -v -run '^TestSoak$' ./test
+}
+
+waits() {
+  long "Failpoints" FAILPOINTS "${FAILPOINTS:-all}" '^TestFailpoints$' ./test
+  GOCOVERDIR=$cover long "Receipts" RECEIPTS "${RECEIPTS:-10000}" '^TestReceipts$' ./test
+  export REPORT=$logs/report # the table; each part's own
+  GOCOVERDIR=$cover long "Faults" FAULTS "${FAULTS:-13}" '^TestFaults$' ./test -skip '^TestFaults$/^rigs$/^postgres'
+  GOCOVERDIR=$cover long "Faults of PostgreSQL" FAULTS "${POSTGRES_FAULTS:-13}" '^TestFaults$/^rigs$/^postgres' ./test
+  unset REPORT
+  GOCOVERDIR=$cover long "Failovers" FAILOVERS "${FAILOVERS:-10}" '^TestFailovers$' ./test
+  GOCOVERDIR=$cover long "Failovers of PostgreSQL" FAILOVERS "${POSTGRES_FAILOVERS:-100}" '^TestPostgresFailovers$' ./test
+  long "Kill loops" KILLS "${KILLS:-200}" '^TestKillLoopKeepsEveryAnswer$' ./test
+  [ "${ZOO:-30m}" = 0 ] || part "Zoo" go run ./test/zoo -budget 1m -for "${ZOO:-30m}"
+}
+
+computes() {
+  part "Receipts in Express" env EXPRESS=1 go test -count=1 -timeout 10m -v -run '^TestExpress$' ./test/receipts
+  part "Recipes for clients" env JAVA_RECIPE=1 go test -count=1 -timeout 10m -v -run '^TestClientRecipes' ./test
+  GOCOVERDIR=$cover long "Histories of clients" HISTORIES "${CLIENT_HISTORIES:-10}" '^(TestClientHistories|TestMixedVersions)$' ./test
+  GOFLAGS="${GOFLAGS:-} $counts" long "Histories" HISTORIES "${HISTORIES:-40}" . ./test/history -skip '^TestPostgres'
+  long "Histories of PostgreSQL" HISTORIES "${POSTGRES_HISTORIES:-20}" '^TestPostgres' ./test/history
+  long "Simulation" EPISODES "${EPISODES:-20000}" '^TestSimulation$' ./test/sim
+  long "Messages" MESSAGES "${MESSAGES:-20000}" . ./test/messages
+  long "Crash points" CRASHES "${CRASHES:-all}" '^TestP2EveryCrashPoint$' ./estore
+  long "Damaged files" DAMAGE "${DAMAGE:-13}" '^TestDamagedFiles$' ./estore
+  long "Rows of PostgreSQL" ROWS "${ROWS:-10000000}" '^TestManyRows$' ./pstore
+  long "Joiners" JOINERS "${JOINERS:-10000}" '^TestManyJoinOneStream$' ./proxy
+  part "Model" env "MODEL_ATTEMPTS=${MODEL_ATTEMPTS:-4}" go test -count=1 -timeout 1h -v ./test/model
+  [ "${FUZZ:-60s}" != 0 ] || return 0
+  local target dir
   while read -r target dir; do
     # Making an input smaller would take up to a minute by itself, and fail the run if the time ends meanwhile.
     part "Fuzzing $target" go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZ:-60s}" -fuzzminimizetime 20x "$dir"
   done < <(scripts/fuzz.sh list)
-fi
-if [ "$soak" != 0 ]; then
-  name=Soak command="env SOAK=$soak go test -count=1 -timeout 3h -v -run ^TestSoak\$ ./test" verdict=passed
-  wait "$soaking" || { verdict=FAILED; failed=1; }
-  cp "$logs/soak" "$logs/log"
-  took=$SECONDS # since the start of all
-  judge
-fi
+}
+
+for lane in soaks waits computes; do
+  ($lane; touch "$logs/$lane.whole") > >(sed -u "s/^/$lane: /") 2>&1 </dev/null &
+done
+wait
+for lane in soaks waits computes; do
+  [ -e "$logs/$lane.whole" ] || { echo "$lane broke off"; touch "$logs/failed"; }
+done
+lane=alone # what is measured in it is how the machine bears load
+long "Overload" OVERLOAD "${OVERLOAD:-60s}" '^TestOverload$' ./test
 # A whole run that never came by a state says nothing about it.
 if [ -z "${ONLY:-}" ]; then
-  name="Rare states" command="go run ./test/rare" verdict=passed took=0
-  { go tool covdata textfmt -i="$cover" -o="$logs/processes.cover" && go run ./test/rare "$logs"/*.cover; } >"$logs/log" 2>&1 ||
-    { verdict=FAILED; failed=1; }
-  judge
+  go tool covdata textfmt -i="$cover" -o="$logs/processes.cover" || true # then its states are missing, and the part fails
+  part "Rare states" go run ./test/rare "$logs"/*.cover
 fi
-# The page has what ran now, and with ONLY what it said of the other parts.
-if [ -n "${ONLY:-}" ]; then
-  while read -r name; do
-    [ -e "$logs/parts/$name" ] && continue
-    awk -v name="$name" '/^## / { in_it = $0 == "## " name } in_it' "$out" |
-      sed -e '1i\\' -e '${/^$/d}' >"$logs/parts/$name"
-  done < <(sed -n 's/^## //p' "$out")
-  mapfile -t order < <({ sed -n 's/^## //p' "$out"; printf '%s\n' "${order[@]}"; } | awk '!seen[$0]++')
-fi
-for name in "${order[@]}"; do cat "$logs/parts/$name"; done >>"$logs/results"
-cp "$logs/results" "$out"
+scripts/torture-page.sh "$logs" "$runs" "$out"
 echo "$out is written"
-exit $failed
+[ ! -e "$logs/failed" ]

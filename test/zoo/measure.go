@@ -157,8 +157,12 @@ func (b *bench) build(ctx context.Context, s suite, overlay, dir string) (tests,
 	with := overlay
 	if s.processes {
 		proxy, with = filepath.Join(dir, "proxy"), ""
+		build := []string{"build"}
+		if s.stops {
+			build = append(build, "-tags", "failpoints")
+		}
 		tests = filepath.Join(b.work, strings.ReplaceAll(s.dir, "/", "_")+".test")
-		if err := goBuild(ctx, overlay, proxy, []string{"build"}, "./cmd/proxy"); err != nil {
+		if err := goBuild(ctx, overlay, proxy, build, "./cmd/proxy"); err != nil {
 			return "", "", err
 		}
 	}
@@ -214,7 +218,7 @@ func (p *play) once(ctx context.Context, limit time.Duration) (out []byte, by st
 		if err != nil {
 			return nil, "", fmt.Errorf("name the proxy: %w", err)
 		}
-		cmd.Env = append(cmd.Env, "PROXY_BINARY="+proxy)
+		cmd.Env = append(cmd.Env, p.variable()+"="+proxy)
 	}
 	out, err = cmd.CombinedOutput()
 	if m := keptInput().FindSubmatch(out); m != nil { // a fuzz target's, which would be a seed from now on
@@ -233,6 +237,14 @@ func (p *play) once(ctx context.Context, limit time.Duration) (out []byte, by st
 		return out, "", fmt.Errorf("run %s: %w", p.tests, err)
 	}
 	return out, failed(out), nil
+}
+
+// variable tells the tests which proxy to start.
+func (p *play) variable() string {
+	if p.stops {
+		return "FAILPOINTS_BINARY"
+	}
+	return "PROXY_BINARY"
 }
 
 // args are those of the test binary.

@@ -8,6 +8,7 @@ type suite struct {
 	pattern   string
 	generator bool
 	processes bool // the tests start the proxy as a process: only that is built with the fault
+	stops     bool // likewise, and the proxy stops at named places: see TestFailpoints
 }
 
 // generators make up operations, orders and faults, and know of no fault in particular.
@@ -15,6 +16,8 @@ func generators() map[string]suite {
 	of := func(dir, pattern string) suite {
 		return suite{dir: dir, pattern: pattern, generator: true, processes: dir == "test"}
 	}
+	failpoints := of("test", "^TestFailpoints$")
+	failpoints.stops = true
 	return map[string]suite{
 		"histories": of("test/history", "^(TestEmbedded|TestRedis|TestRedisUnderFaults|TestPostgres|TestPostgresUnderFaults)$"),
 		"lies":      of("test/history", "^TestLyingRedis(UnderAnEngine)?$"),
@@ -39,6 +42,8 @@ func generators() map[string]suite {
 		"readers":   of("test/differential", ""),
 		"contract":  of("", "^TestContract$"), // of the store that the fault names
 		"fuzz":      of("", ""),               // likewise
+
+		"failpoints": failpoints,
 	}
 }
 
