@@ -95,7 +95,7 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"store_connected", "info", "Redis, PostgreSQL: the proxy is connected to a primary and uses it", "server, mode"},
 		{
 			"store_unreachable", "warn", "Redis, PostgreSQL: the proxy cannot connect to a primary, or the primary cannot be used. It " +
-				"tries again", "",
+				"tries again. While this goes on, the event comes ever more seldom, down to once a minute", "",
 		},
 		{
 			"store_left", "warn", "Redis: the server that the proxy used is not the primary any more. The proxy looks for the new " +

@@ -14,6 +14,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/internal/failpoint"
+	"github.com/idemproxy/idemproxy/internal/outage"
 )
 
 // helloEvery is how often the way that notifications take is tried.
@@ -30,6 +31,7 @@ var errDeaf = errors.New("notifications do not arrive here: does something that 
 // attend keeps a connection to the server, by which it looks after the schema and
 // hears notifications, and makes another one when that is lost.
 func (s *Store) attend() {
+	var unheard outage.Lines
 	for delay := 50 * time.Millisecond; s.closing.Err() == nil; delay = min(2*delay, time.Second) {
 		began := time.Now()
 		err := s.session()
@@ -40,10 +42,11 @@ func (s *Store) attend() {
 		heard := time.Since(began) > s.leash()
 		if heard && !errors.Is(err, errDeaf) {
 			delay = 50 * time.Millisecond
+			unheard.Over()
 		}
 		if s.unready.Load() != nil {
-			s.log.Warn().Str("event", "store_unreachable").Err(s.unsaid(err)).Msg("PostgreSQL cannot be used; trying again")
-		} else {
+			s.unreachable(err)
+		} else if unheard.Worth(time.Now()) {
 			s.log.Warn().Str("event", "store_unheard").Err(s.unsaid(err)).
 				Msg("PostgreSQL's notifications are not heard: no replay is answered from memory; trying again")
 		}
@@ -52,6 +55,13 @@ func (s *Store) attend() {
 		} else {
 			s.sleep(delay)
 		}
+	}
+}
+
+// unreachable says why nothing can be asked, once in a while.
+func (s *Store) unreachable(err error) {
+	if s.outage.Worth(time.Now()) {
+		s.log.Warn().Str("event", "store_unreachable").Err(s.unsaid(err)).Msg("PostgreSQL cannot be used; trying again")
 	}
 }
 
@@ -105,6 +115,7 @@ func (s *Store) begin(ctx context.Context, connectingFor time.Duration) (*pgx.Co
 	}
 	if s.unready.Swap(nil) != nil {
 		s.looked.server = ""
+		s.outage.Over()
 		s.log.Info().Str("event", "store_connected").Str("server", addressOf(conn)).Str("mode", "postgres").
 			Msg("connected to PostgreSQL")
 	}

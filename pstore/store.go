@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/outage"
 )
 
 // Config says which PostgreSQL, and how. Only URL is required.
@@ -66,8 +67,9 @@ type Store struct {
 	unready atomic.Pointer[error] // why calls are refused; nil: they are not
 	checks  chan struct{}         // of size 1: have the schema looked at anew
 	saying  announcements
-	first   *pgx.Conn // attend's: made by New
-	looked  looked    // attend's
+	first   *pgx.Conn    // attend's: made by New
+	looked  looked       // attend's
+	outage  outage.Lines // New's, then attend's
 
 	closed     atomic.Bool
 	closing    context.Context
@@ -105,7 +107,7 @@ func New(c Config) (*Store, error) {
 	s.unready.Store(&notYet)
 	// The hosts are tried one after the other, each as long as a call.
 	if s.first, err = s.begin(s.closing, s.timeout*time.Duration(2+len(option.ConnConfig.Fallbacks))); err != nil {
-		s.log.Warn().Str("event", "store_unreachable").Err(s.unsaid(err)).Msg("PostgreSQL cannot be used; trying again")
+		s.unreachable(err)
 	}
 	s.background.Go(s.attend)
 	s.background.Go(s.announce)

@@ -188,10 +188,14 @@ func (s *Store) connect() {
 	if err == nil {
 		err = s.take(l)
 	}
-	if err != nil {
-		s.log.Warn().Str("event", "store_unreachable").Err(err).Msg("Redis cannot be reached; trying again")
-		s.gate.shut(err)
+	if err == nil {
+		s.outage.Over()
+		return
 	}
+	if s.outage.Worth(time.Now()) {
+		s.log.Warn().Str("event", "store_unreachable").Err(err).Msg("Redis cannot be reached; trying again")
+	}
+	s.gate.shut(err)
 }
 
 // othersLead is how long after a failover was known the new primary is first

@@ -2,6 +2,7 @@ package rstore_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -46,13 +47,13 @@ func TestAPasswordWithoutAUser(t *testing.T) {
 func TestRefusedConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	before := clients(t, server)
+	before, taken := clients(t, server), accepted(t, server)
 	var log lines
 	s, err := rstore.New(rstore.Config{URL: "redis://nobody:x@" + server.Addr + "/0", Timeout: time.Second, Logger: zerolog.New(&log)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); log.count(`"event":"store_unreachable"`) < 5; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); accepted(t, server) < taken+5; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is not tried again")
 		}
@@ -60,7 +61,25 @@ func TestRefusedConnectionsAreClosed(t *testing.T) {
 	if n := clients(t, server); n > before+1 { // one is being tried
 		t.Errorf("%d connections after five tries, %d before", n, before)
 	}
+	if n := log.count(`"event":"store_unreachable"`); n < 1 || n > 4 {
+		t.Errorf("%d lines of the log say so, want fewer than tries", n)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// accepted is how many connections the server has ever taken.
+func accepted(t *testing.T, server *redistest.Server) (n int) {
+	t.Helper()
+	m := server.Do("INFO", "stats")
+	text, err := m.ToString()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ = strings.Cut(text, "total_connections_received:")
+	if _, err := fmt.Sscan(text, &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

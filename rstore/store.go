@@ -15,6 +15,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/internal/failpoint"
+	"github.com/idemproxy/idemproxy/internal/outage"
 )
 
 // Config says which Redis, and how. Only URL is required.
@@ -80,6 +81,7 @@ type Store struct {
 	news      chan news     // from the Sentinels
 	link      *link         // lead's: what is or was to be used; nil: there is none
 	last      *identity     // lead's: the primary that was used last
+	outage    outage.Lines  // lead's
 	fled      string        // lead's: the address of a primary that was left before the Sentinels said so, at fledAt
 	fledAt    time.Time
 
