@@ -44,13 +44,15 @@ elseif to == COMPLETED then
 elseif to == UNKNOWN then
   expires = 0
 end
--- What has ended by now is not brought back.
-local over = (expires ~= 0 and expires <= now) or (to == IN_PROGRESS and not holds and till <= now)
+-- What has ended by now is not brought back. Of a key that is free by now, the count of
+-- its attempts is.
+local ended = expires ~= 0 and expires <= now
+local over = ended or (to == IN_PROGRESS and not holds and till <= now)
 
 local head = redis.call('GETRANGE', KEYS[1], '0', '119')
 local outcome = RESTORED
 if head == '' then
-  if to == ABSENT or over then
+  if owner == '' or ended then
     return SAME
   end
 else
@@ -71,7 +73,7 @@ else
     if KEYS[2] then
       redis.call('DEL', KEYS[2])
     end
-    if owner == '' or to == ABSENT or over then
+    if owner == '' or ended then
       return ADVANCED
     end
   elseif theirs == owner then
@@ -82,13 +84,18 @@ else
   else
     local free = state == ABSENT or
       (state == IN_PROGRESS and lapses <= now and string.byte(head, 3) % 2 == 0)
+    local attempt, mine = struct.unpack('>I4', head, 5), tonumber(ARGV[5])
+    local later = state == COMPLETED or (not free and began >= created)
     -- An operator said, through this process or another, what became of this very
     -- attempt: that is later than what its owner did, unless it had completed.
-    local resolved = theirs == NOBODY and struct.unpack('>I4', head, 5) == tonumber(ARGV[5])
-    if to == ABSENT or over or (resolved and (state == COMPLETED or to ~= COMPLETED)) then
+    local resolved = theirs == NOBODY and attempt == mine
+    if ended or (resolved and (state == COMPLETED or to ~= COMPLETED)) then
       return SAME
-    elseif state == COMPLETED or (not free and began >= created) or
-        struct.unpack('>I4', head, 5) > tonumber(ARGV[5]) then
+    elseif to == ABSENT or over then
+      if later or attempt >= mine then
+        return SAME
+      end
+    elseif later or attempt > mine then
       return CONFLICT
     end
   end
