@@ -47,6 +47,9 @@ type entry struct {
 	// resolved: an operator said what became of the attempt. The record that says so has no
 	// owner; owner is still whose attempt it is, and of an earlier record of it.
 	resolved bool
+	// gone: the store refused an event since the key was not this owner's any more. Nothing of
+	// the attempt is asserted, unless the store acknowledges another event of it.
+	gone bool
 	// purged is for a purge, whoever's the record was: when that was last updated,
 	// in ms on its server's clock.
 	purged int64
@@ -61,7 +64,7 @@ type entry struct {
 	tail        string // the key's names, as in the record
 	result      string // the response, encoded
 	lease       time.Duration
-	began       time.Time // on this process's monotonic clock, like at
+	began       time.Time // on this process's monotonic clock, like at; of a purge, when it was acknowledged
 	at          time.Time // when the state was acknowledged, or a moment before
 }
 
@@ -89,11 +92,18 @@ func (j *journal) granted(k id, c *idem.Claim, record string, attempt uint32, se
 	if j == nil {
 		return
 	}
-	j.put(k, &entry{
+	sh := &j.shards[k[0]%journalShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	// The answers of a server are read in any order: this one may be of before the purge.
+	if was := sh.entries[k]; was != nil && was.purged > 0 && was.made == string(c.Owner[:]) && sent.Before(was.began) {
+		return
+	}
+	sh.put(k, &entry{
 		state: idem.InProgress, holds: c.HoldOnLapse, hinted: c.Hinted(), attempt: attempt, owner: c.Owner,
 		made: record[madeAt : madeAt+madeSize], keep: record[keepAt:idem.HeadSize], tail: record[idem.HeadSize:],
 		lease: c.TTL, began: sent, at: sent,
-	}, sent)
+	}, sent.Add(-j.window))
 }
 
 // settled: an event of settle.lua was acknowledged that was sent at a time.
@@ -108,6 +118,7 @@ func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, se
 	if known == nil || !known.isAbout(e, l.Owner) {
 		return // a record cannot be made of what is known
 	}
+	known.gone = false
 	if e == idem.EventRenew {
 		known.at, known.lease = sent, l.TTL
 		return
@@ -133,7 +144,7 @@ func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, se
 // it was somebody else's.
 func (e *entry) isAbout(event idem.Event, owner idem.Owner) bool {
 	if event.Resolves() && owner == (idem.Owner{}) {
-		return e.state == idem.Unknown || e.state == idem.InProgress && e.holds
+		return !e.gone && (e.state == idem.Unknown || e.state == idem.InProgress && e.holds)
 	}
 	return e.owner == owner
 }
@@ -163,7 +174,7 @@ func (j *journal) purged(k id, p purged, sent time.Time) {
 
 // purgeEntry is for a purge of a record of that owner, which was last updated then.
 func purgeEntry(updated int64, owner string, sent time.Time) *entry {
-	return &entry{state: idem.Absent, purged: updated, made: owner, keep: string(make([]byte, keepSize)), began: sent, at: sent}
+	return &entry{state: idem.Absent, purged: updated, made: owner, keep: string(make([]byte, keepSize)), began: time.Now(), at: sent}
 }
 
 // purge is the latest purge of the key that the entry knows of; 0: of none.
@@ -174,8 +185,9 @@ func (e *entry) purge() (updated int64, owner string) {
 	return e.before, e.beforeOwner
 }
 
-// lost: the store refused an event, since the key is not this owner's any more. What an
-// operator made of it stands: that is why it is not.
+// lost: the store refused an event, since the key is not this owner's any more. What its owner
+// or an operator made of it stands: that is why it is not. It is not known what else did.
+// It may have been an ending whose answer was lost, which is acknowledged when it is sent again.
 //
 // A renewal is also refused when the key became unknown: its lease lapsed, and it is held. It
 // is still this owner's, and executes again if a failover loses it.
@@ -187,10 +199,10 @@ func (j *journal) lost(k id, event idem.Event, owner idem.Owner) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := sh.entries[k]
-	if e == nil || e.owner != owner || e.state == idem.Completed || e.resolved || event == idem.EventRenew && e.holds {
+	if e == nil || e.owner != owner || e.resolved || event == idem.EventRenew && e.holds {
 		return
 	}
-	sh.drop(k, e)
+	e.gone = e.state == idem.InProgress || e.state == idem.Unknown
 }
 
 func (j *journal) put(k id, e *entry, now time.Time) {
@@ -256,8 +268,13 @@ func (j *journal) assertions(now time.Time) (all []assertion) {
 		sh := &j.shards[i]
 		sh.mu.Lock()
 		for k, e := range sh.entries {
-			if age := now.Sub(e.at); age <= j.window || e.state == idem.InProgress && age < e.lease {
+			if age := now.Sub(e.at); age > j.window && (e.state != idem.InProgress || age >= e.lease) {
+				continue
+			}
+			if !e.gone {
 				all = append(all, assertion{k, *e})
+			} else if updated, of := e.purge(); updated > 0 { // that much is known
+				all = append(all, assertion{k, *purgeEntry(updated, of, e.at)})
 			}
 		}
 		sh.mu.Unlock()

@@ -102,3 +102,29 @@ func TestAPurgeOfNothingIsNotRemembered(t *testing.T) {
 		}
 	}
 }
+
+// Answers of one server are read in any order. A grant whose record was purged meanwhile is
+// not what stands.
+func TestAGrantThatIsReadAfterItsPurge(t *testing.T) {
+	t.Parallel()
+	j := newJournal(time.Minute, 1<<20)
+	key, err := idem.ParseKey("0123456789abcdef0123456789abcdef0123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := idem.Claim{Key: key, Owner: idem.NewOwner(), TTL: time.Minute, Retention: time.Hour}
+	args, err := acquireArgs(&c, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := time.Now()
+	j.purged(id{}, purged{keys: 1, updated: 1, owner: string(c.Owner[:])}, sent)
+	j.granted(id{}, &c, args[0], 1, sent)
+	if all := j.assertions(time.Now()); len(all) != 1 || all[0].purged != 1 {
+		t.Errorf("it remembers %+v, want the purge", all)
+	}
+	j.granted(id{}, &c, args[0], 1, time.Now().Add(time.Millisecond)) // once more, after the purge
+	if all := j.assertions(time.Now()); len(all) != 1 || all[0].state != idem.InProgress || all[0].before != 1 {
+		t.Errorf("it remembers %+v, want the grant", all)
+	}
+}
