@@ -189,8 +189,8 @@ func (e *entry) purge() (updated int64, owner string) {
 // or an operator made of it stands: that is why it is not. It is not known what else did.
 // It may have been an ending whose answer was lost, which is acknowledged when it is sent again.
 //
-// A renewal is also refused when the key became unknown: its lease lapsed, and it is held. It
-// is still this owner's, and executes again if a failover loses it.
+// A renewal is also refused when the key is unknown: its owner held it just before, or its
+// lease lapsed. It is still this owner's, and executes again if a failover loses it.
 func (j *journal) lost(k id, event idem.Event, owner idem.Owner) {
 	if j == nil {
 		return
@@ -199,7 +199,7 @@ func (j *journal) lost(k id, event idem.Event, owner idem.Owner) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e := sh.entries[k]
-	if e == nil || e.owner != owner || e.resolved || event == idem.EventRenew && e.holds {
+	if e == nil || e.owner != owner || e.resolved || event == idem.EventRenew && (e.holds || e.state == idem.Unknown) {
 		return
 	}
 	e.gone = e.state == idem.InProgress || e.state == idem.Unknown

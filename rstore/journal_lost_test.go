@@ -42,6 +42,13 @@ func TestAFailoverKeepsWhatIsKnownBesidesALostLease(t *testing.T) {
 	}
 	lost(released)
 
+	// It was held, likewise.
+	held := must(t, f.Store, claim("held"))
+	if err := f.Hold(t.Context(), held.Lease()); err != nil {
+		t.Fatal(err)
+	}
+	lost(held)
+
 	// Others had it, and had it again. What was before, an operator purged.
 	completed(t, f.elsewhere, "purged") // as a replica that has got no further
 	nextMillisecond(t, f.first)
@@ -61,5 +68,6 @@ func TestAFailoverKeepsWhatIsKnownBesidesALostLease(t *testing.T) {
 		t.Errorf("replays %q", out.Response.Body)
 	}
 	acquire(t, f.elsewhere, released, idem.VerdictAcquired)
+	acquire(t, f.elsewhere, held, idem.VerdictUnknown)
 	acquire(t, f.elsewhere, purged, idem.VerdictAcquired)
 }
