@@ -64,7 +64,8 @@ type entry struct {
 	tail        string // the key's names, as in the record
 	result      string // the response, encoded
 	lease       time.Duration
-	began       time.Time // on this process's monotonic clock, like at; of a purge, when it was acknowledged
+	began       time.Time // on this process's monotonic clock, like at
+	read        time.Time // when the grant or the purge was read
 	at          time.Time // when the state was acknowledged, or a moment before
 }
 
@@ -96,13 +97,13 @@ func (j *journal) granted(k id, c *idem.Claim, record string, attempt uint32, se
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	// The answers of a server are read in any order: this one may be of before the purge.
-	if was := sh.entries[k]; was != nil && was.purged > 0 && was.made == string(c.Owner[:]) && sent.Before(was.began) {
+	if was := sh.entries[k]; was != nil && was.purged > 0 && was.made == string(c.Owner[:]) && sent.Before(was.read) {
 		return
 	}
 	sh.put(k, &entry{
 		state: idem.InProgress, holds: c.HoldOnLapse, hinted: c.Hinted(), attempt: attempt, owner: c.Owner,
 		made: record[madeAt : madeAt+madeSize], keep: record[keepAt:idem.HeadSize], tail: record[idem.HeadSize:],
-		lease: c.TTL, began: sent, at: sent,
+		lease: c.TTL, began: sent, at: sent, read: time.Now(),
 	}, sent.Add(-j.window))
 }
 
@@ -154,13 +155,13 @@ func (j *journal) purged(k id, p purged, sent time.Time) {
 	if j == nil {
 		return
 	}
-	if p.updated > 0 {
-		j.put(k, purgeEntry(p.updated, p.owner, sent), sent)
-		return
-	}
 	sh := &j.shards[k[0]%journalShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if p.updated > 0 {
+		sh.purged(k, p, sent, sent.Add(-j.window))
+		return
+	}
 	e := sh.entries[k]
 	if e == nil {
 		return
@@ -172,9 +173,22 @@ func (j *journal) purged(k id, p purged, sent time.Time) {
 	sh.drop(k, e)
 }
 
+// purged writes down a purge of a record. Answers are read in any order: a grant of another
+// attempt may have been read before this, and stands.
+func (sh *journalShard) purged(k id, p purged, sent, oldest time.Time) {
+	e := sh.entries[k]
+	if e == nil || e.purged > 0 || string(e.owner[:]) == p.owner || !e.read.After(sent) {
+		sh.put(k, purgeEntry(p.updated, p.owner, sent), oldest)
+		return
+	}
+	sh.size -= e.cost()
+	e.before, e.beforeOwner = p.updated, p.owner
+	sh.size += e.cost()
+}
+
 // purgeEntry is for a purge of a record of that owner, which was last updated then.
 func purgeEntry(updated int64, owner string, sent time.Time) *entry {
-	return &entry{state: idem.Absent, purged: updated, made: owner, keep: string(make([]byte, keepSize)), began: time.Now(), at: sent}
+	return &entry{state: idem.Absent, purged: updated, made: owner, keep: string(make([]byte, keepSize)), began: sent, at: sent, read: time.Now()}
 }
 
 // purge is the latest purge of the key that the entry knows of; 0: of none.

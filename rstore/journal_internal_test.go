@@ -128,3 +128,29 @@ func TestAGrantThatIsReadAfterItsPurge(t *testing.T) {
 		t.Errorf("it remembers %+v, want the grant", all)
 	}
 }
+
+// A grant that followed a purge stands, though it was read before it; a purge that was sent
+// later than the grant was read is later.
+func TestAPurgeThatIsReadAfterTheNextGrant(t *testing.T) {
+	t.Parallel()
+	j := newJournal(time.Minute, 1<<20)
+	key, err := idem.ParseKey("0123456789abcdef0123456789abcdef0123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := idem.Claim{Key: key, Owner: idem.NewOwner(), TTL: time.Minute, Retention: time.Hour}
+	args, err := acquireArgs(&c, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, other := time.Now().Add(-time.Second), idem.NewOwner()
+	j.granted(id{}, &c, args[0], 1, sent)
+	j.purged(id{}, purged{keys: 1, updated: 1, owner: string(other[:])}, sent)
+	if all := j.assertions(time.Now()); len(all) != 1 || all[0].state != idem.InProgress || all[0].before != 1 {
+		t.Errorf("it remembers %+v, want the grant", all)
+	}
+	j.purged(id{}, purged{keys: 1, updated: 2, owner: string(other[:])}, time.Now().Add(time.Millisecond))
+	if all := j.assertions(time.Now()); len(all) != 1 || all[0].purged != 2 {
+		t.Errorf("it remembers %+v, want the purge", all)
+	}
+}
