@@ -89,15 +89,14 @@ func (l *live) bind() error {
 }
 
 // Reload has requests from now on treated as c says; those under way end as they
-// began. Engine, Secret, EarlierSecrets, Recipes, RecipeUnread, Trace, Dial, Lookup and what belongs to connections (timeouts of
-// clients, limits of connections and headers) are those that the server was made
-// with. An error changes nothing.
+// began. It takes what reloaded lists; all else is as the server was made with, however
+// c has it: Engine, Trace, Dial and Lookup, what is known of recipes and secrets, and what
+// belongs to connections (timeouts of clients, limits of connections and headers). An
+// error changes nothing.
 func (s *Server) Reload(c Config) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
-	c = c.withDefaults()
-	c.Engine, c.Trace, c.Dial, c.Lookup = s.config.Engine, s.config.Trace, s.config.Dial, s.config.Lookup
-	c.Recipes, c.RecipeUnread = s.config.Recipes, s.config.RecipeUnread
+	c = s.config.reloaded(c.withDefaults())
 	old := s.live.Load()
 	now, err := newLive(&c, s.recipes, old)
 	if err != nil {
@@ -113,6 +112,16 @@ func (s *Server) Reload(c Config) error {
 		}
 	}
 	return nil
+}
+
+// reloaded is c with what a reload takes from next. Whatever is not taken stays: the other
+// way round, each field that was new was lost by reloads until somebody saw it.
+func (c Config) reloaded(next Config) Config {
+	c.Rules, c.Routes = next.Rules, next.Routes
+	c.Upstream, c.Upstreams = next.Upstream, next.Upstreams
+	c.MaxInFlight, c.MaxBuffered = next.MaxInFlight, next.MaxBuffered
+	c.TrustedProxies, c.OutcomesPath = next.TrustedProxies, next.OutcomesPath
+	return c
 }
 
 // start has the watchers run that do not yet.
