@@ -2,12 +2,14 @@ package proxy
 
 import (
 	"bufio"
+	"net/url"
 	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"github.com/idemproxy/idemproxy/message"
+	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // readHeader parses a request header as the server would.
@@ -37,3 +39,12 @@ func AfterEvent(stream, id string) string { return stream[afterEvent([]byte(stre
 
 // LongestLease is longestLease.
 func (s *Server) LongestLease() time.Duration { return s.longestLease() }
+
+// Trusting has certificates of ca be those of the endpoint.
+func (h *HTTPReceipts) Trusting(ca []byte) error {
+	u, err := url.Parse(h.url)
+	if err != nil {
+		return err
+	}
+	return h.use(&upstream.Config{Backends: []string{u.Scheme + "://" + u.Host}, CA: ca})
+}

@@ -12,10 +12,8 @@ import (
 
 	"github.com/idemproxy/idemproxy/caller"
 	"github.com/idemproxy/idemproxy/idem"
-	"github.com/idemproxy/idemproxy/internal/redact"
 	"github.com/idemproxy/idemproxy/message"
 	"github.com/idemproxy/idemproxy/operation"
-	"github.com/idemproxy/idemproxy/upstream"
 )
 
 // Resolver is asked what became of a key whose outcome is unknown, before a
@@ -74,84 +72,6 @@ func (h *HTTPResolver) Ask(ctx context.Context, key idem.Key) (response *idem.Re
 		return fmt.Errorf("%w: it answered %d", errStillUnknown, resp.StatusCode())
 	})
 	return response, err
-}
-
-// asker asks a URL of the backend's what became of a key.
-type asker struct {
-	url     string
-	timeout time.Duration
-	client  *fasthttp.HostClient
-}
-
-func newAsker(rawURL string, timeout time.Duration, most int) (*asker, error) {
-	u, err := redact.Parse(rawURL)
-	if err != nil {
-		return nil, err
-	}
-	b, err := upstream.ParseBackend(u.Scheme + "://" + u.Host)
-	switch {
-	case u.User != nil:
-		return nil, fmt.Errorf("%q cannot be asked: want a URL without user and password, which are not sent", redact.URL(rawURL))
-	case u.Fragment != "":
-		return nil, fmt.Errorf("%q cannot be asked: want a URL without a fragment (#), which is not sent", redact.URL(rawURL))
-	case u.Host == "", err != nil:
-		return nil, fmt.Errorf("%q cannot be asked: want a URL such as http://host:port/path", redact.URL(rawURL))
-	}
-	return &asker{
-		url: rawURL, timeout: timeout,
-		client: &fasthttp.HostClient{
-			Addr: b.Addr, Dial: b.Dialer(timeout), MaxResponseBodySize: most,
-			DisableHeaderNamesNormalizing: true, NoDefaultUserAgentHeader: true,
-			ReadTimeout: timeout, WriteTimeout: timeout, ReadBufferSize: 64 << 10,
-			MaxIdemponentCallAttempts: 1,
-		},
-	}, nil
-}
-
-// Reach connects to the URL's host, TLS included, and says why that fails. Nothing is asked.
-func (a *asker) Reach() error {
-	conn, err := a.client.Dial(a.client.Addr)
-	if err != nil {
-		return fmt.Errorf("%s: %w", redact.URL(a.url), redact.Error(err, a.url))
-	}
-	_ = conn.Close()
-	return nil
-}
-
-// ask makes one exchange, within its timeout and ctx. What read keeps of the response
-// it copies.
-//
-// The client knows deadlines, and no context. So the exchange has a goroutine of its own,
-// which one that was given up keeps until the deadline at the latest: nobody waits for it.
-func (a *asker) ask(ctx context.Context, fill func(*fasthttp.Request), read func(*fasthttp.Response) error) error {
-	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	release := func() {
-		fasthttp.ReleaseRequest(req)
-		fasthttp.ReleaseResponse(resp)
-	}
-	req.SetRequestURI(a.url)
-	fill(req)
-	deadline := time.Now().Add(a.timeout)
-	if first, bounded := ctx.Deadline(); bounded && first.Before(deadline) {
-		deadline = first
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- a.client.DoDeadline(req, resp, deadline) }()
-	var err error
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
-		go func() {
-			<-ended //nolint:errcheck // nobody waits for its answer any more
-			release()
-		}()
-		return fmt.Errorf("asking the backend what became of the key: %w", ctx.Err())
-	}
-	defer release()
-	if err != nil {
-		return fmt.Errorf("asking the backend what became of the key: %w", redact.Error(err, a.url))
-	}
-	return read(resp)
 }
 
 // scopeField is a key's scope as a field has it, empty for none. It names the
