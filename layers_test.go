@@ -65,6 +65,7 @@ func laws() map[string]room {
 		"bench":                 {outside: []string{"github.com/tsenart/vegeta/v12", "github.com/google/pprof"}},
 		"test":                  {},
 		"test/compose":          {},
+		"test/corpora":          {},
 		"test/differential":     {},
 		"test/like":             {},
 		"test/page":             {},
