@@ -107,7 +107,7 @@ func TestReceiptIsShown(t *testing.T) {
 			}))
 			t.Cleanup(endpoint.Close)
 			r := newRig(t, cutFirst, func(c *proxy.Config) {
-				receipts, err := proxy.NewHTTPReceipts(endpoint.URL, "", 50*time.Millisecond, 1<<20)
+				receipts, err := proxy.NewHTTPReceipts(endpoint.URL, "", 10*time.Second, 1<<20) // SettleWithin bounds what a request waits
 				if err != nil {
 					t.Fatal(err)
 				}
