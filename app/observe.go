@@ -113,6 +113,13 @@ func (o *observer) engineTrace() idem.Trace {
 			o.asked(o.event(zerolog.WarnLevel, "ending_deferred", k), asked).Str("operation", e.String()).
 				Msg("the store did not take it; trying again")
 		},
+		Recorded: func(k idem.Key, end idem.Ending, asked any) {
+			level, means := zerolog.InfoLevel, "the store has taken it"
+			if end == idem.Lost {
+				level, means = zerolog.WarnLevel, "the lease was lost meanwhile: what is recorded is another attempt's"
+			}
+			o.asked(o.event(level, "ending_recorded", k), asked).Str("ending", end.String()).Msg(means)
+		},
 		Dropped: func(k idem.Key, e idem.Event, err error, asked any) {
 			m.Dropped.Inc()
 			o.asked(o.event(zerolog.ErrorLevel, "ending_dropped", k), asked).Str("operation", e.String()).Err(err).

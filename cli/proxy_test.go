@@ -163,7 +163,7 @@ func TestManyAtOnce(t *testing.T) {
 	expect(0, "left out: never-seen is without a record\n", "resolve", "--file", file, "--complete", "--dry-run")
 	expect(0, "2 keys would be completed", "resolve", "--file", file, "--complete", "--dry-run")
 	expect(0, "6 keys would be freed", "resolve", "--all", "--retry", "--dry-run") // nothing was done
-	expect(0, "2 keys completed with the response that was given, 1 left out, 0 failed", "resolve", "--file", file, "--complete", "--status", "201")
+	expect(0, "2 keys completed with a response 201 without a body, 1 left out, 0 failed", "resolve", "--file", file, "--complete", "--status", "201")
 	expect(0, "201, 0 bytes", "inspect", digests[1])
 	// What a file says of an attempt is not about the one that is held by now.
 	_, out = command(t, "list", "--json", "--admin", at)

@@ -49,7 +49,7 @@ func resolveCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		a := act{"completed with the response that was given", "Complete %s? Retries get the response that was given."}
+		a := act{"completed with " + r.gives(), "Complete %s? Retries get " + r.gives() + "."}
 		if r.retry {
 			a = act{"freed, so that the next requests with them execute", "Free %s? The next request with each of them executes."}
 		}
@@ -86,9 +86,17 @@ func (r *resolution) read(c *cobra.Command) (err error) {
 	return err
 }
 
+// gives says what retries will get, so that nobody stores an empty response without a notice.
+func (r *resolution) gives() string {
+	if len(r.asked.Body) == 0 {
+		return fmt.Sprintf("a response %d without a body", r.asked.Status)
+	}
+	return fmt.Sprintf("a response %d with %d bytes", r.asked.Status, len(r.asked.Body))
+}
+
 func (k *keyCommand) resolveOne(c *cobra.Command, arg string, r *resolution, yes bool) (err error) {
 	if k.from == "" { // where a proxy was named, there is no question
-		question := "Complete " + quoted(arg) + "? Retries get the response that was given."
+		question := "Complete " + quoted(arg) + "? Retries get " + r.gives() + "."
 		if r.retry {
 			question = "Free " + quoted(arg) + "? The next request with it executes."
 		}
@@ -103,7 +111,7 @@ func (k *keyCommand) resolveOne(c *cobra.Command, arg string, r *resolution, yes
 		if r.retry {
 			return arg + " is resolved: the next request with it executes"
 		}
-		return arg + " is resolved: retries get the response that was given"
+		return arg + " is resolved: retries get " + r.gives()
 	})
 }
 

@@ -39,9 +39,10 @@ func TestEndingsAreToldOfTheirRequest(t *testing.T) {
 			e := idem.NewEngine(idem.Config{Store: store, Trace: idem.Trace{
 				Held:     func(_ idem.Key, asked any) { tell("held", asked) },
 				Deferred: func(_ idem.Key, _ idem.Event, asked any) { tell("deferred", asked) },
+				Recorded: func(_ idem.Key, end idem.Ending, asked any) { tell(end.String(), asked) },
 				Dropped:  func(_ idem.Key, _ idem.Event, _ error, asked any) { tell("dropped", asked) },
 			}})
-			finish := func(key string, away bool) {
+			finish := func(key string, away bool) (back func()) {
 				k, err := idem.ParseKey(key)
 				if err != nil {
 					t.Fatal(err)
@@ -55,18 +56,25 @@ func TestEndingsAreToldOfTheirRequest(t *testing.T) {
 					a.Outlive()
 					who.over = true
 				}
+				back = func() {}
 				if away {
-					store.Sever()
+					back = store.Sever()
 				}
 				a.Finish(idem.MayHaveExecuted, nil)
 				who.over = true
+				return back
 			}
 			finish("first", false)
+			finish("late", true)()
+			time.Sleep(time.Second)
+			synctest.Wait()
 			finish("second", true)
 			if n := closeWithin(e, time.Second); n != 1 {
 				t.Errorf("%d dropped", n)
 			}
-			if want := []string{"held of first", "deferred of second", "dropped of second"}; !slices.Equal(told, want) {
+			if want := []string{
+				"held of first", "deferred of late", "held of late", "held of late", "deferred of second", "dropped of second",
+			}; !slices.Equal(told, want) {
 				t.Errorf("%s: told %q, want %q", name, told, want)
 			}
 		})

@@ -233,8 +233,11 @@ func (w *watchdog) try(a *Attempt) {
 	sent, err := w.engine.settle(w.ctx, a)
 	failpoint.Reach("backlog-answered")
 	done := w.tried(a, sent, err)
-	needless := isLost(err) && a.end.event == EventRelease // what is not ours needs no release
-	if done && err != nil && !needless {
+	switch {
+	case !done:
+	case err == nil || isLost(err):
+		w.engine.recorded(a, err)
+	default:
 		w.engine.dropped(a, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -401,6 +402,48 @@ func TestCloseOffersOnceMore(t *testing.T) {
 			t.Errorf("it took %v", d)
 		}
 	})
+}
+
+// Who reads the log learns how a deferred ending ended. Where the lease was lost meanwhile,
+// nothing was given up: another attempt's record stands.
+func TestDeferredEndingsAreReported(t *testing.T) {
+	t.Parallel()
+	for _, away := range []time.Duration{time.Second, 65 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			var ends []idem.Ending
+			c, store, policy := &counts{}, storetest.NewMemory(), idem.DefaultPolicy()
+			trace := c.trace()
+			trace.Recorded = func(_ idem.Key, end idem.Ending, _ any) { ends = append(ends, end) }
+			e := idem.NewEngine(idem.Config{Store: store, Trace: trace})
+			defer closeWithin(e, time.Second)
+			k, err := idem.ParseKey("k")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, a, err := e.Begin(t.Context(), idem.Request{Key: k, Policy: &policy})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mend := store.Sever()
+			if end := a.Finish(idem.Answered, ok()); end != idem.Deferred {
+				t.Fatalf("finish: %v", end)
+			}
+			time.Sleep(away)
+			mend()
+			want := idem.Stored
+			if away > policy.TTL { // and somebody else is quicker than the next try
+				if _, err := store.Acquire(t.Context(), idem.Claim{Key: k, Owner: idem.NewOwner(), TTL: time.Hour}); err != nil {
+					t.Fatal(err)
+				}
+				want = idem.Lost
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if !slices.Equal(ends, []idem.Ending{want}) || c.dropped.Load() != 0 {
+				t.Errorf("after %v: ended %v, %d dropped; want %v and none", away, ends, c.dropped.Load(), want)
+			}
+		})
+	}
 }
 
 // A store that was closed takes nothing any more: whatever the ending, that it is

@@ -52,8 +52,9 @@ func (e Ending) Means() string {
 	case Lost:
 		return "the lease was somebody else's by then, or the record gone: nothing was written"
 	case Deferred:
-		return "the store did not answer: it is offered again in the background, and the log says how that ends"
+		return "the store did not answer: it is offered again in the background; the event `ending_recorded` or `ending_dropped` says how that ended"
 	case Open:
+		return "a response that is too large to keep was still being passed on when the line was written; `inspect` says how it ended"
 	}
 	return ""
 }
@@ -75,11 +76,13 @@ func (a *Attempt) Finish(sent Sent, r *Response) Ending {
 		return Deferred
 	}
 	e.watchdog.remove(a)
-	if err != nil {
+	switch {
+	case err == nil:
+		return a.end.result()
+	case !isLost(err): // otherwise that was reported, and what stands is another attempt's
 		e.dropped(a, err)
-		return Lost
 	}
-	return a.end.result()
+	return Lost
 }
 
 // about is what a trace is told of who asked.
@@ -221,6 +224,19 @@ func (e *Engine) ended(a *Attempt) {
 		}
 		e.releaseLate(a)
 	}
+}
+
+// recorded reports what became of an ending that the store could not take at first. If the
+// lease was lost meanwhile, nothing was given up: what stands is another attempt's.
+func (e *Engine) recorded(a *Attempt, err error) {
+	if e.trace.Recorded == nil || a.end.givesBack {
+		return
+	}
+	result := a.end.result()
+	if err != nil {
+		result = Lost
+	}
+	e.trace.Recorded(a.lease.Key, result, a.about())
 }
 
 // dropped reports an ending that was given up.

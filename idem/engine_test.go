@@ -197,8 +197,8 @@ func TestP6CompletionAfterTakeoverIsReportedLost(t *testing.T) {
 		mend()
 		successor := r.mustBegin("k")
 		time.Sleep(5 * time.Second)
-		if r.counts.lost.Load() != 1 || r.counts.dropped.Load() != 1 {
-			r.Errorf("lost %d, dropped %d, want 1 and 1", r.counts.lost.Load(), r.counts.dropped.Load())
+		if r.counts.lost.Load() != 1 || r.counts.dropped.Load() != 0 { // nothing was given up: another attempt's record stands
+			r.Errorf("lost %d, dropped %d, want 1 and 0", r.counts.lost.Load(), r.counts.dropped.Load())
 		}
 		if end := successor.Finish(idem.Answered, ok()); end != idem.Stored {
 			r.Errorf("the successor's finish: %v", end)

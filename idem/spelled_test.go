@@ -17,7 +17,7 @@ func TestWordsAreKept(t *testing.T) {
 	}
 	for e := idem.Open; e <= idem.Deferred; e++ {
 		endings = append(endings, e.String())
-		if (e.Means() == "") != (e == idem.Open) {
+		if e.Means() == "" {
 			t.Errorf("%v means %q", e, e.Means())
 		}
 	}

@@ -70,8 +70,10 @@ type Trace struct {
 	// request's [Asker] said; nil if there was none.
 	Held func(k Key, asked any)
 	// Deferred is called when the store could not take an ending, which is now
-	// offered again in the background; Dropped when that was given up.
+	// offered again in the background; Recorded when the store has taken it, or has said
+	// that the lease is lost (Lost); Dropped when it was given up.
 	Deferred func(k Key, e Event, asked any)
+	Recorded func(k Key, end Ending, asked any)
 	Dropped  func(k Key, e Event, err error, asked any)
 }
 

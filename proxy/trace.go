@@ -72,7 +72,8 @@ func (o Outcome) Means() string {
 		"`422`: the key was used with another request or by another caller; `differs` says what differs",
 		"`409`: the first request may have been executed, and the key is held",
 		"`409`, `406` or `502`: it was executed, and its response cannot be replayed",
-		"`4xx` or `501`: the request itself is at fault; nothing was forwarded",
+		"`4xx` or `501`: the request itself is at fault, and nothing was forwarded; or `499`: the client left, and the backend " +
+			"may have its request",
 		"`500` or `503`: the store could not answer; nothing was forwarded",
 		"`409`: the lease was lost before anything was forwarded",
 		"`502`: nothing was sent to the backend",
@@ -80,7 +81,7 @@ func (o Outcome) Means() string {
 		"`502`: the connection broke; it may have been executed",
 		"`504`: the backend did not answer in time; it may have been executed",
 		"the backend's: the store could not answer, and it was forwarded without protection (`fail_open`)",
-		"`409`: the payload came under another key before (`reject_duplicates`)",
+		"`409`: the payload came under another key before (`on_duplicate: reject`)",
 		"`503` or `429`: too much was under way; nothing was done",
 		"`410`: it was executed, and its response is not kept any more",
 		"`202`: it is executed in the background (`respond_async`), which has a line of its own: event `async_ended`",

@@ -192,7 +192,7 @@ func (s *Store) connect() {
 		s.outage.Over()
 		return
 	}
-	if s.outage.Worth(time.Now()) {
+	if s.closing.Err() == nil && s.outage.Worth(time.Now()) {
 		s.log.Warn().Str("event", "store_unreachable").Err(err).Msg("Redis cannot be reached; trying again")
 	}
 	s.gate.shut(err)
