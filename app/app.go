@@ -99,9 +99,19 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		return nil, err
 	}
 	a.exportKnown(&c)
-	token, err := readSecret(&c, "admin-token-file", c.AdminTokenFile)
+	if err = a.newAdmin(&c, o, registry); err != nil {
+		return nil, err
+	}
+	a.checkFiles(&c)
+	a.warnOf(&c)
+	return a, nil
+}
+
+// newAdmin makes what the admin listener serves.
+func (a *App) newAdmin(c *config.Config, o *observer, registry *prometheus.Registry) error {
+	token, err := readSecret(c, "admin-token-file", c.AdminTokenFile)
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return fmt.Errorf("configuration: %w", err)
 	}
 	status := a.statusOf(registry, time.Now())
 	a.sampler = newSampler(status)
@@ -118,9 +128,7 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 		Metrics:  promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 		Ready:    a.ready, ReadyRequires: func() []string { return a.settings().ReadyRequires },
 	})
-	a.checkFiles(&c)
-	a.warnOf(&c)
-	return a, nil
+	return nil
 }
 
 // warnOf logs what check warns of.

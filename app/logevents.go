@@ -74,8 +74,8 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 			asked + ", operation",
 		},
 		{
-			"ending_recorded", "info", "after ending_deferred: how the request ended is recorded. ending says how. If it is lost (the level is " +
-				"warn), the lease was lost meanwhile, and the record is another attempt's", asked + ", ending",
+			"ending_recorded", "info", "after ending_deferred: how the request ended is recorded. ending says how. If it is " +
+				"lost (the level is warn), the lease was lost meanwhile, and the record is another attempt's", asked + ", ending",
 		},
 		{
 			"ending_dropped", "error", "the proxy has given up recording how a request ended. If the response was not stored or the " +

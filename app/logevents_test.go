@@ -38,7 +38,7 @@ func TestEventsDocument(t *testing.T) {
 	}
 	b.WriteString("\n## Endings\n\nHow an execution ended in the store: `ending` in the line of a request that was forwarded under a lease.\n\n" +
 		"| ending | meaning |\n| --- | --- |\n")
-	for e := idem.Stored; e <= idem.Deferred; e++ {
+	for e := idem.Open; e <= idem.Deferred; e++ {
 		if e.Means() == "" {
 			t.Errorf("ending %s has no meaning", e)
 		}

@@ -52,9 +52,11 @@ func (e Ending) Means() string {
 	case Lost:
 		return "the lease was somebody else's by then, or the record gone: nothing was written"
 	case Deferred:
-		return "the store did not answer: it is offered again in the background; the event `ending_recorded` or `ending_dropped` says how that ended"
+		return "the store did not answer: it is offered again in the background; the event `ending_recorded` or `ending_dropped` " +
+			"says how that ended"
 	case Open:
-		return "a response that is too large to keep was still being passed on when the line was written; `inspect` says how it ended"
+		return "a response that is too large to keep was still being passed on when the line was written; `inspect` says " +
+			"how it ended"
 	}
 	return ""
 }

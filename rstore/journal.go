@@ -188,7 +188,9 @@ func (sh *journalShard) purged(k id, p purged, sent, oldest time.Time) {
 
 // purgeEntry is for a purge of a record of that owner, which was last updated then.
 func purgeEntry(updated int64, owner string, sent time.Time) *entry {
-	return &entry{state: idem.Absent, purged: updated, made: owner, keep: string(make([]byte, keepSize)), began: sent, at: sent, read: time.Now()}
+	return &entry{
+		state: idem.Absent, purged: updated, made: owner, keep: string(make([]byte, keepSize)), began: sent, at: sent, read: time.Now(),
+	}
 }
 
 // purge is the latest purge of the key that the entry knows of; 0: of none.

@@ -114,7 +114,7 @@ func TestReadKilledProcess(t *testing.T) {
 		e.Acquired(c, idem.Outcome{})
 		l.logs[0].Begin(c.Key, &e) // and it is killed
 		if done {
-			if _, err := l.Memory.Acquire(ctx, c); err != nil {
+			if _, err := l.Acquire(ctx, c); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -138,7 +138,7 @@ func TestReadGrantNotYetOnTheDisk(t *testing.T) {
 		var e storelog.Event
 		e.Acquired(c, idem.Outcome{})
 		l.logs[0].Begin(c.Key, &e)
-		out, err := l.Memory.Acquire(ctx, c)
+		out, err := l.Acquire(ctx, c)
 		if err != nil {
 			t.Fatal(err)
 		}

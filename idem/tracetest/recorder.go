@@ -49,7 +49,10 @@ type Recorder struct {
 // NewRecorder begins. lag is how long a process may go on replaying from its memory what
 // another one purged.
 func NewRecorder(lag time.Duration) *Recorder {
-	return &Recorder{begun: time.Now(), base: storelog.Now(), lag: lag, late: InTransit, traces: map[idem.Key][]Event{}, cut: map[idem.Key][]Event{}}
+	return &Recorder{
+		begun: time.Now(), base: storelog.Now(), lag: lag, late: InTransit,
+		traces: map[idem.Key][]Event{}, cut: map[idem.Key][]Event{},
+	}
 }
 
 // Doubt has the recorder not believe a store that says that something was certainly not
