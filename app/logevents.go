@@ -67,7 +67,8 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"backup", "warn", "somebody asked for a backup of the store. error is there if it failed", "remote, files"},
 		{
 			"lease_lost", "error", "the proxy has lost the lease of a key while its operation was executed: another request may be " +
-				"executing the same operation. at is the call of the store that found it", key + ", attempt, at",
+				"executing the same operation, or the record is gone and the next request will. Its response is " +
+				"not stored. at is the call of the store that found it", key + ", attempt, at",
 		},
 		{
 			"ending_deferred", "warn", "the store could not record how a request ended. The proxy tries it again until the store takes it",
@@ -75,7 +76,7 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		},
 		{
 			"ending_recorded", "info", "after ending_deferred: how the request ended is recorded. ending says how. If it is " +
-				"lost (the level is warn), the lease was lost meanwhile, and the record is another attempt's", asked + ", ending",
+				"lost (the level is warn), the lease was lost meanwhile, and the record is another attempt's or gone", asked + ", ending",
 		},
 		{
 			"ending_dropped", "error", "the proxy has given up recording how a request ended. If the response was not stored or the " +

@@ -116,7 +116,7 @@ func (o *observer) engineTrace() idem.Trace {
 		Recorded: func(k idem.Key, end idem.Ending, asked any) {
 			level, means := zerolog.InfoLevel, "the store has taken it"
 			if end == idem.Lost {
-				level, means = zerolog.WarnLevel, "the lease was lost meanwhile: what is recorded is another attempt's"
+				level, means = zerolog.WarnLevel, "the lease was lost meanwhile: what is recorded is another attempt's, or nothing"
 			}
 			o.asked(o.event(level, "ending_recorded", k), asked).Str("ending", end.String()).Msg(means)
 		},
@@ -165,7 +165,8 @@ func (o *observer) acquired(_ idem.Key, out idem.Outcome) {
 func (o *observer) leaseLost(k idem.Key, attempt uint32, at idem.Event) {
 	o.metrics.LeasesLost.Inc()
 	o.event(zerolog.ErrorLevel, "lease_lost", k).Uint32("attempt", attempt).Str("at", at.String()).
-		Msg("the lease is not ours any more: somebody else may be executing the same operation")
+		Msg("the lease is not ours any more: another request may be executing the same operation, or the record is gone and " +
+			"the next one will")
 }
 
 func (o *observer) event(level zerolog.Level, name string, k idem.Key) *zerolog.Event {

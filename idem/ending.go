@@ -81,7 +81,7 @@ func (a *Attempt) Finish(sent Sent, r *Response) Ending {
 	switch {
 	case err == nil:
 		return a.end.result()
-	case !isLost(err): // otherwise that was reported, and what stands is another attempt's
+	case !isLost(err): // otherwise that was reported, and what stands is another attempt's, or nothing
 		e.dropped(a, err)
 	}
 	return Lost
@@ -229,7 +229,7 @@ func (e *Engine) ended(a *Attempt) {
 }
 
 // recorded reports what became of an ending that the store could not take at first. If the
-// lease was lost meanwhile, nothing was given up: what stands is another attempt's.
+// lease was lost meanwhile, nothing was given up: what stands is another attempt's, or nothing.
 func (e *Engine) recorded(a *Attempt, err error) {
 	if e.trace.Recorded == nil || a.end.givesBack {
 		return

@@ -11,12 +11,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
@@ -152,7 +154,33 @@ routes:
 	redis.Do("FLUSHALL")
 	eventually(t, "the store is seen to be empty", func() bool { return p.metric("idemproxy_store_emptied_total") > 0 })
 	after["idemproxy_store_emptied_total"] = p.scrape()["idemproxy_store_emptied_total"]
+	after["idemproxy_endings_dropped_total"] = dropped(t)
 	return before, after
+}
+
+// dropped is what a proxy exports whose Redis goes while more responses are under way than a
+// proxy keeps for later.
+func dropped(t *testing.T) string {
+	t.Helper()
+	const many = 70 // of nearly 1 MiB each: more than 64 MiB
+	redis, begun, answer := redistest.Start(t), make(chan struct{}, many), make(chan struct{})
+	b := backendtest.Start(t, func(c backendtest.Conn, _ *backendtest.Request) {
+		begun <- struct{}{}
+		<-answer
+		c.Answer(200, strings.Repeat("x", 1<<20-1000))
+	})
+	p := start(t, "--store", redis.URL(), "--backend", b.URL(), "--store-timeout", "1s")
+	var done sync.WaitGroup
+	for i := range many {
+		done.Go(func() { _, _ = p.try("/", fmt.Sprint("large-", i)) })
+	}
+	eventually(t, "all have begun", func() bool { return len(begun) == many })
+	redis.Kill()
+	close(answer)
+	done.Wait()
+	const series = "idemproxy_endings_dropped_total"
+	eventually(t, "an ending is dropped", func() bool { return p.metric(series) > 0 })
+	return p.scrape()[series]
 }
 
 // operate runs a command about this proxy.

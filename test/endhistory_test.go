@@ -27,6 +27,9 @@ import (
 )
 
 const (
+	// A lease that was proved so lately is not asked for again before its request is forwarded.
+	endHeartbeat = 500 * time.Millisecond
+
 	endLease  = 5 * time.Second // of a proxy that was killed; the machine may stand still for nearly as long
 	endCaller = "Bearer somebody"
 	endLag    = time.Second // within which a proxy's cache learns what others did
@@ -140,7 +143,7 @@ func newEndRun(t *testing.T, kind, policy string, faulty bool, builds ...string)
 		}
 		p.args = []string{
 			"-c", r.file, "--listen", p.addr, "--store", store, "--backend", r.backend.URL(), "--on-ambiguous", policy,
-			"--lock-ttl", endLease.String(), "--heartbeat", "500ms", "--store-timeout", storeTimeout, "--backend-timeout", "2s",
+			"--lock-ttl", endLease.String(), "--heartbeat", endHeartbeat.String(), "--store-timeout", storeTimeout, "--backend-timeout", "2s",
 			"--max-wait", endWait.String(),
 		}
 		if policy == "settle" {

@@ -209,7 +209,7 @@ func (r *endRun) purgedLately(q *endRequest) bool {
 // refused is the operation of a request that the backend did not get.
 func (r *endRun) refused(q *endRequest, op *endOp) {
 	switch {
-	case q.left, q.problem == "store-unavailable" && r.faulty, q.problem == "lease-lost" && r.faulty:
+	case q.left, q.problem == "store-unavailable" && r.faulty, q.problem == "lease-lost" && (r.faulty || q.ret-q.call >= endHeartbeat):
 		q.failed(op)
 	case q.replayed && (q.status == http.StatusOK || q.status == http.StatusTemporaryRedirect):
 		op.act = endReplayed

@@ -64,13 +64,13 @@ func TestEventsSayWhose(t *testing.T) {
 	p.says("key_held", "/cut", "r-held")
 
 	done := make(chan struct{})
-	go func() { defer close(done); p.send("/slow?d=5s", "dropped", "r-dropped") }()
-	o.started("dropped")
-	if code, out := p.operate("purge", "dropped", "--yes"); code != 0 {
+	go func() { defer close(done); p.send("/slow?d=5s", "lost", "r-lost") }()
+	o.started("lost")
+	if code, out := p.operate("purge", "lost", "--yes"); code != 0 {
 		t.Error(out)
 	}
 	<-done
-	p.says("ending_dropped", "/slow", "r-dropped")
+	p.says("request", "/slow", "r-lost") // whose ending is lost
 
 	done = make(chan struct{})
 	go func() { defer close(done); p.send("/slow?d=1m", "late", "r-late") }()
@@ -80,6 +80,7 @@ func TestEventsSayWhose(t *testing.T) {
 	p.says("ending_deferred", "/slow", "r-late")
 	redis.Restart()
 	p.says("key_held", "/slow", "r-late")
+	p.says("ending_recorded", "/slow", "r-late")
 	if lost, back := p.events("store_lost"), p.events("store_back"); len(lost) != 1 {
 		t.Errorf("store_lost: %v", lost)
 	} else if len(back) > 1 {

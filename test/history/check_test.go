@@ -70,12 +70,12 @@ func decide(history []porcupine.Operation, patience time.Duration) (result porcu
 
 // check fails the test if no order of the history is allowed, and draws it. It
 // also does if it cannot decide within patience, and says that it is this.
-func check(t *testing.T, seed uint64, history []porcupine.Operation, within time.Duration) {
+func check(t *testing.T, seed uint64, history []porcupine.Operation, within time.Duration) (decided bool) {
 	t.Helper()
 	result, none := decide(history, within)
 	switch result {
 	case porcupine.Ok:
-		return
+		return true
 	case porcupine.Unknown:
 		tell := t.Errorf
 		if within < patience { // a long history on a busy machine: it says nothing, and that is told
@@ -83,7 +83,7 @@ func check(t *testing.T, seed uint64, history []porcupine.Operation, within time
 		}
 		tell("seed %d: UNDECIDED, which is no violation: of these %d operations no order was found within %v, nor that there"+
 			" is none; there is none if what failed happened within %v", seed, len(history), within, none)
-		return
+		return false
 	case porcupine.Illegal:
 	}
 	history = late(history, inTransit)
@@ -100,6 +100,7 @@ func check(t *testing.T, seed uint64, history []porcupine.Operation, within time
 		t.Error(err)
 	}
 	t.Errorf("seed %d: no order of these %d operations is allowed; drawn in %s", seed, len(history), file)
+	return true
 }
 
 // shortest is the shortest beginning of a key's history that is known not to be

@@ -49,7 +49,7 @@ func histories(t *testing.T, n int, w world) int64 {
 // historiesFrom checks those of so many seeds.
 func historiesFrom(t *testing.T, first uint64, n int, w world) int64 {
 	t.Helper()
-	var next, operations, failed, events, undecided atomic.Int64
+	var next, operations, failed, decided, events, undecided atomic.Int64
 	stop := watches(&w)
 	var wg sync.WaitGroup
 	atOnce := 8
@@ -66,7 +66,9 @@ func historiesFrom(t *testing.T, first uint64, n int, w world) int64 {
 				if w.onHistory != nil {
 					w.onHistory(t, begun, history)
 				}
-				check(t, seed, history, w.patience())
+				if check(t, seed, history, w.patience()) {
+					decided.Add(1)
+				}
 				if w.wipes != nil || w.failovers != nil {
 					continue // the table does not know of what a store loses
 				}
@@ -78,11 +80,14 @@ func historiesFrom(t *testing.T, first uint64, n int, w world) int64 {
 	}
 	wg.Wait()
 	renewals, vain := stop()
+	if decided.Load() == 0 && !t.Failed() {
+		t.Errorf("none of %d histories was decided: they prove nothing", n)
+	}
 	if mean := operations.Load() / int64(n); mean < 200 && !t.Failed() {
 		t.Errorf("histories of %d operations, want 200 or more", mean)
 	}
-	t.Logf("figure: %d histories, %d operations, %d of them failed; %d renewals, %d in vain; first seed %d; their traces, of %d events, are paths of the table and of the model, but for %d that are undecided",
-		n, operations.Load(), failed.Load(), renewals, vain, first, events.Load(), undecided.Load())
+	t.Logf("figure: %d histories, %d of them decided, %d operations, %d of them failed; %d renewals, %d in vain; first seed %d; their traces, of %d events, are paths of the table and of the model, but for %d that are undecided",
+		n, decided.Load(), operations.Load(), failed.Load(), renewals, vain, first, events.Load(), undecided.Load())
 	if w.sound && (vain > renewals/8 || failed.Load() > operations.Load()/4) && !t.Failed() {
 		t.Error("nothing is wrong with the store, and yet it does not do what it is asked")
 	}
