@@ -24,7 +24,6 @@ import (
 
 	"github.com/idemproxy/idemproxy/internal/backend"
 	"github.com/idemproxy/idemproxy/internal/dbtest"
-	"github.com/idemproxy/idemproxy/internal/storelog"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
@@ -66,7 +65,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "idemproxy")
-	args := []string{"build", "-race", "-tags", "storelog", "-o", binary} // of which nothing is seen where nobody asks for the log
+	args := []string{"build", "-race", "-o", binary}
 	if counted() {
 		args = append(args, "-cover", "-covermode=atomic", "-coverpkg=github.com/idemproxy/idemproxy/...")
 	}
@@ -90,7 +89,6 @@ type process struct {
 	url      string
 	adminURL string
 	done     chan struct{}
-	ended    time.Duration // when it had, on the clock of package storelog; to be read once done is closed
 
 	mu  sync.Mutex
 	log bytes.Buffer // guarded by mu
@@ -186,7 +184,6 @@ func (p *process) readLog(stderr io.Reader, started chan struct{}) {
 		}
 	}
 	_ = p.cmd.Wait()
-	p.ended = storelog.Now()
 	close(p.done)
 }
 
