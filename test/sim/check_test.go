@@ -69,7 +69,9 @@ func (w *world) disturbed(process string, from, to time.Time) bool {
 
 // ill says that something is wrong with a process, or was lately. w.mu is held.
 func (w *world) ill(p *process) bool {
-	way := p.door.is()
+	p.door.mu.Lock()
+	way := p.door.way
+	p.door.mu.Unlock()
 	w.net.mu.Lock()
 	bad := w.net.bad[linkOf(p.name, "backend")] != fair || w.net.bad[linkOf(p.name, "redis")] != fair
 	w.net.mu.Unlock()
