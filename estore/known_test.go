@@ -32,7 +32,7 @@ func TestP2NewKeysNeedNoRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, config)
-	for deadline := time.Now().Add(30 * time.Second); !s.Lacks(claim("never").Key); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !s.Lacks(claim("never").Key); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) { // it learns by itself what it has, once it is open
 			t.Fatal("it does not learn what is on the disk")
 		}

@@ -29,7 +29,7 @@ func (l *logged) Write(p []byte) (int, error) {
 
 func (l *logged) await(t *testing.T, what string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		l.mu.Lock()
 		has := strings.Contains(l.text.String(), what)
 		l.mu.Unlock()
@@ -106,7 +106,7 @@ func TestASweepThatFailsIsTold(t *testing.T) {
 	wantDoubt(t, "an acquire", err)
 	log.await(t, `"event":"sweep_failed"`)
 	back()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if value, _ := s.Kept(t, c.Key); value == nil {
 			return
 		}

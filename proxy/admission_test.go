@@ -286,7 +286,7 @@ func TestMaxBufferedCountsResponses(t *testing.T) {
 // read bytes that were sent, or noticed that a client is gone.
 func (r *rig) until(what string, f func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("in vain: %s", what)
 		}

@@ -763,7 +763,7 @@ func TestPassThroughUploadBrokenOff(t *testing.T) {
 	r.isProblem(answer{resp, string(b)}, 400, "body-incomplete")
 	r.outcome(proxy.Refused, 1)
 	r.outcome(proxy.BackendCut, 0)
-	for deadline := time.Now().Add(10 * time.Second); r.backend.Incomplete() != 1; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); r.backend.Incomplete() != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the backend does not hear that the request is incomplete")
 		}

@@ -167,7 +167,7 @@ func completed(tb testing.TB, s *pstore.Store, name string) idem.Claim {
 // until asks for something until it is so.
 func until(tb testing.TB, what string, so func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			tb.Fatalf("it is not so: %s", what)
 		}

@@ -43,7 +43,7 @@ func TestWhatBoundsAReplayThatNobodyTookBack(t *testing.T) {
 	}
 	until := func(c idem.Claim, what string) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); stale(c); time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); stale(c); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("it replays what was purged, %s", what)
 			}

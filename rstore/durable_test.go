@@ -58,7 +58,7 @@ func TestWaitReplicas(t *testing.T) {
 	if err := s.Hold(t.Context(), doubted.Lease()); !errors.Is(err, idem.ErrUnavailable) {
 		t.Errorf("hold without a replica: %v", err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := s.Get(t.Context(), refused); errors.Is(err, idem.ErrNotFound) {
 			break
 		}
@@ -67,7 +67,7 @@ func TestWaitReplicas(t *testing.T) {
 		}
 	}
 	replica.Restart()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if err := s.Complete(t.Context(), owned.Lease(), &idem.Response{Status: 200}); err == nil {
 			break
 		} else if time.Now().After(deadline) {
@@ -75,7 +75,7 @@ func TestWaitReplicas(t *testing.T) {
 		}
 	}
 	fresh := claim("new")
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // it may still be synchronising
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // it may still be synchronising
 		if out, err := s.Acquire(t.Context(), fresh); err == nil {
 			if out.Kind != idem.VerdictAcquired && out.Kind != idem.VerdictYours {
 				t.Errorf("acquire with the replica back: %v", out.Kind)
@@ -100,7 +100,7 @@ func TestSentinelFailover(t *testing.T) {
 	primary.Kill()
 	waiting := open(t, rstore.Config{URL: url}) // the new primary has no replica yet
 	var out idem.Outcome
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		again := c
 		again.Owner = idem.NewOwner()
 		var err error
@@ -133,7 +133,7 @@ func (l *lines) Write(p []byte) (int, error) {
 
 func (l *lines) await(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		l.mu.Lock()
 		text := l.text.String()
 		l.mu.Unlock()

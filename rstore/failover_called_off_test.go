@@ -114,7 +114,7 @@ func array(words ...string) string {
 // says tells all who listen.
 func (s *sayer) says(t *testing.T, channel, message string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		s.mu.Lock()
 		hearers := append([]net.Conn(nil), s.hearers...)
 		for _, conn := range hearers {

@@ -187,12 +187,12 @@ func TestAPrimaryThatWasAReplicaIsTold(t *testing.T) {
 	c := must(t, s, claim("k"))
 	host, port, _ := net.SplitHostPort(other.Addr)
 	first.Do("REPLICAOF", host, port)
-	for deadline := time.Now().Add(20 * time.Second); !other.HasReplica(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !other.HasReplica(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not become a replica")
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); s.Ping(t.Context()) == nil; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.Ping(t.Context()) == nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is not noticed")
 		}
@@ -219,7 +219,7 @@ func TestAClusterIsTold(t *testing.T) {
 		}
 	}
 	awaitCalls := func(n int) { // until the store has looked at the slots' servers that often
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			calls := 0
 			for _, node := range nodes {
 				calls += node.Calls()["cluster|slots"]
@@ -248,7 +248,7 @@ func TestAClusterIsTold(t *testing.T) {
 	for _, node := range nodes {
 		node.Do("CLUSTER", "SETSLOT", slot, "NODE", id)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		r, err := s.Get(t.Context(), c.Key)
 		if err == nil && r.Owner == c.Owner && r.State == idem.InProgress {
 			return
@@ -317,7 +317,7 @@ func TestNothingIsAssertedOnTheSamePrimary(t *testing.T) {
 	c := completed(t, s, "k")
 	server.Do("FLUSHALL")
 	server.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if s.Ping(t.Context()) == nil {
 			break
 		}

@@ -65,7 +65,7 @@ func (e *endpoint) serve(conn net.Conn) {
 // awaitReady waits until an acquire can succeed, for as long as tests may take.
 func awaitReady(tb testing.TB, s *rstore.Store) {
 	tb.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		err := s.Ping(context.Background())
 		if err == nil {
 			return
@@ -96,7 +96,7 @@ func TestDemotedPrimaryIsLeft(t *testing.T) {
 	if _, err := s.Acquire(t.Context(), held); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); second.Do("DBSIZE") != first.Do("DBSIZE"); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); second.Do("DBSIZE") != first.Do("DBSIZE"); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the replica lacks a record")
 		}
@@ -127,7 +127,7 @@ func TestIdleStoreFindsTheNewPrimary(t *testing.T) {
 	e.to.Store(second)
 	swapRoles(first, second)
 	out.await(t, `"event":"store_left"`)
-	for deadline := time.Now().Add(20 * time.Second); out.count(`"event":"store_connected"`) < 2; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); out.count(`"event":"store_connected"`) < 2; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not connect to the new primary")
 		}
@@ -243,7 +243,7 @@ func TestWaitHoldsUpNobody(t *testing.T) {
 			refused <- err
 		}()
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) { // until they wait
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // until they wait
 		clients := primary.Do("INFO", "clients")
 		text, _ := clients.ToString()
 		if strings.Contains(text, fmt.Sprintf("blocked_clients:%d\r", n)) {

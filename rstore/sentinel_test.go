@@ -55,7 +55,7 @@ func TestPlannedFailoverLosesNothing(t *testing.T) {
 	var out lines
 	s := open(t, rstore.Config{URL: group.URL, Journal: -1, Timeout: 10 * time.Second, Logger: zerolog.New(&out)})
 	awaitReady(t, s)
-	for deadline := time.Now().Add(20 * time.Second); out.count(`"event":"sentinel_heard"`) < 3; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); out.count(`"event":"sentinel_heard"`) < 3; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the Sentinels are not heard")
 		}
@@ -88,7 +88,7 @@ func TestPlannedFailoverLosesNothing(t *testing.T) {
 	}
 	before := group.Primary()
 	group.Sentinels[0].Do("SENTINEL", "FAILOVER", "it")
-	for deadline := time.Now().Add(60 * time.Second); group.Primary() == before; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); group.Primary() == before; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("there is no failover")
 		}
@@ -112,7 +112,7 @@ func TestPlannedFailoverLosesNothing(t *testing.T) {
 	// A Sentinel that is gone is told of, with its name, at the level that the reference says.
 	group.Sentinels[2].Kill()
 	gone := fmt.Sprintf(`{"level":"debug","event":"sentinel_unheard","sentinel":%q`, group.Sentinels[2].Addr)
-	for deadline := time.Now().Add(20 * time.Second); out.count(gone) == 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); out.count(gone) == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is not told that a Sentinel is gone")
 		}

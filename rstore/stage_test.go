@@ -154,7 +154,7 @@ func TestALargeReplayGoesAroundTheScripts(t *testing.T) {
 	if err := s.Purge(t.Context(), c.Key); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // until the push has come
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // until the push has come
 		out, err := other.Acquire(t.Context(), c)
 		if err == nil && out.Kind == idem.VerdictAcquired {
 			break

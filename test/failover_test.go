@@ -174,13 +174,13 @@ func TestClocksAreCompared(t *testing.T) {
 	primary := redistest.Start(t)
 	_, port, _ := net.SplitHostPort(primary.Addr)
 	replica := redistest.StartEnv(t, []string{"LD_PRELOAD=" + clockLibrary(t), "CLOCK_FILE=" + clock}, "--replicaof", "127.0.0.1 "+port)
-	for deadline := time.Now().Add(20 * time.Second); !primary.HasReplica(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !primary.HasReplica(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the replica does not get in step")
 		}
 	}
 	p := start(t, "--store", primary.URL())
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if text := p.text(); strings.Contains(text, `"event":"store_clock"`) && strings.Contains(text, replica.Addr) {
 			return
 		}

@@ -229,7 +229,7 @@ func (e *episode) ask(ctx context.Context, p *faultProxy) heard {
 func (e *episode) again(ctx context.Context) {
 	r := e.rig
 	var first *heard
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(pause) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(pause) {
 		first = e.agreed(ctx)
 		if first != nil {
 			break

@@ -164,7 +164,7 @@ func (l launch) start(t *testing.T, args ...string) *process {
 		if !l.dies {
 			t.Fatalf("the proxy ended at once:\n%s", p.text())
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(inVain):
 		t.Fatalf("the proxy does not start:\n%s", p.text())
 	}
 	return p
@@ -327,11 +327,14 @@ func (o *origin) started(key string) {
 	eventually(o.t, "the backend starts on "+key, func() bool { return o.Count(key).Started > 0 })
 }
 
+// inVain is when a test gives up what should have happened long ago, also on a busy machine.
+const inVain = 2 * time.Minute
+
 // eventually polls for what happens in another process, where no event can be
 // awaited.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(inVain); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("in vain: %s", what)
 		}

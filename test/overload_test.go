@@ -150,36 +150,45 @@ func (p *process) census() census {
 	return c
 }
 
-// TestOverload sends twice what the backend can take. What is too much is
-// refused before anything is done about it, what is taken is executed and
-// answered, and everything refused can be sent again afterwards. OVERLOAD is how
-// long.
+// TestOverload sends, in waves, four times what the proxy takes at once, to a backend
+// that answers none of a wave before all of it is there. What is too much is refused
+// before anything is done about it, what is taken is executed and answered, and
+// everything refused can be sent again afterwards. OVERLOAD is how long waves come.
 func TestOverload(t *testing.T) {
 	t.Parallel()
-	const conns, takes = 16, 100 * time.Millisecond
-	const capacity = conns * int(time.Second/takes)
-	d := lasting(t, "OVERLOAD", 8*time.Second)
+	const conns, inFlight, wave = 16, 32, 128
+	d := lasting(t, "OVERLOAD", 4*time.Second)
 	onEveryStore(t, func(t *testing.T, store string) {
+		gate := make(chan struct{})
 		b := backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
-			time.Sleep(takes)
+			<-gate
 			backendtest.OK(c, q)
 		})
-		p := start(t, "--store", store, "--backend", b.URL(), "--max-conns", fmt.Sprint(conns), "--max-in-flight", fmt.Sprint(2*conns), "--cache-size", "1MiB")
+		p := start(t, "--store", store, "--backend", b.URL(), "--max-conns", fmt.Sprint(conns), "--max-in-flight", fmt.Sprint(inFlight), "--cache-size", "1MiB")
 		l := newLoad()
-		url := func(int) string { return p.url }
-		l.run(url, "warm", capacity/4, d/8)
-		idle := p.census()
-		sent := l.run(url, "over", 2*capacity, d)
-		loaded := p.census()
-		counts := l.counts()
-		t.Logf("figure: %d requests at %d/s, backend takes %d/s: %v; before %+v, after %+v", sent, 2*capacity, capacity, counts, idle, loaded)
-		for what := range counts {
-			if what != "200" && what != "503 overloaded" {
-				t.Errorf("%d requests got %q", counts[what], what)
+		// waves is how many came in d, at least one.
+		waves := func(prefix string, d time.Duration) (n int) {
+			for begun := time.Now(); n == 0 || time.Since(begun) < d; n++ {
+				refused := l.counts()["503 overloaded"]
+				var all sync.WaitGroup
+				for i := range wave {
+					all.Go(func() { l.ask(p.url, fmt.Sprint(prefix, "-", n, "-", i)) })
+				}
+				eventually(t, "all who find no room are refused", func() bool { return l.counts()["503 overloaded"] >= refused+wave-inFlight })
+				for range inFlight {
+					gate <- struct{}{}
+				}
+				all.Wait()
 			}
+			return n
 		}
-		if counts["200"] < sent/4 || counts["503 overloaded"] < sent/4 {
-			t.Errorf("%v: half should be served, and half refused", counts)
+		n := waves("warm", d/8)
+		idle := p.census()
+		n += waves("over", d)
+		loaded, counts := p.census(), l.counts()
+		t.Logf("figure: %d waves of %d requests, of which %d find room: %v; before %+v, after %+v", n, wave, inFlight, counts, idle, loaded)
+		if len(counts) != 2 || counts["200"] != n*inFlight || counts["503 overloaded"] != n*(wave-inFlight) {
+			t.Errorf("%v: want %d served, and the others refused", counts, n*inFlight)
 		}
 		if grown := loaded.heapKiB - idle.heapKiB; grown > 16<<10 {
 			t.Errorf("the heap grew by %d KiB", grown)
@@ -188,6 +197,7 @@ func TestOverload(t *testing.T) {
 			t.Errorf("%d executions for %d answers", n, counts["200"])
 		}
 		// It is itself again at once, and nothing of what was refused stayed behind.
+		close(gate)
 		refused := append([]string(nil), l.by["503 overloaded"]...)
 		for i, key := range refused[:min(len(refused), 100)] {
 			if what := l.ask(p.url, key); what != "200" {

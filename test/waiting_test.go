@@ -1,10 +1,37 @@
 package test_test
 
 import (
+	"sync"
 	"testing"
 
+	"github.com/idemproxy/idemproxy/proxy/backendtest"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
+
+// gated is a backend that is at work on every request until open is called.
+type gated struct {
+	*backendtest.Backend
+	t    *testing.T
+	open func() // may be repeated
+}
+
+func newGated(t *testing.T) *gated {
+	t.Helper()
+	gate := make(chan struct{})
+	g := &gated{t: t, open: sync.OnceFunc(func() { close(gate) })}
+	g.Backend = backendtest.Start(t, func(c backendtest.Conn, q *backendtest.Request) {
+		<-gate
+		backendtest.OK(c, q)
+	})
+	t.Cleanup(g.open) // before the backend's own end, which waits for its requests
+	return g
+}
+
+// began waits until the backend has been at work on n requests with that key.
+func (g *gated) began(key string, n int) {
+	g.t.Helper()
+	eventually(g.t, "the backend begins with "+key, func() bool { return g.Executions(key) == n })
+}
 
 // crowd posts n times at once.
 func crowd(p *process, n int, path, key string) <-chan answer {
@@ -29,15 +56,16 @@ func (p *process) waiters(n float64) {
 // Two proxies on one Redis: who waits at one gets what the other one executed.
 func TestWaitingAcrossProxies(t *testing.T) {
 	t.Parallel()
-	redis, o := redistest.Start(t), newOrigin(t)
-	args := []string{"--store", redis.URL(), "--backend", o.url(), "--in-progress", "wait", "--max-wait", "60s"}
+	redis, backend := redistest.Start(t), newGated(t)
+	args := []string{"--store", redis.URL(), "--backend", backend.URL(), "--in-progress", "wait", "--max-wait", "60s"}
 	here, there := start(t, args...), start(t, args...)
-	const path, key, n = "/slow?d=2s", "waited for", 30
-	first := crowd(here, 1, path, key)
-	o.started(key)
-	mine, theirs := crowd(here, n, path, key), crowd(there, n, path, key)
+	const key, n = "waited for", 30
+	first := crowd(here, 1, "/", key)
+	backend.began(key, 1)
+	mine, theirs := crowd(here, n, "/", key), crowd(there, n, "/", key)
 	here.waiters(n)
 	there.waiters(n)
+	backend.open()
 	executed := <-first
 	for range n {
 		for _, a := range []answer{<-mine, <-theirs} {
@@ -46,7 +74,9 @@ func TestWaitingAcrossProxies(t *testing.T) {
 			}
 		}
 	}
-	o.executions(key, 1)
+	if n := backend.Executions(key); n != 1 {
+		t.Errorf("%d executions", n)
+	}
 }
 
 // The proxy that executes dies: one of those who wait elsewhere takes over when
@@ -56,18 +86,24 @@ func TestWaitersOfAKilledProxy(t *testing.T) {
 	for _, policy := range []string{"release", "hold"} {
 		t.Run(policy, func(t *testing.T) {
 			t.Parallel()
-			redis, o := redistest.Start(t), newOrigin(t)
+			redis, backend := redistest.Start(t), newGated(t)
 			args := []string{
-				"--store", redis.URL(), "--backend", o.url(), "--in-progress", "wait", "--max-wait", "60s",
-				"--lock-ttl", "2s", "--on-ambiguous", policy,
+				"--store", redis.URL(), "--backend", backend.URL(), "--in-progress", "wait", "--max-wait", "60s",
+				"--lock-ttl", "4s", "--on-ambiguous", policy,
 			}
 			here, there := start(t, args...), start(t, args...)
-			const path, key, n = "/slow?d=3s", "killed", 20
-			crowd(here, 1, path, key)
-			o.started(key)
-			waiting := crowd(there, n, path, key)
+			const key, n = "killed", 20
+			crowd(here, 1, "/", key)
+			backend.began(key, 1)
+			waiting := crowd(there, n, "/", key)
 			there.waiters(n)
 			here.kill()
+			executions := 1
+			if policy == "release" {
+				executions = 2
+				backend.began(key, 2)
+			}
+			backend.open()
 			fresh := 0
 			for range n {
 				a := <-waiting
@@ -81,15 +117,9 @@ func TestWaitersOfAKilledProxy(t *testing.T) {
 					t.Errorf("a waiter got %v", a)
 				}
 			}
-			if policy == "hold" {
-				eventually(t, "the first ends", func() bool { return o.Count(key).Executions == 1 })
-				o.executions(key, 1)
-				return
+			if fresh != executions-1 || backend.Executions(key) != executions {
+				t.Errorf("%d waiters executed, %d executions, want %d", fresh, backend.Executions(key), executions)
 			}
-			if fresh != 1 {
-				t.Errorf("%d waiters executed, want one", fresh)
-			}
-			eventually(t, "both end", func() bool { return o.Count(key).Executions == 2 })
 		})
 	}
 }
@@ -98,11 +128,11 @@ func TestWaitersOfAKilledProxy(t *testing.T) {
 func TestStopSendsWaitersHome(t *testing.T) {
 	t.Parallel()
 	onEveryStore(t, func(t *testing.T, store string) {
-		o := newOrigin(t)
-		p := start(t, "--store", store, "--backend", o.url(), "--in-progress", "wait")
-		first := crowd(p, 1, "/slow?d=2s", "k")
-		o.started("k")
-		waiting := crowd(p, 10, "/slow?d=2s", "k")
+		backend := newGated(t)
+		p := start(t, "--store", store, "--backend", backend.URL(), "--in-progress", "wait", "--max-wait", "60s")
+		first := crowd(p, 1, "/", "k")
+		backend.began("k", 1)
+		waiting := crowd(p, 10, "/", "k")
 		p.waiters(10)
 		stopped := make(chan int, 1)
 		go func() { stopped <- p.stop() }()
@@ -111,6 +141,7 @@ func TestStopSendsWaitersHome(t *testing.T) {
 				t.Errorf("a waiter got %v", a)
 			}
 		}
+		backend.open()
 		if a := <-first; a.status != 200 {
 			t.Errorf("the first got %v", a)
 		}

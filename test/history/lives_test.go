@@ -209,7 +209,7 @@ func (l *life) note(outcome string) {
 // ends looks at what became of every key, once Redis tells the truth.
 func (l *life) ends(s store) {
 	l.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); s.Ping(context.Background()) != nil; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.Ping(context.Background()) != nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			l.t.Fatal("the store does not become ready again")
 		}

@@ -141,7 +141,7 @@ func TestPostgresLosses(t *testing.T) {
 
 func awaitReady(t *testing.T, s idem.Store) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); s.Ping(t.Context()) != nil; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); s.Ping(t.Context()) != nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the store does not become ready")
 		}

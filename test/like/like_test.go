@@ -224,7 +224,7 @@ http {
 // forward takes TCP connections for a unix socket, once there is one.
 func forward(t *testing.T, socket string, said *bytes.Buffer) string {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // another process's doing
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // another process's doing
 		c, err := net.Dial("unix", socket) //nolint:noctx // a test
 		if err == nil {
 			_ = c.Close()

@@ -73,7 +73,7 @@ func profile(t *testing.T) string {
 	}
 	t.Cleanup(func() {
 		err := os.RemoveAll(dir)
-		for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 			err = os.RemoveAll(dir)
 		}
 		if err != nil {
@@ -191,7 +191,7 @@ func mouse(selector, until string) chromedp.Action {
 	return chromedp.ActionFunc(func(ctx context.Context) error {
 		var err error
 		there := false
-		for deadline := time.Now().Add(20 * time.Second); !there; {
+		for deadline := time.Now().Add(time.Minute); !there; {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("clicks on %s do not bring about %s: %w", selector, until, err)
 			}
