@@ -118,7 +118,7 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		},
 		{
 			"store_unasserted", "warn, error", "Redis: after a failover, the proxy could not write to the new primary what the old " +
-				"one had acknowledged. warn: all of it, and the proxy tries again. error: one record",
+				"one had acknowledged. warn: all of it, and the proxy tries again. error: one record, which was refused three times",
 			"record",
 		},
 		{

@@ -20,6 +20,11 @@ const (
 	assertBurstBytes = 4 << 20
 )
 
+// assertTries is how often what a server refuses, or answers oddly, is asserted. What it
+// refuses for good must not keep it from ever being used; what it refuses once, or somebody
+// between did, would be lost.
+const assertTries = 3
+
 // assertAtMost bounds how long calls wait while a journal is asserted.
 const assertAtMost = 30 * time.Second
 
@@ -37,16 +42,22 @@ func (s *Store) assert(ctx context.Context, l *link) error {
 	defer cancel()
 	start := time.Now()
 	var sum asserted
-	for len(all) > 0 {
-		n, size := 0, 0
-		for n < min(len(all), assertBurst) && size < assertBurstBytes {
-			size += len(all[n].result)
-			n++
-		}
-		if err := s.assertBurst(ctx, l, all[:n], &sum); err != nil {
+	for try := 1; len(all) > 0; try++ {
+		refused, err := s.assertAll(ctx, l, all, &sum)
+		if err != nil {
 			return fmt.Errorf("asserting what was acknowledged: %w", err)
 		}
-		all = all[n:]
+		if all = nil; try < assertTries {
+			for i := range refused {
+				all = append(all, refused[i].assertion)
+			}
+			continue
+		}
+		for _, r := range refused {
+			sum.failed++
+			s.log.Error().Str("event", "store_unasserted").Str("record", hex.EncodeToString(r.key[:])).Err(r.reason).
+				Msg("what was acknowledged of this key could not be brought to the new primary")
+		}
 	}
 	s.log.Warn().Str("event", "store_asserted").Str("server", l.addr).Dur("took", time.Since(start)).
 		Int("same", sum.same).Int("restored", sum.restored).Int("advanced", sum.advanced).Int("conflicts", sum.conflicts).
@@ -54,7 +65,30 @@ func (s *Store) assert(ctx context.Context, l *link) error {
 	return nil
 }
 
-func (s *Store) assertBurst(ctx context.Context, l *link, some []assertion, sum *asserted) error {
+// refusedAssertion is one that a server refused, or answered with what is no answer.
+type refusedAssertion struct {
+	assertion
+	reason error
+}
+
+// assertAll asserts, burst by burst, and returns what was refused.
+func (s *Store) assertAll(ctx context.Context, l *link, all []assertion, sum *asserted) (refused []refusedAssertion, err error) {
+	for len(all) > 0 {
+		n, size := 0, 0
+		for n < min(len(all), assertBurst) && size < assertBurstBytes {
+			size += len(all[n].result)
+			n++
+		}
+		more, err := s.assertBurst(ctx, l, all[:n], sum)
+		if err != nil {
+			return nil, err
+		}
+		refused, all = append(refused, more...), all[n:]
+	}
+	return refused, nil
+}
+
+func (s *Store) assertBurst(ctx context.Context, l *link, some []assertion, sum *asserted) (refused []refusedAssertion, err error) {
 	keys, args := make([][]string, len(some)), make([][]string, len(some))
 	now := time.Now()
 	for i := range some {
@@ -64,13 +98,11 @@ func (s *Store) assertBurst(ctx context.Context, l *link, some []assertion, sum 
 	for i, result := range s.scripts.assert.burst(ctx, l.client, "", keys, args) {
 		n, err := result.AsInt64()
 		if result.NonRedisError() != nil || isPassing(err) {
-			return err //nolint:wrapcheck // the caller says what for
+			return nil, err //nolint:wrapcheck // the caller says what for
 		}
 		switch {
 		case err != nil || n < 0:
-			sum.failed++
-			s.log.Error().Str("event", "store_unasserted").Str("record", hex.EncodeToString(some[i].key[:])).Err(err).
-				Msg("what was acknowledged of this key could not be brought to the new primary")
+			refused = append(refused, refusedAssertion{some[i], err})
 		case n == 0:
 			sum.same++
 		case n == 1:
@@ -83,7 +115,7 @@ func (s *Store) assertBurst(ctx context.Context, l *link, some []assertion, sum 
 				Msg("the key was taken again before it was known that it had been: it may execute twice")
 		}
 	}
-	return nil
+	return refused, nil
 }
 
 // isPassing says whether a server refused for now only: a new primary may have no

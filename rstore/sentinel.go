@@ -130,7 +130,7 @@ func parseNews(set, channel, message string) (news, bool) {
 	case len(words) == 5 && channel == "+switch-master" && words[0] == set: // set ip port ip port
 		return news{newsBegin, addr(1), addr(3)}, true
 	case len(words) >= 8 && words[0] == "slave" && words[4] == "@" && words[5] == set: // slave name ip port @ set ip port
-		return news{newsBegin, addr(6), addr(2)}, channel[0] == '+'
+		return news{newsBegin, addr(6), addr(2)}, strings.HasPrefix(channel, "+")
 	case len(words) < 4 || words[0] != "master" || words[1] != set: // master set ip port
 		return news{}, false
 	case channel == "+odown", channel == "+failover-state-select-slave":
