@@ -3,6 +3,8 @@ package message
 import (
 	"bytes"
 	"errors"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -72,17 +74,39 @@ func Sound(h *fasthttp.RequestHeader) error {
 
 // IsAuthority says whether text is host and port of RFC 3986 section 3.2, without user and
 // password. Empty is for HTTP/1.0, which has no Host. Labels of a name are not empty,
-// but for the one of the root, which may end it.
+// but for the one of the root, which may end it. A port is digits or nothing: of name:80:80
+// some servers take the name before the first colon, and others the one before the last. An
+// IPv6 address may lack its brackets.
 func IsAuthority(host []byte) bool {
-	if len(host) > 0 && host[0] == '.' || bytes.Contains(host, []byte("..")) {
-		return false
-	}
-	for _, c := range host {
+	colon := -1
+	for i, c := range host {
 		if !authorityChars[c] {
 			return false
 		}
+		if c == ':' && colon < 0 {
+			colon = i
+		}
 	}
-	return true
+	switch {
+	case len(host) > 0 && host[0] == '.' || bytes.Contains(host, []byte("..")):
+		return false
+	case len(host) > 0 && host[0] == '[':
+		end := bytes.IndexByte(host, ']')
+		return end > 0 && isAddress(host[1:end]) && (end == len(host)-1 || host[end+1] == ':' && isPort(host[end+2:]))
+	case colon >= 0 && !isPort(host[colon+1:]):
+		return isAddress(host)
+	}
+	return bytes.IndexByte(host, '[') < 0 && bytes.IndexByte(host, ']') < 0
+}
+
+func isPort(b []byte) bool {
+	return !slices.ContainsFunc(b, func(c byte) bool { return c < '0' || c > '9' })
+}
+
+// isAddress is for an IPv6 address.
+func isAddress(b []byte) bool {
+	ip, err := netip.ParseAddr(string(b))
+	return err == nil && ip.Is6() && ip.Zone() == ""
 }
 
 //nolint:gochecknoglobals // a constant, of a kind that Go has no word for

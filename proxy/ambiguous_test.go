@@ -82,8 +82,13 @@ func TestHostSpellings(t *testing.T) {
 		r.isProblem(r.target("POST", host, "/", ""), 400, "key-missing")
 	}
 	r.isProblem(r.target("POST", "x", "/", "X-Y: z\r\nHost: pay.test\r\n"), 400, "request-invalid")
-	for _, host := range []string{"pay.test..", "pay..test", ".pay.test"} {
+	for _, host := range []string{
+		"pay.test..", "pay..test", ".pay.test", "pay.test:80:80", "pay.test:x", "pay.test:8080:", "[pay.test]", "pay.test]:80", "[::1]x", "[::1", "::1:x",
+	} {
 		r.isProblem(r.target("POST", host, "/", ""), 400, "request-invalid")
+	}
+	for _, authority := range []string{"pay.test:80:80", "pay.test:x", "[pay.test]"} { // with no Host field that would be looked at before
+		r.isProblem(r.raw("POST http://"+authority+"/ HTTP/1.0\r\nContent-Length: 1\r\n\r\nx"), 400, "request-invalid")
 	}
 	r.isProblem(r.target("POST", "pay.test.", "http://pay.test./", ""), 400, "key-missing")
 	r.isProblem(r.target("POST", "pay.test", "http://PAY.test", ""), 400, "key-missing")
