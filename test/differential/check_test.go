@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // rig is a proxy, or what takes its place, in front of a reader.
@@ -56,9 +57,9 @@ func (r *rig) look(m *message, keyed bool) (v verdict) {
 		fail("%s read %v unasked", r.reader.name, late)
 	}
 
-	answers := converse(ctx, r.front, fill(m.text, r.serial, keyed), methodsOf(m.means))
+	answers := converse(ctx, r.front, fill(m.text, r.serial, keyed), methodsOf(m.means), m.cut)
 	marker := r.marker()
-	marked := converse(ctx, r.front, marker.text, methodsOf(marker.means))
+	marked := converse(ctx, r.front, marker.text, methodsOf(marker.means), false)
 	asItself := len(marked) == 1 && marked[0].status == http.StatusOK && marked[0].record.is(marker.means[0])
 	if !asItself {
 		fail("the request behind it was answered %v", marked)
@@ -182,7 +183,7 @@ func countAnswers(talks []talk, expect []record, fail func(string, ...any)) {
 	var all []answer
 	methods := methodsOf(expect)
 	for _, k := range talks {
-		answers, err := readAnswers(bufio.NewReader(bytes.NewReader(k.answers)), methods[min(len(all), len(methods)):])
+		answers, err := readAnswers(bufio.NewReader(bytes.NewReader(k.answers)), methods[min(len(all), len(methods)):], func(int) {})
 		all = append(all, answers...)
 		if err != nil {
 			fail("an answer of the reader's cannot be read: %v", err)
@@ -223,24 +224,34 @@ func fill(text string, serial int, keyed bool) string {
 
 // converse sends text, and the end of all requests behind it, and reads answers
 // until there are no more.
-func converse(ctx context.Context, addr, text string, methods []string) []answer {
+func converse(ctx context.Context, addr, text string, methods []string, cut bool) []answer {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	answered := make(chan struct{})
+	all := sync.OnceFunc(func() { close(answered) })
+	defer all()
 	go func() { // the proxy may close before it has read all
 		_, _ = io.WriteString(conn, text)
+		if len(methods) > 0 && !cut { // who sends no more before has left, to a proxy that takes its time
+			<-answered
+		}
 		_ = conn.(*net.TCPConn).CloseWrite() //nolint:forcetypeassert // we dialled TCP
 	}()
-	answers, _ := readAnswers(bufio.NewReader(conn), methods)
+	answers, _ := readAnswers(bufio.NewReader(conn), methods, func(n int) {
+		if n == len(methods) {
+			all()
+		}
+	})
 	return answers
 }
 
 // readAnswers reads final responses until there are no more. methods are those of
-// the requests; further ones are GETs.
-func readAnswers(br *bufio.Reader, methods []string) (all []answer, err error) {
+// the requests; further ones are GETs. each is told how many there are by now.
+func readAnswers(br *bufio.Reader, methods []string, each func(n int)) (all []answer, err error) {
 	for {
 		if _, err := br.Peek(1); err != nil {
 			return all, nil //nolint:nilerr // the end
@@ -268,5 +279,6 @@ func readAnswers(br *bufio.Reader, methods []string) (all []answer, err error) {
 			}
 		}
 		all = append(all, a)
+		each(len(all))
 	}
 }
