@@ -79,3 +79,20 @@ func TestReceiptAnswersAreTheBackends(t *testing.T) {
 	asSent(t, "receipt", r.post("k", "x"))
 	asSent(t, "replayed", r.post("k", "x"))
 }
+
+// Of a field that may stand once and stands twice, the last line counts, for all alike: see
+// docs/conformance.md.
+func TestFieldsThatStandTwice(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c backendtest.Conn, _ *backendtest.Request) {
+		c.Answer(http.StatusOK, "made", "Content-Type: text/plain", "Server: one", "Content-Type: text/html", "Server: two")
+	})
+	for _, what := range []string{"executed", "replayed"} {
+		a := r.post("k", "x")
+		types, servers := a.Header.Values("Content-Type"), a.Header.Values("Server")
+		if len(types) != 1 || types[0] != "text/html" || len(servers) != 1 || servers[0] != "two" {
+			t.Errorf("%s: Content-Type %q, Server %q", what, types, servers)
+		}
+	}
+	r.executions("k", 1)
+}

@@ -33,6 +33,10 @@ needs 'command -v mariadbd' mariadb-server
 needs "python3 -c 'import psycopg' || /usr/bin/python3 -c 'import psycopg'" python3-psycopg
 needs "python3 -c 'import flask' || /usr/bin/python3 -c 'import flask'" python3-flask
 need_node_pg
+# Everything that tests build is built first: most of them run processes and wait for them, beside which a compiler is in the way.
+make --no-print-directory build >/dev/null
+CGO_ENABLED=1 go build -race ./...
+CGO_ENABLED=1 go build -race -tags failpoints -o /dev/null ./cmd/proxy
 # Modules beside the product's: they build, their tests pass, and their benchmarks run once.
 for module in $(find . -mindepth 2 -name go.mod -not -path './.git/*'); do
   (cd "$(dirname "$module")" && go vet ./... && tests -count=1 ./... &&

@@ -97,7 +97,7 @@ func TestWhatAlertsNameIsThereFromTheStart(t *testing.T) {
 // it exported before and after.
 func troubled(t *testing.T) (before, after map[string]string) {
 	t.Helper()
-	redis, o := redistest.Start(t), newOrigin(t)
+	redis, o, dying := redistest.Start(t), newOrigin(t), backendtest.Start(t, backendtest.OK)
 	file := filepath.Join(t.TempDir(), "idemproxy.yaml")
 	write := func(text string) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -114,21 +114,31 @@ on_ambiguous: hold
 max_in_flight: 2
 upstreams:
   - name: two
-    backend: [%s, "http://127.0.0.1:1"]
+    backend: [%s, %s]
     health_path: /healthz
-    health_interval: 100ms
+    health_interval: 500ms
 routes:
   - {name: open, path: /open, fail_open: true, on_ambiguous: release}
   - {name: two, path: /two, upstream: two}
-`, redis.URL(), o.url(), o.url())
+`, redis.URL(), o.url(), o.url(), dying.URL())
 	write(settings)
 	p := start(t, "-c", file)
-	eventually(t, "the backends were checked once", func() bool { return !strings.Contains(p.text(), `"names_unchecked"`) })
-	before = p.scrape()
+	eventually(t, "no backend is down", func() bool { // on a busy machine one may be, for a moment
+		before = p.scrape()
+		for series, value := range before {
+			if strings.HasPrefix(series, "idemproxy_backend_down{") && value != "0" {
+				return false
+			}
+		}
+		return true
+	})
 
 	p.expect("/cut", "held", 502, false)
 	eventually(t, "the key is counted", func() bool { return p.metric("idemproxy_unknown_keys") == 1 })
-	eventually(t, "the dead backend is seen", func() bool { return strings.Contains(p.text(), "backend_down") })
+	dying.Close()
+	eventually(t, "the dead backend is seen", func() bool {
+		return p.metric(fmt.Sprintf("idemproxy_backend_down{backend=%q,upstream=\"two\"}", dying.URL())) == 1
+	})
 	slow := make(chan answer, 2)
 	for _, key := range []string{"lost", "busy"} {
 		go func() { slow <- p.post("/slow?d=15s", key) }()
