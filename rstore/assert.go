@@ -88,7 +88,9 @@ func (s *Store) assertAll(ctx context.Context, l *link, all []assertion, sum *as
 	return refused, nil
 }
 
-func (s *Store) assertBurst(ctx context.Context, l *link, some []assertion, sum *asserted) (refused []refusedAssertion, err error) {
+func (s *Store) assertBurst(
+	ctx context.Context, l *link, some []assertion, sum *asserted,
+) (refused []refusedAssertion, err error) {
 	keys, args := make([][]string, len(some)), make([][]string, len(some))
 	now := time.Now()
 	for i := range some {

@@ -34,11 +34,11 @@ func (g *gated) began(key string, n int) {
 }
 
 // crowd posts n times at once.
-func crowd(p *process, n int, path, key string) <-chan answer {
+func crowd(p *process, n int, key string) <-chan answer {
 	answers := make(chan answer, n)
 	for range n {
 		go func() {
-			a, err := p.try(path, key)
+			a, err := p.try("/", key)
 			if err != nil {
 				a.body = err.Error()
 			}
@@ -60,9 +60,9 @@ func TestWaitingAcrossProxies(t *testing.T) {
 	args := []string{"--store", redis.URL(), "--backend", backend.URL(), "--in-progress", "wait", "--max-wait", "60s"}
 	here, there := start(t, args...), start(t, args...)
 	const key, n = "waited for", 30
-	first := crowd(here, 1, "/", key)
+	first := crowd(here, 1, key)
 	backend.began(key, 1)
-	mine, theirs := crowd(here, n, "/", key), crowd(there, n, "/", key)
+	mine, theirs := crowd(here, n, key), crowd(there, n, key)
 	here.waiters(n)
 	there.waiters(n)
 	backend.open()
@@ -93,9 +93,9 @@ func TestWaitersOfAKilledProxy(t *testing.T) {
 			}
 			here, there := start(t, args...), start(t, args...)
 			const key, n = "killed", 20
-			crowd(here, 1, "/", key)
+			crowd(here, 1, key)
 			backend.began(key, 1)
-			waiting := crowd(there, n, "/", key)
+			waiting := crowd(there, n, key)
 			there.waiters(n)
 			here.kill()
 			executions := 1
@@ -130,9 +130,9 @@ func TestStopSendsWaitersHome(t *testing.T) {
 	onEveryStore(t, func(t *testing.T, store string) {
 		backend := newGated(t)
 		p := start(t, "--store", store, "--backend", backend.URL(), "--in-progress", "wait", "--max-wait", "60s")
-		first := crowd(p, 1, "/", "k")
+		first := crowd(p, 1, "k")
 		backend.began("k", 1)
-		waiting := crowd(p, 10, "/", "k")
+		waiting := crowd(p, 10, "k")
 		p.waiters(10)
 		stopped := make(chan int, 1)
 		go func() { stopped <- p.stop() }()
