@@ -169,6 +169,9 @@ func (b *bulk) run(
 			fmt.Sprintf("a dry run, nothing was done: %s would be %s, %d left out", count(len(fit)), does, left))
 	}
 	if len(fit) > 0 {
+		if b.all && !b.yes && !isPerson(c.InOrStdin()) { // a script that forgot --older-than has nobody to ask
+			return failure{fmt.Errorf("every key that is %s, which are %d: nothing was done without --yes", b.state, len(fit))}
+		}
 		if err := k.mayChange(c, fmt.Sprintf(a.asks, count(len(fit))), b.yes); err != nil {
 			return err
 		}

@@ -181,7 +181,9 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	expect(0, "is another attempt than the file's", "resolve", "--retry", "--file", writeNamed(t, "keys", string(old)))
 	expect(1, "has changed since it was looked at", "resolve", seen.Keys[0].Digest, "--retry", "--owner", "00000000")
-	expect(0, `{"keys":4,"left_out":0,"failed":0}`, "resolve", "--all", "--retry", "--json")
+	expect(1, "nothing was done without --yes", "resolve", "--all", "--retry", "--json")
+	expect(0, "4 keys would be freed", "resolve", "--all", "--retry", "--dry-run")
+	expect(0, `{"keys":4,"left_out":0,"failed":0}`, "resolve", "--all", "--retry", "--json", "--yes")
 	expect(0, "0 keys would be freed", "resolve", "--all", "--retry", "--dry-run")
 	expect(2, "keys:1: want a key", "resolve", "--retry", "--file", writeNamed(t, "keys", "{}\n"))
 }

@@ -159,7 +159,7 @@ func waiting(s *app.Status) string {
 	if s.UnknownOldestS != nil {
 		oldest = fmt.Sprintf(", the oldest for %v", inSeconds(*s.UnknownOldestS)+ago)
 	}
-	return fmt.Sprintf("%s held until somebody says whether their requests were executed%s%s: idemproxy list --state unknown",
+	return fmt.Sprintf("%s held, of which nobody knows yet whether their requests were executed%s%s: idemproxy list --state unknown",
 		count(int(*n)), oldest, asOf)
 }
 

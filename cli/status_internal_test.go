@@ -12,7 +12,7 @@ import (
 func TestWaitingSaysAsOfWhen(t *testing.T) {
 	t.Parallel()
 	number := func(f float64) *float64 { return &f }
-	const see = " held until somebody says whether their requests were executed"
+	const see = " held, of which nobody knows yet whether their requests were executed"
 	for _, one := range []struct {
 		keys, oldest, counted *float64
 		want                  string

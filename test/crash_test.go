@@ -74,6 +74,9 @@ func TestKillLoopKeepsEveryAnswer(t *testing.T) {
 						if err != nil {
 							return // killed
 						}
+						if a.status == 500 && strings.Contains(a.body, "#store-unavailable") {
+							continue // the machine stood still, and nothing was done
+						}
 						answers.add(key, a.body)
 					}
 				})

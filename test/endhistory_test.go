@@ -29,6 +29,8 @@ import (
 const (
 	// A lease that was proved so lately is not asked for again before its request is forwarded.
 	endHeartbeat = 500 * time.Millisecond
+	// endBackend is longer than the machine stands still: every backend of these tests answers, or breaks off.
+	endBackend = "15s"
 
 	endLease  = 5 * time.Second // of a proxy that was killed; the machine may stand still for nearly as long
 	endCaller = "Bearer somebody"
@@ -139,7 +141,7 @@ func newEndRun(t *testing.T, kind, policy string, faulty bool, builds ...string)
 		}
 		p.args = []string{
 			"-c", r.file, "--listen", p.addr, "--store", store, "--backend", r.backend.URL(), "--on-ambiguous", policy,
-			"--lock-ttl", endLease.String(), "--heartbeat", endHeartbeat.String(), "--store-timeout", storeTimeout, "--backend-timeout", "2s",
+			"--lock-ttl", endLease.String(), "--heartbeat", endHeartbeat.String(), "--store-timeout", storeTimeout, "--backend-timeout", endBackend,
 			"--max-wait", endWait.String(),
 		}
 		if policy == "settle" {

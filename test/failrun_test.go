@@ -112,11 +112,11 @@ func (c *failCampaign) newRun(t *testing.T, one failCase) *failRun {
 		p := &endProxy{addr: fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))}
 		p.args = append([]string{
 			"-c", r.file, "--listen", p.addr, "--backend", r.backend.URL(), "--on-ambiguous", one.policy,
-			"--lock-ttl", endLease.String(), "--heartbeat", endHeartbeat.String(), "--store-timeout", "1s", "--backend-timeout", "2s",
+			"--lock-ttl", endLease.String(), "--heartbeat", endHeartbeat.String(), "--store-timeout", "1s", "--backend-timeout", endBackend,
 			"--max-wait", endWait.String(),
 		}, store...)
 		if one.policy == "settle" {
-			p.args = append(p.args, "--receipts", r.backend.URL()+"/receipts", "--settle-every", "1s", "--settle-within", "500ms")
+			p.args = append(p.args, "--receipts", r.backend.URL()+"/receipts", "--settle-every", "1s", "--settle-within", "5s")
 		}
 		how := launch{binary: binary}
 		if i == 0 {
