@@ -229,7 +229,7 @@ func (e *episode) ask(ctx context.Context, p *faultProxy) heard {
 func (e *episode) again(ctx context.Context) {
 	r := e.rig
 	var first *heard
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(pause) {
+	for deadline := time.Now().Add(2 * inVain); ; time.Sleep(pause) { // a database may crash once more meanwhile, and recover
 		first = e.agreed(ctx)
 		if first != nil {
 			break
