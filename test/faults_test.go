@@ -147,7 +147,7 @@ func (e *episode) String() string {
 }
 
 const (
-	patience = 40 * time.Second // of a client; nothing here takes that long
+	patience = 5 * time.Minute // of a client, while a disk is being filled, too; nothing here takes that long
 	pause    = 25 * time.Millisecond
 )
 
@@ -229,7 +229,7 @@ func (e *episode) ask(ctx context.Context, p *faultProxy) heard {
 func (e *episode) again(ctx context.Context) {
 	r := e.rig
 	var first *heard
-	for deadline := time.Now().Add(2 * inVain); ; time.Sleep(pause) { // a database may crash once more meanwhile, and recover
+	for deadline := time.Now().Add(inVain); ; time.Sleep(pause) { // a database may crash once more meanwhile, and recover
 		first = e.agreed(ctx)
 		if first != nil {
 			break
