@@ -206,7 +206,7 @@ func (a *App) listen(c config.Config) (err error) {
 	}
 	if c.Admin != "" {
 		if a.adminListener, err = net.Listen("tcp", c.Admin); err != nil {
-			return fmt.Errorf("--admin %s: %w", c.Admin, err)
+			return c.At(nil, "admin", fmt.Errorf("%s: %w", c.Admin, err))
 		}
 	}
 	if c.Demo {

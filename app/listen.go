@@ -27,7 +27,7 @@ func listeners(
 	for _, addr := range c.Listen {
 		ln, err := listenOn(addr, c.ReusePort)
 		if err != nil {
-			return all, fmt.Errorf("--listen %s: %w", addr, err)
+			return all, c.At(nil, "listen", fmt.Errorf("%s: %w", addr, err))
 		}
 		ln = proxy.Listen(ln, proxy.Listening{SendTimeout: c.SendTimeout, AcceptFailed: failed})
 		if _, local := ln.Addr().(*net.UnixAddr); !local {

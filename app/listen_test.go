@@ -68,7 +68,7 @@ func TestUnixListener(t *testing.T) {
 	}
 	c := config.Default()
 	c.Listen, c.Admin, c.Store = []string{"unix:" + path}, "", "embedded:"+t.TempDir()
-	if _, err := app.New(c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "--listen unix:"+path) {
+	if _, err := app.New(c, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "--listen: unix:"+path) {
 		t.Errorf("a socket in use: %v", err)
 	}
 	if _, err := os.Stat(path); err != nil {

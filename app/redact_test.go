@@ -238,6 +238,8 @@ func TestCheckRefusesWhatServeRefuses(t *testing.T) {
 		want     string
 	}{
 		"a database that is no number": {[]string{"--store", "redis://127.0.0.1:1/zero"}, "--store: the Redis URL: want the number of a database"},
+		"no slashes before the host":   {[]string{"--store", "redis:127.0.0.1"}, "--store: the Redis URL: want redis://host:port/db"},
+		"nobody to settle with":        {[]string{"--on-ambiguous", "settle"}, "--on-ambiguous: settle cannot be used: want receipts with it"},
 		"two databases":                {[]string{"--store", "redis://127.0.0.1:1/0/1"}, "want the number of a database"},
 		"another database":             {[]string{"--store", "redis://127.0.0.1:1?db=zero"}, "db= in its query"},
 		"a timeout":                    {[]string{"--store", "redis://127.0.0.1:1?dial_timeout=soon"}, "dial_timeout= in its query"},

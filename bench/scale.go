@@ -157,7 +157,11 @@ func (r *results) scaling(ctx context.Context, s *stage, o options) error {
 		if err != nil {
 			return err
 		}
-		r.figure(fmt.Sprintf("new keys through %d proxies on one Redis", n), fmt.Sprintf("%.0f/s", rate))
+		proxies := fmt.Sprint(n, " proxies")
+		if n == 1 {
+			proxies = "1 proxy"
+		}
+		r.figure("new keys through "+proxies+" on one Redis", fmt.Sprintf("%.0f/s", rate))
 	}
 	nodes, err := s.cluster(ctx)
 	if err != nil {

@@ -48,7 +48,7 @@ func TestOperatorResolves(t *testing.T) {
 				t.Fatal(err)
 			}
 			if code, out := command(t, "resolve", "done", "--admin", admin, "--complete", "--status", "201",
-				"--header", "X-A=1", "--body-file", file); code != 0 {
+				"--header", "X-A: 1, 2", "--header", "X-B=1", "--body-file", file); code != 0 {
 				t.Errorf("resolve --complete: %d %s", code, out)
 			}
 			if code, out := command(t, "resolve", "not-done", "--admin", admin, "--retry", "--json"); code != 0 || !strings.Contains(out, `"done":"resolve"`) {

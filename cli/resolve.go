@@ -29,7 +29,7 @@ func resolveCommand() *cobra.Command {
 			"--complete stores a response: retries get it and nothing executes.\n" +
 			"With --all or --file it ends many; look at them first with --dry-run.",
 		Example: "  idemproxy resolve order-42-charge --retry\n" +
-			"  idemproxy resolve order-42-charge --complete --status 201 --header 'Content-Type=application/json' " +
+			"  idemproxy resolve order-42-charge --complete --status 201 --header 'Content-Type: application/json' " +
 			"--body-file charge.json\n" +
 			"  idemproxy resolve --file not-executed.txt --retry --dry-run\n" +
 			"  idemproxy resolve --all --older-than 1h --retry --dry-run",
@@ -66,7 +66,7 @@ func (r *resolution) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&r.retry, "retry", false, "it was not executed: free the key")
 	c.Flags().BoolVar(&r.complete, "complete", false, "it was executed: store its response")
 	c.Flags().IntVar(&r.asked.Status, "status", 200, "status of that response")
-	c.Flags().StringToStringVar(&r.asked.Header, "header", nil, "its header fields, name=value")
+	c.Flags().Var((*fields)(&r.asked.Header), "header", "a field of its header, 'Name: value'; once for each")
 	c.Flags().StringVar(&r.asked.Owner, "owner", "", "only if this attempt is held: as inspect and list --json show it")
 	c.Flags().StringVar(&r.file, "body-file", "", "file with its body; - for standard input")
 	c.MarkFlagsOneRequired("retry", "complete")

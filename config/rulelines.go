@@ -59,7 +59,7 @@ func rulesOfLeases() []settingOfRules {
 		},
 		&rule[idem.Ambiguity]{
 			name: "on-ambiguous", as: anAmbiguity(), of: func(r *Rules) *idem.Ambiguity { return &r.OnAmbiguous },
-			odd: opensWhatItHolds,
+			odd: opensWhatItHolds, fits: receiptsWhereSettled,
 			usage: "what becomes of a key whose request may have executed: release (a retry runs), hold (until it is resolved), or " +
 				"settle (the backend's receipts say, see receipts)",
 			def: policy.OnAmbiguous, to: func(a idem.Ambiguity, p *proxy.Rules) { p.Policy.OnAmbiguous = a },
@@ -131,7 +131,7 @@ func rulesOfReceipts() []settingOfRules {
 			name: "receipts", as: aURL(), of: func(r *Rules) *string { return &r.Receipts },
 			idle: without("on-ambiguous: settle", settlesNothing),
 			usage: "URL of the backend's endpoint that voids attempts or has their receipts (docs/receipts.md), for on-ambiguous: " +
-				"settle; empty for none", fits: receiptsWhereSettled, made: receipts,
+				"settle; empty for none", made: receipts,
 		},
 		&rule[string]{
 			name: "receipts-secret-file", as: aText(), of: func(r *Rules) *string { return &r.ReceiptsSecretFile }, file: true,
@@ -349,7 +349,7 @@ func resolver(r *Rules, p *proxy.Rules) error {
 func receiptsWhereSettled(r *Rules) string {
 	switch settles := r.OnAmbiguous == idem.AmbiguousSettle; {
 	case settles && r.Receipts == "":
-		return "the URL of an endpoint, which on-ambiguous: settle asks"
+		return "receipts with it, the URL of the endpoint that it asks"
 	case settles && r.DeriveKey > 0:
 		return "no derive-key with it: a receipt would stand for every later request with the same payload"
 	}

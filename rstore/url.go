@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,12 +26,15 @@ var (
 // parseURL is rueidis.ParseURL, except that it takes no URL that can be read in two
 // ways, such as one whose password has a slash.
 func parseURL(raw string) (rueidis.ClientOption, error) {
+	if scheme, rest, _ := strings.Cut(raw, ":"); isRedis(scheme) && !strings.HasPrefix(rest, "//") {
+		return rueidis.ClientOption{}, errScheme
+	}
 	u, err := redact.Parse(raw)
 	if err == nil && !redact.Certain(raw) {
 		err = redact.ErrUnreadable
 	}
 	if err == nil {
-		err = checkPlace(u, raw)
+		err = checkPlace(u)
 	}
 	if err == nil {
 		err = checkQuery(u)
@@ -46,18 +50,14 @@ func parseURL(raw string) (rueidis.ClientOption, error) {
 }
 
 // checkPlace looks at where the server is, and its database.
-func checkPlace(u *url.URL, raw string) error {
-	switch u.Scheme {
-	case "unix":
+func checkPlace(u *url.URL) error {
+	switch {
+	case u.Scheme == "unix":
 		if strings.TrimSpace(u.Path) == "" {
 			return errScheme
 		}
 		return nil
-	case "redis", "rediss", "valkey", "valkeys":
-	default:
-		return errScheme
-	}
-	if !strings.HasPrefix(raw[len(u.Scheme):], "://") {
+	case !isRedis(u.Scheme):
 		return errScheme
 	}
 	if path, has := strings.CutPrefix(u.Path, "/"); has {
@@ -66,6 +66,11 @@ func checkPlace(u *url.URL, raw string) error {
 		}
 	}
 	return nil
+}
+
+// isRedis says whether a URL of this scheme names a server, and not a socket's file.
+func isRedis(scheme string) bool {
+	return slices.Contains([]string{"redis", "rediss", "valkey", "valkeys"}, strings.ToLower(scheme))
 }
 
 // checkQuery looks at the values that have a form.

@@ -327,7 +327,7 @@ func TestPortInUse(t *testing.T) {
 	p := start(t, "--store", "embedded:"+t.TempDir())
 	addr := strings.TrimPrefix(p.url, "http://")
 	code, out := run(t, "--listen", addr, "--admin", "", "--store", "embedded:"+t.TempDir())
-	if code != 1 || !strings.Contains(out, "--listen "+addr) {
+	if code != 1 || !strings.Contains(out, "--listen: "+addr) {
 		t.Errorf("exit code %d, %s", code, out)
 	}
 }
