@@ -238,7 +238,6 @@ func TestCheckRefusesWhatServeRefuses(t *testing.T) {
 		want     string
 	}{
 		"a database that is no number": {[]string{"--store", "redis://127.0.0.1:1/zero"}, "--store: the Redis URL: want the number of a database"},
-		"no slashes before the host":   {[]string{"--store", "redis:127.0.0.1"}, "--store: the Redis URL: want redis://host:port/db"},
 		"nobody to settle with":        {[]string{"--on-ambiguous", "settle"}, "--on-ambiguous: settle cannot be used: want receipts with it"},
 		"two databases":                {[]string{"--store", "redis://127.0.0.1:1/0/1"}, "want the number of a database"},
 		"another database":             {[]string{"--store", "redis://127.0.0.1:1?db=zero"}, "db= in its query"},
@@ -247,7 +246,7 @@ func TestCheckRefusesWhatServeRefuses(t *testing.T) {
 		"verification":                 {[]string{"--store", "rediss://127.0.0.1:1?skip_verify=perhaps"}, "skip_verify= in its query"},
 		"a port":                       {[]string{"--store", "redis://127.0.0.1:66666"}, "want host:port"},
 		"a port of words":              {[]string{"--store", "redis://127.0.0.1:port"}, "%40 for @"},
-		"no slashes":                   {[]string{"--store", "redis:127.0.0.1:1"}, "%40 for @"},
+		"no slashes":                   {[]string{"--store", "redis:127.0.0.1:1"}, "--store: the Redis URL: want redis://host:port/db"},
 		"nothing":                      {[]string{"--store", "redis:"}, "redis://host:port/db"},
 		"no socket":                    {[]string{"--store", "unix:"}, "unix:///path"},
 		"a password with a slash":      {[]string{"--store", "redis://user:12/34@127.0.0.1:1"}, "%2F for /"},
