@@ -3,6 +3,7 @@
 package idemproxy
 
 import (
+	"go/build"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -31,7 +32,7 @@ func laws() map[string]room {
 	return map[string]room{
 		"idem":                  {ours: []string{"internal/failpoint"}, never: []string{"net/http", "net", "log", "log/slog", "os"}},
 		"idem/storetest":        {ours: []string{"idem"}},
-		"idem/tracetest":        {ours: []string{"idem", "idem/storetest"}},
+		"idem/tracetest":        {ours: []string{"idem", "idem/storetest", "internal/storelog"}},
 		"rstore":                {ours: []string{"idem", "internal/failpoint", "internal/outage", "internal/redact", "internal/replays"}, outside: []string{"github.com/redis/rueidis", "github.com/rs/zerolog"}, never: []string{"net/http"}},
 		"rstore/fakeredis":      {outside: []string{"github.com/yuin/gopher-lua"}, never: []string{"net/http", "os"}},
 		"rstore/redistest":      {outside: []string{"github.com/redis/rueidis"}},
@@ -49,7 +50,7 @@ func laws() map[string]room {
 		"receipt":               {}, // for backends: the standard library only
 		"metrics":               {outside: []string{"github.com/prometheus/client_golang"}},
 		"config":                {ours: []string{"caller", "idem", "internal/redact", "message", "operation", "proxy", "upstream"}, outside: []string{"github.com/goccy/go-yaml", "github.com/spf13/pflag", "github.com/dustin/go-humanize"}}, // it fills the Configs of the rooms that serve requests
-		"app":                   {ours: []string{"admin", "caller", "config", "estore", "idem", "internal/backend", "internal/failpoint", "internal/redact", "metrics", "operation", "proxy", "pstore", "rstore", "seal", "token", "upstream"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},
+		"app":                   {ours: []string{"admin", "caller", "config", "estore", "idem", "internal/backend", "internal/failpoint", "internal/redact", "internal/storelog", "metrics", "operation", "proxy", "pstore", "rstore", "seal", "token", "upstream"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},
 		"cli":                   {ours: []string{"admin", "app", "config", "idem", "internal/redact"}, outside: []string{"github.com/rs/zerolog", "github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/spf13/pflag"}},
 		"cmd/proxy":             {ours: []string{"cli"}},
 		"cmd/backend":           {ours: []string{"internal/backend"}, outside: []string{"modernc.org/sqlite"}},
@@ -60,6 +61,7 @@ func laws() map[string]room {
 		"internal/replays":      {ours: []string{"idem", "internal/failpoint"}, outside: []string{"github.com/maypok86/otter/v2"}, never: []string{"net/http", "net"}},
 		"internal/outage":       {},
 		"internal/redact":       {never: []string{"net/http", "log", "log/slog", "os"}},
+		"internal/storelog":     {ours: []string{"idem"}, outside: []string{"golang.org/x/sys"}, never: []string{"net/http", "net"}}, // with its build tag only
 		"internal/toxitest":     {outside: []string{"github.com/Shopify/toxiproxy/v2", "github.com/rs/zerolog"}},
 		"loadtest":              {ours: []string{"app", "config", "idem", "internal/backend"}, outside: []string{"github.com/tsenart/vegeta/v12", "github.com/rs/zerolog", "github.com/Shopify/toxiproxy/v2"}},
 		"bench":                 {outside: []string{"github.com/tsenart/vegeta/v12", "github.com/google/pprof"}},
@@ -183,6 +185,39 @@ func TestScriptsUseTheServersClock(t *testing.T) {
 		}
 		if !strings.Contains(text, "redis.call('TIME')") {
 			t.Errorf("%s does not ask the server for the time", script)
+		}
+	}
+}
+
+// TestTheProxyHasNoStoreLog: what logs the calls of a store, for tests, is in no program that
+// is built without its tag.
+func TestTheProxyHasNoStoreLog(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		tags []string
+		has  bool
+	}{{nil, false}, {[]string{"failpoints", "otel"}, false}, {[]string{"storelog"}, true}} {
+		rooms := map[string]bool{}
+		reach(t, "cmd/proxy", c.tags, rooms)
+		if rooms["internal/storelog"] != c.has || !rooms["app"] {
+			t.Errorf("with the tags %v: %v", c.tags, rooms)
+		}
+	}
+}
+
+// reach collects the rooms that are compiled into a program, as the files say.
+func reach(t *testing.T, dir string, tags []string, rooms map[string]bool) {
+	t.Helper()
+	with := build.Default
+	with.BuildTags = tags
+	room, err := with.ImportDir(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rooms[dir] = true
+	for _, imported := range room.Imports {
+		if own, ok := strings.CutPrefix(imported, module+"/"); ok && !rooms[own] {
+			reach(t, own, tags, rooms)
 		}
 	}
 }

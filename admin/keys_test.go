@@ -17,6 +17,7 @@ import (
 	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 )
 
 // operator asks the admin API of a store of his own.
@@ -26,12 +27,13 @@ type operator struct {
 	engine *idem.Engine
 }
 
-func newOperator(t *testing.T, store interface {
-	idem.Store
-	idem.Inspector
+func newOperator(t *testing.T, watched interface {
+	tracetest.Store
+	tracetest.Watched
 },
 ) *operator {
 	t.Helper()
+	store := tracetest.Watch(t, watched, watched)
 	e := idem.NewEngine(idem.Config{Store: store})
 	t.Cleanup(func() { e.Close(context.Background()) })
 	return &operator{t, admin.New(admin.Config{

@@ -31,6 +31,7 @@ type App struct {
 	config         config.Config
 	log            zerolog.Logger
 	store          gatedStore
+	asked          askedStore // the store, as the engine and operators ask it
 	names          *names
 	secret         []byte   // of fingerprints and identities; nil for none
 	earlierSecrets [][]byte // those before it
@@ -88,8 +89,9 @@ func New(c config.Config, log zerolog.Logger) (_ *App, err error) {
 	}
 	m.Build.WithLabelValues(Version(), goVersion()).Set(1)
 	o := newObserver(m, log)
+	a.asked = logged(pointed(a.store))
 	a.engine = idem.NewEngine(idem.Config{
-		Store: pointed(a.store), Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters, AcquireWithin: c.StoreTimeout,
+		Store: a.asked, Trace: o.engineTrace(), MaxWaiters: c.MaxWaiters, AcquireWithin: c.StoreTimeout,
 	})
 	a.observer, a.census = o, newCensus(a.store, m, log, c.CountEvery)
 	a.storeWatch = &storeWatch{store: a.store, names: a.names, metrics: m, log: log, amiss: &a.amiss, failed: o.storeFailed}
@@ -224,7 +226,7 @@ func (a *App) listen(c config.Config) (err error) {
 // keysOf is what the operator can do to the store's keys.
 func (a *App) keysOf(o *observer) *admin.Keys {
 	return &admin.Keys{
-		Store: pointed(a.store), Release: a.engine.ReleaseFrom, Receipt: a.receiptOf, Recent: o.recent, Audit: o.audit,
+		Store: a.asked, Release: a.engine.ReleaseFrom, Receipt: a.receiptOf, Recent: o.recent, Audit: o.audit,
 	}
 }
 

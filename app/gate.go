@@ -18,6 +18,12 @@ type gatedStore interface {
 	gate(admit func() error)
 }
 
+// askedStore is what requests and operators need of a store.
+type askedStore interface {
+	idem.Store
+	idem.Inspector
+}
+
 type gatedRedis struct {
 	*rstore.Store
 	admit func() error

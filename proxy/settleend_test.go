@@ -10,6 +10,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -77,7 +78,7 @@ func TestSettleCostsNothingWithoutTrouble(t *testing.T) {
 				change = l.settling(t, 10*time.Second)
 			}
 			counting := &counted{}
-			r := newRig(t, respond, change, counting.store)
+			r := newRig(t, respond, change, counting.store(t))
 			for i := range requests {
 				if a := r.post(string(rune('a'+i)), "x"); a.StatusCode != 201 {
 					t.Errorf("%d %q", a.StatusCode, a.body)
@@ -101,9 +102,12 @@ type counted struct {
 	claims, ends, other atomic.Int64
 }
 
-func (n *counted) store(c *proxy.Config) {
-	n.Memory = storetest.NewMemory()
-	c.Engine = idem.NewEngine(idem.Config{Store: n})
+func (n *counted) store(t *testing.T) func(*proxy.Config) {
+	t.Helper()
+	return func(c *proxy.Config) {
+		n.Memory = storetest.NewMemory()
+		c.Engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, n.Memory, n)})
+	}
 }
 
 // is wants a claim and an end for each request, and nothing else.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/idem/tracetest"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
@@ -22,10 +23,13 @@ type timedStore struct {
 	claim, end time.Duration
 }
 
-func (s *timedStore) use(c *proxy.Config) {
-	s.Memory = storetest.NewMemory()
-	c.Engine.Close(context.Background()) // whose goroutine would outlive the bubble
-	c.Engine = idem.NewEngine(idem.Config{Store: s})
+func (s *timedStore) use(t *testing.T) func(*proxy.Config) {
+	t.Helper()
+	return func(c *proxy.Config) {
+		s.Memory = storetest.NewMemory()
+		c.Engine.Close(context.Background()) // whose goroutine would outlive the bubble
+		c.Engine = idem.NewEngine(idem.Config{Store: tracetest.Watch(t, s.Memory, s)})
+	}
 }
 
 func (s *timedStore) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
@@ -61,7 +65,7 @@ func TestWhereTheTimeGoes(t *testing.T) {
 				return
 			}
 			c.Answer(201, "made")
-		}, store.use, reporting(reports), func(c *proxy.Config) {
+		}, store.use(t), reporting(reports), func(c *proxy.Config) {
 			c.Wait, c.MaxWait = true, time.Minute
 			c.Policy.OnAmbiguous = idem.AmbiguousRelease
 		})
@@ -104,7 +108,7 @@ func TestTheEndOfAStreamIsNoOtherRequests(t *testing.T) {
 				return
 			}
 			c.Answer(201, "made")
-		}, store.use, reporting(reports), func(c *proxy.Config) { c.Stream = true })
+		}, store.use(t), reporting(reports), func(c *proxy.Config) { c.Stream = true })
 		if a := r.post("streamed", "x"); a.body != "a\n\n" {
 			t.Errorf("the stream is %q", a.body)
 		}

@@ -7,6 +7,7 @@ lint=$(tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 vuln=$(tool govulncheck golang.org/x/vuln/cmd/govulncheck@v1.9.0)
 go vet ./...
 go vet -tags failpoints ./internal/failpoint ./app ./cmd/proxy
+go vet -tags storelog ./app ./cmd/proxy
 "$lint" run
 "$lint" fmt --diff
 go mod tidy -diff

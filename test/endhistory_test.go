@@ -54,6 +54,7 @@ type endRun struct {
 	begun   time.Time
 	seed    uint64
 	faulty  bool
+	calls   *storeCalls // nil where earlier builds are among the proxies, which have no log
 
 	serial atomic.Int64
 	mu     sync.Mutex
@@ -116,6 +117,9 @@ func newEndRun(t *testing.T, kind, policy string, faulty bool, builds ...string)
 		t: t, policy: policy, faulty: faulty, builds: append(builds, binary), begun: time.Now(), seed: endSeed(),
 		asked: map[int]*endRequest{}, receipts: map[string]endReceipt{},
 	}
+	if len(builds) == 0 {
+		r.calls = newStoreCalls(t, kind, endLag)
+	}
 	r.backend = backendtest.Start(t, r.respond)
 	r.file = t.TempDir() + "/idemproxy.yaml"
 	r.settings("body", "reject")
@@ -147,7 +151,7 @@ func newEndRun(t *testing.T, kind, policy string, faulty bool, builds ...string)
 		if policy == "settle" {
 			p.args = append(p.args, "--receipts", r.backend.URL()+"/receipts", "--settle-every", "1s")
 		}
-		p.run = startBuild(t, r.builds[p.build], nil, p.args...)
+		p.run = r.calls.start(t, launch{binary: r.builds[p.build]}, p.args...)
 		r.proxies = append(r.proxies, p)
 	}
 	return r
@@ -499,7 +503,7 @@ func (r *endRun) replace(p *endProxy) {
 	p.trouble(r.now())
 	p.run.kill()
 	p.build = (p.build + 1) % len(r.builds)
-	next := startBuild(r.t, r.builds[p.build], nil, p.args...)
+	next := r.calls.start(r.t, launch{binary: r.builds[p.build]}, p.args...)
 	p.mu.Lock()
 	p.run = next
 	p.mu.Unlock()

@@ -256,6 +256,7 @@ func (q *endRequest) failed(op *endOp) {
 // check fails the test if there is no order that is allowed, and draws it.
 func (r *endRun) check() {
 	r.t.Helper()
+	r.calls.check()
 	history := r.history()
 	begun := map[endAct]int{}
 	for _, op := range history {

@@ -134,7 +134,7 @@ func newFailCampaign(t *testing.T) *failCampaign {
 		return c
 	}
 	c.binary = filepath.Join(t.TempDir(), "idemproxy")
-	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-tags", "failpoints", "-o", c.binary, "../cmd/proxy")
+	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-tags", "failpoints,storelog", "-o", c.binary, "../cmd/proxy")
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the proxy with failpoints: %v\n%s", err, out)

@@ -95,6 +95,7 @@ func (c *failCampaign) newRun(t *testing.T, one failCase) *failRun {
 		endRun:   &endRun{t: t, policy: one.policy, faulty: true, begun: time.Now(), asked: map[int]*endRequest{}, receipts: map[string]endReceipt{}, seed: c.seed ^ hashOf(one.name())},
 		campaign: c, one: one, quit: make(chan struct{}), log: t.TempDir() + "/points",
 	}
+	r.calls = newStoreCalls(t, one.kind, endLag)
 	r.backend = backendtest.Start(t, r.respond)
 	r.file = t.TempDir() + "/idemproxy.yaml"
 	r.settings("body", "reject")
@@ -122,7 +123,7 @@ func (c *failCampaign) newRun(t *testing.T, one failCase) *failRun {
 		if i == 0 {
 			how = r.armed()
 		}
-		p.run = how.start(t, p.args...)
+		p.run = r.calls.start(t, how, p.args...)
 		if how.dies && p.run.url == "" && !acted(readFailLog(t, r.log), one.arms[0]) {
 			t.Fatalf("the proxy does not start:\n%s", p.run.text())
 		}
@@ -212,7 +213,7 @@ func (r *failRun) watch() {
 		r.t.Errorf("the proxy ended by itself: %v", p.run.cmd.ProcessState)
 	}
 	p.trouble(died)
-	next := launch{binary: r.campaign.binary, env: []string{"PROXY_FAILPOINTS_LOG=" + r.log}}.start(r.t, p.args...)
+	next := r.calls.start(r.t, launch{binary: r.campaign.binary, env: []string{"PROXY_FAILPOINTS_LOG=" + r.log}}, p.args...)
 	p.mu.Lock()
 	p.run = next
 	p.mu.Unlock()

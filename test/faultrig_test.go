@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,6 +41,7 @@ type faultRig struct {
 	clock    string // file that sets the clock of the store
 	disk     string // a file system of its own, for the embedded store
 	bystands []bystander
+	calls    *storeCalls // nil where the store's clock is set, and where another server takes over
 }
 
 // bystander is a key that was completed: it must go on being replayed.
@@ -93,6 +95,9 @@ func newFaultRig(t *testing.T, kind, policy string) *faultRig {
 	r.args = []string{
 		"--on-ambiguous", policy, "--lock-ttl", "1s", "--heartbeat", "300ms", "--store-timeout", "400ms",
 		"--backend-timeout", "2s", "--connect-timeout", "500ms", "--max-wait", "5s",
+	}
+	if !slices.Contains([]string{"clock", "postgres-clock", "sentinel", "postgres-pair"}, kind) {
+		r.calls = newStoreCalls(t, kind, 2*time.Second)
 	}
 	count, store := 2, ""
 	switch kind {
@@ -153,7 +158,7 @@ func newFaultRig(t *testing.T, kind, policy string) *faultRig {
 
 // run starts a proxy, again perhaps.
 func (r *faultRig) run(p *faultProxy) {
-	p.process = start(r.t, append([]string{
+	p.process = r.calls.start(r.t, launch{binary: binary}, append([]string{
 		"--listen", p.addr, "--store", p.store, "--backend", "http://" + p.toBackend.Addr,
 	}, r.args...)...)
 }

@@ -64,6 +64,7 @@ func TestFaults(t *testing.T) { //nolint:tparallel // the report comes after all
 				own := seed + uint64(i)
 				t.Logf("%d faults, SEED=%d", n, seed)
 				r.campaign(own, n, c.kind, report)
+				r.calls.check()
 			})
 		}
 	})
@@ -160,7 +161,7 @@ func (e *episode) play() {
 	defer cancel()
 	mend := nothing
 	if e.when == before {
-		mend = e.fault.inject(r, e.rng)
+		mend = e.inject()
 	}
 	// The gate may stay closed until the fault is over: the backend works on.
 	late := e.when == working && e.fault.lasts < 1600*time.Millisecond && e.rng.IntN(2) == 0
@@ -174,14 +175,14 @@ func (e *episode) play() {
 		case <-ctx.Done():
 			r.t.Errorf("the request does not reach the backend: %v", e)
 		}
-		mend = e.fault.inject(r, e.rng)
+		mend = e.inject()
 	}
 	if !late {
 		e.gate.release()
 	}
 	if e.when == after {
 		<-e.answered
-		mend = e.fault.inject(r, e.rng)
+		mend = e.inject()
 		close(e.goOn)
 	}
 	time.Sleep(max(e.fault.lasts, 2*pause)) // that long it is broken
@@ -189,6 +190,16 @@ func (e *episode) play() {
 	e.gate.release()
 	<-e.finished
 	e.again(ctx)
+}
+
+// inject has the fault happen.
+func (e *episode) inject() (mend func()) {
+	r := e.rig
+	if !e.fault.loses || r.calls == nil {
+		return e.fault.inject(r, e.rng)
+	}
+	r.calls.loses(func() { mend = e.fault.inject(r, e.rng) })
+	return mend
 }
 
 // client asks until it knows: through the first proxy, then through all in turn.

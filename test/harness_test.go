@@ -24,6 +24,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/internal/backend"
 	"github.com/idemproxy/idemproxy/internal/dbtest"
+	"github.com/idemproxy/idemproxy/internal/storelog"
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
@@ -65,7 +66,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "idemproxy")
-	args := []string{"build", "-race", "-o", binary}
+	args := []string{"build", "-race", "-tags", "storelog", "-o", binary} // of which nothing is seen where nobody asks for the log
 	if counted() {
 		args = append(args, "-cover", "-covermode=atomic", "-coverpkg=github.com/idemproxy/idemproxy/...")
 	}
@@ -89,6 +90,7 @@ type process struct {
 	url      string
 	adminURL string
 	done     chan struct{}
+	ended    time.Duration // when it had, on the clock of package storelog; to be read once done is closed
 
 	mu  sync.Mutex
 	log bytes.Buffer // guarded by mu
@@ -184,6 +186,7 @@ func (p *process) readLog(stderr io.Reader, started chan struct{}) {
 		}
 	}
 	_ = p.cmd.Wait()
+	p.ended = storelog.Now()
 	close(p.done)
 }
 

@@ -216,6 +216,7 @@ func (r *settleRig) check(all []*settleClient, sum *settleFigures) {
 	if len(charges) > 0 {
 		t.Errorf("effects that nobody asked for: %v", charges)
 	}
+	r.calls.check()
 	sum.operations.Add(int64(len(all)))
 	did, _ := r.backend.figures()
 	for _, times := range did {
@@ -331,9 +332,11 @@ func (r *settleRig) disturbances() []func() (mend func()) {
 		all = append(all, func() func() { // the store is lost
 			p := r.proxies[0]
 			p.kill()
-			if err := os.RemoveAll(dir); err != nil {
-				r.t.Error(err)
-			}
+			r.calls.loses(func() {
+				if err := os.RemoveAll(dir); err != nil {
+					r.t.Error(err)
+				}
+			})
 			return func() { r.run(p) }
 		})
 	}
@@ -341,7 +344,7 @@ func (r *settleRig) disturbances() []func() (mend func()) {
 		all = append(all,
 			func() func() { r.redis.Kill(); return r.redis.Restart },
 			r.redis.Stall,
-			func() func() { _ = r.redis.Try("FLUSHALL"); return func() {} },
+			func() func() { r.calls.loses(func() { _ = r.redis.Try("FLUSHALL") }); return func() {} },
 			func() func() { _ = r.redis.Try("CLIENT", "KILL", "TYPE", "normal"); return func() {} },
 		)
 	}

@@ -25,6 +25,7 @@ type settleRig struct {
 	args    []string
 	redis   *redistest.Server // nil: embedded
 
+	calls    *storeCalls
 	backend  *backendProcess
 	link     *toxitest.Link // from the backend to the database
 	endpoint *toxitest.Link // from the proxies to the backend's endpoint
@@ -52,7 +53,7 @@ func (r *settleRig) upTo(d time.Duration) time.Duration { return time.Duration(r
 // newSettleRig runs proxies on the embedded store or on Redis.
 func newSettleRig(t *testing.T, kind string, seed uint64) *settleRig {
 	t.Helper()
-	r := &settleRig{t: t, rng: rand.New(rand.NewPCG(seed, 1))}
+	r := &settleRig{t: t, rng: rand.New(rand.NewPCG(seed, 1)), calls: newStoreCalls(t, kind, 2*time.Second)}
 	driver, dsn := r.database()
 	r.backend = newBackendProcess(t, settleBackendOrder{Driver: driver, DSN: dsn, Seed: seed})
 	r.endpoint = toxitest.New(t, r.backend.order.Endpoint)
@@ -75,7 +76,7 @@ func newSettleRig(t *testing.T, kind string, seed uint64) *settleRig {
 }
 
 func (r *settleRig) run(p *settleProxy) {
-	p.process = start(r.t, append([]string{"--listen", p.addr, "--store", p.store, "--backend", "http://" + r.backend.order.Addr}, r.args...)...)
+	p.process = r.calls.start(r.t, launch{binary: binary}, append([]string{"--listen", p.addr, "--store", p.store, "--backend", "http://" + r.backend.order.Addr}, r.args...)...)
 }
 
 // database returns what the backend opens it with: it goes by the link.

@@ -34,7 +34,7 @@ func CheckCallers(trace []Event) error {
 func asks(k Kind) bool { return k <= Kind(idem.EventHold) }
 
 func checkCaller(model *Automaton, calls []Event) error {
-	slices.SortStableFunc(calls, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Call, b.Call), cmp.Compare(a.asked, b.asked)) })
+	slices.SortStableFunc(calls, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Call, b.Call), cmp.Compare(a.Asked, b.Asked)) })
 	var last, acquired *Event
 	for i, e := range calls {
 		again := last != nil && e.Kind == last.Kind && e.Kind != Kind(idem.EventAcquire)
@@ -67,7 +67,7 @@ func next(last, e *Event) string {
 	if last != nil {
 		before = last.Kind.String()
 		switch {
-		case last.Failed || last.Ret > e.Call || last.told > e.asked:
+		case last.Failed || last.Ret > e.Call || last.Told > e.Asked:
 		case last.Verdict == idem.VerdictYours:
 			told = idem.VerdictAcquired.String()
 		default:

@@ -46,8 +46,12 @@ const InTransit = 500 * time.Millisecond
 
 // windows are what is tried for InTransit. What was not answered overlaps with all that
 // comes in its window. A trace that is a path if that took effect soon or never, is one.
-func windows() []time.Duration {
-	return []time.Duration{0, 2 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, InTransit}
+func windows(late time.Duration) []time.Duration {
+	all := []time.Duration{0, 2 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, InTransit}
+	if late > InTransit {
+		all = append(all, late)
+	}
+	return all
 }
 
 // Slack is by how much milliseconds and two clocks may differ.
@@ -59,8 +63,11 @@ const most = 200_000
 
 // Check says whether the trace of one key is a path: nil, a [NoPathError] or [ErrUndecided].
 // The key is one of which nothing is known at first.
-func Check(trace []Event) (err error) {
-	for _, window := range windows() {
+func Check(trace []Event) error { return checkWithin(trace, InTransit) }
+
+// checkWithin is Check where what was not answered may take effect for so long.
+func checkWithin(trace []Event, late time.Duration) (err error) {
+	for _, window := range windows(late) {
 		if err = check(trace, window); err == nil {
 			return nil
 		}
@@ -109,7 +116,7 @@ const (
 // moments are those of a trace, in order.
 func moments(trace []Event, window time.Duration) (all []moment) {
 	for i, e := range trace {
-		last := moment{e.Ret, answered, i, e.told}
+		last := moment{e.Ret, answered, i, e.Told}
 		if e.Failed {
 			until := e.Ret + window
 			if e.Within != 0 {
@@ -117,7 +124,7 @@ func moments(trace []Event, window time.Duration) (all []moment) {
 			}
 			last = moment{until, over, i, math.MaxInt64}
 		}
-		all = append(all, moment{e.Call, called, i, e.asked}, last)
+		all = append(all, moment{e.Call, called, i, e.Asked}, last)
 	}
 	slices.SortStableFunc(all, func(a, b moment) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.order, b.order), cmp.Compare(a.kind, b.kind))
@@ -274,7 +281,7 @@ func (c *checker) violation(event int) error {
 			v.Trace = append(v.Trace, e)
 		}
 	}
-	slices.SortStableFunc(v.Trace, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Ret, b.Ret), cmp.Compare(a.told, b.told)) })
+	slices.SortStableFunc(v.Trace, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Ret, b.Ret), cmp.Compare(a.Told, b.Told)) })
 	v.Trace = append(v.Trace, at)
 	was := map[string]bool{}
 	for s := range c.now {
@@ -291,7 +298,7 @@ func (p possible) String() string {
 	}
 	text := fmt.Sprintf("%v of %.4x, attempt %d", p.state, p.owner, p.attempt)
 	if (p.state == idem.InProgress || p.state == idem.Completed) && p.ends != never {
-		text += fmt.Sprintf(" (until %.3f ms or later)", ms(p.ends))
+		text += fmt.Sprintf(" (until %.3f ms or later)", float64(p.ends)/float64(time.Millisecond))
 	}
 	return text
 }

@@ -1,7 +1,6 @@
 package tracetest
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -9,30 +8,51 @@ import (
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/storelog"
 )
 
-// Store is what a Recorder wraps.
-type Store interface {
-	idem.Store
-	idem.Inspector
-}
+// These are of what records the calls, which a process of the product can have, too.
+type (
+	// Event is one call of a store about one key, and what it answered.
+	Event = storelog.Event
+	// Kind is what was asked of a store.
+	Kind = storelog.Kind
+	// Made is what a request is compared by.
+	Made = storelog.Made
+	// Store is what a Recorder wraps.
+	Store = storelog.Store
+)
+
+// The kinds besides those of [idem.Event].
+const (
+	Look  = storelog.Look
+	Purge = storelog.Purge
+)
 
 // Recorder keeps what the stores of a run are asked and answer, a trace for each key.
 type Recorder struct {
 	begun time.Time
+	base  time.Duration // the same moment, on the clock of files
 	lag   time.Duration
+	late  time.Duration
 	liars bool
+	early bool
 	order atomic.Int64
 
 	mu        sync.Mutex
 	processes int                  // guarded by mu
+	losses    []Event              // guarded by mu
+	cut       map[idem.Key][]Event // guarded by mu; acquires that killed processes had no answer to
 	traces    map[idem.Key][]Event // guarded by mu
 }
 
 // NewRecorder begins. lag is how long a process may go on replaying from its memory what
 // another one purged.
 func NewRecorder(lag time.Duration) *Recorder {
-	return &Recorder{begun: time.Now(), lag: lag, traces: map[idem.Key][]Event{}}
+	return &Recorder{
+		begun: time.Now(), base: storelog.Now(), lag: lag, late: InTransit,
+		traces: map[idem.Key][]Event{}, cut: map[idem.Key][]Event{},
+	}
 }
 
 // Doubt has the recorder not believe a store that says that something was certainly not
@@ -40,11 +60,35 @@ func NewRecorder(lag time.Duration) *Recorder {
 func (r *Recorder) Doubt() { r.liars = true }
 
 // Wrap is s, as one process has it, with the recorder in between.
-func (r *Recorder) Wrap(s Store) *Recorded {
+func (r *Recorder) Wrap(s Store) *storelog.Recorded {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.processes++
-	return &Recorded{Store: s, recorder: r, process: r.processes}
+	return storelog.Wrap(s, r, r.processes)
+}
+
+// Late says for how long what was not answered may still take effect, where that is longer
+// than [InTransit].
+func (r *Recorder) Late(d time.Duration) { r.late = max(d, InTransit) }
+
+// Early says that the store is in its process, and tells others of a grant before it is on
+// the disk. If the process is killed before that, nobody was granted anything, and the next
+// process does not know what was told.
+func (r *Recorder) Early() { r.early = true }
+
+// forgotten says of an answer that it may have been about such a grant. r.mu is held.
+func (r *Recorder) forgotten(k idem.Key, e Event) bool {
+	about := e.Kind == Kind(idem.EventAcquire) && (e.Verdict == idem.VerdictInProgress || e.Verdict == idem.VerdictMismatch ||
+		e.Verdict == idem.VerdictOtherRecipe) || e.Kind == Look && e.Seen == idem.InProgress
+	return r.early && about && slices.ContainsFunc(r.cut[k], func(c Event) bool { return c.Process == e.Process && c.Call <= e.Ret })
+}
+
+// Lost has every trace allow for a loss: at some time between from and to, the store forgot
+// all that it had, or it did not.
+func (r *Recorder) Lost(from, to time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.losses = append(r.losses, Event{Kind: Purge, Failed: true, Call: from.Sub(r.begun), Ret: to.Sub(r.begun)})
 }
 
 // Traces are what was recorded, but for what came out of a process's memory while a purge
@@ -54,8 +98,9 @@ func (r *Recorder) Traces() map[idem.Key][]Event {
 	defer r.mu.Unlock()
 	kept := map[idem.Key][]Event{}
 	for k, trace := range r.traces {
+		trace = slices.Concat(trace, r.losses)
 		for _, e := range trace {
-			if !e.Local || !r.stale(e, trace) {
+			if (!e.Local || !r.stale(e, trace)) && !r.forgotten(k, e) {
 				kept[k] = append(kept[k], e)
 			}
 		}
@@ -67,7 +112,7 @@ func (r *Recorder) stale(e Event, trace []Event) bool {
 	return slices.ContainsFunc(trace, func(p Event) bool {
 		until := p.Ret
 		if p.Failed {
-			until += InTransit
+			until += r.late
 		}
 		if p.Process != e.Process {
 			until += r.lag
@@ -77,7 +122,9 @@ func (r *Recorder) stale(e Event, trace []Event) bool {
 }
 
 // Check checks every trace, and joins the first that are wrong.
-func (r *Recorder) Check() error { return r.each(Check) }
+func (r *Recorder) Check() error {
+	return r.each(func(trace []Event) error { return checkWithin(trace, r.late) })
+}
 
 // CheckCallers likewise: see the function.
 func (r *Recorder) CheckCallers() error { return r.each(CheckCallers) }
@@ -98,139 +145,36 @@ func (r *Recorder) each(check func([]Event) error) error {
 	return errors.Join(errs...)
 }
 
+// Both is Check and CheckCallers, for a run in which much had no answer. It counts the events,
+// and the traces that are undecided, which is no error.
+func (r *Recorder) Both() (events, undecided int, err error) {
+	for _, trace := range r.Traces() {
+		events += len(trace)
+	}
+	err = r.each(func(trace []Event) error {
+		err := checkWithin(trace, r.late)
+		if errors.Is(err, ErrUndecided) {
+			undecided++
+			err = nil
+		}
+		return errors.Join(err, CheckCallers(trace))
+	})
+	return events, undecided, err
+}
+
 func (r *Recorder) since() time.Duration { return time.Since(r.begun) }
 
-// add notes an event that has its answer, which err is or is not. One that certainly was
-// not done is none.
-func (r *Recorder) add(k idem.Key, e Event, err error) {
-	e.told, e.Ret = r.order.Add(1), r.since()
-	switch {
-	case errors.Is(err, idem.ErrRefused) && !r.liars, errors.Is(err, idem.ErrClosed):
+// Begin implements [storelog.Sink].
+func (r *Recorder) Begin(_ idem.Key, e *Event) { e.Call, e.Asked = r.since(), r.order.Add(1) }
+
+// End implements [storelog.Sink].
+func (r *Recorder) End(k idem.Key, e *Event, err error) {
+	e.Told, e.Ret = r.order.Add(1), r.since()
+	if !e.Answered(err, r.liars) {
 		return
-	case err != nil && e.Kind == Look && !errors.Is(err, idem.ErrNotFound):
-		return
-	case errors.Is(err, idem.ErrLeaseLost):
-		e.Verdict = idem.VerdictLost
-	case errors.Is(err, idem.ErrNotUnknown):
-		e.Verdict = idem.VerdictNotUnknown
-	case errors.Is(err, idem.ErrNotFound):
-		e.Seen = idem.Absent
-	case err != nil:
-		e.Failed = true
-	case e.Kind != Kind(idem.EventAcquire):
-		e.Verdict = idem.VerdictOK
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	k = k.Clone()
-	r.traces[k] = append(r.traces[k], e)
-}
-
-// Recorded is a store whose calls are recorded.
-type Recorded struct {
-	Store
-
-	recorder *Recorder
-	process  int
-}
-
-var _ idem.Notifier = (*Recorded)(nil)
-
-// OnChange implements idem.Notifier, if the store does.
-func (s *Recorded) OnChange(f func([16]byte)) {
-	if n, ok := s.Store.(idem.Notifier); ok {
-		n.OnChange(f)
-	}
-}
-
-func (s *Recorded) begin(kind Kind, owner idem.Owner) Event {
-	return Event{Kind: kind, Process: s.process, Owner: owner, Call: s.recorder.since(), asked: s.recorder.order.Add(1)}
-}
-
-// Acquire implements idem.Store.
-func (s *Recorded) Acquire(ctx context.Context, c idem.Claim) (idem.Outcome, error) {
-	e := s.begin(Kind(idem.EventAcquire), c.Owner)
-	out, err := s.Store.Acquire(ctx, c)
-	e.acquire(c, out)
-	s.recorder.add(c.Key, e, err)
-	return out, err
-}
-
-func (s *Recorded) leased(event idem.Event, l idem.Lease) Event {
-	e := s.begin(Kind(event), l.Owner)
-	e.lease(l)
-	return e
-}
-
-// Renew implements idem.Store.
-func (s *Recorded) Renew(ctx context.Context, leases []idem.Lease) []error {
-	events := make([]Event, len(leases))
-	for i, l := range leases {
-		events[i] = s.leased(idem.EventRenew, l)
-	}
-	errs := s.Store.Renew(ctx, leases)
-	for i, l := range leases {
-		s.recorder.add(l.Key, events[i], errs[i])
-	}
-	return errs
-}
-
-// Complete implements idem.Store.
-func (s *Recorded) Complete(ctx context.Context, l idem.Lease, r *idem.Response) error {
-	e := s.leased(idem.EventComplete, l)
-	e.Response = responseID(r)
-	err := s.Store.Complete(ctx, l, r)
-	s.recorder.add(l.Key, e, err)
-	return err
-}
-
-// Release implements idem.Store.
-func (s *Recorded) Release(ctx context.Context, l idem.Lease) error {
-	e := s.leased(idem.EventRelease, l)
-	err := s.Store.Release(ctx, l)
-	s.recorder.add(l.Key, e, err)
-	return err
-}
-
-// Hold implements idem.Store.
-func (s *Recorded) Hold(ctx context.Context, l idem.Lease) error {
-	e := s.leased(idem.EventHold, l)
-	err := s.Store.Hold(ctx, l)
-	s.recorder.add(l.Key, e, err)
-	return err
-}
-
-// Get implements idem.Inspector.
-func (s *Recorded) Get(ctx context.Context, k idem.Key) (idem.Record, error) {
-	e := s.begin(Look, idem.Owner{})
-	r, err := s.Store.Get(ctx, k)
-	e.look(&r)
-	s.recorder.add(k, e, err)
-	return r, err
-}
-
-// Resolve implements idem.Inspector.
-func (s *Recorded) Resolve(ctx context.Context, k idem.Key, owner idem.Owner, r *idem.Response) error {
-	e := s.begin(Kind(idem.ResolveEvent(r)), owner)
-	e.Response = responseID(r)
-	err := s.Store.Resolve(ctx, k, owner, r)
-	s.recorder.add(k, e, err)
-	return err
-}
-
-// Take implements idem.Inspector.
-func (s *Recorded) Take(ctx context.Context, k idem.Key, owner idem.Owner) error {
-	e := s.begin(Kind(idem.EventTake), owner)
-	err := s.Store.Take(ctx, k, owner)
-	s.recorder.add(k, e, err)
-	return err
-}
-
-// Purge implements idem.Inspector.
-func (s *Recorded) Purge(ctx context.Context, k idem.Key) error {
-	e := s.begin(Purge, idem.Owner{})
-	e.Seen = idem.Unknown // something; which, a purge does not say
-	err := s.Store.Purge(ctx, k)
-	s.recorder.add(k, e, err)
-	return err
+	r.traces[k] = append(r.traces[k], *e)
 }

@@ -69,9 +69,7 @@ func (w *world) disturbed(process string, from, to time.Time) bool {
 
 // ill says that something is wrong with a process, or was lately. w.mu is held.
 func (w *world) ill(p *process) bool {
-	p.door.mu.Lock()
-	way := p.door.way
-	p.door.mu.Unlock()
+	way := p.door.is()
 	w.net.mu.Lock()
 	bad := w.net.bad[linkOf(p.name, "backend")] != fair || w.net.bad[linkOf(p.name, "redis")] != fair
 	w.net.mu.Unlock()

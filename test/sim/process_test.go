@@ -37,8 +37,10 @@ type process struct {
 // start begins the next life of a proxy.
 func (w *world) start(number, life int, dir string) *process {
 	p := &process{w: w, number: number, life: life, dir: dir, name: fmt.Sprintf("p%d.%d", number, life), served: make(chan error, 1)}
-	w.await(func() { p.door = &door{whole: p.store(), w: w, process: p.name, calls: map[string]int{}} })
-	p.engine = idem.NewEngine(idem.Config{Store: p.door, Trace: idem.Trace{
+	w.await(func() {
+		p.door = &door{whole: w.traces.store(p, p.store()), w: w, process: p.name, calls: map[string]int{}}
+	})
+	p.engine = idem.NewEngine(idem.Config{Store: w.traces.asked.Wrap(p.door), Trace: idem.Trace{
 		LeaseLost: func(k idem.Key, attempt uint32, at idem.Event) { w.leaseLost(p, k, attempt, at) },
 	}})
 	p.reader = newReader(p)

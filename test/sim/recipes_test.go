@@ -63,9 +63,7 @@ func (r *reader) unread(id idem.Recipe) bool {
 
 // reachesStore says that nothing is wrong between a process and its store.
 func (p *process) reachesStore() bool {
-	p.door.mu.Lock()
-	way := p.door.way
-	p.door.mu.Unlock()
+	way := p.door.is()
 	p.w.net.mu.Lock()
 	defer p.w.net.mu.Unlock()
 	return way == open && p.w.net.bad[linkOf(p.name, "redis")] == fair

@@ -28,6 +28,7 @@ type world struct {
 	begun    time.Time
 	proxies  []*process
 	working  sync.WaitGroup // what goes on in the background
+	traces   *traces
 
 	mu         sync.Mutex
 	executions []*execution // guarded by mu, as all below
@@ -90,7 +91,7 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, plan: p, net: newNetwork(p.seed), memory: storetest.NewMemory(), begun: time.Now(),
-			voids: map[string]bool{}, registry: map[idem.Recipe]string{}, dir: dir,
+			voids: map[string]bool{}, registry: map[idem.Recipe]string{}, dir: dir, traces: newTraces(),
 		}
 		ln := w.net.listen("backend")
 		go w.backend(ln)
@@ -119,6 +120,9 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 		}
 		w.redis.Close()
 		w.pass(3 * time.Minute) // what cleans up after itself, does
+		if err := w.traces.check(); err != nil {
+			w.violated("%v", err)
+		}
 		wrong, log = w.wrong, w.log
 	})
 	return wrong, log
@@ -247,9 +251,11 @@ func (w *world) treat(how server) {
 		w.redis.ScriptFlush()
 	case flushed:
 		w.redis.FlushAll()
+		w.traces.lost()
 		w.upset(upset{flushed: true})
 	case later:
 		w.redis.Shift(time.Minute)
+		w.traces.leapt = true
 		w.upset(upset{flushed: true}) // leases lapse
 	case earlier:
 		w.redis.Shift(-time.Minute)

@@ -157,12 +157,12 @@ func (b *bench) build(ctx context.Context, s suite, overlay, dir string) (tests,
 	with := overlay
 	if s.processes {
 		proxy, with = filepath.Join(dir, "proxy"), ""
-		build := []string{"build"}
+		tags := "storelog"
 		if s.stops {
-			build = append(build, "-tags", "failpoints")
+			tags += ",failpoints"
 		}
 		tests = filepath.Join(b.work, strings.ReplaceAll(s.dir, "/", "_")+".test")
-		if err := goBuild(ctx, overlay, proxy, build, "./cmd/proxy"); err != nil {
+		if err := goBuild(ctx, overlay, proxy, []string{"build", "-tags", tags}, "./cmd/proxy"); err != nil {
 			return "", "", err
 		}
 	}
