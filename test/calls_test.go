@@ -77,10 +77,10 @@ func (c *storeCalls) loses(do func()) {
 // check fails the test if what was asked and answered is no path of the transition table and
 // of the model, or if a proxy asked for what no proxy of the model asks for.
 func (c *storeCalls) check() {
-	c.t.Helper()
 	if c == nil {
 		return
 	}
+	c.t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range c.lives {

@@ -58,6 +58,7 @@ func TestEndModel(t *testing.T) {
 		"a lease that is given back":      {[]endInput{fails(false), act(endProgress), begin(2)}, porcupine.Ok},
 		"a lease that is not":             {[]endInput{fails(false), act(endUnknown)}, porcupine.Illegal},
 		"a lease of who died":             {[]endInput{fails(true), act(endUnknown)}, porcupine.Ok},
+		"a lease unheard of, and taken":   {[]endInput{fails(false), act(endProgress), act(endTake), begin(2), finish(2, fateDone), replay(2)}, porcupine.Ok},
 		"in progress, and nobody is":      {[]endInput{act(endProgress)}, porcupine.Illegal},
 	} {
 		t.Run(name, func(t *testing.T) {

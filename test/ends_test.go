@@ -126,6 +126,11 @@ func (r *endRun) operations(q *endRequest) []endOp {
 	}
 	if q.arrived == 0 {
 		r.refused(q, &op)
+		if op.act != endFailed && r.lostItsLease(q) {
+			lost := op
+			q.failed(&lost)
+			return []endOp{lost, op}
+		}
 		return []endOp{op}
 	}
 	begin := op
@@ -203,6 +208,16 @@ func (r *endRun) executed(q *endRequest) {
 func (r *endRun) purgedLately(q *endRequest) bool {
 	return slices.ContainsFunc(r.acts, func(op endOp) bool {
 		return op.act == endPurge && op.key == q.key && op.call <= q.ret && (op.ret == 0 || q.call <= op.ret+endLag)
+	})
+}
+
+// lostItsLease says whether the request may have had a lease before it was refused: its proxy
+// did not hear that the lease was granted, an operator took it, and the proxy asked once more.
+// r.mu is held.
+func (r *endRun) lostItsLease(q *endRequest) bool {
+	return q.proxy.troubled(q.call, q.ret) && slices.ContainsFunc(r.acts, func(op endOp) bool {
+		taken := op.act == endTake || op.act == endPurge
+		return taken && op.key == q.key && op.call <= q.ret && (op.ret == 0 || q.call <= op.ret)
 	})
 }
 

@@ -35,14 +35,18 @@ func asks(k Kind) bool { return k <= Kind(idem.EventHold) }
 
 func checkCaller(model *Automaton, calls []Event) error {
 	slices.SortStableFunc(calls, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Call, b.Call), cmp.Compare(a.Asked, b.Asked)) })
-	var last, acquired *Event
+	var last, acquired, unheard *Event
 	for i, e := range calls {
 		again := last != nil && e.Kind == last.Kind && e.Kind != Kind(idem.EventAcquire)
 		before := last
 		if e.Kind == Kind(idem.EventRenew) { // from its grant on, and what was sent once arrives at any time
 			before = acquired
 		}
-		if line := next(before, &e); !again && !model.Has(line) && Settles()[line] == "" {
+		line := next(before, &e)
+		if e.Kind == Kind(idem.EventRelease) && unheard != nil && last.Kind == Kind(idem.EventAcquire) {
+			line = next(unheard, &e) // whatever it is told later, that one may still be granted
+		}
+		if !again && !model.Has(line) && Settles()[line] == "" {
 			var b strings.Builder
 			for _, e := range calls[:i+1] {
 				fmt.Fprintf(&b, "  %v\n", e)
@@ -54,6 +58,9 @@ func checkCaller(model *Automaton, calls []Event) error {
 		}
 		if e.Kind == Kind(idem.EventAcquire) {
 			acquired = &calls[i]
+			if e.Failed {
+				unheard = acquired
+			}
 		}
 	}
 	return nil

@@ -122,6 +122,8 @@ func TestCheckCallers(t *testing.T) {
 		"executed":                         {[]call{{acquire, "acquired"}, {renew, "ok"}, {complete, "ok"}}, ""},
 		"a renewal after the end":          {[]call{{acquire, "acquired"}, {complete, ""}, {renew, "ok"}, {complete, "ok"}}, ""},
 		"not answered":                     {[]call{{acquire, ""}, {acquire, ""}, {release, ""}, {release, "ok"}}, ""},
+		"not heard, then refused":          {[]call{{acquire, ""}, {acquire, "mismatch"}, {release, "lost"}}, ""},
+		"refused, and given back":          {[]call{{acquire, "mismatch"}, {release, "lost"}}, "acquire, mismatch -> release"},
 		"another recipe":                   {[]call{{acquire, "other-recipe"}, {acquire, "acquired"}, {hold, "ok"}}, ""},
 		"held, and settled":                {[]call{{acquire, "acquired"}, {hold, "ok"}, {complete, "ok"}}, ""},
 		"a renewal of nothing":             {[]call{{renew, "lost"}}, "begin, nothing -> renew"},
