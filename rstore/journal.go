@@ -30,6 +30,7 @@ type journalShard struct {
 	head    int
 	size    int64
 	bound   int64
+	early   []early // a few, of which the oldest is forgotten
 }
 
 // queued is a place in the order of forgetting.
@@ -96,8 +97,10 @@ func (j *journal) granted(k id, c *idem.Claim, record string, attempt uint32, se
 	sh := &j.shards[k[0]%journalShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	// The answers of a server are read in any order: this one may be of before the purge.
-	if was := sh.entries[k]; was != nil && was.purged > 0 && was.made == string(c.Owner[:]) && sent.Before(was.read) {
+	// The answers of a server are read in any order: this one may be of before the purge, and
+	// of before what an operator has made of it.
+	if was := sh.entries[k]; was != nil && sent.Before(was.read) &&
+		(was.hasPurged(c.Owner) || was.attempt > attempt && sh.hasEarly(k, c.Owner)) {
 		return
 	}
 	sh.put(k, &entry{
@@ -105,6 +108,7 @@ func (j *journal) granted(k id, c *idem.Claim, record string, attempt uint32, se
 		made: record[madeAt : madeAt+madeSize], keep: record[keepAt:idem.HeadSize], tail: record[idem.HeadSize:],
 		lease: c.TTL, began: sent, at: sent, read: time.Now(),
 	}, sent.Add(-j.window))
+	sh.catchUp(k, c.Owner, sent)
 }
 
 // settled: an event of settle.lua was acknowledged that was sent at a time.
@@ -116,12 +120,26 @@ func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, se
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	known := sh.entries[k]
-	if known == nil || !known.isAbout(e, l.Owner) {
+	switch {
+	case known == nil || !known.isAbout(e, l.Owner, sent):
+		sh.remember(early{k, e, *l, response, sent})
 		return // a record cannot be made of what is known
+	case known.resolved && !e.Resolves():
+		return // that was before: what an operator resolved has no owner
 	}
+	sh.settle(known, e, l, response, sent)
+	if e == idem.EventHold {
+		sh.catchUp(k, idem.Owner{}, sent)
+	}
+}
+
+// settle has an entry be what an event makes of it.
+func (sh *journalShard) settle(known *entry, e idem.Event, l *idem.Lease, response []byte, sent time.Time) {
 	known.gone = false
 	if e == idem.EventRenew {
-		known.at, known.lease = sent, l.TTL
+		if known.state == idem.InProgress { // otherwise that was before
+			known.at, known.lease = sent, l.TTL
+		}
 		return
 	}
 	sh.size -= known.cost()
@@ -142,10 +160,10 @@ func (j *journal) settled(k id, e idem.Event, l *idem.Lease, response []byte, se
 
 // isAbout says whether an event happened to the attempt that the entry is of. An
 // operator who names none resolves only what is unknown: if this one cannot be,
-// it was somebody else's.
-func (e *entry) isAbout(event idem.Event, owner idem.Owner) bool {
+// it was somebody else's; and so it was if this one was granted after that was sent.
+func (e *entry) isAbout(event idem.Event, owner idem.Owner, sent time.Time) bool {
 	if event.Resolves() && owner == (idem.Owner{}) {
-		return !e.gone && (e.state == idem.Unknown || e.state == idem.InProgress && e.holds)
+		return !e.gone && (e.state == idem.Unknown || e.state == idem.InProgress && e.holds && !e.read.After(sent))
 	}
 	return e.owner == owner
 }
@@ -163,7 +181,7 @@ func (j *journal) purged(k id, p purged, sent time.Time) {
 		return
 	}
 	e := sh.entries[k]
-	if e == nil {
+	if e == nil || e.purged == 0 && e.read.After(sent) { // that grant may have followed this, and stands
 		return
 	}
 	if before, of := e.purge(); before > 0 { // a server may still have that record
@@ -173,11 +191,18 @@ func (j *journal) purged(k id, p purged, sent time.Time) {
 	sh.drop(k, e)
 }
 
-// purged writes down a purge of a record. Answers are read in any order: a grant of another
-// attempt may have been read before this, and stands.
+// purged writes down a purge of a record. Answers are read in any order: another purge, or a
+// grant of another attempt, may have been read before this, and stands.
 func (sh *journalShard) purged(k id, p purged, sent, oldest time.Time) {
 	e := sh.entries[k]
-	if e == nil || e.purged > 0 || string(e.owner[:]) == p.owner || !e.read.After(sent) {
+	if e == nil || !e.read.After(sent) || e.purged == 0 && e.isOf(p.owner) {
+		sh.put(k, purgeEntry(p.updated, p.owner, sent), oldest)
+		return
+	}
+	if latest, _ := e.purge(); latest >= p.updated {
+		return
+	}
+	if e.purged > 0 {
 		sh.put(k, purgeEntry(p.updated, p.owner, sent), oldest)
 		return
 	}
