@@ -212,7 +212,7 @@ func (p *play) once(ctx context.Context, limit time.Duration) (out []byte, by st
 	cmd := exec.CommandContext(timed, tests, p.args(limit)...) //nolint:gosec // built above
 	cmd.Dir = p.dir
 	cmd.WaitDelay = 5 * time.Second
-	cmd.Env = append(os.Environ(), "TMPDIR="+p.tmp, "FAILOVER_HISTORIES=1")
+	cmd.Env = append(os.Environ(), "TMPDIR="+p.tmp)
 	if p.proxy != "" {
 		proxy, err := filepath.Abs(p.proxy)
 		if err != nil {
