@@ -51,7 +51,8 @@ func TestAFailoverKeepsWhatIsKnownBesidesALostLease(t *testing.T) {
 
 	// Others had it, and had it again. What was before, an operator purged.
 	completed(t, f.elsewhere, "purged") // as a replica that has got no further
-	for range 20 { // the times of a record may be some milliseconds too soon
+	// The times of a record may be some milliseconds too soon.
+	for range 20 {
 		nextMillisecond(t, f.first)
 	}
 	purged := completed(t, f.Store, "purged")

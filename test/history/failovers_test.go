@@ -133,3 +133,20 @@ func TestRedisReplicatedFailovers(t *testing.T) {
 	t.Parallel()
 	failovers(t, rstore.Config{WaitReplicas: 1, Journal: -1}, world{replicated: true})
 }
+
+// A history may end while its primary is being replaced.
+func TestWhatHasNotEndedIsToldOf(t *testing.T) {
+	t.Parallel()
+	var s spans
+	begun := time.Now()
+	for n := range 2 {
+		s.during(func() {
+			if all := s.since(begun); len(all) != n+1 || all[n][1] < all[n][0] {
+				t.Errorf("during the span after %d others, there are %v", n, all)
+			}
+		})
+	}
+	if all := s.since(time.Now().Add(time.Second)); len(all) != 0 {
+		t.Errorf("later there are %v", all)
+	}
+}

@@ -22,16 +22,19 @@ type spans struct {
 	all [][2]time.Time // from and to; guarded by mu
 }
 
-// during has something happen, and says when.
+// during has something happen, and says when: also while it does, since a history may end meanwhile.
 func (s *spans) during(happen func()) {
-	from := time.Now()
+	s.mu.Lock()
+	s.all = append(s.all, [2]time.Time{time.Now()})
+	s.mu.Unlock()
 	happen()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all = append(s.all, [2]time.Time{from, time.Now()})
+	s.all[len(s.all)-1][1] = time.Now()
 }
 
-// since are those that had not ended when a history began, on its clock.
+// since are those that had not ended when a history began, on its clock. What has not ended yet
+// ends now.
 func (s *spans) since(begun time.Time) (all [][2]time.Duration) {
 	if s == nil {
 		return nil
@@ -39,6 +42,9 @@ func (s *spans) since(begun time.Time) (all [][2]time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, at := range s.all {
+		if at[1].IsZero() {
+			at[1] = time.Now()
+		}
 		if !at[1].Before(begun) {
 			all = append(all, [2]time.Duration{at[0].Sub(begun), at[1].Sub(begun)})
 		}
