@@ -30,3 +30,28 @@ func TestAskingForWhatIsJoined(t *testing.T) {
 		t.Errorf("%d %v %q", got.StatusCode, got.Header, got.body)
 	}
 }
+
+// What is joined is marked as a replay is: by the route's own field, too.
+func TestJoinedIsMarked(t *testing.T) {
+	t.Parallel()
+	s := newStreamRig(t, eventStream, func(c *proxy.Config) {
+		c.Answers = proxy.Answers{MarkName: "X-Mark", MarkValue: "it is {key}"}
+	})
+	opened := make(chan *streamClient)
+	go func() { opened <- s.open() }()
+	s.say <- "data: a\n\n"
+	first, second := <-opened, s.open()
+	s.say <- sayEnd
+	first.endsWith("data: a\n\n")
+	second.endsWith("data: a\n\n")
+	s.outcome(proxy.Joined, 1)
+	for _, want := range []struct {
+		of   *streamClient
+		mark string
+	}{{first, ""}, {second, "it is k"}, {s.open(), "it is k"}} {
+		h := want.of.resp.Header
+		if h.Get("X-Mark") != want.mark || (h.Get("Idempotent-Replayed") == "true") != (want.mark != "") {
+			t.Errorf("%v, want the mark %q", h, want.mark)
+		}
+	}
+}

@@ -207,6 +207,7 @@ func (s *Server) join(q *request, t *tape) bool {
 		_ = r.Close()
 		return false
 	}
+	q.mark()
 	q.ctx.Response.ImmediateHeaderFlush = true
 	s.send(q, r)
 	q.report.Outcome, q.report.Status = Joined, t.status
