@@ -305,11 +305,16 @@ type origin struct {
 
 func newOrigin(t *testing.T) *origin {
 	t.Helper()
+	return serveOrigin(t, backend.New())
+}
+
+func serveOrigin(t *testing.T, b *backend.Backend) *origin {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &origin{Backend: backend.New(), t: t, addr: ln.Addr().String()}
+	o := &origin{Backend: b, t: t, addr: ln.Addr().String()}
 	go func() { _ = o.Serve(ln) }()
 	t.Cleanup(func() { _ = ln.Close() })
 	return o

@@ -1,20 +1,13 @@
 package test_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
 	"hash/fnv"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -29,11 +22,16 @@ import (
 // TestSameInEveryConfiguration plays one list of operations under settings that no
 // client may notice, each with a backend that starts anew, and compares what clients
 // were told with what they are told by the embedded store and the defaults
-// (metamorphic testing: it is not said what is right, but that all must agree).
+// (metamorphic testing: it is not said what is right, but that all must agree). Whom
+// the proxy asks what became of a key makes a difference: there is one such answer for each.
 func TestSameInEveryConfiguration(t *testing.T) {
 	t.Parallel()
 	postgres := dbtest.PostgreSQL(t)
-	want := play(t, configuration{}, nil)
+	wants := map[doubts][]string{}
+	for _, d := range []doubts{nobodyIsAsked, resolverIsAsked, receiptsAreAsked} {
+		wants[d] = play(t, configuration{doubts: d}, nil)
+	}
+	want := wants[nobodyIsAsked]
 	if len(want) < 40 {
 		t.Fatalf("only %d operations were played", len(want))
 	}
@@ -42,10 +40,15 @@ func TestSameInEveryConfiguration(t *testing.T) {
 			t.Errorf("no operation was told %q", told)
 		}
 	}
+	for d, about := range map[doubts]string{resolverIsAsked: "/did", receiptsAreAsked: "/receipts"} {
+		if slices.Equal(wants[d], want) {
+			t.Errorf("it makes no difference whether %s is asked", about)
+		}
+	}
 	for _, c := range configurations() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got := play(t, c, postgres)
+			got, want := play(t, c, postgres), wants[c.doubts]
 			for i := range max(len(want), len(got)) {
 				if i >= len(want) || i >= len(got) || want[i] != got[i] {
 					t.Fatalf("operation %d:\n%s\nwant, as with the defaults,\n%s", i+1, at(got, i), at(want, i))
@@ -66,6 +69,29 @@ type configuration struct {
 	dribble bool // and a byte at a time
 	closes  bool // each request has a connection of its own
 	prefer  string
+	doubts  doubts
+	asksTLS bool // whom it asks is at an https:// URL
+}
+
+// doubts is whom the proxy asks what became of a key.
+type doubts uint8
+
+const (
+	nobodyIsAsked doubts = iota
+	resolverIsAsked
+	receiptsAreAsked
+)
+
+// args are the proxy's for an endpoint of the backend's at that address.
+func (d doubts) args(at string) []string {
+	switch d {
+	case nobodyIsAsked:
+	case resolverIsAsked:
+		return []string{"--on-ambiguous", "hold", "--resolver", at + "/did"}
+	case receiptsAreAsked:
+		return []string{"--on-ambiguous", "settle", "--receipts", at + "/receipts"}
+	}
+	return nil
 }
 
 func configurations() []configuration {
@@ -96,6 +122,16 @@ func configurations() []configuration {
 			all = append(all, shared)
 		}
 	}
+	for _, d := range []doubts{resolverIsAsked, receiptsAreAsked} {
+		name := [...]string{resolverIsAsked: "resolver", receiptsAreAsked: "receipts"}[d]
+		all = append(all,
+			configuration{name: name, doubts: d},
+			configuration{name: name + " over TLS", doubts: d, asksTLS: true},
+			configuration{name: name + ", no cache", doubts: d, args: flags("--cache-size", "1B")},
+			configuration{name: "three proxies, redis, " + name, doubts: d, store: "redis", proxies: 3},
+			configuration{name: "three proxies, redis, " + name + " over TLS", doubts: d, asksTLS: true, store: "redis", proxies: 3},
+		)
+	}
 	return all
 }
 
@@ -122,11 +158,18 @@ type same struct {
 // play runs the list of operations and returns what clients were told.
 func play(t *testing.T, c configuration, postgres *dbtest.Server) []string {
 	t.Helper()
-	s := &same{t: t, config: c, origin: newOrigin(t)}
+	s := &same{t: t, config: c, origin: c.doubts.origin(t)}
 	var args []string
 	if c.args != nil {
 		args = c.args(t)
 	}
+	asked, env := s.origin.url(), []string(nil)
+	if c.asksTLS {
+		var roots string
+		asked, roots = behindTLS(t, s.origin.addr)
+		env = []string{"SSL_CERT_FILE=" + roots}
+	}
+	args = append(args, c.doubts.args(asked)...)
 	store := "embedded:" + t.TempDir()
 	switch c.store {
 	case "redis":
@@ -143,7 +186,8 @@ func play(t *testing.T, c configuration, postgres *dbtest.Server) []string {
 	t.Cleanup(transport.CloseIdleConnections)
 	s.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for range max(1, c.proxies) {
-		s.proxies = append(s.proxies, start(t, append([]string{"--backend", s.origin.url(), "--store", store}, args...)...))
+		args := append([]string{"--listen", "127.0.0.1:0", "--backend", s.origin.url(), "--store", store}, args...)
+		s.proxies = append(s.proxies, launch{binary: binary, env: env}.start(t, args...))
 	}
 	s.all()
 	return s.told
@@ -320,33 +364,4 @@ func at(lines []string, i int) string {
 		return lines[i]
 	}
 	return "nothing"
-}
-
-// serverCertificate is a certificate of the service, its key, and who vouches for it.
-func serverCertificate(t *testing.T) (cert, key string, roots *x509.CertPool) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{serviceHost}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key, roots = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), x509.NewCertPool()
-	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	roots.AppendCertsFromPEM(bytes.Clone(chain))
-	writeText(t, cert, string(chain))
-	writeText(t, key, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})))
-	return cert, key, roots
 }
