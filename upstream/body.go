@@ -56,9 +56,9 @@ func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want, bu
 		r.reuse = false
 	case req.Header.IsHead():
 		resp.SkipBody = true
-		r.done = true
+		r.bodiless()
 	case status == fasthttp.StatusNoContent, status == fasthttp.StatusNotModified:
-		r.done = true
+		r.bodiless()
 	case r.length >= 0 && r.length <= buffer && !r.underWay():
 		w.hold(r.length)
 		if r.length > Large && w.Room != nil {
@@ -77,6 +77,16 @@ func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want, bu
 		return noEOF(r.source.ReadBody(r.reader, 0))
 	}
 	return nil
+}
+
+// bodiless ends a response that has no body, whatever its header says (RFC 9112 section 6.3).
+// Backends with a fault send one all the same, and it can come late, once the connection is used
+// for the next request: it would be read as the response of that one, and stored. So a connection
+// on which a body was announced is closed. After HEAD and with 304 the announcement is allowed
+// (RFC 9110 section 8.6), and costs a connection.
+func (r *Body) bodiless() {
+	r.done = true
+	r.reuse = r.reuse && r.length <= 0 && r.length != chunked
 }
 
 // readHeader reads the final response's header, past interim ones (RFC 9110
