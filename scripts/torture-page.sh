@@ -22,10 +22,11 @@ summary() {
     END { printf "[The list of all runs](reliability-runs.tsv) has %d runs of parts, which took %.1f hours in all", n, s / 3600
           printf " (parts run side by side). %d of them failed", failed
           printf ". %.1f hours of CPU time were measured; of %.1f hours it was not.\n\n", cpu / 3600, rest / 3600 }' "$runs"
-  printf 'Of each part, its last run:\n\n| part | verdict | took | on | commit |\n| --- | --- | --- | --- | --- |\n'
-  while read -r name; do
-    sed -nE 's/^`.*`: (passed|FAILED), in ([0-9]+) s, on ([0-9-]+), commit (.*)\.$/| '"$name"' | \1 | \2 s | \3 | \4 |/p' "$logs/parts/$name"
-  done <<<"$order"
+  printf 'Of each part, its last run. The sections below have the figures of the last one that was not broken off.\n\n'
+  printf '| part | verdict | took | on | commit |\n| --- | --- | --- | --- | --- |\n'
+  awk -F'\t' '!/^#/ { if (!($3 in last)) order[++n] = $3
+                      last[$3] = "| " $3 " | " $4 " | " $5 " s | " $1 " | " $2 " |" }
+    END { for (i = 1; i <= n; i++) print last[order[i]] }' "$runs"
 }
 
 {

@@ -150,6 +150,13 @@ func (p *process) census() census {
 	return c
 }
 
+// memStats is what the runtime says of the process's memory (runtime.MemStats), a line a figure.
+func (p *process) memStats() string {
+	profile := get(p.t, p.adminURL+"/debug/pprof/heap?debug=1")
+	_, stats, _ := strings.Cut(profile, "# runtime.MemStats")
+	return stats
+}
+
 // TestOverload sends, in waves, four times what the proxy takes at once, to a backend
 // that answers none of a wave before all of it is there. What is too much is refused
 // before anything is done about it, what is taken is executed and answered, and
@@ -269,7 +276,7 @@ func TestSoak(t *testing.T) {
 		})
 		t.Logf("figure: proxy %d: before %+v, after %+v", i, before[i], now)
 		if now.heapKiB > before[i].heapKiB+16<<10 || now.rssKiB > before[i].rssKiB+96<<10 {
-			t.Errorf("proxy %d: memory grew, from %+v to %+v", i, before[i], now)
+			t.Errorf("proxy %d: memory grew, from %+v to %+v\n%s", i, before[i], now, p.memStats())
 		}
 		if dropped := p.metric("idemproxy_endings_dropped_total"); dropped != 0 {
 			t.Errorf("proxy %d: %v endings were dropped", i, dropped)
