@@ -53,7 +53,7 @@ TEXT
 bin/backend -listen "127.0.0.1:$backend_port" -receipts "$data/backend.db" 2>"$data/backend.log" &
 backend=$!
 # It says so once it listens: that something answers on the port could be somebody else's doing.
-until grep -q '^demo backend on' "$data/backend.log"; do
+until grep -qs '^demo backend on' "$data/backend.log"; do
   kill -0 "$backend" 2>/dev/null || { cat "$data/backend.log" >&2; echo "run.sh: the demo backend did not start" >&2; exit 1; }
   sleep 0.1
 done
