@@ -36,8 +36,9 @@ func asks(k Kind) bool { return k <= Kind(idem.EventHold) }
 func checkCaller(model *Automaton, calls []Event) error {
 	slices.SortStableFunc(calls, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Call, b.Call), cmp.Compare(a.Asked, b.Asked)) })
 	var last, acquired, unheard *Event
+	offered := map[Kind]bool{} // endings that were not answered: they are offered again, though the attempt was settled meanwhile
 	for i, e := range calls {
-		again := last != nil && e.Kind == last.Kind && e.Kind != Kind(idem.EventAcquire)
+		again := last != nil && e.Kind == last.Kind && e.Kind != Kind(idem.EventAcquire) || offered[e.Kind]
 		before := last
 		if e.Kind == Kind(idem.EventRenew) { // from its grant on, and what was sent once arrives at any time
 			before = acquired
@@ -55,6 +56,7 @@ func checkCaller(model *Automaton, calls []Event) error {
 		}
 		if e.Kind != Kind(idem.EventRenew) {
 			last = &calls[i]
+			offered[e.Kind] = offered[e.Kind] || e.Failed && e.Kind != Kind(idem.EventAcquire)
 		}
 		if e.Kind == Kind(idem.EventAcquire) {
 			acquired = &calls[i]

@@ -126,6 +126,8 @@ func TestCheckCallers(t *testing.T) {
 		"refused, and given back":          {[]call{{acquire, "mismatch"}, {release, "lost"}}, "acquire, mismatch -> release"},
 		"another recipe":                   {[]call{{acquire, "other-recipe"}, {acquire, "acquired"}, {hold, "ok"}}, ""},
 		"held, and settled":                {[]call{{acquire, "acquired"}, {hold, "ok"}, {complete, "ok"}}, ""},
+		"held, settled, and held again":    {[]call{{acquire, "acquired"}, {hold, ""}, {complete, "ok"}, {hold, "lost"}}, ""},
+		"settled, and held":                {[]call{{acquire, "acquired"}, {complete, "ok"}, {hold, "lost"}}, "complete, ok -> hold"},
 		"a renewal of nothing":             {[]call{{renew, "lost"}}, "begin, nothing -> renew"},
 		"a renewal of somebody else's":     {[]call{{acquire, "in-progress"}, {renew, "lost"}}, "acquire, in-progress -> renew"},
 		"executed without a lease":         {[]call{{acquire, ""}, {complete, "ok"}}, "acquire, nothing -> complete"},
