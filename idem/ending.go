@@ -199,9 +199,17 @@ func (e *Engine) settle(ctx context.Context, a *Attempt) (sent time.Time, err er
 		e.waiters.notify(a.lease.Key.ID())
 		e.ended(a)
 	case isLost(err) && e.watchdog.giveUpEnded(a):
-		e.trace.leaseLost(a, a.end.event)
+		e.lost(a, a.end.event)
 	}
 	return sent, err
+}
+
+// lost reports a lease that is not ours any more. Whoever waits here asks the store what stands
+// instead: a store tells no process of changes to a record that the process itself has just written
+// (Redis: tracking with NOLOOP), so what another one did to it may never have been told.
+func (e *Engine) lost(a *Attempt, at Event) {
+	e.trace.leaseLost(a, at)
+	e.waiters.notify(a.lease.Key.ID())
 }
 
 // ended reports an ending that was taken. A release also has its acquires

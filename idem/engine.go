@@ -316,7 +316,7 @@ func (a *Attempt) Confirm(ctx context.Context) error {
 	if err == nil {
 		w.prove(a, sent)
 	} else if isLost(err) && w.giveUp(a) {
-		a.engine.trace.leaseLost(a, EventRenew)
+		a.engine.lost(a, EventRenew)
 	}
 	return err
 }

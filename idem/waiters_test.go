@@ -322,6 +322,49 @@ func TestWaitersOfOneProcess(t *testing.T) {
 	})
 }
 
+// A process that learns that its lease is lost tells its waiters, whichever call it learns it by: the
+// store need not tell it of changes to a record that it has a lease on.
+func TestWaitersOfALostLease(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		learns func(a *idem.Attempt)
+		within time.Duration
+	}{
+		"by its ending": {func(a *idem.Attempt) { a.Finish(idem.Answered, ok()) }, 0},
+		"by a renewal":  {func(*idem.Attempt) {}, idem.DefaultPolicy().Heartbeat},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				memory := storetest.NewMemory()
+				of := func() *rig {
+					e := idem.NewEngine(idem.Config{Store: struct{ idem.Store }{memory}})
+					return &rig{T: t, engine: e, counts: &counts{}, policy: idem.DefaultPolicy()}
+				}
+				r, other := of(), of()
+				defer r.engine.Close(context.Background())
+				defer other.engine.Close(context.Background())
+				a := r.mustBegin("k")
+				got := r.waiting(r.engine, 3, time.Hour)
+				begun := time.Now()
+				if err := memory.Purge(t.Context(), a.Key()); err != nil {
+					t.Fatal(err)
+				}
+				other.mustBegin("k").Finish(idem.Answered, ok())
+				c.learns(a)
+				for range 3 {
+					if w := <-got; w.out.Kind != idem.VerdictCompleted {
+						t.Errorf("a waiter got %v", w.out.Kind)
+					}
+				}
+				if d := time.Since(begun); d > c.within {
+					t.Errorf("after %v, want %v at most", d, c.within)
+				}
+			})
+		})
+	}
+}
+
 func TestWaitersWhenTheStoreFails(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(r *rig) {

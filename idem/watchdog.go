@@ -189,7 +189,7 @@ func (w *watchdog) renew(batch []*Attempt) {
 			renewed++
 			w.prove(a, sent)
 		case isLost(errs[i]) && w.giveUp(a):
-			w.engine.trace.leaseLost(a, EventRenew)
+			w.engine.lost(a, EventRenew)
 		}
 	}
 	if renewed > 0 {
