@@ -15,10 +15,15 @@ import (
 // nothing more of the store by who was refused. What is said again, in the same words, is
 // no new call: in the model, too, a message arrives any number of times.
 func CheckCallers(trace []Event) error {
-	attempts := map[idem.Owner][]Event{}
+	type caller struct { // a process that settles another one's attempt does not hear what that one asks
+		owner   idem.Owner
+		process int
+	}
+	attempts := map[caller][]Event{}
 	for _, e := range trace {
 		if asks(e.Kind) && e.Owner != (idem.Owner{}) {
-			attempts[e.Owner] = append(attempts[e.Owner], e)
+			c := caller{e.Owner, e.Process}
+			attempts[c] = append(attempts[c], e)
 		}
 	}
 	model := Model()

@@ -76,8 +76,10 @@ func checkWithin(trace []Event, late time.Duration) (err error) {
 }
 
 func check(trace []Event, window time.Duration) error {
+	rules := *allowed()
+	rules.lost = slices.ContainsFunc(trace, isLoss)
 	c := checker{
-		rules: allowed(), trace: trace,
+		rules: &rules, trace: trace,
 		now: map[config]bool{{}: true}, slots: map[int]int{},
 	}
 	for _, m := range moments(trace, window) {

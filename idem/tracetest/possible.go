@@ -30,6 +30,7 @@ type possible struct {
 type rules struct {
 	rows  map[cell]idem.Transition // those that are the model's, too
 	moved map[move]bool
+	lost  bool // the store lost what it had: it counts attempts from anywhere, since a journal may bring a count back
 }
 
 type cell struct {
@@ -167,7 +168,10 @@ func (r *rules) step(before, p possible, e *Event) []possible {
 	}
 	p.enter(row, e)
 	if granted && !e.Failed && p.attempt != e.Attempt {
-		return nil
+		if !r.lost {
+			return nil
+		}
+		p.attempt = e.Attempt
 	}
 	return []possible{p}
 }

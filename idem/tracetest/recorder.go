@@ -91,6 +91,9 @@ func (r *Recorder) Lost(from, to time.Time) {
 	r.losses = append(r.losses, Event{Kind: Purge, Failed: true, Call: from.Sub(r.begun), Ret: to.Sub(r.begun)})
 }
 
+// isLoss says of an event that it is one of Recorder.Lost.
+func isLoss(e Event) bool { return e.Kind == Purge && e.Failed && e.Process == 0 }
+
 // Traces are what was recorded, but for what came out of a process's memory while a purge
 // was under way, or just after another process's: that may be stale, and says nothing.
 func (r *Recorder) Traces() map[idem.Key][]Event {

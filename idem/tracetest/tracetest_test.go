@@ -52,6 +52,7 @@ func TestCheck(t *testing.T) {
 	t.Parallel()
 	acquired := event(0, idem.EventAcquire, one, idem.VerdictAcquired)
 	completed := event(10*ms, idem.EventComplete, one, idem.VerdictOK)
+	loss := tracetest.Event{Kind: tracetest.Purge, Failed: true, Call: 30 * ms, Ret: 31 * ms}
 	type trace = []tracetest.Event
 	for name, c := range map[string]struct {
 		trace trace
@@ -65,6 +66,8 @@ func TestCheck(t *testing.T) {
 			with(event(120*ms, idem.EventAcquire, two, idem.VerdictAcquired), second),
 		}, false},
 		"the count begins again":           {trace{acquired, event(101*ms, idem.EventAcquire, two, idem.VerdictAcquired)}, false},
+		"counted on after a loss":          {trace{acquired, completed, loss, with(event(40*ms, idem.EventAcquire, two, idem.VerdictAcquired), second)}, true},
+		"counted on without a loss":        {trace{acquired, completed, with(event(40*ms, idem.EventAcquire, two, idem.VerdictAcquired), second)}, false},
 		"a lapse that frees what is held":  {trace{with(acquired, held), with(event(101*ms, idem.EventAcquire, two, idem.VerdictAcquired), second)}, false},
 		"a lapse that holds":               {trace{with(acquired, held), event(101*ms, idem.EventAcquire, two, idem.VerdictUnknown)}, true},
 		"a lapse that holds, too early":    {trace{with(acquired, held), event(50*ms, idem.EventAcquire, two, idem.VerdictUnknown)}, false},

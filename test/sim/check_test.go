@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -176,7 +177,7 @@ func (w *world) unexplained(r *request) string {
 	case r.kind == "backend-cut", r.kind == "backend-timeout", r.kind == "attempt-voided":
 		ok = own(broken) || w.ill(r.process)
 	case r.kind == "outcome-pending":
-		ok = w.plan.policy == idem.AmbiguousSettle && (own(broken) || w.ill(r.process) || w.disturbed("", w.begun, time.Now()))
+		ok = w.plan.policy == idem.AmbiguousSettle && (own(broken) || w.ill(r.process) || w.atRisk())
 	case r.kind == "backend-unreachable":
 		ok = w.ill(r.process)
 	case r.kind == "store-unavailable":
@@ -190,6 +191,12 @@ func (w *world) unexplained(r *request) string {
 		return ""
 	}
 	return fmt.Sprintf("no reason for %d %s %q", r.status, r.kind, r.body)
+}
+
+// atRisk says that there was something that may lose leases, of whichever process: another one asks
+// then what became of the attempt. w.mu is held.
+func (w *world) atRisk() bool {
+	return slices.ContainsFunc(w.upsets, func(u upset) bool { return !u.operator })
 }
 
 // others says that another request had this key at some time, and other that one had another
