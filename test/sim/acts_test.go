@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -29,17 +28,17 @@ func (w *world) do(a act) {
 		w.mu.Unlock()
 		w.send(&request{
 			name: name, key: keyOf(a.key), payload: payloadOf(a.payload), process: p, question: a.kind == asks,
-			end: a.end, delay: a.delay, wait: a.wait, patience: a.patience,
+			end: a.end, delay: a.delay, wait: a.wait, patience: a.patience, tries: a.tries,
 		})
 	case takes, retries, answered, purges:
-		w.background(func() { w.operate(p, a.kind, keyOf(a.key), a.delay) })
+		w.background(func() { w.operate(p, &a) })
 	case kills:
 		w.upset(upset{process: p.name})
 		w.mu.Lock()
 		w.killed = true
 		w.mu.Unlock()
 		p.kill()
-		w.proxies[a.proxy] = w.start(p.number, p.life+1, p.dir)
+		w.replace(p)
 	case stops:
 		w.stop(p)
 	case reloads:
@@ -53,9 +52,11 @@ func (w *world) do(a act) {
 			w.violated("%s: reload: %v", p.name, err)
 		}
 	case storeIs:
-		w.note("%s: its store is %s", p.name, ways[a.way])
-		w.upset(upset{process: p.name})
-		p.door.set(a.way)
+		w.note("%s: its store is %s%s", p.name, ways[a.way], parts[a.part])
+		w.upset(upset{process: p.name, renews: p.door.set(a.way, a.part)})
+	case registryIs:
+		w.note("%s: its registry %s", p.name, registries[a.registry])
+		p.reader.set(a.registry)
 	case backendIs:
 		w.mu.Lock()
 		w.killed = true
@@ -86,37 +87,15 @@ func (w *world) stop(p *process) {
 	} else {
 		w.await(p.shutdown)
 	}
-	w.proxies[p.number] = w.start(p.number, p.life+1, p.dir)
+	w.replace(p)
 }
 
-// operate does what an operator does, through a process.
-func (w *world) operate(p *process, k kind, name string, hesitates time.Duration) {
-	key, err := idem.ParseKey(name)
-	if err != nil {
-		w.t.Error(err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	w.upset(upset{key: name, operator: true, forgets: k == purges})
-	var record idem.Record
-	if record, err = p.engine.Get(ctx, key); err == nil {
-		time.Sleep(hesitates) // persons do
-		ctx, cancel = context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		switch k { //nolint:exhaustive // those of operators
-		case takes:
-			err = p.engine.ReleaseFrom(ctx, key, record.Owner)
-		case retries:
-			err = p.door.Resolve(ctx, key, record.Owner, nil)
-		case answered:
-			err = p.door.Resolve(ctx, key, record.Owner, &idem.Response{Status: 200, Body: []byte("resolved " + name)})
-		case purges:
-			err = p.door.Purge(ctx, key)
-		}
-	}
-	w.upset(upset{key: name, operator: true, forgets: k == purges, purged: k == purges && err == nil}) // it may have happened until now
-	w.note("an operator %s %s through %s: %v", kindNames[k], name, p.name, err)
+// replace begins the next life of a proxy.
+func (w *world) replace(p *process) {
+	next := w.start(p.number, p.life+1, p.dir)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.proxies[p.number] = next
 }
 
 // arrives notes a request that reached the backend, and judges whether it may execute.
@@ -136,6 +115,10 @@ func (w *world) arrives(r *http.Request, body, from string) *execution {
 	for _, before := range w.executions {
 		switch {
 		case before.key != e.key:
+		case e.wasSlower(before) && w.plan.policy == idem.AmbiguousRelease && w.risked(from, before.began.Add(-longestPatience)):
+			// It was in flight when its attempt was given up, and the later attempt overtook it.
+		case w.sent(e).Before(before.began) && w.operated(e):
+			// Likewise, and an operator gave it up.
 		case !w.mayFollow(before):
 			w.violated("%s executed again (%d) after execution %d", e.key, e.number, before.number)
 		case !w.forgotten(before) && e.try == before.try:
@@ -144,6 +127,13 @@ func (w *world) arrives(r *http.Request, body, from string) *execution {
 	}
 	w.executions = append(w.executions, e)
 	return e
+}
+
+// wasSlower says that an execution is of an earlier attempt than one that came before it.
+func (e *execution) wasSlower(before *execution) bool {
+	own, err := strconv.Atoi(e.try)
+	other, wrong := strconv.Atoi(before.try)
+	return err == nil && wrong == nil && own < other
 }
 
 func (w *world) ends(e *execution) {

@@ -30,6 +30,7 @@ type execution struct {
 	ended    time.Time // zero: not yet
 	voided   bool
 	answered bool // whole
+	missed   bool // that it is not in the store has been said
 }
 
 // ending is what the backend does with a request, besides executing it.
@@ -148,7 +149,13 @@ func (r receipts) look(ctx context.Context, key idem.Key, attempt idem.Owner, vo
 	response, err := r.find(key, attempt, void)
 	w.mu.Lock()
 	slow := []time.Duration{50 * time.Millisecond, time.Millisecond, 3 * time.Second, 14 * time.Second}[w.asked%4]
+	w.settling[key.Value()]++
 	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.settling[key.Value()]--
+	}()
 	select {
 	case <-time.After(slow): // the answer is on its way
 		return response, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
@@ -13,10 +14,18 @@ import (
 // grace is for how long the effects of an upset may be seen.
 const grace = 45 * time.Second
 
+// last is until when it may have happened.
+func (u *upset) last() time.Time {
+	if u.end.IsZero() {
+		return time.Now()
+	}
+	return u.end
+}
+
 // forgotten says that the store may not know any more that an execution was. w.mu is held.
 func (w *world) forgotten(e *execution) bool {
 	for _, u := range w.upsets {
-		if (u.forgets && u.key == e.key || u.flushed) && u.at.After(e.began.Add(-longestPatience)) {
+		if (u.forgets && u.key == e.key || u.flushed) && u.last().After(e.began.Add(-longestPatience)) {
 			return true
 		}
 	}
@@ -38,24 +47,29 @@ func (w *world) mayFollow(before *execution) bool {
 	}
 	ambiguous := (before.end == cuts || before.end == halves) && !before.ended.IsZero() ||
 		before.end == isSilent && time.Since(before.began) > backendTimeout-time.Second // it was sent earlier
-	return ambiguous || w.disturbed(before.process, before.began.Add(-grace), time.Now())
+	return ambiguous || w.risked(before.process, before.began.Add(-grace))
 }
 
 // operated says that an operator had to do with the key since the request of an execution was
 // sent.
 func (w *world) operated(e *execution) bool {
-	since := e.began
-	for _, r := range w.requests {
-		if r.name == e.request {
-			since = r.sent
-		}
-	}
+	since := w.sent(e)
 	for _, u := range w.upsets {
-		if u.operator && u.key == e.key && !u.at.Before(since) {
+		if u.operator && u.key == e.key && !u.last().Before(since) && strings.HasPrefix(e.attempt, u.attempt) {
 			return true
 		}
 	}
 	return false
+}
+
+// sent is when the client sent the request of an execution. w.mu is held.
+func (w *world) sent(e *execution) time.Time {
+	for _, r := range w.requests {
+		if r.name == e.request {
+			return r.sent
+		}
+	}
+	return e.began
 }
 
 // disturbed says that something was wrong with a process in that time. w.mu is held.
@@ -68,13 +82,20 @@ func (w *world) disturbed(process string, from, to time.Time) bool {
 	return false
 }
 
+// risked says that something was wrong with a process since then that may lose leases. w.mu is
+// held.
+func (w *world) risked(process string, from time.Time) bool {
+	return slices.ContainsFunc(w.upsets, func(u *upset) bool {
+		return !u.operator && !u.renews && (u.process == process || u.process == "") && u.at.After(from)
+	})
+}
+
 // ill says that something is wrong with a process, or was lately. w.mu is held.
 func (w *world) ill(p *process) bool {
-	way := p.door.is()
 	w.net.mu.Lock()
 	bad := w.net.bad[linkOf(p.name, "backend")] != fair || w.net.bad[linkOf(p.name, "redis")] != fair
 	w.net.mu.Unlock()
-	return way != open || bad || w.redisIs != served || w.disturbed(p.name, time.Now().Add(-grace), time.Now())
+	return !p.door.isOpen() || bad || w.redisIs != served || w.disturbed(p.name, time.Now().Add(-grace), time.Now())
 }
 
 // check judges what has happened since the last step.
@@ -94,10 +115,20 @@ func (w *world) check() {
 	for _, r := range open {
 		w.waits(r)
 	}
+	if time.Since(w.looked) >= 5*time.Second {
+		w.looked = time.Now()
+		w.look()
+	}
 }
 
 // judge judges what a client was told. w.mu is held.
 func (w *world) judge(r *request) {
+	switch {
+	case r.named != nil && *r.named != r.key:
+		w.violated("%s at %s was told of %q", r.name, r.process.name, *r.named)
+	case r.replayed && r.mark != r.key:
+		w.violated("%s at %s: the replay is marked as of %q", r.name, r.process.name, r.mark)
+	}
 	for _, e := range w.executions {
 		if r.status == 200 && r.body == e.text() {
 			w.judgeResponse(r, e)
@@ -130,8 +161,8 @@ func (w *world) purged(r *request, e *execution) bool {
 		}
 	}
 	for _, u := range w.upsets {
-		if u.purged && u.key == e.key && u.at.After(e.ended) && !e.ended.IsZero() && r.sent.Sub(u.at) > time.Second {
-			return w.kept(e, u.at)
+		if u.purged.After(e.ended) && u.key == e.key && !e.ended.IsZero() && r.sent.Sub(u.at) > time.Second {
+			return w.kept(e, u.purged)
 		}
 	}
 	return false
@@ -173,7 +204,7 @@ func (w *world) unexplained(r *request) string {
 	case r.kind == "backend-outcome-unknown":
 		ok = w.plan.policy != idem.AmbiguousRelease && (own(broken) || w.ill(r.process))
 	case r.kind == "outcome-unknown":
-		ok = w.plan.policy != idem.AmbiguousRelease && (w.killed || own(func(*execution) bool { return true }))
+		ok = w.plan.policy != idem.AmbiguousRelease && (w.killed || own(broken) || w.atRisk())
 	case r.kind == "backend-cut", r.kind == "backend-timeout", r.kind == "attempt-voided":
 		ok = own(broken) || w.ill(r.process)
 	case r.kind == "outcome-pending":
@@ -181,10 +212,10 @@ func (w *world) unexplained(r *request) string {
 	case r.kind == "backend-unreachable":
 		ok = w.ill(r.process)
 	case r.kind == "store-unavailable":
-		ok = w.ill(r.process) || time.Since(w.changed) < 5*time.Second // what others entered is not read yet
+		ok = w.ill(r.process) || time.Since(w.changed) < longestLag || r.process.reader.lags() // what others entered is not read yet
 	case r.kind == "outcome-none":
 		ok = r.question && !own(func(e *execution) bool {
-			return !w.mayFollow(e) && !w.forgotten(e) && e.ended.Before(r.sent) && w.kept(e, r.sent)
+			return !w.mayFollow(e) && !w.forgotten(e) && !e.voided && e.began.Before(r.sent)
 		})
 	}
 	if ok {
@@ -193,10 +224,9 @@ func (w *world) unexplained(r *request) string {
 	return fmt.Sprintf("no reason for %d %s %q", r.status, r.kind, r.body)
 }
 
-// atRisk says that there was something that may lose leases, of whichever process: another one asks
-// then what became of the attempt. w.mu is held.
+// atRisk says that there was something that may lose leases. w.mu is held.
 func (w *world) atRisk() bool {
-	return slices.ContainsFunc(w.upsets, func(u upset) bool { return !u.operator })
+	return slices.ContainsFunc(w.upsets, func(u *upset) bool { return !u.operator && !u.renews })
 }
 
 // others says that another request had this key at some time, and other that one had another
@@ -227,14 +257,15 @@ const longestDecided = 3 * time.Second
 func (w *world) waits(r *request) {
 	p := r.process
 	w.mu.Lock()
-	excused := p.dead || w.ill(p) || w.executing(r.key)
+	excused := p.dead || w.ill(p) || p.reader.lags() || w.executing(r.key)
+	asked := w.settling[r.key] > 0 // perhaps it waits for what the endpoint says
 	overdue := time.Since(r.sent) > longestPatience-10*time.Second
 	w.mu.Unlock()
 	if p.stopping && w.plan.waiting != joins && time.Since(p.stopped) > longestDecided && !w.reached(r) {
 		w.violated("%s waits at %s, which is shut down", r.name, p.name)
 		p.stopping = false // said once
 	}
-	if excused || w.plan.policy == idem.AmbiguousSettle && w.reached(r) { // it asks what became of its own attempt
+	if excused || asked || w.plan.policy == idem.AmbiguousSettle && w.reached(r) { // it asks what became of its own attempt
 		r.idle = time.Time{}
 		return
 	}
@@ -287,7 +318,7 @@ func (w *world) leaseLost(p *process, k idem.Key, attempt uint32, at idem.Event)
 	w.note("%s: the lease of attempt %d of %s is lost, at %v", p.name, attempt, k.Value(), at)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if p.dead || w.disturbed(p.name, w.begun, time.Now()) {
+	if p.dead || w.risked(p.name, w.begun) {
 		return
 	}
 	for _, u := range w.upsets {

@@ -27,12 +27,15 @@ type request struct {
 	delay    time.Duration
 	wait     time.Duration // what the client prefers; negative: nothing
 	patience time.Duration
+	tries    int
 	sent     time.Time
 	over     time.Time // answered, broken or given up; zero: not yet
 	left     bool      // the client gave up
 	status   int       // 0: none
 	kind     string    // of a problem
 	body     string
+	named    *string // the key that the answer is about, if it says that
+	mark     string  // of a replay
 	replayed bool
 	idle     time.Time // since when its key has been decided while it waits
 	judged   bool
@@ -50,7 +53,7 @@ func (r *request) text() string {
 	if r.wait >= 0 {
 		fmt.Fprintf(&b, "Prefer: wait=%d\r\n", r.wait/time.Second)
 	}
-	b.WriteString("Authorization: Bearer a\r\n\r\n")
+	b.WriteString("Authorization: Bearer a\r\nSim-Tenant: t\r\n\r\n")
 	if !r.question {
 		b.WriteString(body)
 	}
@@ -64,7 +67,29 @@ func (w *world) send(r *request) {
 	w.requests = append(w.requests, r)
 	w.mu.Unlock()
 	w.note("%s: %s", r.name, r.String())
-	go w.exchange(r)
+	go func() {
+		w.exchange(r)
+		w.persist(r)
+	}()
+}
+
+// persist has a client ask once more that was told to, or was told nothing.
+func (w *world) persist(r *request) {
+	again := *r
+	again.name, again.tries = r.name+"x", r.tries-1
+	again.over, again.left, again.status, again.kind, again.body, again.named, again.mark, again.replayed, again.idle, again.judged = time.Time{}, false, 0, "", "", nil, "", false, time.Time{}, false
+	if again.tries <= 0 || r.status != 0 && r.status != http.StatusServiceUnavailable && r.status != http.StatusConflict {
+		return
+	}
+	w.mu.Lock()
+	w.persisting++
+	w.mu.Unlock()
+	time.Sleep(900 * time.Millisecond)
+	w.mu.Lock()
+	again.process = w.proxies[r.process.number] // it may have been replaced
+	w.persisting--
+	w.mu.Unlock()
+	w.send(&again)
 }
 
 func (w *world) exchange(r *request) {
@@ -97,9 +122,16 @@ func (w *world) over(r *request, resp *http.Response, body string, err error) {
 		return
 	}
 	r.status, r.body, r.replayed = resp.StatusCode, body, resp.Header.Get("Idempotent-Replayed") != ""
-	var problem struct{ Type string }
-	if json.Unmarshal([]byte(body), &problem) == nil {
-		r.kind = path.Base(strings.ReplaceAll(problem.Type, "#", "/"))
+	r.mark = resp.Header.Get("Sim-Mark")
+	var document struct {
+		Type string
+		Key  *string `json:"idempotency_key"`
+	}
+	if json.Unmarshal([]byte(body), &document) == nil {
+		r.named = document.Key
+		if document.Type != "" {
+			r.kind = path.Base(strings.ReplaceAll(document.Type, "#", "/"))
+		}
 	}
 	if r.kind != "" {
 		w.note("%s: %d %s", r.name, r.status, r.kind)

@@ -28,6 +28,7 @@ type plan struct {
 	proxies int
 	policy  idem.Ambiguity
 	waiting waiting
+	recipes []int // that processes start with
 	acts    []act
 }
 
@@ -43,10 +44,14 @@ type act struct {
 	wait     time.Duration
 	patience time.Duration
 	way      way
+	part     part
 	weather  weather
 	waiting  waiting
 	server   server
 	recipe   int
+	registry registry
+	blind    bool // of an operator: whichever attempt it is
+	tries    int  // of a client
 }
 
 // server is what is done to Redis.
@@ -82,19 +87,25 @@ const (
 	mutes  // the receipts' endpoint fails, or answers again
 	linkIs // of a proxy to Redis
 	redisIs
+	registryIs
 )
 
-var kindNames = [...]string{"sends", "asks", "takes", "resolves: retry", "resolves: response", "purges", "kills", "stops", "reloads", "store is", "backend is", "receipts", "Redis link is", "Redis"}
+var kindNames = [...]string{"sends", "asks", "takes", "resolves: retry", "resolves: response", "purges", "kills", "stops", "reloads", "store is", "backend is", "receipts", "Redis link is", "Redis", "registry"}
 
 func (a act) String() string {
 	text := fmt.Sprintf("+%v %s", a.after, kindNames[a.kind])
 	switch a.kind {
 	case sends:
-		text += fmt.Sprintf(" k%d to p%d, payload %d, wait %v, patience %v; %s after %v", a.key, a.proxy, a.payload, a.wait, a.patience, endings[a.end], a.delay)
-	case asks, takes, retries, answered, purges:
-		text += fmt.Sprintf(" k%d at p%d", a.key, a.proxy)
+		text += fmt.Sprintf(" k%d to p%d, payload %d, wait %v, patience %v, %d times; %s after %v",
+			a.key, a.proxy, a.payload, a.wait, a.patience, a.tries, endings[a.end], a.delay)
+	case asks:
+		text += fmt.Sprintf(" k%d at p%d, %d times", a.key, a.proxy, a.tries)
+	case takes, retries, answered, purges:
+		text += fmt.Sprintf(" k%d at p%d, blind %v, after %v", a.key, a.proxy, a.blind, a.delay)
 	case storeIs:
-		text += fmt.Sprintf(" %s for p%d", ways[a.way], a.proxy)
+		text += fmt.Sprintf(" %s%s for p%d", ways[a.way], parts[a.part], a.proxy)
+	case registryIs:
+		text += fmt.Sprintf(" %s for p%d", registries[a.registry], a.proxy)
 	case redisIs:
 		text += " " + servers[a.server]
 	case backendIs, linkIs:
@@ -109,7 +120,7 @@ func (a act) String() string {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "store %s, %d proxies, on_ambiguous %v, in_progress %s\n", p.store, p.proxies, p.policy, waitings[p.waiting])
+	fmt.Fprintf(&b, "store %s, %d proxies, on_ambiguous %v, in_progress %s, recipes %v\n", p.store, p.proxies, p.policy, waitings[p.waiting], p.recipes)
 	for _, a := range p.acts {
 		fmt.Fprintf(&b, "  %v\n", a)
 	}
@@ -130,9 +141,13 @@ func newPlan(seed uint64) *plan {
 	if p.store != "embedded" {
 		p.proxies = oneOf(r, 1, 2, 2)
 	}
+	p.recipes = []int{r.IntN(recipeCount), r.IntN(recipeCount)}
 	// What breaks in an episode: nothing, one kind of thing, or anything. What does not break much
 	// is judged more strictly.
-	all := []kind{kills, kills, stops, storeIs, backendIs, linkIs, redisIs, mutes, reloads, takes, retries, answered, purges}
+	all := []kind{
+		kills, kills, stops, storeIs, backendIs, linkIs, redisIs, mutes, reloads, registryIs,
+		takes, retries, answered, purges,
+	}
 	var breaks []kind
 	switch r.IntN(4) {
 	case 0:
@@ -174,9 +189,13 @@ func randomAct(r *rand.Rand, p *plan, calm bool) act {
 		wait:     oneOf(r, -1, -1, 0, time.Second, 20*time.Second, 60*time.Second),
 		patience: oneOf(r, longestPatience, longestPatience, longestPatience, 10*time.Millisecond, time.Second, 10*time.Second),
 		way:      oneOf(r, open, open, shut, lost, deaf, lately), weather: oneOf(r, fair, down, silent),
-		waiting: oneOf(r, rejects, waits, joins),
-		recipe:  r.IntN(2),
-		server:  oneOf(r, served, served, readOnly, full, restarted, forgetful, flushed, later, earlier),
+		part:     oneOf(r, all, all, writes, grants, endingsOf, responses, renewals, reads),
+		waiting:  oneOf(r, rejects, waits, joins),
+		recipe:   r.IntN(recipeCount),
+		registry: oneOf(r, read, unread, slow, unheard),
+		blind:    r.IntN(4) == 0,
+		tries:    oneOf(r, 1, 1, 3),
+		server:   oneOf(r, served, served, readOnly, full, restarted, forgetful, flushed, later, earlier),
 	}
 	if r.IntN(8) == 0 {
 		a.payload = 1 + r.IntN(2)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/idemproxy/idemproxy/admin"
 	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
@@ -28,7 +29,9 @@ type process struct {
 	reader   *reader
 	engine   *idem.Engine
 	server   *proxy.Server
+	listener *listener
 	served   chan error
+	admin    *admin.Server
 	dead     bool      // killed, or being shut down
 	stopped  time.Time // when that began
 	stopping bool      // it is being shut down, and nobody has been forgotten
@@ -44,7 +47,7 @@ func (w *world) start(number, life int, dir string) *process {
 		LeaseLost: func(k idem.Key, attempt uint32, at idem.Event) { w.leaseLost(p, k, attempt, at) },
 	}})
 	p.reader = newReader(p)
-	c := p.config(w.plan.waiting, 0)
+	c := p.config(w.plan.waiting, w.plan.recipes[number])
 	c.Recipes, c.RecipeUnread = p.reader.get, p.reader.unread // a reload does not have them: they are the server's
 	w.enter(c)
 	s, err := proxy.New(c)
@@ -52,8 +55,12 @@ func (w *world) start(number, life int, dir string) *process {
 		w.t.Fatal(err)
 	}
 	p.server = s
-	ln := w.net.listen(p.name)
-	go func() { p.served <- s.Serve(ln) }()
+	p.listener = w.net.listen(p.name)
+	go func() {
+		p.standsStill() // it may be shut down meanwhile
+		p.served <- s.Serve(p.listener)
+	}()
+	p.admin = w.startAdmin(p)
 	w.note("%s starts", p.name)
 	return p
 }
@@ -87,10 +94,11 @@ func (w *world) openRedis(dial func(ctx context.Context, network, addr string) (
 func (p *process) config(how waiting, recipe int) proxy.Config {
 	policy := idem.DefaultPolicy()
 	policy.OnAmbiguous = p.w.plan.policy
+	by := p.w.recipes[recipe]
 	rules := proxy.Rules{
-		Policy: policy, Fingerprint: recipes(p.w)[recipe], BackendTimeout: backendTimeout, MaxWait: longestWait, Wait: how != rejects,
+		Policy: policy, Fingerprint: by.fingerprint, BackendTimeout: backendTimeout, MaxWait: longestWait, Wait: how != rejects,
 		Stream: how == joins, Join: how == joins, ReadOn: time.Minute, Outcomes: true,
-		BindHeaders: []string{"Authorization"},
+		BindHeaders: by.bind, Answers: proxy.Answers{MarkName: "Sim-Mark", MarkValue: "{key}"},
 	}
 	if policy.OnAmbiguous == idem.AmbiguousSettle {
 		rules.Receipts = receipts{p.w}
@@ -107,7 +115,7 @@ func (p *process) config(how waiting, recipe int) proxy.Config {
 // kill ends the process at once: nothing that it does afterwards is seen by anybody.
 func (p *process) kill() {
 	p.dead = true
-	p.door.set(gone)
+	p.door.set(gone, all)
 	p.w.net.sever(p.name)
 	p.w.note("%s is killed", p.name)
 	if p.dir != "" {
@@ -121,15 +129,31 @@ func (p *process) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = p.server.Shutdown(ctx)
-	if err := <-p.served; err != nil {
-		p.w.t.Error(err)
-	}
+	p.ends()
 	p.engine.Close(ctx)
 	p.close()
 }
 
+// ends waits until the process does not serve any more, which it does not after its shutdown.
+func (p *process) ends() {
+	select {
+	case err := <-p.served:
+		if err != nil {
+			p.w.violated("%s: serving: %v", p.name, err)
+		}
+	case <-time.After(longestStart):
+		p.w.violated("%s: serves after it was shut down", p.name)
+		_ = p.listener.Close()
+		_ = <-p.served
+	}
+}
+
+// longestStart is how long it may take until a process serves.
+const longestStart = 2 * time.Second
+
 // close closes the process's own store.
 func (p *process) close() {
+	_ = p.admin.Close()
 	if p.w.plan.store != "memory" {
 		_ = p.door.Close()
 	}
@@ -149,9 +173,7 @@ func (p *process) shutdown() {
 	if err := p.server.Shutdown(ctx); err != nil {
 		p.w.violated("%s: does not end: %v", p.name, err)
 	}
-	if err := <-p.served; err != nil {
-		p.w.violated("%s: serving: %v", p.name, err)
-	}
+	p.ends()
 	p.engine.Close(ctx)
 	p.close()
 	p.w.note("%s has ended, after %v", p.name, time.Since(begun).Truncate(time.Second))

@@ -28,8 +28,48 @@ type door struct {
 
 	mu    sync.Mutex
 	way   way            // guarded by mu
+	part  part           // of the calls, which the way is of; guarded by mu
 	calls map[string]int // guarded by mu
 }
+
+// part is which calls something is wrong with: a store may take some, and not others.
+type part uint8
+
+const (
+	all part = iota
+	writes
+	grants
+	endingsOf
+	responses
+	renewals
+	reads
+)
+
+var parts = [...]string{"", " to all that changes but renewals", " to acquires", " to endings", " to responses", " to renewals", " to reads"}
+
+// has says whether a call is of the part.
+func (p part) has(call string) bool {
+	switch p {
+	case all:
+		return true
+	case writes:
+		return call != "renew" && call != "get" && call != "list" && call != "ping"
+	case grants:
+		return call == "acquire"
+	case endingsOf:
+		return call == "complete" || call == "hold" || call == "release"
+	case responses:
+		return call == "complete"
+	case renewals:
+		return call == "renew"
+	case reads:
+		return call == "get" || call == "list"
+	}
+	return false
+}
+
+// renews says that leases are kept while something is wrong with the part.
+func (p part) renews() bool { return p != all && p != renewals }
 
 // way is what is wrong with a door.
 type way uint8
@@ -45,16 +85,36 @@ const (
 
 var ways = [...]string{"open", "shut", "lost", "deaf", "gone", "late"}
 
-func (d *door) set(to way) {
+// set says what is wrong with which calls, and whether leases were kept before, and are now.
+func (d *door) set(to way, of part) (renews bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.way = to
+	renews = (d.way == open || d.part.renews()) && (to == open || of.renews())
+	d.way, d.part = to, of
+	return renews
+}
+
+// answers says that nothing is wrong with all of the calls.
+func (d *door) answers() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.way == open || d.part != all
+}
+
+// isOpen says that nothing is wrong with any call.
+func (d *door) isOpen() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.way == open
 }
 
 func (d *door) count(call string) way {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls[call]++
+	if !d.part.has(call) {
+		return open
+	}
 	return d.way
 }
 

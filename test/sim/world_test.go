@@ -27,6 +27,7 @@ type world struct {
 	dir      string
 	begun    time.Time
 	proxies  []*process
+	recipes  []recipe
 	working  sync.WaitGroup // what goes on in the background
 	traces   *traces
 
@@ -36,10 +37,13 @@ type world struct {
 	voids      map[string]bool // attempts
 	mute       bool            // the receipts' endpoint fails
 	asked      int             // of the receipts' endpoint
-	upsets     []upset
+	upsets     []*upset
+	settling   map[string]int // questions about a key that the receipts' endpoint has not answered
 	redisIs    server
+	persisting int // clients that are about to ask once more
 	registry   map[idem.Recipe]string
 	changed    time.Time // when something was entered there last
+	looked     time.Time // into the store, last
 	killed     bool      // a process was between its lease and the backend, perhaps, or was cut off there
 	wrong      []string
 
@@ -49,14 +53,17 @@ type world struct {
 
 // upset is something that may excuse what comes after it.
 type upset struct {
-	at       time.Time
-	process  string // empty: all
-	key      string // empty: all
-	silence  bool   // nothing comes from the store, and nobody notices
+	at       time.Time // since when it may have been; an act goes on until its end
+	end      time.Time // zero: the act is under way
+	process  string    // empty: all
+	key      string    // empty: all
+	silence  bool      // nothing comes from the store, and nobody notices
+	renews   bool      // leases are kept
 	operator bool
-	flushed  bool // the store lost what it had
-	forgets  bool // the key, perhaps
-	purged   bool // it is certain that the key was purged by then
+	attempt  string    // which an operator meant; empty: whichever it was
+	flushed  bool      // the store lost what it had
+	forgets  bool      // the key, perhaps
+	purged   time.Time // the key was certainly purged, between then and at; zero: perhaps it was not
 }
 
 func (w *world) note(format string, args ...any) {
@@ -79,10 +86,20 @@ func (w *world) background(f func()) {
 
 // upset notes what may excuse what comes after it. w.mu is not held.
 func (w *world) upset(u upset) {
+	w.begin(&u)()
+}
+
+// begin is upset for something that goes on until end is called.
+func (w *world) begin(u *upset) (end func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	u.at = time.Now()
 	w.upsets = append(w.upsets, u)
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		u.end = time.Now()
+	}
 }
 
 // play runs a plan, and returns what was violated and the transcript.
@@ -91,7 +108,7 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, plan: p, net: newNetwork(p.seed), memory: storetest.NewMemory(), begun: time.Now(),
-			voids: map[string]bool{}, registry: map[idem.Recipe]string{}, dir: dir, traces: newTraces(),
+			voids: map[string]bool{}, settling: map[string]int{}, registry: map[idem.Recipe]string{}, recipes: recipesOf(t), dir: dir, traces: newTraces(),
 		}
 		ln := w.net.listen("backend")
 		go w.backend(ln)
@@ -177,7 +194,7 @@ func (w *world) underWay() bool {
 			return true
 		}
 	}
-	return false
+	return w.persisting > 0
 }
 
 // tick is how often the world is looked at while nothing flies.
@@ -264,7 +281,8 @@ func (w *world) treat(how server) {
 
 func (w *world) mend(p *process) {
 	w.net.set(p.name, "redis", fair)
-	p.door.set(open)
+	p.door.set(open, all)
+	p.reader.set(read)
 	w.net.set(p.name, "backend", fair)
 }
 
