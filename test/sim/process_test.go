@@ -144,7 +144,7 @@ func (p *process) ends() {
 	case <-time.After(longestStart):
 		p.w.violated("%s: serves after it was shut down", p.name)
 		_ = p.listener.Close()
-		_ = <-p.served
+		p.w.note("%s: serving: %v", p.name, <-p.served)
 	}
 }
 
