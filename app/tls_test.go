@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net/http"
 	"os"
@@ -154,9 +155,6 @@ func TestTLSReload(t *testing.T) {
 	if text := logged.text(); strings.Count(text, "tls_reloaded") != 1 || strings.Count(text, "tls_reload_failed") != 1 {
 		t.Errorf("the log:\n%s", text)
 	}
-	if _, err := http.Get("http://" + strings.TrimPrefix(a.URL(), "https://")); err == nil { //nolint:noctx // a test
-		t.Error("plain text is answered")
-	}
 }
 
 // Only certificates of the authority are let in, and whom they name is who asks:
@@ -246,4 +244,31 @@ func TestTLSFilesThatCannotBe(t *testing.T) {
 			t.Errorf("%s alone: %d %s", setting, code, out)
 		}
 	}
+}
+
+// Who speaks plain HTTP to a port of TLS is told so, as nginx and Go's own server do.
+func TestPlainHTTPToTLS(t *testing.T) {
+	t.Parallel()
+	ca, dir := newAuthority(t), t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	cert, key := ca.issue("name", 1)
+	for file, text := range map[string][]byte{certFile: cert, keyFile: key} {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := backendtest.Start(t, backendtest.OK)
+	a, logged := run(t, zerolog.InfoLevel, b.URL(), func(c *config.Config) { c.TLSCert, c.TLSKey = certFile, keyFile })
+	plain := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	resp, err := plain.Post(strings.Replace(a.URL(), "https://", "http://", 1)+"/pay", "text/plain", strings.NewReader(strings.Repeat("x", 100<<10)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), "use https://") {
+		t.Errorf("%d %s %v", resp.StatusCode, text, err)
+	}
+	id := resp.Header.Get("X-Request-Id")
+	logged.await(t, `"request_id":"`+id+`","error":"this port speaks TLS, and plain HTTP came: use https://"`)
 }

@@ -12,6 +12,8 @@ var (
 	errTrailer   = errors.New("a trailer line has a malformed name")
 	errLongLine  = errors.New("a line of the body's framing is too long")
 	errEndOfData = errors.New("a chunk's data does not end in CRLF")
+	errTLS       = errors.New("this port speaks plain HTTP, and what came is TLS: use http://")
+	errHTTP2     = errors.New("HTTP/2 is not spoken here: use HTTP/1.1")
 )
 
 // Stream follows the requests of a connection as their bytes come, and notices what
@@ -50,6 +52,13 @@ const (
 	beyond // it has left HTTP, or will be refused
 )
 
+const (
+	// handshake is how a connection of TLS begins (RFC 8446 section 5.1).
+	handshake = 0x16
+	// prefaceHTTP2 is the first line of a connection of HTTP/2 (RFC 9113 section 3.4).
+	prefaceHTTP2 = "PRI * HTTP/2.0"
+)
+
 // longestLine bounds what is kept of a line that comes in pieces. Headers have a
 // bound of their own, which is at most as large.
 const longestLine = 1 << 20
@@ -80,6 +89,10 @@ func (s *Stream) Take(p []byte) (n int, err error) {
 				s.at = atChunkEnd
 			}
 		default:
+			if s.begun == 0 && s.at == atStart && len(s.line) == 0 && p[n] == handshake {
+				s.err = errTLS
+				return n + 1, s.err
+			}
 			n += s.takeLine(p[n:])
 		}
 	}
@@ -123,6 +136,8 @@ func (s *Stream) next(line []byte) error {
 	switch {
 	case !ok:
 		return errBareLF
+	case s.at == atStart && string(line) == prefaceHTTP2:
+		return errHTTP2
 	case s.at == atStart && len(line) > 0:
 		s.at, s.length, s.chunked, s.upgrade, s.refused = inHeader, -1, false, false, false
 		s.begun++

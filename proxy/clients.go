@@ -134,13 +134,22 @@ func (s *Server) turnAway(conn net.Conn, why string, p *problem, peer net.Addr) 
 	if s.config.Trace.TurnedAway != nil {
 		s.config.Trace.TurnedAway(why, peer, id)
 	}
-	half, ok := halfOf(below)
+	if len(id) > 0 {
+		s.linger(below)
+	}
+}
+
+// linger reads on a connection whose last answer is written, which is to be closed then: a
+// connection that is closed with something unread is reset, and its client may not see the
+// answer.
+func (s *Server) linger(conn net.Conn) {
+	half, ok := halfOf(conn)
 	defer s.clients.lingering.Add(-1)
-	if s.clients.lingering.Add(1) > maxLingering || !ok || len(id) == 0 || half.CloseWrite() != nil {
+	if s.clients.lingering.Add(1) > maxLingering || !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = below.SetReadDeadline(time.Now().Add(lastWrite))
-	_, _ = io.CopyN(io.Discard, below, lingeringBytes)
+	_ = conn.SetReadDeadline(time.Now().Add(lastWrite))
+	_, _ = io.CopyN(io.Discard, conn, lingeringBytes)
 }
 
 // isTLS says whether a connection is of TLS.

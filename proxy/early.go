@@ -60,7 +60,7 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	case isTimeout(err):
 		p = problemSlow
 	}
-	reason, id := "", []byte(nil)
+	reason, id := reasonOf(err), []byte(nil)
 	if c, ok := ctx.Conn().(lookedAt); ok {
 		if fault := c.fault(); fault != nil {
 			err = fault
@@ -74,8 +74,13 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	if len(id) == 0 {
 		id = new(message.RequestID).New()
 	}
-	writeProblem(ctx, &p, instance{reason: reason})
-	message.NameResponse(&ctx.Response.Header, id)
+	if plain := plainBelow(err); plain != nil {
+		s.answerPlain(plain, id)
+		err = errPlain
+	} else {
+		writeProblem(ctx, &p, instance{reason: reason})
+		message.NameResponse(&ctx.Response.Header, id)
+	}
 	if s.config.Trace.Done != nil {
 		s.config.Trace.Done(&Report{
 			Outcome: Refused, Status: p.status, Err: err, Remote: ctx.RemoteAddr(), RequestID: id,
