@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -302,7 +303,7 @@ func (cp *copier) copyEntries(ctx context.Context) error {
 		return nil // there are no records
 	}
 	for _, e := range entries {
-		if e.Ended {
+		if e.Ended || strings.HasPrefix(e.Name, lifeEntry) { // the other store has a life of its own
 			continue
 		}
 		if err := cp.to.Enter(ctx, e.Name, e.Text, keep); err != nil {

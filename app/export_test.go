@@ -31,6 +31,9 @@ func (n *names) Settle() error {
 	return n.settle()
 }
 
+// Emptied is emptied.
+func (n *names) Emptied() (bool, error) { return n.emptied() }
+
 // Change is change.
 func (n *names) Change(plan *proxy.Plan, accept bool, use func() error) error {
 	return n.change(plan, accept, use)

@@ -36,6 +36,7 @@ type names struct {
 	plan   *proxy.Plan // guarded by mu: the one in force
 	accept bool        // guarded by mu: orphans are accepted
 	told   bool        // guarded by mu: it was logged that the store cannot be asked
+	life   string      // guarded by mu: see lifeEntry; empty: not known yet
 
 	shut  atomic.Pointer[error] // written under mu: why nothing may be executed; nil: it may
 	texts recipeTexts

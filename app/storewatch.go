@@ -94,23 +94,3 @@ func (w *storeWatch) answers() {
 	w.amiss.over("store_lost")
 	w.metrics.StoreUp.Set(1)
 }
-
-// emptied says whether the store's entries are gone that this process had entered; it then
-// enters them anew.
-func (n *names) emptied() (bool, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.admit() != nil {
-		return false, nil // they were never entered
-	}
-	entries, err := n.entries()
-	if err != nil {
-		return false, err
-	}
-	for i := range entries {
-		if entries[i].Name == entryOf(n.plan) {
-			return false, nil
-		}
-	}
-	return true, n.write(n.plan)
-}
