@@ -158,7 +158,7 @@ func releaseCommand() *cobra.Command {
 				return err
 			}
 			return k.change(c, "/keys/release", &admin.Change{Key: key, Scope: scope, Owner: *owner},
-				func(*admin.Changed) string { return args[0] + " is free: the next request with it executes" })
+				func(*admin.Changed) string { return args[0] + " is free: the next request with it executes, also if the one under way goes on" })
 		}
 		all, err := b.keys(c, &k, args)
 		if err != nil {
