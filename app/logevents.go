@@ -183,8 +183,8 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 		{"close_failed", "error", "the store could not be closed without an error when the proxy ended", ""},
 
 		{
-			"names_checked", "info", "the proxy has compared its plan (how it names records) with the plans in the store: it finds all " +
-				"records. It now accepts requests with keys", "",
+			"names_checked", "info", "the proxy can find all records in the store with its settings, and begins to accept requests " +
+				"with keys", "",
 		},
 		{
 			"names_unchecked", "warn", "the proxy could not read the plans in the store. It refuses requests with keys until it can " +
@@ -200,8 +200,9 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 				"no harm to records", "entry",
 		},
 		{
-			"orphans", "error", "with these settings the proxy would not find some records in the store. It refuses requests with " +
-				"keys until the settings are changed. error says which records, and which setting helps", "",
+			"orphans", "error", "the store has records that the proxy cannot find with these settings (for example, because scope " +
+				"was changed). The proxy refuses requests with keys until the settings are changed. error says which records, " +
+				"and which setting helps", "",
 		},
 		{
 			"orphans_accepted", "warn", "the proxy does not find some records any more, and accept_orphans allows that. Retries of " +

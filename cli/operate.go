@@ -103,7 +103,9 @@ func purgeCommand() *cobra.Command {
 				return err
 			}
 			question = "Forget " + shownKey(asked.Key, asked.Scope) + "? The next request with it executes again, also if one is under way."
-			done = func(*admin.Changed) string { return args[0] + " is forgotten: the next request with it executes again, also if one is under way" }
+			done = func(*admin.Changed) string {
+				return args[0] + " is forgotten: the next request with it executes again, also if one is under way"
+			}
 		} else if !*yes && !isPerson(c.InOrStdin()) {
 			return failure{errors.New("every key of a scope: nothing was done without --yes")}
 		}

@@ -27,7 +27,7 @@ func resolveCommand() *cobra.Command {
 		Long: "Ends a key that was held because its request may or may not have been executed (on_ambiguous: hold).\n" +
 			"Look the operation up in the backend first. --retry frees the key: the next request with it executes.\n" +
 			"--complete stores a response: retries get it and nothing executes.\n" +
-			"With --all or --file it ends many; look at them first with --dry-run.",
+			"With --all or --file it resolves many keys: --dry-run shows which, and changes nothing.",
 		Example: "  idemproxy resolve order-42-charge --retry\n" +
 			"  idemproxy resolve order-42-charge --complete --status 201 --header 'Content-Type: application/json' " +
 			"--body-file charge.json\n" +
@@ -139,7 +139,7 @@ func releaseCommand() *cobra.Command {
 		Use: "release [KEY]", Short: "Take the lease of a key in progress from whoever has it, or of many",
 		Long: "Frees a key that is in progress: the next request with it executes, also if the one under way goes on.\n" +
 			"That one finds its lease lost, and its response is not stored. If it ends before the release does, nothing is done.\n" +
-			"The count of attempts goes on. With --all or --file it frees many; look at them first with --dry-run.",
+			"The count of attempts goes on. With --all or --file it frees many keys: --dry-run shows which, and changes nothing.",
 		Example: "  idemproxy release order-42-charge\n  idemproxy release order-42-charge --owner 5f1c09aa\n" +
 			"  idemproxy release --all --older-than 1h --dry-run",
 	}
@@ -158,7 +158,9 @@ func releaseCommand() *cobra.Command {
 				return err
 			}
 			return k.change(c, "/keys/release", &admin.Change{Key: key, Scope: scope, Owner: *owner},
-				func(*admin.Changed) string { return args[0] + " is free: the next request with it executes, also if the one under way goes on" })
+				func(*admin.Changed) string {
+					return args[0] + " is free: the next request with it executes, also if the one under way goes on"
+				})
 		}
 		all, err := b.keys(c, &k, args)
 		if err != nil {

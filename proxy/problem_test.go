@@ -21,10 +21,11 @@ func TestProblemsDocument(t *testing.T) {
 	b.WriteString("# Problems\n\nPrinted from package `proxy` by `make docs`; do not edit. The answers that the proxy makes itself are RFC 9457\n" +
 		"`application/problem+json`: `type` leads to a section of this page, `detail` says what happened and what to do, and\n" +
 		"`retryable` whether the same request may fare better when sent again, and `idempotency_key` repeats the key if there\n" +
-		"was a valid one. A mismatch has `differs`, a list: `caller`; or those of `method`, `target`, `headers` and `body` (or how\n" +
-		"it is to be read) that are known to differ; or `request`, if none of them is known to. What is not in the list is not shown to be\n" +
-		"the same: one difference in 256 is missed, and records of releases before say `request`. `Link: <...>; rel=\"describedby\"` leads here, too. A client that accepts `text/plain` and no JSON gets\n" +
-		"the same as text.\n")
+		"was a valid one.\n\n" +
+		"A mismatch (`422`) has `differs`, a list of the parts of the request that are known to differ: `caller`, `method`, `target`\n" +
+		"(host, path and query), `headers`, and `body` (its bytes, media type or content coding). The list may be incomplete: one difference in 256\n" +
+		"is not noticed. If no part is known, the list has `request`; so it is with records of earlier releases.\n\n" +
+		"`Link: <...>; rel=\"describedby\"` leads here, too. A client that accepts `text/plain` and no JSON gets the same as text.\n")
 	all := problems()
 	names := make([]string, 0, len(all))
 	for name := range all {
