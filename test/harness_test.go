@@ -79,6 +79,18 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
+// buildAsUsersDo builds the proxy without the race detector.
+func buildAsUsersDo(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "idemproxy")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", file, "../cmd/proxy")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the proxy: %v\n%s", err, out)
+	}
+	return file
+}
+
 // counted says that proxies count which of their statements they execute, and write it to
 // GOCOVERDIR when they end by themselves: see test/rare.
 func counted() bool { return os.Getenv("GOCOVERDIR") != "" }

@@ -107,8 +107,8 @@ func (l *load) counts() map[string]int {
 }
 
 // census is what a process holds.
-// heapKiB is what is reachable, after a
-// collection: rssKiB has garbage, the race detector and the engine's tables in it.
+// heapKiB is what is reachable, after a collection: rssKiB has garbage and the engine's
+// tables in it, and the memory of the race detector where there is one.
 type census struct{ goroutines, files, heapKiB, rssKiB int }
 
 func (p *process) census() census {
@@ -221,6 +221,9 @@ func TestOverload(t *testing.T) {
 
 // TestSoak keeps two proxies busy while links break and mend, and counts what is
 // left when all is quiet again: goroutines, open files, memory. SOAK is how long.
+// The first proxy has the race detector, whose own memory grows with every goroutine
+// that there was: after an hour its process had 585 MB for a heap of 13. So what the
+// system has given is measured of the second one, which is built as users build it.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	d := lasting(t, "SOAK", 15*time.Second)
@@ -228,10 +231,11 @@ func TestSoak(t *testing.T) {
 	b := backendtest.Start(t, backendtest.OK)
 	var proxies []*process
 	var links []*toxitest.Link
-	for range 2 {
+	builds := []string{binary, buildAsUsersDo(t)}
+	for _, build := range builds {
 		toRedis, toBackend := toxitest.New(t, redis.Addr), toxitest.New(t, b.Addr)
 		links = append(links, toRedis, toBackend)
-		proxies = append(proxies, start(t, "--store", "redis://"+toRedis.Addr+"/0", "--backend", "http://"+toBackend.Addr,
+		proxies = append(proxies, startBuild(t, build, nil, "--listen", "127.0.0.1:0", "--store", "redis://"+toRedis.Addr+"/0", "--backend", "http://"+toBackend.Addr,
 			"--on-ambiguous", "hold", "--store-timeout", "500ms", "--lock-ttl", "2s", "--retention", "5s", "--cache-size", "1MiB"))
 	}
 	l := newLoad()
@@ -275,7 +279,7 @@ func TestSoak(t *testing.T) {
 			return now.goroutines <= before[i].goroutines+10 && now.files <= before[i].files+10
 		})
 		t.Logf("figure: proxy %d: before %+v, after %+v", i, before[i], now)
-		if now.heapKiB > before[i].heapKiB+16<<10 || now.rssKiB > before[i].rssKiB+96<<10 {
+		if now.heapKiB > before[i].heapKiB+16<<10 || builds[i] != binary && now.rssKiB > before[i].rssKiB+48<<10 {
 			t.Errorf("proxy %d: memory grew, from %+v to %+v\n%s", i, before[i], now, p.memStats())
 		}
 		if dropped := p.metric("idemproxy_endings_dropped_total"); dropped != 0 {
