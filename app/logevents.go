@@ -103,8 +103,8 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 				"tries again. While this goes on, the event comes ever more seldom, down to once a minute", "",
 		},
 		{
-			"store_left", "warn", "Redis: the server that the proxy used is not the primary any more. The proxy looks for the new " +
-				"one", "server",
+			"store_left", "warn", "Redis: the server that the proxy used is not the primary any more, or was started anew. The proxy looks for the " +
+				"primary", "server",
 		},
 		{
 			"store_failover", "warn", "Redis: a Sentinel says that a failover has begun. The proxy sends nothing to the old primary, " +

@@ -18,7 +18,7 @@ var (
 	ErrUnavailable = errors.New("store unavailable")
 	// ErrRefused is wrapped together with ErrUnavailable where the store certainly
 	// did not do what was asked: nothing of it was sent, or the server refused it.
-	ErrRefused = errors.New("certainly not done")
+	ErrRefused = errors.New("nothing was done")
 	// errPendingFull: see [Config.PendingBytes].
 	errPendingFull = errors.New("too many responses are waiting for the store")
 	// ErrClosed: the store was closed by this process. Nothing was written.

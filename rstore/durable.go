@@ -169,7 +169,7 @@ func (s *Store) timeAt(ctx context.Context, addr string) (time.Time, error) {
 // timeOf reads TIME's reply.
 func timeOf(parts []string, err error) (time.Time, error) {
 	if err != nil || len(parts) != 2 {
-		return time.Time{}, errors.Join(errReply, err)
+		return time.Time{}, inVain(err)
 	}
 	seconds, err1 := strconv.ParseInt(parts[0], 10, 64)
 	micros, err2 := strconv.ParseInt(parts[1], 10, 64)

@@ -54,9 +54,21 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: redis: %w", idem.ErrUnavailable, err)
 }
 
+// inVain is the error of an answer that came in vain: err, if there was none or if it is an error, and
+// otherwise that it is of another form than was asked for.
+func inVain(err error) error {
+	switch {
+	case err == nil:
+		return errReply
+	case rueidis.IsParseErr(err):
+		return fmt.Errorf("%w: %w", errReply, err)
+	}
+	return err
+}
+
 // notSent is the result of a call whose time was over before it began.
 func notSent(ctx context.Context) rueidis.RedisResult {
-	return rueidis.NewErrorResult(errors.Join(errNotSent, ctx.Err()))
+	return rueidis.NewErrorResult(fmt.Errorf("%w: %w", errNotSent, ctx.Err()))
 }
 
 func isNoScript(err error) bool { return answered(err, "NOSCRIPT") }

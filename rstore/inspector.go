@@ -22,7 +22,7 @@ func (s *Store) Get(ctx context.Context, key idem.Key) (idem.Record, error) {
 	name, response := s.names(key.ID())
 	reply, err := s.scripts.inspect.run(ctx, l.client, []string{name, response}, nil).ToArray()
 	if err != nil || len(reply) != 4 {
-		return idem.Record{}, s.mapClosed(unavailable(errors.Join(errReply, err)))
+		return idem.Record{}, s.mapClosed(unavailable(inVain(err)))
 	}
 	if reply[2].IsNil() {
 		return idem.Record{}, idem.ErrNotFound

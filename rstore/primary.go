@@ -18,7 +18,7 @@ import (
 
 var (
 	errReplica = errors.New("this is a replica: connect to its primary")
-	errChanged = errors.New("another server answers at the address")
+	errChanged = errors.New("another server answers at the address, or the server was started anew")
 	// errFailover: the primary is about to be replaced.
 	errFailover = errors.New("a failover is under way")
 )

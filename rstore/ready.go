@@ -140,18 +140,18 @@ func ownersBy(ctx context.Context, c rueidis.Client) (map[slotRange]string, erro
 	for _, r := range ranges {
 		parts, err := r.ToArray()
 		if err != nil || len(parts) < 3 {
-			return nil, errors.Join(errReply, err)
+			return nil, inVain(err)
 		}
 		first, err1 := parts[0].AsInt64()
 		last, err2 := parts[1].AsInt64()
 		node, err3 := parts[2].ToArray()
 		if err := errors.Join(err1, err2, err3); err != nil || len(node) < 2 || first < 0 || last < first || last >= slots {
-			return nil, errors.Join(errReply, err)
+			return nil, inVain(err)
 		}
 		host, err1 := node[0].ToString()
 		port, err2 := node[1].AsInt64()
 		if err := errors.Join(err1, err2); err != nil {
-			return nil, errors.Join(errReply, err)
+			return nil, inVain(err)
 		}
 		//nolint:gosec // checked above
 		owners[slotRange{uint16(first), uint16(last)}] = net.JoinHostPort(host, strconv.FormatInt(port, 10))

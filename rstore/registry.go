@@ -85,7 +85,7 @@ func (s *Store) Strike(ctx context.Context, name string) error {
 func serverTime(r rueidis.RedisResult) (int64, error) {
 	parts, err := r.AsStrSlice()
 	if err != nil || len(parts) != 2 {
-		return 0, unavailable(errors.Join(errReply, err))
+		return 0, unavailable(inVain(err))
 	}
 	seconds, err1 := strconv.ParseInt(parts[0], 10, 64)
 	micros, err2 := strconv.ParseInt(parts[1], 10, 64)
