@@ -51,6 +51,9 @@ func listCommand() *cobra.Command {
 		if err := json.Unmarshal(text, &l); err != nil {
 			return failure{fmt.Errorf("the proxy's answer: %w", err)}
 		}
+		if len(l.Keys) == 0 && *state != "" {
+			_, _ = fmt.Fprintf(c.ErrOrStderr(), "no key is %s; --state '' lists the keys of every state\n", *state)
+		}
 		return printListing(c.OutOrStdout(), &l)
 	}
 	return c

@@ -83,6 +83,7 @@ func TestOperate(t *testing.T) {
 	}
 	do(0, "running", "list", "--state", "in-progress")
 	do(0, `"state":"completed"`, "list", "--state", "", "--scope", "header:x-account=acct", "--json")
+	do(0, "no key is expired; --state '' lists", "list", "--state", "expired")
 	do(2, `want one of`, "list", "--state", "lost") // as README says of arguments that are wrong
 	do(0, "X-Charge: 7", "inspect", "done", "--scope", "header:x-account=acct", "--body")
 	do(0, "\nmade\n", "inspect", "done", "--scope", "header:x-account=acct", "--body")
