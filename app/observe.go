@@ -74,6 +74,15 @@ func startAtZero(m *metrics.Metrics) {
 	for _, result := range []string{reloadDone, reloadFailed} {
 		m.Reloads.WithLabelValues(result)
 	}
+	for _, why := range []string{proxy.TooManyClients, proxy.TooManyOfAnAddress, notTrusted, proxyHeader} {
+		m.Refused.WithLabelValues(why)
+	}
+	for _, result := range []string{askedAnswered, askedFailed} {
+		m.ReceiptsAsked.WithLabelValues(result)
+	}
+	for _, result := range []string{lookDone, lookFailed} {
+		m.Looks.WithLabelValues(result)
+	}
 	m.ReloadDone.Set(1)
 	m.StoreUp.Set(1)
 	for _, g := range []prometheus.Gauge{m.UnknownKeys, m.UnknownOldest, m.UnknownCounted} {
@@ -85,6 +94,8 @@ func startAtZero(m *metrics.Metrics) {
 const (
 	resolvedCompleted, resolvedReleased = "completed", "released"
 	reloadDone, reloadFailed            = "done", "failed"
+	askedAnswered, askedFailed          = "answered", "failed"
+	lookDone, lookFailed                = "done", "failed"
 )
 
 func (o *observer) engineTrace() idem.Trace {

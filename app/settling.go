@@ -47,14 +47,14 @@ func (o *observer) left(n int, atEnd bool) {
 // until the endpoint answers again: the first one may be mended, and another one left.
 func (o *observer) receiptsAsked(before *proxy.EndpointStatus, err error, news bool) {
 	if err == nil {
-		o.metrics.ReceiptsAsked.WithLabelValues("answered").Inc()
+		o.metrics.ReceiptsAsked.WithLabelValues(askedAnswered).Inc()
 		if news {
 			o.log.Info().Str("event", "receipts_answer").Str("receipts", before.URL).Int("failures", before.Failures).
 				AnErr("last_error", before.Err).Msg("the endpoint says again what became of attempts")
 		}
 		return
 	}
-	o.metrics.ReceiptsAsked.WithLabelValues("failed").Inc()
+	o.metrics.ReceiptsAsked.WithLabelValues(askedFailed).Inc()
 	if news {
 		o.log.Warn().Str("event", "receipts_fail").Str("receipts", before.URL).Err(err).
 			Msg("the endpoint does not say what became of an attempt; it is asked again, and attempts in doubt stay held until then")
@@ -65,14 +65,14 @@ func (o *observer) receiptsAsked(before *proxy.EndpointStatus, err error, news b
 func (o *observer) looked(found int, took time.Duration, err error, turned bool) {
 	o.metrics.LookSeconds.Set(took.Seconds())
 	if err != nil {
-		o.metrics.Looks.WithLabelValues("failed").Inc()
+		o.metrics.Looks.WithLabelValues(lookFailed).Inc()
 		if turned {
 			o.log.Warn().Str("event", "look_failed").Dur("ms", took).Int("found", found).Err(err).
 				Msg("the store could not be looked through for attempts that others left in doubt; it is tried again after settle_every")
 		}
 		return
 	}
-	o.metrics.Looks.WithLabelValues("done").Inc()
+	o.metrics.Looks.WithLabelValues(lookDone).Inc()
 	switch {
 	case turned:
 		o.log.Info().Str("event", "look_done").Dur("ms", took).Int("found", found).Msg("the store could be looked through again")
