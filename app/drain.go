@@ -56,6 +56,9 @@ func (a *App) drain() error {
 	return stopped(a.log, err, dropped)
 }
 
+// ErrLogged is wrapped by an error of Run that the last line of the log has told.
+var ErrLogged = errors.New("the proxy did not finish everything")
+
 // stopped is the last line of the log, and an error unless every request was
 // finished in time and the store has taken what became of it.
 func stopped(log zerolog.Logger, late error, dropped int) error {
@@ -73,11 +76,12 @@ func stopped(log zerolog.Logger, late error, dropped int) error {
 	case dropped > 0:
 		log.Error().Str("event", "stopped").Int("dropped", dropped).Int("cut", cut).AnErr("late", late).
 			Msg("the store did not take what became of some requests: retries with their keys may execute again")
-		return errors.Join(late, fmt.Errorf("stopped while the store had not taken what became of %d requests", dropped))
+		return fmt.Errorf("%w: %w", ErrLogged,
+			errors.Join(late, fmt.Errorf("stopped while the store had not taken what became of %d requests", dropped)))
 	case late != nil:
 		log.Error().Str("event", "stopped").Int("dropped", 0).Int("cut", cut).AnErr("late", late).
 			Msg("some requests were not finished")
-		return late
+		return fmt.Errorf("%w: %w", ErrLogged, late)
 	}
 	log.Info().Str("event", "stopped").Int("dropped", 0).Int("cut", 0).Msg("every request was finished")
 	return nil

@@ -54,6 +54,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return ExitOK
 	case errors.Is(err, errSaid):
 		return ExitUsage
+	case errors.Is(err, app.ErrLogged): // who reads the log as JSON gets nothing else
+		return ExitFailed
 	case errors.As(err, &failed):
 		_, _ = fmt.Fprintln(stderr, "idemproxy:", err)
 		return ExitFailed

@@ -81,6 +81,10 @@ func TestSecondSignal(t *testing.T) {
 	if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.text(), `"cut":2`) || !strings.Contains(p.text(), "another signal") {
 		t.Errorf("exit code %d", code)
 	}
+	lines := strings.Split(strings.TrimSpace(p.text()), "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, `"event":"stopped"`) { // as its document says
+		t.Errorf("the last line of the log: %s", last)
+	}
 }
 
 // A client that has left does not hold up the end, though nothing bounds it.
