@@ -68,12 +68,23 @@ func (f *checked) settings(s *settings, earlier string) {
 		return
 	}
 	f.doubts = s.config.Doubts()
+	if s.file != "" && isWithoutSettings(s.file) {
+		f.doubts = append(f.doubts, fmt.Errorf("%s: there are no settings in it: what no flag and no variable of the environment "+
+			"sets is at its default", s.file))
+	}
 	if earlier == "" {
 		return
 	}
 	var more []error
 	more, f.err = checkChange(s, earlier)
 	f.doubts = append(f.doubts, more...)
+}
+
+// isWithoutSettings says that a file sets nothing, whatever flags and the environment set.
+func isWithoutSettings(file string) bool {
+	c := config.Default()
+	origin, err := config.Load(&c, c.Flags(), file, nil)
+	return err == nil && len(origin)+len(c.Routes)+len(c.Upstreams) == 0
 }
 
 // checkChange compares the settings with those of an earlier file.

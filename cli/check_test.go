@@ -121,3 +121,19 @@ func TestCheckProbes(t *testing.T) {
 		t.Errorf("%d %s", code, out)
 	}
 }
+
+// A file that sets nothing may be used, and was perhaps not meant: what made it may have failed.
+func TestCheckOfAFileWithoutSettings(t *testing.T) {
+	t.Parallel()
+	for text, doubted := range map[string]bool{"": true, "# backend: x\n": true, "{}\n": true, "listen: [127.0.0.1:1]\n": false, "upstreams: []\n": true} {
+		file := filepath.Join(t.TempDir(), "idemproxy.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// The flag overrules the file's, which does not make it empty.
+		code, out := command(t, "check", "-c", file, "--listen", "127.0.0.1:2")
+		if code != 0 || strings.Contains(out, "there are no settings in it") != doubted {
+			t.Errorf("%q: exit code %d, %s", text, code, out)
+		}
+	}
+}
