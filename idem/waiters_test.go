@@ -327,23 +327,35 @@ func TestWaitersOfOneProcess(t *testing.T) {
 func TestWaitersOfALostLease(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		learns func(a *idem.Attempt)
+		learns func(t *testing.T, a *idem.Attempt)
 		within time.Duration
+		hangs  bool // the watchdog's first renewal does
 	}{
-		"by its ending": {func(a *idem.Attempt) { a.Finish(idem.Answered, ok()) }, 0},
-		"by a renewal":  {func(*idem.Attempt) {}, idem.DefaultPolicy().Heartbeat},
+		"by its ending": {learns: func(_ *testing.T, a *idem.Attempt) { a.Finish(idem.Answered, ok()) }},
+		"by a renewal":  {learns: func(*testing.T, *idem.Attempt) {}, within: idem.DefaultPolicy().Heartbeat},
+		"before it forwards": {learns: func(t *testing.T, a *idem.Attempt) {
+			time.Sleep(idem.DefaultPolicy().Heartbeat)
+			synctest.Wait() // the watchdog asks first, in vain
+			if err := a.Confirm(t.Context()); !errors.Is(err, idem.ErrLeaseLost) {
+				t.Errorf("confirmed: %v", err)
+			}
+		}, within: idem.DefaultPolicy().Heartbeat, hangs: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				memory := storetest.NewMemory()
+				hung := make(chan struct{})
 				of := func() *rig {
-					e := idem.NewEngine(idem.Config{Store: struct{ idem.Store }{memory}})
+					store := &hanging{Store: memory, hung: hung}
+					store.renewed.Store(!c.hangs)
+					e := idem.NewEngine(idem.Config{Store: store})
 					return &rig{T: t, engine: e, counts: &counts{}, policy: idem.DefaultPolicy()}
 				}
 				r, other := of(), of()
 				defer r.engine.Close(context.Background())
 				defer other.engine.Close(context.Background())
+				defer close(hung) // before the engines are, which wait for it
 				a := r.mustBegin("k")
 				got := r.waiting(r.engine, 3, time.Hour)
 				begun := time.Now()
@@ -351,7 +363,7 @@ func TestWaitersOfALostLease(t *testing.T) {
 					t.Fatal(err)
 				}
 				other.mustBegin("k").Finish(idem.Answered, ok())
-				c.learns(a)
+				c.learns(t, a)
 				for range 3 {
 					if w := <-got; w.out.Kind != idem.VerdictCompleted {
 						t.Errorf("a waiter got %v", w.out.Kind)
@@ -363,6 +375,20 @@ func TestWaitersOfALostLease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// hanging is a store whose first renewal does not answer before hung is closed.
+type hanging struct {
+	idem.Store
+	hung    chan struct{}
+	renewed atomic.Bool
+}
+
+func (h *hanging) Renew(ctx context.Context, leases []idem.Lease) []error {
+	if !h.renewed.Swap(true) {
+		<-h.hung
+	}
+	return h.Store.Renew(ctx, leases)
 }
 
 func TestWaitersWhenTheStoreFails(t *testing.T) {
