@@ -150,6 +150,7 @@ func (a *App) newProxy(c *config.Config, o *observer) (err error) {
 	if err := a.names.start(plan, c.AcceptOrphans); err != nil {
 		return err
 	}
+	pc.MaxClients = mostClients(c, filesLimit())
 	pc.Engine, pc.Recipes, pc.RecipeUnread = a.engine, a.names.texts.get, a.names.texts.unread
 	if pc.Trace, err = a.traceOf(c, o); err != nil {
 		return fmt.Errorf("configuration: %w", err)

@@ -51,5 +51,8 @@ const OtherFiles = otherFiles
 // FilesFor is filesFor.
 func FilesFor(c *config.Config) uint64 { return filesFor(c) }
 
+// MostClients is mostClients.
+func MostClients(c *config.Config, limit uint64) int { return mostClients(c, limit) }
+
 // Remake is remake.
 func (a *App) Remake() { a.remake() }

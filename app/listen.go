@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -128,14 +129,43 @@ func filesFor(c *config.Config) uint64 {
 	return uint64(n) //nolint:gosec // none of them is negative
 }
 
-// checkFiles warns of a limit of file descriptors that is reached before max_clients.
-// The limit is the hard one, which the runtime asks for.
-func (a *App) checkFiles(c *config.Config) {
-	var limit unix.Rlimit
+// leastClients are so few that a limit of files which has no room for more was not meant.
+const leastClients = 1024
+
+// mostClients is max_clients. Unless somebody set it, it is no more than the limit of open
+// files has room for, and half of them at least (connections to backends seldom are as many as
+// they may be): a client too many is answered then, and does not wait in vain.
+func mostClients(c *config.Config, limit uint64) int {
 	want := filesFor(c)
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= want {
-		return
+	if c.Origin["max-clients"] != "" || limit >= want {
+		return c.MaxClients
 	}
-	a.log.Warn().Str("event", "few_files").Uint64("limit", limit.Cur).Uint64("want", want).Int("max_clients", c.MaxClients).
-		Msg("file descriptors (ulimit -n) may be used up before max_clients and max_conns are reached: raise the limit, or lower them")
+	others := want - uint64(c.MaxClients) //nolint:gosec // not negative
+	room := max(limit, others) - others
+	return min(c.MaxClients, int(max(room, limit/2))) //nolint:gosec // limit is below want
+}
+
+// filesLimit is how many files may be open: the hard limit, which the runtime asks for.
+func filesLimit() uint64 {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return math.MaxUint64
+	}
+	return limit.Cur
+}
+
+// checkFiles says that max_clients is less than its default, or warns that the limit of file
+// descriptors is reached before it.
+func (a *App) checkFiles(c *config.Config) {
+	limit, want := filesLimit(), filesFor(c)
+	most := mostClients(c, limit)
+	switch {
+	case limit >= want:
+	case c.Origin["max-clients"] == "" && most >= leastClients:
+		a.log.Info().Str("event", "few_files").Uint64("limit", limit).Uint64("want", want).Int("max_clients", most).
+			Msg("max_clients is not set: it is as many as the limit of open files (ulimit -n) has room for")
+	default:
+		a.log.Warn().Str("event", "few_files").Uint64("limit", limit).Uint64("want", want).Int("max_clients", most).
+			Msg("file descriptors (ulimit -n) may be used up before max_clients and max_conns are reached: raise the limit, or lower them")
+	}
 }

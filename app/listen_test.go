@@ -343,9 +343,21 @@ func TestFewFiles(t *testing.T) {
 	for clients, warns := range map[int]bool{most: false, most + 1: true} {
 		_, out := run(t, zerolog.WarnLevel, b.URL(), func(c *config.Config) {
 			c.MaxClients, c.MaxConns, c.Upstreams = clients, 10, []config.NamedUpstream{others}
+			c.Origin = config.Origin{"max-clients": "f.yaml:3"}
 		})
 		if got := strings.Contains(out.String(), `"event":"few_files"`); got != warns {
 			t.Errorf("%d clients, %d files: warned %v\n%s", clients, limit.Cur, got, out.String())
+		}
+	}
+	// Who has not set it gets as many as there is room for.
+	for files, want := range map[uint64]int{1 << 30: 10_000, 11_110: 10_000, 11_109: 9_999, 3_000: 1_890, 1_000: 500, 10: 5} {
+		c := config.Config{MaxClients: 10_000, Upstream: config.Upstream{Backends: []string{"b"}, MaxConns: 10}}
+		if got := app.MostClients(&c, files); got != want {
+			t.Errorf("%d files: %d clients, want %d", files, got, want)
+		}
+		c.Origin = config.Origin{"max-clients": "--max-clients"}
+		if got := app.MostClients(&c, files); got != 10_000 {
+			t.Errorf("%d files, and 10,000 clients as was said: %d", files, got)
 		}
 	}
 	// By default: as many clients as may come, and not one connection to a backend for each.

@@ -237,8 +237,8 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 				"`idemproxy check` says the same", "",
 		},
 		{
-			"few_files", "warn", "the limit of open files (`ulimit -n`) is lower than what max_clients and max_conns may need. want " +
-				"is what they may need", "limit, want, max_clients",
+			"few_files", "info, warn", "the limit of open files (`ulimit -n`) is lower than what max_clients and max_conns may need; want " +
+				"is what they may need. info: max_clients is not set, and is as many as there is room for", "limit, want, max_clients",
 		},
 		{
 			"connection_refused", "warn", "the proxy closed connections before it read a request. At most one line a second for each " +
