@@ -39,6 +39,9 @@ flag wins over the environment, which wins over the file.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		hangUp, stop := app.HangUps()
 		defer stop()
+		// A log that nobody reads any more costs its lines. By default the next one would end the
+		// process, and cut every request. Other commands do end then, as `list | head` wants.
+		signal.Ignore(syscall.SIGPIPE)
 		if _, err := s.load(); err != nil {
 			return err
 		}

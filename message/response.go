@@ -205,7 +205,7 @@ func (p *headerParser) read(h *fasthttp.ResponseHeader) error {
 	p.source.Reset(p.text)
 	p.reader.Reset(&p.source)
 	if err := h.Read(p.reader); err != nil {
-		return fmt.Errorf("the response's header: %w", err)
+		return fmt.Errorf("the response's header: %w", Unquoted(err))
 	}
 	return nil
 }

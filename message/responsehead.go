@@ -46,7 +46,7 @@ func ReadResponse(br *bufio.Reader, h *fasthttp.ResponseHeader, most int) (size 
 			return 0, ErrHeaderTooLarge
 		case s.ended && !s.mend:
 			if err = h.Read(br); err != nil {
-				return 0, fmt.Errorf("the response's header: %w", err)
+				return 0, fmt.Errorf("the response's header: %w", Unquoted(err))
 			}
 			return s.pos, nil
 		case s.ended:

@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/bytebufferpool"
 	"github.com/valyala/fasthttp"
 
+	"github.com/idemproxy/idemproxy/message"
 	"github.com/idemproxy/idemproxy/upstream"
 )
 
@@ -62,7 +63,7 @@ func (s *Server) readBody(q *request, body *bytebufferpool.ByteBuffer, limit int
 	case errors.Is(err, errNoRoom):
 		return &problemOverloaded, errNoRoom
 	case err != nil:
-		err = fmt.Errorf("reading the request body: %w", err)
+		err = fmt.Errorf("reading the request body: %w", message.Unquoted(err))
 		return bodyProblem(err), err
 	case n > int64(limit):
 		discard(stream)

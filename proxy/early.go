@@ -83,7 +83,7 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	}
 	if s.config.Trace.Done != nil {
 		s.config.Trace.Done(&Report{
-			Outcome: Refused, Status: p.status, Err: err, Remote: ctx.RemoteAddr(), RequestID: id,
+			Outcome: Refused, Status: p.status, Err: message.Unquoted(err), Remote: ctx.RemoteAddr(), RequestID: id,
 		})
 	}
 }
