@@ -3,6 +3,7 @@ package upstream
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -38,6 +39,10 @@ type Body struct {
 // ErrHeaderTooLarge says that the backend executed the request, and that its answer's header is
 // larger than Config.MaxHeader.
 var ErrHeaderTooLarge = message.ErrHeaderTooLarge
+
+// errNoAlert is a response whose end nobody vouches for (RFC 9112 section 9.8): it goes on until
+// its connection ends, and anyone on the way can end a connection.
+var errNoAlert = fmt.Errorf("its length is not announced, and the TLS connection ended without close_notify: %w", io.ErrUnexpectedEOF)
 
 // chunked is the length of such a body.
 const chunked = -1
@@ -120,6 +125,9 @@ func (r *Body) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) || err == nil && r.length >= 0 && r.read == r.length {
 		if r.length >= 0 && r.read < r.length {
 			return n, r.cut(io.ErrUnexpectedEOF)
+		}
+		if r.length < chunked && endedAlone(r.conn.conn) {
+			return n, r.cut(errNoAlert)
 		}
 		r.done = true
 		r.chunks.CopyTrailers(r.header)

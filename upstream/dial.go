@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type backendConn struct {
 	patience  time.Duration
 	last      time.Time // see endBy; guarded by mu
 	drained   bool      // see nothingLeft
+	ended     bool      // the backend has ended its side of the connection; of the reader alone
 }
 
 var errConnClosed = errors.New("the backend has closed the connection")
@@ -122,7 +124,17 @@ func (b *backendConn) Read(p []byte) (int, error) {
 			return 0, err //nolint:wrapcheck // it stands in for the connection
 		}
 	}
-	return b.Conn.Read(p) //nolint:wrapcheck // as above
+	n, err := b.Conn.Read(p)
+	b.ended = b.ended || errors.Is(err, io.EOF)
+	return n, err //nolint:wrapcheck // as above
+}
+
+// endedAlone says that the backend's side ended without the alert by which TLS says that nothing
+// was cut off (RFC 8446 section 6.1). TLS itself takes it for an end between two records. With
+// the alert, it does not read as far as the connection's end.
+func endedAlone(conn net.Conn) bool {
+	b := unwrap(conn)
+	return b != nil && b.tls && b.ended
 }
 
 // Write implements net.Conn.
