@@ -133,8 +133,9 @@ func filesFor(c *config.Config) uint64 {
 const leastClients = 1024
 
 // mostClients is max_clients. Unless somebody set it, it is no more than the limit of open
-// files has room for, and half of them at least (connections to backends seldom are as many as
-// they may be): a client too many is answered then, and does not wait in vain.
+// files has room for, and a fourth of them at least: each client has one connection to a backend
+// at most. A client too many is answered then, and does not wait in vain. With an embedded store
+// more than that is at stake: its engine ends the process if it can open no file for its log.
 func mostClients(c *config.Config, limit uint64) int {
 	want := filesFor(c)
 	if c.Origin["max-clients"] != "" || limit >= want {
@@ -142,7 +143,7 @@ func mostClients(c *config.Config, limit uint64) int {
 	}
 	others := want - uint64(c.MaxClients) //nolint:gosec // not negative
 	room := max(limit, others) - others
-	return min(c.MaxClients, int(max(room, limit/2))) //nolint:gosec // limit is below want
+	return min(c.MaxClients, int(max(room, limit/4))) //nolint:gosec // limit is below want
 }
 
 // filesLimit is how many files may be open: the hard limit, which the runtime asks for.

@@ -350,7 +350,7 @@ func TestFewFiles(t *testing.T) {
 		}
 	}
 	// Who has not set it gets as many as there is room for.
-	for files, want := range map[uint64]int{1 << 30: 10_000, 11_110: 10_000, 11_109: 9_999, 3_000: 1_890, 1_000: 500, 10: 5} {
+	for files, want := range map[uint64]int{1 << 30: 10_000, 11_110: 10_000, 11_109: 9_999, 3_000: 1_890, 1_000: 250, 10: 2} {
 		c := config.Config{MaxClients: 10_000, Upstream: config.Upstream{Backends: []string{"b"}, MaxConns: 10}}
 		if got := app.MostClients(&c, files); got != want {
 			t.Errorf("%d files: %d clients, want %d", files, got, want)
