@@ -29,7 +29,11 @@ func CheckCallers(trace []Event) error {
 	model := Model()
 	for _, calls := range attempts {
 		if err := checkCaller(model, calls); err != nil {
-			return err
+			var b strings.Builder
+			for _, e := range trace[max(0, len(trace)-2*shown):] {
+				fmt.Fprintf(&b, "  %v\n", e)
+			}
+			return fmt.Errorf("%w and of all, by whomever (%d calls):\n%s", err, len(trace), b.String())
 		}
 	}
 	return nil

@@ -152,6 +152,9 @@ type checker struct {
 	used  uint64      // slots
 	loose uint64      // of these, slots of what has no answer
 
+	had  []possible // what the key has been, in a trace with a loss
+	gone bool       // there was a loss
+
 	looked int // how many states were looked at
 }
 
@@ -162,10 +165,28 @@ func (c *checker) call(event int) error {
 	}
 	c.slots[event] = slot
 	c.used |= 1 << slot
+	if c.lost {
+		c.remember()
+	}
+	if c.gone = c.gone || isLoss(c.trace[event]); c.gone {
+		c.past = c.had
+	}
 	if c.trace[event].Failed {
 		c.loose |= 1 << slot
 	}
 	return nil
+}
+
+// mostPast bounds what a key has been, of which each has to be looked at.
+const mostPast = 50
+
+// remember notes what the key may be now.
+func (c *checker) remember() {
+	for s := range c.now {
+		if s.known && len(c.had) < mostPast && !slices.Contains(c.had, s.possible) {
+			c.had = append(c.had, s.possible)
+		}
+	}
 }
 
 func (c *checker) forget(event int) {

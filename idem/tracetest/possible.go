@@ -31,6 +31,10 @@ type rules struct {
 	rows  map[cell]idem.Transition // those that are the model's, too
 	moved map[move]bool
 	lost  bool // the store lost what it had: it counts attempts from anywhere, since a journal may bring a count back
+	// past is what the key has been, and is empty before the first loss. After it, the journal of
+	// a proxy that stood still or was cut off may bring back what was there longer ago than what
+	// was lost.
+	past []possible
 }
 
 type cell struct {
@@ -78,6 +82,11 @@ var allowed = sync.OnceValue(newRules) //nolint:gochecknoglobals // constant dat
 // moves are the states that time may have made of p until then, p itself first.
 func (r *rules) moves(p possible, until time.Duration) []possible {
 	all := []possible{p}
+	if !p.known {
+		for _, before := range r.past {
+			all = append(all, r.moves(before, until)...)
+		}
+	}
 	over := func(end time.Duration) bool { return end != never && until+Slack >= end }
 	add := func(name string, next possible) {
 		if r.moved[move{name, p.state, next.state}] {
