@@ -50,7 +50,7 @@ func laws() map[string]room {
 		"receipt":               {}, // for backends: the standard library only
 		"metrics":               {outside: []string{"github.com/prometheus/client_golang"}},
 		"config":                {ours: []string{"caller", "idem", "internal/redact", "message", "operation", "proxy", "upstream"}, outside: []string{"github.com/goccy/go-yaml", "github.com/spf13/pflag", "github.com/dustin/go-humanize"}}, // it fills the Configs of the rooms that serve requests
-		"app":                   {ours: []string{"admin", "caller", "config", "estore", "idem", "internal/backend", "internal/failpoint", "internal/redact", "internal/storelog", "metrics", "operation", "proxy", "pstore", "rstore", "seal", "token", "upstream"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},
+		"app":                   {ours: []string{"admin", "caller", "config", "estore", "idem", "internal/backend", "internal/failpoint", "internal/recipes", "internal/redact", "internal/storelog", "metrics", "operation", "proxy", "pstore", "rstore", "seal", "token", "upstream"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},
 		"cli":                   {ours: []string{"admin", "app", "config", "idem", "internal/redact"}, outside: []string{"github.com/rs/zerolog", "github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/spf13/pflag"}},
 		"cmd/proxy":             {ours: []string{"cli"}},
 		"cmd/backend":           {ours: []string{"internal/backend"}, outside: []string{"modernc.org/sqlite"}},
@@ -60,6 +60,7 @@ func laws() map[string]room {
 		"internal/golden":       {},
 		"internal/replays":      {ours: []string{"idem", "internal/failpoint"}, outside: []string{"github.com/maypok86/otter/v2"}, never: []string{"net/http", "net"}},
 		"internal/outage":       {},
+		"internal/recipes":      {ours: []string{"idem"}, never: []string{"net/http", "net", "log", "log/slog", "os"}},
 		"internal/redact":       {never: []string{"net/http", "log", "log/slog", "os"}},
 		"internal/storelog":     {ours: []string{"idem"}, outside: []string{"golang.org/x/sys"}, never: []string{"net/http", "net"}}, // with its build tag only
 		"internal/toxitest":     {outside: []string{"github.com/Shopify/toxiproxy/v2", "github.com/rs/zerolog"}},

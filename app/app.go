@@ -151,7 +151,7 @@ func (a *App) newProxy(c *config.Config, o *observer) (err error) {
 		return err
 	}
 	pc.MaxClients = mostClients(c, filesLimit())
-	pc.Engine, pc.Recipes, pc.RecipeUnread = a.engine, a.names.texts.get, a.names.texts.unread
+	pc.Engine, pc.Recipes, pc.RecipeUnread = a.engine, a.names.texts.Get, a.names.texts.Unread
 	if pc.Trace, err = a.traceOf(c, o); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}

@@ -42,8 +42,8 @@ func (n *names) Change(plan *proxy.Plan, accept bool, use func() error) error {
 // Admit is admit, Legacy is legacy, Recipe and Unread are what the proxy asks.
 func (n *names) Admit() error                         { return n.admit() }
 func (n *names) Legacy(keep time.Duration) bool       { return n.legacy(keep) }
-func (n *names) Recipe(id idem.Recipe) (string, bool) { return n.texts.get(id) }
-func (n *names) Unread(id idem.Recipe) bool           { return n.texts.unread(id) }
+func (n *names) Recipe(id idem.Recipe) (string, bool) { return n.texts.Get(id) }
+func (n *names) Unread(id idem.Recipe) bool           { return n.texts.Unread(id) }
 
 // OtherFiles is otherFiles.
 const OtherFiles = otherFiles

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/recipes"
 	"github.com/idemproxy/idemproxy/proxy"
 )
 
@@ -39,17 +40,16 @@ type names struct {
 	life   string      // guarded by mu: see lifeEntry; empty: not known yet
 
 	shut  atomic.Pointer[error] // written under mu: why nothing may be executed; nil: it may
-	texts recipeTexts
+	texts *recipes.Texts
 
 	assumed atomic.Bool // what legacy said last: the rules in force are made by it
 	// again has the rules made anew, since what legacy says has changed.
 	again func()
 }
 
-// Names of entries: how records are named, and how they are compared.
+// Names of entries: how records are named. How they are compared has those of package recipes.
 const (
-	planEntry   = "plan:"
-	recipeEntry = "recipe:"
+	planEntry = "plan:"
 	// legacyEntry stands for the release that wrote no plans.
 	legacyEntry = planEntry + "v1"
 )
@@ -74,7 +74,7 @@ var (
 )
 
 func newNames(store namesStore, log zerolog.Logger) *names {
-	n := &names{store: store, log: log, texts: recipeTexts{store: store}}
+	n := &names{store: store, log: log, texts: recipes.New(store)}
 	n.setShut(errUnchecked)
 	return n
 }
@@ -244,7 +244,7 @@ func (n *names) write(plan *proxy.Plan) error {
 	ctx, cancel := context.WithTimeout(context.Background(), askNamesFor)
 	defer cancel()
 	for id, text := range plan.Recipes() {
-		if err := n.store.Enter(ctx, recipeName(id), text, 0); err != nil {
+		if err := n.store.Enter(ctx, recipes.Name(id), text, 0); err != nil {
 			return fmt.Errorf("entering how records are compared: %w", err)
 		}
 	}
@@ -400,5 +400,3 @@ func entryOf(plan *proxy.Plan) string {
 	sum := sha256.Sum256([]byte(plan.Text()))
 	return planEntry + hex.EncodeToString(sum[:8])
 }
-
-func recipeName(id idem.Recipe) string { return fmt.Sprintf("%s%08x", recipeEntry, uint32(id)) }

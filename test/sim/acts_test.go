@@ -56,7 +56,7 @@ func (w *world) do(a act) {
 		w.upset(upset{process: p.name, renews: p.door.set(a.way, a.part)})
 	case registryIs:
 		w.note("%s: its registry %s", p.name, registries[a.registry])
-		p.reader.set(a.registry)
+		p.register.set(a.registry)
 	case backendIs:
 		w.mu.Lock()
 		w.killed = true

@@ -212,7 +212,7 @@ func (w *world) unexplained(r *request) string {
 	case r.kind == "backend-unreachable":
 		ok = w.ill(r.process)
 	case r.kind == "store-unavailable":
-		ok = w.ill(r.process) || time.Since(w.changed) < longestLag || r.process.reader.lags() // what others entered is not read yet
+		ok = w.ill(r.process) || time.Since(w.changed) < longestLag || r.process.register.lags() // what others entered is not read yet
 	case r.kind == "outcome-none":
 		ok = r.question && !own(func(e *execution) bool {
 			return !w.mayFollow(e) && !w.forgotten(e) && !e.voided && e.began.Before(r.sent)
@@ -257,7 +257,7 @@ const longestDecided = 3 * time.Second
 func (w *world) waits(r *request) {
 	p := r.process
 	w.mu.Lock()
-	excused := p.dead || w.ill(p) || p.reader.lags() || w.executing(r.key)
+	excused := p.dead || w.ill(p) || p.register.lags() || w.executing(r.key)
 	asked := w.settling[r.key] > 0 // perhaps it waits for what the endpoint says
 	overdue := time.Since(r.sent) > longestPatience-10*time.Second
 	w.mu.Unlock()

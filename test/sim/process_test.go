@@ -13,6 +13,7 @@ import (
 	"github.com/idemproxy/idemproxy/estore"
 	"github.com/idemproxy/idemproxy/idem"
 	"github.com/idemproxy/idemproxy/idem/storetest"
+	"github.com/idemproxy/idemproxy/internal/recipes"
 	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/rstore"
 	"github.com/idemproxy/idemproxy/upstream"
@@ -26,7 +27,8 @@ type process struct {
 	life     int
 	dir      string // of the embedded store
 	door     *door
-	reader   *reader
+	register *register
+	recipes  *recipes.Texts
 	engine   *idem.Engine
 	server   *proxy.Server
 	listener *listener
@@ -46,9 +48,10 @@ func (w *world) start(number, life int, dir string) *process {
 	p.engine = idem.NewEngine(idem.Config{Store: w.traces.asked.Wrap(p.door), Trace: idem.Trace{
 		LeaseLost: func(k idem.Key, attempt uint32, at idem.Event) { w.leaseLost(p, k, attempt, at) },
 	}})
-	p.reader = newReader(p)
+	p.register = &register{p: p}
+	p.recipes = recipes.New(p.register)
 	c := p.config(w.plan.waiting, w.plan.recipes[number])
-	c.Recipes, c.RecipeUnread = p.reader.get, p.reader.unread // a reload does not have them: they are the server's
+	c.Recipes, c.RecipeUnread = p.recipes.Get, p.unread // a reload does not have them: they are the server's
 	w.enter(c)
 	s, err := proxy.New(c)
 	if err != nil {

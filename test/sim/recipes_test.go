@@ -1,13 +1,14 @@
 package sim_test
 
 import (
-	"maps"
-	"slices"
+	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/idemproxy/idemproxy/idem"
+	"github.com/idemproxy/idemproxy/internal/recipes"
 	"github.com/idemproxy/idemproxy/operation"
 	"github.com/idemproxy/idemproxy/proxy"
 )
@@ -53,90 +54,54 @@ const (
 
 var registries = [...]string{"answers", "fails", "is slow", "is silent"}
 
-// reader is what a process has read of the recipes that others made records by. It is read
-// once a second at most. Those who come during a reading wait for that.
-type reader struct {
-	p       *process
-	mu      sync.Mutex
-	known   map[idem.Recipe]string // guarded by mu, as all below
-	asked   time.Time
-	reading chan struct{}
-	sought  map[idem.Recipe]bool
-	is      registry
-	unwell  time.Time // when that was last changed
+// register is a process's way to the registry, which the product reads. Something may be wrong
+// with it.
+type register struct {
+	p      *process
+	mu     sync.Mutex
+	is     registry  // guarded by mu, as is unwell
+	unwell time.Time // when that was last changed
 }
 
-func newReader(p *process) *reader { return &reader{p: p, sought: map[idem.Recipe]bool{}} }
-
-// get is proxy.Config.Recipes.
-func (r *reader) get(id idem.Recipe) (string, bool) {
+// Entries implements idem.Registry. It takes time.
+func (r *register) Entries(ctx context.Context) ([]idem.Entry, error) {
 	r.mu.Lock()
-	if text, is := r.known[id]; is {
-		r.mu.Unlock()
-		return text, true
-	}
-	if _, is := r.sought[id]; !is {
-		r.sought[id] = false
-	}
-	reading, recent := r.reading, !r.asked.IsZero() && time.Since(r.asked) < time.Second
-	if reading == nil && !recent {
-		r.reading = make(chan struct{})
-	}
-	r.mu.Unlock()
-	switch {
-	case reading != nil:
-		<-reading
-	case recent:
-		return "", false
-	default:
-		r.read()
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	text, is := r.known[id]
-	return text, is
-}
-
-// read reads the registry, which takes time.
-func (r *reader) read() {
-	r.mu.Lock()
-	before, is := slices.Collect(maps.Keys(r.sought)), r.is
+	is := r.is
 	r.mu.Unlock()
 	half := [...]time.Duration{read: time.Millisecond, slow: 600 * time.Millisecond, unheard: storeTimeout / 2}[is]
 	time.Sleep(half)
 	entries, answers := r.p.w.entered(), is == read || is == slow
 	time.Sleep(half)
-	answers = answers && r.p.reachesStore()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	close(r.reading)
-	r.reading, r.asked = nil, time.Now()
-	if !answers {
-		return
+	if err := ctx.Err(); err != nil || !answers || !r.p.reachesStore() {
+		return nil, fmt.Errorf("the way to the registry: %w", idem.ErrUnavailable)
 	}
-	r.known = entries
-	for _, one := range before {
-		r.sought[one] = true
-	}
+	return entries, nil
 }
 
-// unread is proxy.Config.RecipeUnread. Whoever asks may have stood still since get was called.
-func (r *reader) unread(id idem.Recipe) bool {
-	r.p.standsStill()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.sought[id]
+// Enter implements idem.Registry. The world enters recipes itself: see enter.
+func (*register) Enter(context.Context, string, string, time.Duration) error {
+	return idem.ErrUnavailable
+}
+
+// Strike implements idem.Registry.
+func (*register) Strike(context.Context, string) error { return idem.ErrUnavailable }
+
+// unread is proxy.Config.RecipeUnread. Whoever asks may have stood still since the recipe was
+// looked for.
+func (p *process) unread(id idem.Recipe) bool {
+	p.standsStill()
+	return p.recipes.Unread(id)
 }
 
 // set changes how the registry answers this process.
-func (r *reader) set(is registry) {
+func (r *register) set(is registry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.is, r.unwell = is, time.Now()
 }
 
 // lags says that what others entered may not have been read yet.
-func (r *reader) lags() bool {
+func (r *register) lags() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.is != read || !r.unwell.IsZero() && time.Since(r.unwell) < longestLag
@@ -173,13 +138,18 @@ func (w *world) enter(c proxy.Config) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	maps.Copy(w.registry, plan.Recipes())
+	for id, text := range plan.Recipes() {
+		w.registry[recipes.Name(id)] = text
+	}
 	w.changed = time.Now()
 }
 
 // entered is the registry as it stands.
-func (w *world) entered() map[idem.Recipe]string {
+func (w *world) entered() (all []idem.Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return maps.Clone(w.registry)
+	for name, text := range w.registry {
+		all = append(all, idem.Entry{Name: name, Text: text})
+	}
+	return all
 }

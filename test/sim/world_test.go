@@ -41,7 +41,7 @@ type world struct {
 	settling   map[string]int // questions about a key that the receipts' endpoint has not answered
 	redisIs    server
 	persisting int // clients that are about to ask once more
-	registry   map[idem.Recipe]string
+	registry   map[string]string
 	changed    time.Time // when something was entered there last
 	looked     time.Time // into the store, last
 	killed     bool      // a process was between its lease and the backend, perhaps, or was cut off there
@@ -108,7 +108,7 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, plan: p, net: newNetwork(p.seed), memory: storetest.NewMemory(), begun: time.Now(),
-			voids: map[string]bool{}, settling: map[string]int{}, registry: map[idem.Recipe]string{}, recipes: recipesOf(t), dir: dir, traces: newTraces(),
+			voids: map[string]bool{}, settling: map[string]int{}, registry: map[string]string{}, recipes: recipesOf(t), dir: dir, traces: newTraces(),
 		}
 		ln := w.net.listen("backend")
 		go w.backend(ln)
@@ -282,7 +282,7 @@ func (w *world) treat(how server) {
 func (w *world) mend(p *process) {
 	w.net.set(p.name, "redis", fair)
 	p.door.set(open, all)
-	p.reader.set(read)
+	p.register.set(read)
 	w.net.set(p.name, "backend", fair)
 }
 

@@ -1,7 +1,8 @@
-package app
+package recipes
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -11,9 +12,9 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 )
 
-// recipeTexts are the recipes of the store's registry, which other processes write
+// Texts are the recipes of the store's registry, which other processes write
 // to as well.
-type recipeTexts struct {
+type Texts struct {
 	store idem.Registry
 
 	mu    sync.Mutex
@@ -25,6 +26,15 @@ type recipeTexts struct {
 	reading chan struct{} // guarded by mu: closed when the reading that is under way ends; nil: none is
 }
 
+// New are those of a registry, which is read when somebody asks.
+func New(store idem.Registry) *Texts { return &Texts{store: store, sought: map[idem.Recipe]bool{}} }
+
+// prefix is what the names of recipes begin with in a registry.
+const prefix = "recipe:"
+
+// Name is what the entry of a recipe is called in a registry.
+func Name(id idem.Recipe) string { return fmt.Sprintf("%s%08x", prefix, uint32(id)) }
+
 // mostSought bounds the names that are kept, of which only damaged records have many.
 const mostSought = 1000
 
@@ -32,17 +42,17 @@ const mostSought = 1000
 // known; its records fail closed until then.
 const askRecipesEvery = time.Second
 
-// get is asked on the path of requests: the registry is read for a recipe that is
+// readFor is for how long the registry is read at most.
+const readFor = 5 * time.Second
+
+// Get is asked on the path of requests: the registry is read for a recipe that is
 // not known, and at most once a second. Those who come meanwhile wait for that, unless
 // theirs is known, and do not read it again.
-func (t *recipeTexts) get(id idem.Recipe) (text string, ok bool) {
+func (t *Texts) Get(id idem.Recipe) (text string, ok bool) {
 	t.mu.Lock()
-	if text, ok = t.known[recipeName(id)]; ok {
+	if text, ok = t.known[Name(id)]; ok {
 		t.mu.Unlock()
 		return text, true
-	}
-	if t.sought == nil {
-		t.sought = map[idem.Recipe]bool{}
 	}
 	if _, asked := t.sought[id]; !asked {
 		t.sought[id] = false // until the next reading
@@ -62,14 +72,14 @@ func (t *recipeTexts) get(id idem.Recipe) (text string, ok bool) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text, ok = t.known[recipeName(id)]
+	text, ok = t.known[Name(id)]
 	return text, ok
 }
 
 // read reads the registry, and ends the reading that its caller has said to be under way.
-func (t *recipeTexts) read() {
+func (t *Texts) read() {
 	before := t.before()
-	ctx, cancel := context.WithTimeout(context.Background(), askNamesFor)
+	ctx, cancel := context.WithTimeout(context.Background(), readFor)
 	defer cancel()
 	entries, err := t.store.Entries(ctx)
 	t.mu.Lock()
@@ -81,7 +91,7 @@ func (t *recipeTexts) read() {
 	}
 	t.known = make(map[string]string)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name, recipeEntry) {
+		if strings.HasPrefix(e.Name, prefix) {
 			t.known[e.Name] = e.Text
 		}
 	}
@@ -92,7 +102,7 @@ func (t *recipeTexts) read() {
 
 // before are the recipes that were asked for before a reading. What is asked for while it
 // goes on may have been entered since.
-func (t *recipeTexts) before() []idem.Recipe {
+func (t *Texts) before() []idem.Recipe {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.sought) >= mostSought {
@@ -101,11 +111,11 @@ func (t *recipeTexts) before() []idem.Recipe {
 	return slices.Collect(maps.Keys(t.sought))
 }
 
-// unread says of a recipe that get did not know that the registry may have it: it could not
+// Unread says of a recipe that Get did not know that the registry may have it: it could not
 // be read, or not again so soon. A recipe is entered before any record is made by it, so one
 // that was asked for before the registry was read, and is not there, is known to nobody. It
-// may also have been read since, so who is told that it is not unread asks get once more.
-func (t *recipeTexts) unread(id idem.Recipe) bool {
+// may also have been read since, so who is told that it is not unread asks Get once more.
+func (t *Texts) Unread(id idem.Recipe) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return !t.sought[id]

@@ -1,4 +1,4 @@
-package app
+package recipes
 
 import (
 	"context"
@@ -33,9 +33,9 @@ func (r *slowRegistry) Entries(ctx context.Context) ([]idem.Entry, error) {
 func TestOneReadingForAllRecipes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := &slowRegistry{entries: []idem.Entry{{Name: recipeName(1), Text: "one"}}}
-		texts := &recipeTexts{store: r}
-		if text, ok := texts.get(1); text != "one" || !ok {
+		r := &slowRegistry{entries: []idem.Entry{{Name: Name(1), Text: "one"}}}
+		texts := New(r)
+		if text, ok := texts.Get(1); text != "one" || !ok {
 			t.Fatalf("%q, %v", text, ok)
 		}
 		time.Sleep(askRecipesEvery)
@@ -45,16 +45,16 @@ func TestOneReadingForAllRecipes(t *testing.T) {
 		for i := range 20 {
 			all.Go(func() {
 				id := idem.Recipe(100 + i)
-				if text, ok := texts.get(id); ok || !texts.unread(id) {
-					t.Errorf("%d: %q, %v, unread %v", id, text, ok, texts.unread(id))
+				if text, ok := texts.Get(id); ok || !texts.Unread(id) {
+					t.Errorf("%d: %q, %v, unread %v", id, text, ok, texts.Unread(id))
 				}
 			})
 		}
 		synctest.Wait() // they wait
-		if text, ok := texts.get(1); text != "one" || !ok || time.Since(begun) > 0 {
+		if text, ok := texts.Get(1); text != "one" || !ok || time.Since(begun) > 0 {
 			t.Errorf("%q, %v after %v", text, ok, time.Since(begun))
 		}
-		if all.Wait(); time.Since(begun) != askNamesFor || r.read != 2 {
+		if all.Wait(); time.Since(begun) != readFor || r.read != 2 {
 			t.Errorf("%d readings in %v", r.read, time.Since(begun))
 		}
 	})
@@ -67,16 +67,16 @@ func TestWhoWaitsForAReadingHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &slowRegistry{}
 		for id := range idem.Recipe(20) {
-			r.entries = append(r.entries, idem.Entry{Name: recipeName(id), Text: fmt.Sprint(id)})
+			r.entries = append(r.entries, idem.Entry{Name: Name(id), Text: fmt.Sprint(id)})
 		}
 		begins, goesOn := make(chan struct{}), make(chan struct{})
-		texts := &recipeTexts{store: heldRegistry{r, begins, goesOn}}
+		texts := New(heldRegistry{r, begins, goesOn})
 		var all sync.WaitGroup
 		ask := func(id idem.Recipe, has, unread bool) {
 			all.Go(func() {
-				text, ok := texts.get(id)
-				if ok != has || has && text != fmt.Sprint(id) || !has && texts.unread(id) != unread {
-					t.Errorf("%d: %q, %v, unread %v", id, text, ok, texts.unread(id))
+				text, ok := texts.Get(id)
+				if ok != has || has && text != fmt.Sprint(id) || !has && texts.Unread(id) != unread {
+					t.Errorf("%d: %q, %v, unread %v", id, text, ok, texts.Unread(id))
 				}
 			})
 		}
@@ -98,19 +98,19 @@ func TestWhatAReadingBringsIsNotUnknown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &slowRegistry{}
-		texts := &recipeTexts{store: r}
-		if _, ok := texts.get(1); ok || texts.unread(1) {
+		texts := New(r)
+		if _, ok := texts.Get(1); ok || texts.Unread(1) {
 			t.Fatal("it is not there, and that is known")
 		}
-		r.entries = []idem.Entry{{Name: recipeName(2), Text: "two"}}
-		if _, ok := texts.get(2); ok {
+		r.entries = []idem.Entry{{Name: Name(2), Text: "two"}}
+		if _, ok := texts.Get(2); ok {
 			t.Fatal("the registry was read again so soon")
 		}
 		time.Sleep(askRecipesEvery)
-		if _, ok := texts.get(3); ok || r.read != 2 { // another request
+		if _, ok := texts.Get(3); ok || r.read != 2 { // another request
 			t.Fatalf("%d readings", r.read)
 		}
-		if _, ok := texts.get(2); texts.unread(2) || !ok {
+		if _, ok := texts.Get(2); texts.Unread(2) || !ok {
 			t.Error("it was read, and is not found")
 		}
 	})
