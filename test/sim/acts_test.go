@@ -10,6 +10,9 @@ import (
 	"github.com/idemproxy/idemproxy/idem"
 )
 
+// keyCount is how many keys there are.
+const keyCount = 4
+
 func keyOf(i int) string { return fmt.Sprintf("k%d", i) }
 
 // payloadOf is what must not change between two requests with one key: the last two differ in
@@ -23,13 +26,7 @@ func (w *world) do(a act) {
 	p := w.proxies[a.proxy]
 	switch a.kind {
 	case sends, asks:
-		w.mu.Lock()
-		name := fmt.Sprintf("r%d", len(w.requests))
-		w.mu.Unlock()
-		w.send(&request{
-			name: name, key: keyOf(a.key), payload: payloadOf(a.payload), process: p, question: a.kind == asks,
-			end: a.end, delay: a.delay, wait: a.wait, patience: a.patience, tries: a.tries,
-		})
+		w.crowd(&a)
 	case takes, retries, answered, purges:
 		w.background(func() { w.operate(p, &a) })
 	case kills:
@@ -75,6 +72,22 @@ func (w *world) do(a act) {
 		w.mute = !w.mute
 		w.note("the endpoint for receipts fails: %v", w.mute)
 		w.mu.Unlock()
+	}
+}
+
+// crowd has clients send what one sends, one after another.
+func (w *world) crowd(a *act) {
+	for i := range a.crowd {
+		if i > 0 {
+			w.pass(a.gap)
+		}
+		w.mu.Lock()
+		name := fmt.Sprintf("r%d", len(w.requests))
+		w.mu.Unlock()
+		w.send(&request{
+			name: name, key: keyOf(a.key), payload: payloadOf(a.payload), process: w.proxies[a.proxy], question: a.kind == asks,
+			end: a.end, delay: a.delay, wait: a.wait, patience: a.patience, tries: a.tries,
+		})
 	}
 }
 
@@ -126,6 +139,7 @@ func (w *world) arrives(r *http.Request, body, from string) *execution {
 		}
 	}
 	w.executions = append(w.executions, e)
+	w.bell.ring(anArrival, e.key)
 	return e
 }
 
@@ -141,6 +155,7 @@ func (w *world) ends(e *execution) {
 	defer w.mu.Unlock()
 	e.ended = time.Now()
 	w.note("the backend is done with execution %d", e.number)
+	w.bell.ring(anAnswer, e.key)
 }
 
 func (w *world) saysAll(e *execution, err error) {

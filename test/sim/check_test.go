@@ -249,23 +249,32 @@ func (w *world) other(r *request) bool {
 	return false
 }
 
-// longestDecided is for how long a request may wait although its key is decided.
-const longestDecided = 3 * time.Second
+// longestDecided is for how long a request may wait although its key is decided. If the key was
+// taken from an attempt that its proxy goes on with, that may hear of it when it renews the lease.
+const (
+	longestDecided = 3 * time.Second
+	longestUntold  = 15 * time.Second
+)
 
 // waits judges a request that has no answer yet: what waits for a key that is decided was
 // forgotten.
 func (w *world) waits(r *request) {
 	p := r.process
 	w.mu.Lock()
-	excused := p.dead || w.ill(p) || p.register.lags() || w.executing(r.key)
+	longest, executing := longestDecided, w.executing(r.key)
+	if executing {
+		longest = longestUntold
+	}
+	excused := p.dead || w.ill(p) || p.register.lags() || executing && (p.joins || w.reached(r))
 	asked := w.settling[r.key] > 0 // perhaps it waits for what the endpoint says
 	overdue := time.Since(r.sent) > longestPatience-10*time.Second
+	reached := w.reached(r)
 	w.mu.Unlock()
-	if p.stopping && w.plan.waiting != joins && time.Since(p.stopped) > longestDecided && !w.reached(r) {
+	if p.stopping && w.plan.waiting != joins && time.Since(p.stopped) > longestDecided && !reached {
 		w.violated("%s waits at %s, which is shut down", r.name, p.name)
 		p.stopping = false // said once
 	}
-	if excused || asked || w.plan.policy == idem.AmbiguousSettle && w.reached(r) { // it asks what became of its own attempt
+	if excused || asked || w.plan.policy == idem.AmbiguousSettle && reached { // it asks what became of its own attempt
 		r.idle = time.Time{}
 		return
 	}
@@ -285,7 +294,7 @@ func (w *world) waits(r *request) {
 		r.idle = time.Time{}
 	case r.idle.IsZero():
 		r.idle = time.Now()
-	case time.Since(r.idle) > longestDecided:
+	case time.Since(r.idle) > longest:
 		w.violated("%s at %s: waits although its key is %v", r.name, p.name, record.State)
 		r.idle = time.Now().Add(time.Hour) // said once
 	}
@@ -301,10 +310,8 @@ func (w *world) executing(key string) bool {
 	return false
 }
 
-// reached says that a request came to the backend.
+// reached says that a request came to the backend. w.mu is held.
 func (w *world) reached(r *request) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	for _, e := range w.executions {
 		if e.request == r.name {
 			return true

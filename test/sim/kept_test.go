@@ -16,7 +16,7 @@ func (w *world) look() {
 		last[e.key] = e
 	}
 	var certain []*execution
-	for k := range 2 {
+	for k := range keyCount {
 		if e := last[keyOf(k)]; e != nil && e.answered && !e.missed && w.certain(e) {
 			certain = append(certain, e)
 		}

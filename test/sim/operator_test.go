@@ -23,7 +23,7 @@ func (w *world) startAdmin(p *process) *admin.Server {
 		Keys: &admin.Keys{
 			Store: desk{p.door, p},
 			Release: func(ctx context.Context, k idem.Key, owner idem.Owner) error {
-				if err := p.isDistracted(ctx); err != nil {
+				if err := p.isAway(ctx, k); err != nil {
 					return err
 				}
 				return p.engine.ReleaseFrom(ctx, k, owner)
@@ -50,7 +50,7 @@ type desk struct {
 
 // Get implements idem.Inspector.
 func (d desk) Get(ctx context.Context, k idem.Key) (idem.Record, error) {
-	if err := d.p.isDistracted(ctx); err != nil {
+	if err := d.p.isDistracted(ctx, k); err != nil {
 		return idem.Record{}, err
 	}
 	return d.door.Get(ctx, k)
@@ -58,7 +58,7 @@ func (d desk) Get(ctx context.Context, k idem.Key) (idem.Record, error) {
 
 // Resolve implements idem.Inspector.
 func (d desk) Resolve(ctx context.Context, k idem.Key, owner idem.Owner, r *idem.Response) error {
-	if err := d.p.isDistracted(ctx); err != nil {
+	if err := d.p.isAway(ctx, k); err != nil {
 		return err
 	}
 	return d.door.Resolve(ctx, k, owner, r)
@@ -66,7 +66,7 @@ func (d desk) Resolve(ctx context.Context, k idem.Key, owner idem.Owner, r *idem
 
 // Purge implements idem.Inspector.
 func (d desk) Purge(ctx context.Context, k idem.Key) error {
-	if err := d.p.isDistracted(ctx); err != nil {
+	if err := d.p.isAway(ctx, k); err != nil {
 		return err
 	}
 	return d.door.Purge(ctx, k)
@@ -74,12 +74,13 @@ func (d desk) Purge(ctx context.Context, k idem.Key) error {
 
 // isDistracted holds an act of an operator up, while all else goes on. The error is that the
 // operator has left meanwhile.
-func (p *process) isDistracted(ctx context.Context) error {
+func (p *process) isDistracted(ctx context.Context, k idem.Key) error {
+	hurried := p.actor(k).hurried
 	p.w.net.mu.Lock()
 	chance := p.w.net.chance("is distracted " + p.name)
 	p.w.net.mu.Unlock()
 	longest := [...]time.Duration{0, 0, 5 * time.Millisecond, time.Second, 10 * time.Second, 40 * time.Second}[chance%6]
-	if longest > 0 {
+	if longest > 0 && !hurried {
 		select {
 		case <-time.After(time.Duration(chance>>8) % longest):
 		case <-ctx.Done():
@@ -91,15 +92,39 @@ func (p *process) isDistracted(ctx context.Context) error {
 	return nil
 }
 
+// attends says whose act the next steps on a key are, as far as one can tell.
+func (p *process) attends(key string, a *act) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.acting[key] = a
+}
+
+// isAway holds the last step of an act up. The error is as that of isDistracted.
+func (p *process) isAway(ctx context.Context, k idem.Key) error {
+	p.w.bell.wait(ctx, p.actor(k).away, k.Value())
+	return p.isDistracted(ctx, k)
+}
+
+func (p *process) actor(k idem.Key) *act {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if a := p.acting[k.Value()]; a != nil {
+		return a
+	}
+	return &act{}
+}
+
 // operate does what an operator does, through a process: looks, hesitates, and acts.
 func (w *world) operate(p *process, a *act) {
 	key := keyOf(a.key)
+	p.attends(key, a)
 	var record admin.Record
 	if status := w.operator(p, http.MethodGet, "/keys?key="+key, nil, &record); status != http.StatusOK {
 		w.note("an operator looks at %s through %s: %d", key, p.name, status)
 		return
 	}
 	time.Sleep(a.delay) // persons do
+	w.bell.wait(w.t.Context(), a.hesitates, key)
 	change := admin.Change{Key: key, Confirm: true, Owner: record.Owner}
 	if a.blind {
 		change.Owner = ""
@@ -120,8 +145,10 @@ func (w *world) operate(p *process, a *act) {
 		u.attempt = ""
 	}
 	end := w.begin(&u)
+	p.attends(key, a)
 	status := w.operator(p, http.MethodPost, path, &change, nil)
 	end()
+	w.bell.ring(aChange, key)
 	if a.kind == purges && status == http.StatusOK {
 		w.upset(upset{key: key, operator: true, forgets: true, purged: u.at})
 	}

@@ -30,6 +30,7 @@ type plan struct {
 	waiting waiting
 	recipes []int // that processes start with
 	acts    []act
+	still   time.Duration // after the last act, until all is healed
 }
 
 // act is one thing that is done, some time after the one before it.
@@ -52,6 +53,13 @@ type act struct {
 	registry registry
 	blind    bool // of an operator: whichever attempt it is
 	tries    int  // of a client
+	crowd    int  // how many clients do so
+	gap      time.Duration
+	upon     moment // of the key, which it is done at
+	// An operator hesitates until a moment between a look and an act, and is away between the
+	// two steps of the act itself.
+	hesitates, away moment
+	hurried         bool // nothing else keeps an operator from acting
 }
 
 // server is what is done to Redis.
@@ -94,14 +102,18 @@ var kindNames = [...]string{"sends", "asks", "takes", "resolves: retry", "resolv
 
 func (a act) String() string {
 	text := fmt.Sprintf("+%v %s", a.after, kindNames[a.kind])
+	if a.upon != anytime {
+		text = fmt.Sprintf("%s of k%d, %s", moments[a.upon], a.key, text)
+	}
 	switch a.kind {
 	case sends:
-		text += fmt.Sprintf(" k%d to p%d, payload %d, wait %v, patience %v, %d times; %s after %v",
-			a.key, a.proxy, a.payload, a.wait, a.patience, a.tries, endings[a.end], a.delay)
+		text += fmt.Sprintf(" k%d to p%d, payload %d, wait %v, patience %v, %d times, %d of them %v apart; %s after %v",
+			a.key, a.proxy, a.payload, a.wait, a.patience, a.tries, a.crowd, a.gap, endings[a.end], a.delay)
 	case asks:
 		text += fmt.Sprintf(" k%d at p%d, %d times", a.key, a.proxy, a.tries)
 	case takes, retries, answered, purges:
-		text += fmt.Sprintf(" k%d at p%d, blind %v, after %v", a.key, a.proxy, a.blind, a.delay)
+		text += fmt.Sprintf(" k%d at p%d, blind %v, after %v, hesitates: %s, is away: %s",
+			a.key, a.proxy, a.blind, a.delay, moments[a.hesitates], moments[a.away])
 	case storeIs:
 		text += fmt.Sprintf(" %s%s for p%d", ways[a.way], parts[a.part], a.proxy)
 	case registryIs:
@@ -120,7 +132,8 @@ func (a act) String() string {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "store %s, %d proxies, on_ambiguous %v, in_progress %s, recipes %v\n", p.store, p.proxies, p.policy, waitings[p.waiting], p.recipes)
+	fmt.Fprintf(&b, "store %s, %d proxies, on_ambiguous %v, in_progress %s, recipes %v, still for %v\n",
+		p.store, p.proxies, p.policy, waitings[p.waiting], p.recipes, p.still)
 	for _, a := range p.acts {
 		fmt.Fprintf(&b, "  %v\n", a)
 	}
@@ -137,11 +150,16 @@ func newPlan(seed uint64) *plan {
 		seed: seed, store: oneOf(r, "memory", "embedded", "redis", "redis"), proxies: 1,
 		policy:  oneOf(r, idem.AmbiguousRelease, idem.AmbiguousHold, idem.AmbiguousSettle),
 		waiting: oneOf(r, rejects, waits, waits, joins),
+		still:   oneOf(r, 0, 0, 5*time.Second, 40*time.Second, 90*time.Second),
+		recipes: []int{r.IntN(recipeCount), r.IntN(recipeCount)},
+	}
+	if r.IntN(2) == 0 {
+		p.tell(r)
+		return p
 	}
 	if p.store != "embedded" {
 		p.proxies = oneOf(r, 1, 2, 2)
 	}
-	p.recipes = []int{r.IntN(recipeCount), r.IntN(recipeCount)}
 	// What breaks in an episode: nothing, one kind of thing, or anything. What does not break much
 	// is judged more strictly.
 	all := []kind{
@@ -156,10 +174,16 @@ func newPlan(seed uint64) *plan {
 	default:
 		breaks = all
 	}
+	p.improvise(r, 3+r.IntN(18), breaks)
+	return p
+}
+
+// improvise appends acts that know nothing of each other.
+func (p *plan) improvise(r *rand.Rand, n int, breaks []kind) {
 	calm := r.IntN(3) == 0 // all backends answer
 	pace := oneOf(r, leisurely, leisurely, brisk)
 	crowded := r.IntN(2) == 0 // all of it is about one key
-	for range 3 + r.IntN(18) {
+	for range n {
 		a := randomAct(r, p, calm)
 		a.after = oneOf(r, pace...)
 		if crowded {
@@ -172,7 +196,6 @@ func newPlan(seed uint64) *plan {
 		}
 		p.acts = append(p.acts, a)
 	}
-	return p
 }
 
 // Times between two acts.
@@ -183,7 +206,7 @@ var (
 
 func randomAct(r *rand.Rand, p *plan, calm bool) act {
 	a := act{
-		key: r.IntN(2), proxy: r.IntN(p.proxies),
+		key: oneOf(r, 0, 0, 0, 1, 1, 1, 2, 3), proxy: r.IntN(p.proxies),
 		end:      oneOf(r, answers, answers, answers, pieces, pieces, cuts, halves, isBusy, isSilent),
 		delay:    oneOf(r, 0, 0, 50*time.Millisecond, 2*time.Second, 15*time.Second, 35*time.Second),
 		wait:     oneOf(r, -1, -1, 0, time.Second, 20*time.Second, 60*time.Second),
@@ -194,11 +217,17 @@ func randomAct(r *rand.Rand, p *plan, calm bool) act {
 		recipe:   r.IntN(recipeCount),
 		registry: oneOf(r, read, unread, slow, unheard),
 		blind:    r.IntN(4) == 0,
+		hurried:  r.IntN(2) == 0,
 		tries:    oneOf(r, 1, 1, 3),
+		crowd:    oneOf(r, 1, 1, 1, 1, 1, 3),
+		gap:      oneOf(r, 0, 0, time.Millisecond, 300*time.Millisecond),
 		server:   oneOf(r, served, served, readOnly, full, restarted, forgetful, flushed, later, earlier),
 	}
 	if r.IntN(8) == 0 {
 		a.payload = 1 + r.IntN(2)
+	}
+	if r.IntN(4) == 0 {
+		a.upon, a.hesitates, a.away = anyMoment(r), anyMoment(r), anyMoment(r)
 	}
 	if calm && a.end != pieces {
 		a.end = answers

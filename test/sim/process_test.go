@@ -36,12 +36,15 @@ type process struct {
 	admin    *admin.Server
 	dead     bool      // killed, or being shut down
 	stopped  time.Time // when that began
+	joins    bool      // requests may have joined others there
 	stopping bool      // it is being shut down, and nobody has been forgotten
+
+	acting map[string]*act // of operators, on keys; guarded by w.mu
 }
 
 // start begins the next life of a proxy.
 func (w *world) start(number, life int, dir string) *process {
-	p := &process{w: w, number: number, life: life, dir: dir, name: fmt.Sprintf("p%d.%d", number, life), served: make(chan error, 1)}
+	p := &process{w: w, number: number, life: life, dir: dir, name: fmt.Sprintf("p%d.%d", number, life), served: make(chan error, 1), acting: map[string]*act{}}
 	w.await(func() {
 		p.door = &door{whole: w.traces.store(p, p.store()), w: w, process: p.name, calls: map[string]int{}}
 	})
@@ -98,6 +101,7 @@ func (p *process) config(how waiting, recipe int) proxy.Config {
 	policy := idem.DefaultPolicy()
 	policy.OnAmbiguous = p.w.plan.policy
 	by := p.w.recipes[recipe]
+	p.joins = p.joins || how == joins
 	rules := proxy.Rules{
 		Policy: policy, Fingerprint: by.fingerprint, BackendTimeout: backendTimeout, MaxWait: longestWait, Wait: how != rejects,
 		Stream: how == joins, Join: how == joins, ReadOn: time.Minute, Outcomes: true,

@@ -172,6 +172,9 @@ func (d *door) Acquire(ctx context.Context, c idem.Claim) (out idem.Outcome, err
 		if ctx.Err() == nil {
 			late = o
 		}
+		if o.Kind == idem.VerdictAcquired {
+			d.w.bell.ring(aGrant, c.Key.Value())
+		}
 		return err
 	})
 	if err != nil {
@@ -187,6 +190,9 @@ func (d *door) Renew(ctx context.Context, leases []idem.Lease) (errs []error) {
 	}
 	err := d.pass(ctx, "renew", func(ctx context.Context) error {
 		errs = d.whole.Renew(ctx, leases)
+		for i := range leases {
+			d.w.bell.ring(aRenewal, leases[i].Key.Value())
+		}
 		return nil
 	})
 	if err == nil {
@@ -201,17 +207,28 @@ func (d *door) Renew(ctx context.Context, leases []idem.Lease) (errs []error) {
 
 func (d *door) Complete(ctx context.Context, l idem.Lease, r *idem.Response) error {
 	l.Key, r = l.Key.Clone(), r.Clone()
-	return d.pass(ctx, "complete", func(ctx context.Context) error { return d.whole.Complete(ctx, l, r) })
+	return d.end(ctx, "complete", l, func(ctx context.Context) error { return d.whole.Complete(ctx, l, r) })
 }
 
 func (d *door) Release(ctx context.Context, l idem.Lease) error {
 	l.Key = l.Key.Clone()
-	return d.pass(ctx, "release", func(ctx context.Context) error { return d.whole.Release(ctx, l) })
+	return d.end(ctx, "release", l, func(ctx context.Context) error { return d.whole.Release(ctx, l) })
 }
 
 func (d *door) Hold(ctx context.Context, l idem.Lease) error {
 	l.Key = l.Key.Clone()
-	return d.pass(ctx, "hold", func(ctx context.Context) error { return d.whole.Hold(ctx, l) })
+	return d.end(ctx, "hold", l, func(ctx context.Context) error { return d.whole.Hold(ctx, l) })
+}
+
+// end is pass for what ends an attempt.
+func (d *door) end(ctx context.Context, call string, l idem.Lease, do func(ctx context.Context) error) error {
+	return d.pass(ctx, call, func(ctx context.Context) error {
+		err := do(ctx)
+		if err == nil {
+			d.w.bell.ring(anEnding, l.Key.Value())
+		}
+		return err
+	})
 }
 
 func (d *door) Ping(ctx context.Context) error {

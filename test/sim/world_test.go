@@ -30,6 +30,7 @@ type world struct {
 	recipes  []recipe
 	working  sync.WaitGroup // what goes on in the background
 	traces   *traces
+	bell     *bell
 
 	mu         sync.Mutex
 	executions []*execution // guarded by mu, as all below
@@ -108,7 +109,7 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			t: t, plan: p, net: newNetwork(p.seed), memory: storetest.NewMemory(), begun: time.Now(),
-			voids: map[string]bool{}, settling: map[string]int{}, registry: map[string]string{}, recipes: recipesOf(t), dir: dir, traces: newTraces(),
+			voids: map[string]bool{}, settling: map[string]int{}, registry: map[string]string{}, recipes: recipesOf(t), dir: dir, traces: newTraces(), bell: newBell(),
 		}
 		ln := w.net.listen("backend")
 		go w.backend(ln)
@@ -125,10 +126,8 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 			}
 			w.proxies = append(w.proxies, w.start(i, 1, store))
 		}
-		for _, a := range p.acts {
-			w.pass(a.after)
-			w.do(a)
-		}
+		w.playActs()
+		w.pass(p.still)
 		w.finish()
 		_ = ln.Close()
 		_ = redisLn.Close()
@@ -145,12 +144,37 @@ func play(t *testing.T, p *plan) (wrong, log []string) {
 	return wrong, log
 }
 
+// playActs does one act after the other. An act that waits for a moment has it also if the moment
+// came since the act before.
+func (w *world) playActs() {
+	heard := 0
+	for i, a := range w.plan.acts {
+		if a.upon != anytime {
+			w.passUntil(longestUpon, rung{a.upon, keyOf(a.key)}, heard)
+		}
+		w.pass(a.after)
+		if i+1 < len(w.plan.acts) {
+			next := &w.plan.acts[i+1]
+			heard, _ = w.bell.listen(rung{next.upon, keyOf(next.key)})
+		}
+		w.do(a)
+	}
+}
+
 // pass lets time pass, and delivers what flies.
-func (w *world) pass(d time.Duration) {
-	until := time.Now().Add(d)
+func (w *world) pass(d time.Duration) { w.passUntil(d, rung{}, 0) }
+
+// passUntil is pass, but for no longer than until there is another such moment than those that
+// were heard.
+func (w *world) passUntil(longest time.Duration, at rung, heard int) {
+	until := time.Now().Add(longest)
 	for {
 		synctest.Wait()
 		w.check()
+		times, rings := w.bell.listen(at)
+		if times != heard {
+			return
+		}
 		flow, due := w.net.next()
 		left := time.Until(until)
 		switch {
@@ -165,6 +189,7 @@ func (w *world) pass(d time.Duration) {
 		timer := time.NewTimer(min(left, w.tick()))
 		select {
 		case <-w.net.news:
+		case <-rings:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -288,21 +313,25 @@ func (w *world) mend(p *process) {
 
 // probe asks every proxy for every key, when everything is over.
 func (w *world) probe() {
-	for k := range 2 {
-		for _, p := range w.proxies {
+	for _, p := range w.proxies {
+		var probes []*request
+		for k := range keyCount {
 			r := &request{
 				name: fmt.Sprintf("probe%d.%d", k, p.number), key: keyOf(k), payload: payloadOf(0), process: p,
 				wait: -1, patience: longestPatience,
 			}
+			probes = append(probes, r)
 			w.send(r)
-			w.pass(10 * time.Second)
-			w.mu.Lock()
+		}
+		w.pass(10 * time.Second)
+		w.mu.Lock()
+		for _, r := range probes {
 			settled := r.status == 200 || r.kind == "key-reused" || r.kind == "outcome-unknown" && w.plan.policy == idem.AmbiguousHold
-			w.mu.Unlock()
 			if !settled {
 				w.violated("%s: when all is over, %s got %d %s", p.name, r.key, r.status, r.kind)
 			}
 		}
+		w.mu.Unlock()
 	}
 }
 

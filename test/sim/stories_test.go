@@ -1,0 +1,79 @@
+package sim_test
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// story is a few acts that go together: acts that know nothing of each other seldom come to the
+// same. Each is drawn as all acts are, and then made likelier to be what the story needs. So a
+// story ends in as many ways as there are draws.
+type story struct {
+	tell func(s *scene) []act
+}
+
+var stories = [...]story{
+	{tell: takenOver},
+}
+
+// tell makes the plan of an episode that is one story, told a few times, with others' acts in
+// between.
+func (p *plan) tell(r *rand.Rand) {
+	p.store, p.proxies = oneOf(r, "memory", "redis", "redis"), 2
+	one := oneOf(r, stories[:]...)
+	breaks := oneOf(r, nil, nil, []kind{takes, purges}, []kind{kills, stops, storeIs, linkIs, reloads})
+	for n := range 1 + r.IntN(3) {
+		here := r.IntN(2)
+		s := &scene{Rand: r, plan: p, here: here, there: 1 - here, key: 2 * n % keyCount}
+		p.acts = append(p.acts, one.tell(s)...)
+		p.improvise(r, r.IntN(4), breaks)
+	}
+}
+
+// scene is where a story is told.
+type scene struct {
+	*rand.Rand
+	plan             *plan
+	here, there, key int // two proxies
+}
+
+// act is an act of a story.
+func (s *scene) act(k kind, proxy int) act {
+	a := randomAct(s.Rand, s.plan, false)
+	a.kind, a.key, a.proxy, a.payload, a.crowd = k, s.key, proxy, 0, 1
+	a.after = oneOf(s.Rand, brisk...)
+	a.upon, a.hesitates, a.away = anytime, anytime, anytime
+	return a
+}
+
+// quick makes an answer quick.
+func (s *scene) quick(a act) act {
+	a.delay = oneOf(s.Rand, 0, 50*time.Millisecond, a.delay)
+	return a
+}
+
+// uponA has an act wait for a moment, which is usually of that kind.
+func (s *scene) uponA(what moment, a act) act {
+	a.upon, a.after = likely(s, what, anyMoment(s.Rand)), oneOf(s.Rand, 0, 0, 20*time.Microsecond, a.after)
+	return a
+}
+
+// likely is one of two, and usually the first.
+func likely[T any](s *scene, one, other T) T { return oneOf(s.Rand, one, one, one, other) }
+
+func anyMoment(r *rand.Rand) moment { return moment(r.IntN(len(moments))) }
+
+// takenOver: a lease is taken away from a proxy that goes on, and another one executes; others
+// wait at the first.
+func takenOver(s *scene) []act {
+	first, second, third := s.act(sends, s.here), s.act(sends, s.here), s.quick(s.act(sends, s.there))
+	operator := s.act(oneOf(s.Rand, takes, purges), likely(s, s.there, s.here))
+	first.delay = likely(s, oneOf(s.Rand, 15*time.Second, 35*time.Second), first.delay)
+	second.delay = first.delay // it may come first
+	for _, a := range []*act{&first, &second} {
+		a.wait, a.patience = likely(s, longestWait, a.wait), likely(s, longestPatience, a.patience)
+	}
+	operator = s.uponA(aRenewal, operator)
+	operator.delay, operator.hurried = likely(s, 0, operator.delay), likely(s, true, false)
+	return []act{first, second, operator, s.uponA(aChange, third)}
+}
