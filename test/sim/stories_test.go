@@ -14,6 +14,7 @@ type story struct {
 
 var stories = [...]story{
 	{tell: takenOver},
+	{tell: notTaken},
 }
 
 // tell makes the plan of an episode that is one story, told a few times, with others' acts in
@@ -76,4 +77,18 @@ func takenOver(s *scene) []act {
 	operator = s.uponA(aRenewal, operator)
 	operator.delay, operator.hurried = likely(s, 0, operator.delay), likely(s, true, false)
 	return []act{first, second, operator, s.uponA(aChange, third)}
+}
+
+// notTaken: the store does not take what a proxy asks of it, for a time, and another proxy is
+// asked for the same.
+func notTaken(s *scene) []act {
+	store, first, second := s.act(storeIs, s.here), s.quick(s.act(sends, s.here)), s.act(sends, s.there)
+	store.part = likely(s, oneOf(s.Rand, writes, endingsOf, responses), store.part)
+	store.way = likely(s, oneOf(s.Rand, shut, lost, lately), store.way)
+	first.end = likely(s, answers, first.end)
+	second.after = oneOf(s.Rand, leisurely...)
+	if store.part == writes || s.IntN(2) == 0 {
+		return []act{first, s.uponA(aGrant, store), second}
+	}
+	return []act{store, first, second}
 }
