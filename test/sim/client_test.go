@@ -73,12 +73,13 @@ func (w *world) send(r *request) {
 	}()
 }
 
-// persist has a client ask once more that was told to, or was told nothing.
+// persist has a client ask once more that was told to, or was told nothing, or that nothing was done.
 func (w *world) persist(r *request) {
 	again := *r
 	again.name, again.tries = r.name+"x", r.tries-1
 	again.over, again.left, again.status, again.kind, again.body, again.named, again.mark, again.replayed, again.idle, again.judged = time.Time{}, false, 0, "", "", nil, "", false, time.Time{}, false
-	if again.tries <= 0 || r.status != 0 && r.status != http.StatusServiceUnavailable && r.status != http.StatusConflict {
+	told := r.status == 0 || r.status == http.StatusServiceUnavailable || r.status == http.StatusConflict || r.kind == "store-unavailable"
+	if again.tries <= 0 || !told {
 		return
 	}
 	w.mu.Lock()

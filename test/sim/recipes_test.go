@@ -116,7 +116,7 @@ func (p *process) standsStill() {
 	chance := p.w.net.chance("stands still " + p.name)
 	p.w.net.mu.Unlock()
 	switch chance % 16 {
-	case 0, 1:
+	case 0, 1, 4, 5:
 		time.Sleep(time.Duration(chance>>8) % (1200 * time.Millisecond))
 	case 2, 3:
 		time.Sleep(time.Duration(chance>>8) % (20 * time.Millisecond))

@@ -12,9 +12,12 @@ type story struct {
 	tell func(s *scene) []act
 }
 
+// stories has those twice that need more luck.
 var stories = [...]story{
 	{tell: takenOver},
 	{tell: notTaken},
+	{tell: rolledOut},
+	{tell: rolledOut},
 }
 
 // tell makes the plan of an episode that is one story, told a few times, with others' acts in
@@ -91,4 +94,21 @@ func notTaken(s *scene) []act {
 		return []act{first, s.uponA(aGrant, store), second}
 	}
 	return []act{store, first, second}
+}
+
+// rolledOut: a proxy is given other settings, and executes; the next proxy, which may not have
+// heard of them, is asked for the same by many.
+func rolledOut(s *scene) (all []act) {
+	for range 2 {
+		reload, first, many := s.act(reloads, s.there), s.quick(s.act(sends, s.there)), s.act(likely(s, sends, asks), s.here)
+		for _, a := range []*act{&reload, &first, &many} {
+			a.after = likely(s, oneOf(s.Rand, time.Millisecond, 20*time.Millisecond, 100*time.Millisecond), a.after)
+		}
+		first.end = likely(s, answers, first.end)
+		all = append(all, reload, first, many)
+		s.key = (s.key + 1) % keyCount
+	}
+	many := &all[len(all)-1]
+	many.crowd, many.gap = likely(s, 6, 1), likely(s, 250*time.Millisecond, many.gap)
+	return all
 }
