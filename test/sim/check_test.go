@@ -194,7 +194,7 @@ func (w *world) unexplained(r *request) string {
 	case r.status == 0:
 		ok = r.left || r.process.dead || w.ill(r.process) || own(broken)
 	case r.status == 200:
-		ok = r.question || r.body == "resolved "+r.key
+		ok = r.question || w.mayBeResolved(r)
 	case r.status == 503 && r.body == "busy":
 		ok = own(func(e *execution) bool { return e.request == r.name && e.end == isBusy })
 	case r.kind == "in-progress":
@@ -222,6 +222,19 @@ func (w *world) unexplained(r *request) string {
 		return ""
 	}
 	return fmt.Sprintf("no reason for %d %s %q", r.status, r.kind, r.body)
+}
+
+// mayBeResolved says that a response is an operator's, and that no attempt was later than the one
+// that was meant: what is known of that one says nothing of another. w.mu is held.
+func (w *world) mayBeResolved(r *request) bool {
+	response, attempt, one := strings.Cut(r.body, " as ")
+	if response != "resolved "+r.key {
+		return false
+	}
+	meant := slices.IndexFunc(w.executions, func(e *execution) bool { return one && e.key == r.key && e.try == attempt })
+	return meant < 0 || w.forgotten(w.executions[meant]) || !slices.ContainsFunc(w.executions, func(e *execution) bool {
+		return e.key == r.key && w.executions[meant].wasSlower(e)
+	})
 }
 
 // atRisk says that there was something that may lose leases. w.mu is held.

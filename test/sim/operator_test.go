@@ -136,7 +136,7 @@ func (w *world) operate(p *process, a *act) {
 	case retries:
 		change.Action = "retry"
 	case answered:
-		change.Action, change.Status, change.Body = "complete", http.StatusOK, []byte("resolved "+key)
+		change.Action, change.Status, change.Body = "complete", http.StatusOK, []byte(resolved(key, &record, a.blind))
 	case purges:
 		path = "/keys/purge"
 	}
@@ -152,7 +152,16 @@ func (w *world) operate(p *process, a *act) {
 	if a.kind == purges && status == http.StatusOK {
 		w.upset(upset{key: key, operator: true, forgets: true, purged: u.at})
 	}
-	w.note("an operator %s %s (%q, which is %s) through %s: %d", kindNames[a.kind], key, change.Owner, record.State, p.name, status)
+	w.note("an operator %s %s (attempt %d, which is %s) through %s: %d", kindNames[a.kind], key, record.Attempt, record.State, p.name, status)
+}
+
+// resolved is the response that an operator resolves a key with. It says which attempt was meant,
+// if one was.
+func resolved(key string, seen *admin.Record, blind bool) string {
+	if blind {
+		return "resolved " + key
+	}
+	return fmt.Sprintf("resolved %s as %d", key, seen.Attempt)
 }
 
 // operator makes a request to a process's admin listener; 0 for no answer.

@@ -3,13 +3,16 @@ package sim_test
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/idemproxy/idemproxy/idem"
 )
 
 // story is a few acts that go together: acts that know nothing of each other seldom come to the
 // same. Each is drawn as all acts are, and then made likelier to be what the story needs. So a
 // story ends in as many ways as there are draws.
 type story struct {
-	tell func(s *scene) []act
+	policy idem.Ambiguity // half of its episodes have this; 0: any
+	tell   func(s *scene) []act
 }
 
 // stories has those twice that need more luck.
@@ -18,6 +21,8 @@ var stories = [...]story{
 	{tell: notTaken},
 	{tell: rolledOut},
 	{tell: rolledOut},
+	{tell: twoOperators, policy: idem.AmbiguousHold},
+	{tell: twoOperators, policy: idem.AmbiguousHold},
 }
 
 // tell makes the plan of an episode that is one story, told a few times, with others' acts in
@@ -25,6 +30,9 @@ var stories = [...]story{
 func (p *plan) tell(r *rand.Rand) {
 	p.store, p.proxies = oneOf(r, "memory", "redis", "redis"), 2
 	one := oneOf(r, stories[:]...)
+	if one.policy != 0 && r.IntN(2) == 0 {
+		p.policy = one.policy
+	}
 	breaks := oneOf(r, nil, nil, []kind{takes, purges}, []kind{kills, stops, storeIs, linkIs, reloads})
 	for n := range 1 + r.IntN(3) {
 		here := r.IntN(2)
@@ -111,4 +119,20 @@ func rolledOut(s *scene) (all []act) {
 	many := &all[len(all)-1]
 	many.crowd, many.gap = likely(s, 6, 1), likely(s, 250*time.Millisecond, many.gap)
 	return all
+}
+
+// twoOperators: two operators look at one attempt, and act one after the other; meanwhile it is
+// tried again.
+func twoOperators(s *scene) []act {
+	kind := func() kind { return likely(s, oneOf(s.Rand, retries, answered), oneOf(s.Rand, takes, purges)) }
+	first, one, other, second := s.quick(s.act(sends, s.here)), s.act(kind(), s.IntN(2)), s.act(kind(), s.IntN(2)), s.quick(s.act(sends, s.IntN(2)))
+	for _, a := range []*act{&first, &second} {
+		a.end = likely(s, oneOf(s.Rand, cuts, halves), a.end)
+	}
+	other.kind = oneOf(s.Rand, retries, other.kind)
+	one.away = likely(s, anEnding, anyMoment(s.Rand))
+	for _, a := range []*act{&one, &other} {
+		a.delay, a.hurried = likely(s, 0, a.delay), likely(s, true, false)
+	}
+	return []act{first, s.uponA(anEnding, one), other, s.uponA(aChange, second)}
 }
