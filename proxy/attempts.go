@@ -205,6 +205,7 @@ func (s *Server) wait(q *request, ask idem.Request, standing idem.Outcome) (idem
 	if q.rules.Join {
 		defer s.tapes.await(ask.Key.ID(), q.said, cancel)()
 	}
+	q.unread = true // whoever asked for all that wait may have been unable to look a recipe up; a retry asks itself
 	out, attempt, err := s.engine.Wait(ctx, ask, standing)
 	q.report.Waited += time.Since(begun)
 	return out, attempt, err

@@ -69,7 +69,7 @@ type request struct {
 	ownID                  message.RequestID
 
 	report Report
-	unread bool // the recipe of the record that stands is not known here, and may be later
+	unread bool // if the recipe of the record that stands is not known here, it may be later
 	// under is the method hashesUnder, made once for all requests of this room.
 	under func(idem.Recipe) (idem.Hashes, bool)
 }
