@@ -52,6 +52,9 @@ type reply struct {
 	lineEnd string
 	server  bool // it has a field Server, of which there is one
 	packed  *packed
+
+	behind    behind // what comes behind it
+	announces byte   // how it announces a body, if it has none: l, c, or not at all
 }
 
 // packed is a body that was compressed, which takes longer than all else where it is large. It is
@@ -267,6 +270,9 @@ func (r *reply) wire(id, method string, execution int) (head string, pieces []st
 	}
 	if r.zipped {
 		b.WriteString("Content-Encoding: gzip" + lineEnd)
+	}
+	if r.announced(method) {
+		b.WriteString(r.behind.announcement(r.announces))
 	}
 	if !r.hasBody(method) {
 		return b.String() + lineEnd, nil

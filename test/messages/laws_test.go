@@ -14,6 +14,7 @@ type played struct {
 	first, again *answer
 	joined       *answer
 	other, mixed *answer // the sibling's: afterwards, and meanwhile
+	next         *answer // of a request that comes last
 	storm        []*answer
 	seen         []seen
 	idle         bool
@@ -22,7 +23,7 @@ type played struct {
 }
 
 func (p *played) answers() (all []*answer) {
-	for _, a := range append([]*answer{p.first, p.joined, p.again, p.other, p.mixed}, p.storm...) {
+	for _, a := range append([]*answer{p.first, p.joined, p.again, p.other, p.mixed, p.next}, p.storm...) {
 		if a != nil {
 			all = append(all, a)
 		}
@@ -44,6 +45,7 @@ func laws() []law {
 		{"a refusal can be read by who still sends", sendable},
 		{"nobody makes requests of what is none", strays},
 		{"a request reaches the backend as it is", forwarded},
+		{"what comes behind an answer is nobody's", nobodysAnswer},
 		{"an answer reaches the client as it is", passed},
 		{"an operation is executed once", once},
 		{"what is not to be kept is not", kept},
@@ -212,7 +214,7 @@ func forwarded(p *played) string {
 // passed is about what the backend answered.
 func passed(p *played) string {
 	for _, a := range p.answers() {
-		if a == p.other || a == p.mixed || a.err != nil || a.ours() || a.header == nil || a.header.Get("X-Execution") == "" && p.x.method == "HEAD" {
+		if a == p.other || a == p.mixed || a == p.next || a.err != nil || a.ours() || a.header == nil || a.header.Get("X-Execution") == "" && p.x.method == "HEAD" {
 			continue
 		}
 		r := &p.x.reply

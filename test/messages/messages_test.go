@@ -163,6 +163,9 @@ func report(t *testing.T, seed uint64, f failure) {
 	if p.joined != nil {
 		fmt.Fprintf(&b, "who joined:\n  %v\n", p.joined)
 	}
+	if p.next != nil {
+		fmt.Fprintf(&b, "the next request:\n  %v\n", p.next)
+	}
 	if p.y != nil {
 		fmt.Fprintf(&b, "sibling:\n%s\n  %v\n", shown(p.y.text()), p.other)
 		if p.mixed != nil {

@@ -29,8 +29,9 @@ type expected struct {
 	once  sync.Once
 
 	mu   sync.Mutex
-	seen []seen // guarded by mu
-	over int    // guarded by mu; how many of them have been answered
+	seen []seen   // guarded by mu
+	over int      // guarded by mu; how many of them have been answered
+	left net.Conn // guarded by mu; over which something comes behind the answer; nil for none
 }
 
 // seen is a request that arrived whole.
@@ -98,9 +99,13 @@ func (o *origin) serve(c net.Conn) {
 		delete(o.conns, c)
 		o.mu.Unlock()
 	}()
+	left := "" // behind the answer before
 	for br := bufio.NewReaderSize(c, 64<<10); ; {
 		q, s, ok := read(br)
 		if !ok {
+			return
+		}
+		if _, err := io.WriteString(c, left); err != nil {
 			return
 		}
 		o.mu.Lock()
@@ -109,7 +114,10 @@ func (o *origin) serve(c net.Conn) {
 			o.stray = append(o.stray, s.method+" "+s.target)
 		}
 		o.mu.Unlock()
-		if e == nil || !e.answer(c, s) {
+		if e == nil {
+			return
+		}
+		if left, ok = e.answer(c, s); !ok {
 			return
 		}
 	}
@@ -143,8 +151,8 @@ func read(br *bufio.Reader) (q *http.Request, s seen, ok bool) {
 	return q, s, err == nil
 }
 
-// answer says whether the connection can be used on.
-func (e *expected) answer(c net.Conn, s seen) bool {
+// answer says whether the connection can be used on, and what comes over it then.
+func (e *expected) answer(c net.Conn, s seen) (left string, goesOn bool) {
 	e.mu.Lock()
 	e.seen = append(e.seen, s)
 	n := len(e.seen)
@@ -158,14 +166,14 @@ func (e *expected) answer(c net.Conn, s seen) bool {
 	head, pieces := r.wire(e.x.id, s.method, n)
 	if len(pieces) == 0 {
 		_, err := io.WriteString(c, head)
-		return err == nil && !r.cut
+		return e.leaves(c, s.method, n), err == nil && !r.cut
 	}
 	for i, one := range pieces {
 		if i == 0 {
 			one = head + one
 		}
 		if _, err := io.WriteString(c, one); err != nil {
-			return false
+			return "", false
 		}
 		if i == 0 && n == 1 && e.x.joins {
 			close(e.begun)
@@ -175,7 +183,7 @@ func (e *expected) answer(c net.Conn, s seen) bool {
 			}
 		}
 	}
-	return r.framing != 'e' && !r.cut
+	return e.leaves(c, s.method, n), r.framing != 'e' && !r.cut
 }
 
 func (e *expected) proceed() { e.once.Do(func() { close(e.goOn) }) }

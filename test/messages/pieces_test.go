@@ -60,6 +60,7 @@ func groups(theme string) []group {
 		{60, 1, replies()},
 		{60, 3, replyFields()},
 		{40, 1, replyFramings()},
+		{12, 1, behinds()},
 		{20, 1, []func(*rand.Rand) piece{joins}},
 		{15, 1, []func(*rand.Rand) piece{just("late", func(x *exchange) { x.late = true })}},
 		{15, 1, storms()},

@@ -24,9 +24,11 @@ func (w *world) play(x *exchange) *played {
 				p.first = w.until(x)
 			}
 		},
+		e.comesBehind,
 		func() { p.again = w.until(x) },
 		func() { p.storm = w.pipeline(x, x.storm) },
 		func() { w.ofSibling(p) },
+		func() { w.ofNext(p) },
 		func() { p.idle = w.ends(e) },
 	} {
 		if step(); slices.ContainsFunc(p.answers(), (*answer).timedOut) {
