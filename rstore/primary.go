@@ -54,9 +54,6 @@ func greet(ctx context.Context, conn net.Conn, user, password string) (who ident
 	if err != nil {
 		return who, err
 	}
-	if refused, ok := replies[0].(refusal); ok {
-		return who, refused
-	}
 	fields := pairs(replies[0])
 	who.version, who.mode, who.primary = fields["version"], fields["mode"], fields["role"] == "master"
 	if info, ok := replies[1].(string); ok {

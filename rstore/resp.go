@@ -39,7 +39,8 @@ func (r refusal) Error() string { return string(r) }
 func newWire(conn net.Conn) *wire { return &wire{conn: conn, r: bufio.NewReader(conn)} }
 
 // ask sends the commands in one packet and returns a reply of each: a string, an
-// int64, nothing, []any, or a refusal.
+// int64, nothing, []any, or a refusal. The refusal of the first one is an error at once:
+// who refuses may say nothing more, or hang up, and may have done so before all was sent.
 func (w *wire) ask(commands ...[]string) ([]any, error) {
 	var b strings.Builder
 	for _, command := range commands {
@@ -48,13 +49,18 @@ func (w *wire) ask(commands ...[]string) ([]any, error) {
 			fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(arg), arg)
 		}
 	}
-	if _, err := io.WriteString(w.conn, b.String()); err != nil {
-		return nil, fmt.Errorf("asking: %w", err)
-	}
+	_, unsent := io.WriteString(w.conn, b.String())
 	replies := make([]any, len(commands))
 	for i := range replies {
 		var err error
-		if replies[i], err = w.read(maxDepth); err != nil {
+		replies[i], err = w.read(maxDepth)
+		refused, is := replies[i].(refusal)
+		switch {
+		case is && i == 0:
+			return nil, refused
+		case unsent != nil:
+			return nil, fmt.Errorf("asking: %w", unsent)
+		case err != nil:
 			return nil, err
 		}
 	}
@@ -63,16 +69,16 @@ func (w *wire) ask(commands ...[]string) ([]any, error) {
 
 // subscribe asks for the messages of channels, and awaits that each is granted.
 func (w *wire) subscribe(patterns []string) error {
-	replies, err := w.ask(append([]string{"PSUBSCRIBE"}, patterns...))
-	if err != nil {
+	if _, err := w.ask(append([]string{"PSUBSCRIBE"}, patterns...)); err != nil {
 		return err
 	}
-	if refused, ok := replies[0].(refusal); ok { // one reply, and there are no others
-		return refused
-	}
 	for range len(patterns) - 1 {
-		if _, err := w.read(maxDepth); err != nil {
+		reply, err := w.read(maxDepth)
+		if err != nil {
 			return err
+		}
+		if refused, is := reply.(refusal); is { // one for all that are left
+			return refused
 		}
 	}
 	return nil
