@@ -27,6 +27,8 @@ type conn struct {
 
 	mu  sync.Mutex
 	out []byte // to be written; guarded by mu
+	// last: the connection ends when out is written. Guarded by mu.
+	last bool
 }
 
 // serve answers until the connection ends.
@@ -40,6 +42,12 @@ func (c *conn) serve() {
 			break
 		}
 		if len(args) == 0 {
+			continue
+		}
+		if said := c.server.saysInstead(args); said != nil {
+			if !c.say(said) {
+				break
+			}
 			continue
 		}
 		if wait := c.server.handle(c, args); wait > 0 {
@@ -88,10 +96,10 @@ func (c *conn) write() {
 			return
 		}
 		c.mu.Lock()
-		b := c.out
+		b, last := c.out, c.last
 		c.out = nil
 		c.mu.Unlock()
-		if _, err := c.Write(b); err != nil {
+		if _, err := c.Write(b); err != nil || last {
 			c.hangUp()
 			return
 		}

@@ -29,6 +29,7 @@ type Server struct {
 	replID   string
 	readOnly bool
 	full     bool
+	instead  func(command []string) *Saying // nil: it says what it should
 	closed   bool
 	serving  sync.WaitGroup
 }
