@@ -34,6 +34,7 @@ func generators() map[string]suite {
 		"sim":       of("test/sim", "^TestSimulation$"),
 		"reloads":   of("app", "^TestReloadsHaveAnOrder$"),
 		"messages":  of("test/messages", "^(TestMessages|TestPermits|TestReceiptAnswers)$"),
+		"answers":   of("rstore", "^TestAnswersThatAreReadInAnyOrder$"),
 		"refusals":  of("rstore", "^TestRefusals$"),
 		"trust":     of("token", "^TestTrustOverTime$"),
 		"doubts":    of("proxy", "^TestSettlerInTrouble$"),
