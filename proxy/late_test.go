@@ -48,3 +48,22 @@ func TestBodiesThatMayNotBe(t *testing.T) {
 		})
 	}
 }
+
+// What a backend sends while nobody uses its connection is nobody's response either, although
+// nothing announced it: the connection is looked at before it is used.
+func TestBytesBetweenTwoRequests(t *testing.T) {
+	t.Parallel()
+	conns := make(chan backendtest.Conn, 2)
+	r := newRig(t, func(conn backendtest.Conn, q *backendtest.Request) {
+		backendtest.OK(conn, q)
+		conns <- conn
+	})
+	r.post("first", "a")
+	(<-conns).Raw("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+	if a := r.post("next", "a"); a.body != "execution 1" {
+		t.Errorf("the next request got %d %q", a.StatusCode, a.body)
+	}
+	if n := r.backend.Conns(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+}
