@@ -58,11 +58,12 @@ func TestRefusals(t *testing.T) {
 type unwilling struct {
 	redis     *unwillingServer
 	sentinels []*unwillingServer // none: the URL names the Redis
+	later     bool               // all answer as they should until the store has connected, and hang up then
 	log       lines
 }
 
 func newUnwilling(r *rand.Rand) *unwilling {
-	w := &unwilling{redis: &unwillingServer{name: "redis.test:6379"}}
+	w := &unwilling{redis: &unwillingServer{name: "redis.test:6379"}, later: r.IntN(3) == 0}
 	for i := range oneOf(r, 0, 1, 2, 3) {
 		w.sentinels = append(w.sentinels, &unwillingServer{name: fmt.Sprintf("sentinel%d.test:26379", i)})
 	}
@@ -70,6 +71,9 @@ func newUnwilling(r *rand.Rand) *unwilling {
 		about := []string{askPrimary, askPrimary, askOthers, askNews, askNews}
 		if s == w.redis {
 			about = []string{askHello, askHello, askInfo, askEval}
+			if w.later { // who does not say any more who it is counts as another
+				about = []string{askHello, askEval}
+			}
 		}
 		for len(s.troubles) < 2 && r.IntN(3) > 0 {
 			s.troubles = append(s.troubles, drawTrouble(r, oneOf(r, about...), 10*i+len(s.troubles)))
@@ -86,6 +90,7 @@ func (w *unwilling) servers() []*unwillingServer {
 
 func (w *unwilling) String() string {
 	var b strings.Builder
+	fmt.Fprintf(&b, "later: %t\n", w.later)
 	for _, s := range w.servers() {
 		fmt.Fprintf(&b, "%s: %v\n", s.name, s.troubles)
 	}
@@ -112,6 +117,7 @@ func (w *unwilling) play(t *testing.T) (why string) {
 	dials := map[string]*fakeredis.Server{}
 	for _, s := range w.servers() {
 		server := fake(t)
+		s.willing = w.later
 		server.SayInstead(s.answer)
 		s.server, dials[s.name] = server, server
 	}
@@ -127,6 +133,13 @@ func (w *unwilling) play(t *testing.T) (why string) {
 	}
 	after := time.Since(begun)
 	time.Sleep(soon)
+	if w.later {
+		if err := store.Ping(context.Background()); err != nil {
+			return "before there was any trouble: " + err.Error()
+		}
+		w.change()
+		time.Sleep(soon)
+	}
 	synctest.Wait()
 	heard := w.log.copy()
 	err = store.Ping(context.Background())
@@ -152,6 +165,18 @@ func (w *unwilling) play(t *testing.T) (why string) {
 	return ""
 }
 
+// change has the troubles begin.
+func (w *unwilling) change() {
+	for _, s := range w.servers() {
+		s.mu.Lock()
+		s.willing = false
+		s.mu.Unlock()
+	}
+	for _, s := range w.servers() {
+		s.server.HangUp()
+	}
+}
+
 // judge compares what a user is told with what the servers said.
 func (w *unwilling) judge(after time.Duration, log string, err error) string {
 	for _, s := range w.sentinels {
@@ -163,7 +188,7 @@ func (w *unwilling) judge(after time.Duration, log string, err error) string {
 		return fmt.Sprintf("the password is shown: %v", err)
 	}
 	want, works, waits := w.expected()
-	if !waits && after > soon {
+	if (w.later || !waits) && after > soon {
 		return fmt.Sprintf("it took %v to connect, or to give up", after)
 	}
 	if works != (err == nil) {
@@ -178,6 +203,9 @@ func (w *unwilling) judge(after time.Duration, log string, err error) string {
 // expected is which refusals keep the store from working, whether anything does, and whether
 // it has to wait for somebody to know.
 func (w *unwilling) expected() (refusals []string, works, waits bool) {
+	if w.later { // the Redis that is known is asked again, and not where it is
+		return w.ofRedis(false)
+	}
 	for _, s := range w.sentinels {
 		refusal, fails, silent := s.keepsFrom(askPrimary, askOthers)
 		waits = waits || silent

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/idemproxy/idemproxy/rstore/fakeredis"
@@ -24,6 +25,9 @@ type unwillingServer struct {
 	name     string
 	troubles []trouble // at most one about each command counts
 	server   *fakeredis.Server
+
+	mu      sync.Mutex
+	willing bool // it has no trouble yet; guarded by mu
 }
 
 // trouble is what it answers instead.
@@ -107,8 +111,11 @@ func (s *unwillingServer) keepsFrom(first, second string) (refusal string, fails
 // answer is what is said to a command; nil for what the Redis answers itself.
 func (s *unwillingServer) answer(command []string) *fakeredis.Saying {
 	text := strings.Join(command, " ")
+	s.mu.Lock()
+	willing := s.willing
+	s.mu.Unlock()
 	for i := range s.troubles {
-		if strings.HasPrefix(text, s.troubles[i].about) {
+		if !willing && strings.HasPrefix(text, s.troubles[i].about) {
 			return &s.troubles[i].Saying
 		}
 	}

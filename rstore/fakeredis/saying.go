@@ -33,6 +33,13 @@ func (s *Server) SayInstead(say func(command []string) *Saying) {
 	s.instead = say
 }
 
+// HangUp ends all connections. The process stays the same.
+func (s *Server) HangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hangUp()
+}
+
 // Conns is how many connections there are.
 func (s *Server) Conns() int {
 	s.mu.Lock()
