@@ -104,7 +104,9 @@ func configurations() iter.Seq2[string, []configuration] {
 	}
 }
 
-func flags(list ...string) func(*testing.T) []string { return func(*testing.T) []string { return list } }
+func flags(list ...string) func(*testing.T) []string {
+	return func(*testing.T) []string { return list }
+}
 
 func plainConfigurations() []configuration {
 	all := []configuration{

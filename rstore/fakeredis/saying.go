@@ -17,11 +17,11 @@ type Saying struct {
 type After uint8
 
 const (
-	// GoesOn: it answers the next command.
+	// GoesOn answers the next command.
 	GoesOn After = iota
-	// IsSilent: it answers nothing more over the connection.
+	// IsSilent answers nothing more over the connection.
 	IsSilent
-	// HangsUp: it ends the connection.
+	// HangsUp ends the connection.
 	HangsUp
 )
 
