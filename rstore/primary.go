@@ -251,7 +251,9 @@ func (s *Store) linkPrimary(addr string, who identity) (*link, error) {
 func (s *Store) linkCluster(addr string, who identity) (*link, error) {
 	l := &link{addr: addr, who: who, left: make(chan struct{}), turns: newTurns(maxWaiting)}
 	return s.linkWith(l, s.option, func(ctx context.Context, addr string) (net.Conn, error) {
-		return s.dialPlain(ctx, addr, s.option.TLSConfig)
+		// Whatever it is: the library would not quote one that refuses, and hangs up.
+		conn, _, err := s.dial(ctx, addr)
+		return conn, err
 	})
 }
 
