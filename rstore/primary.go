@@ -95,6 +95,8 @@ func replicasOf(info string) (addrs []string) {
 
 // dial opens a connection as the URL says, and greets.
 func (s *Store) dial(ctx context.Context, addr string) (net.Conn, identity, error) {
+	ctx, cancel := s.bound(ctx) // the library's own, for a new client, does not end
+	defer cancel()
 	conn, err := s.dialPlain(ctx, addr, s.option.TLSConfig)
 	if err != nil {
 		return nil, identity{}, err
