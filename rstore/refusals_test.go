@@ -78,6 +78,9 @@ func newUnwilling(r *rand.Rand) *unwilling {
 		for len(s.troubles) < 2 && r.IntN(3) > 0 {
 			s.troubles = append(s.troubles, drawTrouble(r, oneOf(r, about...), 10*i+len(s.troubles)))
 		}
+		if one := s.troubles; s == w.redis && !w.later && len(one) == 1 && one[0].about != askEval {
+			one[0].skips = r.IntN(2) // a store greets twice until it is connected
+		}
 	}
 	return w
 }

@@ -27,7 +27,8 @@ type unwillingServer struct {
 	server   *fakeredis.Server
 
 	mu      sync.Mutex
-	willing bool // it has no trouble yet; guarded by mu
+	willing bool             // it has no trouble yet; guarded by mu
+	asked   map[*trouble]int // guarded by mu
 }
 
 // trouble is what it answers instead.
@@ -35,12 +36,13 @@ type trouble struct {
 	about   string
 	refusal string // what of it is to be told; empty if it is none
 	whole   bool   // the answer has an end
+	skips   int    // so many times it answers as it should, first
 	fakeredis.Saying
 }
 
 func (t trouble) String() string {
 	after := map[fakeredis.After]string{fakeredis.GoesOn: "goes on", fakeredis.IsSilent: "is silent", fakeredis.HangsUp: "hangs up"}
-	return fmt.Sprintf("to %s it says, after %v, %q, and then %s", t.about, t.Late, t.Text, after[t.Then])
+	return fmt.Sprintf("to %s (but for the first %d) it says, after %v, %q, and then %s", t.about, t.skips, t.Late, t.Text, after[t.Then])
 }
 
 // drawTrouble makes one up. Its serial tells its refusal from others.
@@ -108,6 +110,17 @@ func (s *unwillingServer) keepsFrom(first, second string) (refusal string, fails
 	return "", true, two.Then == fakeredis.IsSilent
 }
 
+// skipped says whether a trouble does not begin yet.
+func (s *unwillingServer) skipped(t *trouble) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked == nil {
+		s.asked = map[*trouble]int{}
+	}
+	s.asked[t]++
+	return s.asked[t] <= t.skips
+}
+
 // answer is what is said to a command; nil for what the Redis answers itself.
 func (s *unwillingServer) answer(command []string) *fakeredis.Saying {
 	text := strings.Join(command, " ")
@@ -115,9 +128,14 @@ func (s *unwillingServer) answer(command []string) *fakeredis.Saying {
 	willing := s.willing
 	s.mu.Unlock()
 	for i := range s.troubles {
-		if !willing && strings.HasPrefix(text, s.troubles[i].about) {
-			return &s.troubles[i].Saying
+		t := &s.troubles[i]
+		switch {
+		case willing || !strings.HasPrefix(text, t.about):
+			continue
+		case s.skipped(t):
+			return nil
 		}
+		return &t.Saying
 	}
 	switch {
 	case strings.HasPrefix(text, askPrimary):
