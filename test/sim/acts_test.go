@@ -50,7 +50,10 @@ func (w *world) do(a act) {
 		}
 	case storeIs:
 		w.note("%s: its store is %s%s", p.name, ways[a.way], parts[a.part])
-		w.upset(upset{process: p.name, renews: p.door.set(a.way, a.part)})
+		w.upset(upset{
+			process: p.name, renews: p.door.set(a.way, a.part),
+			unheard: (a.way == deaf || a.way == lately) && a.part.has("acquire"),
+		})
 	case registryIs:
 		w.note("%s: its registry %s", p.name, registries[a.registry])
 		p.register.set(a.registry)

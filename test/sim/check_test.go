@@ -204,7 +204,7 @@ func (w *world) unexplained(r *request) string {
 	case r.kind == "backend-outcome-unknown":
 		ok = w.plan.policy != idem.AmbiguousRelease && (own(broken) || w.ill(r.process))
 	case r.kind == "outcome-unknown":
-		ok = w.plan.policy != idem.AmbiguousRelease && (w.killed || own(broken) || w.atRisk())
+		ok = w.plan.policy != idem.AmbiguousRelease && (w.killed || own(broken) || w.atRisk() || w.unheard())
 	case r.kind == "backend-cut", r.kind == "backend-timeout", r.kind == "attempt-voided":
 		ok = own(broken) || w.ill(r.process)
 	case r.kind == "outcome-pending":
@@ -242,6 +242,12 @@ func (w *world) atRisk() bool {
 	return slices.ContainsFunc(w.upsets, func(u *upset) bool { return !u.operator && !u.renews })
 }
 
+// unheard says that a lease may have been granted that nobody heard of, and that nobody renews.
+// w.mu is held.
+func (w *world) unheard() bool {
+	return slices.ContainsFunc(w.upsets, func(u *upset) bool { return u.unheard })
+}
+
 // others says that another request had this key at some time, and other that one had another
 // payload. w.mu is held.
 func (w *world) others(r *request) bool {
@@ -274,9 +280,9 @@ const (
 func (w *world) waits(r *request) {
 	p := r.process
 	w.mu.Lock()
-	longest, executing := longestDecided, w.executing(r.key)
+	executing := w.executing(r.key)
 	if executing {
-		longest = longestUntold
+		r.busy = time.Now()
 	}
 	excused := p.dead || w.ill(p) || p.register.lags() || executing && (p.joins || w.reached(r))
 	asked := w.settling[r.key] > 0 // perhaps it waits for what the endpoint says
@@ -307,7 +313,7 @@ func (w *world) waits(r *request) {
 		r.idle = time.Time{}
 	case r.idle.IsZero():
 		r.idle = time.Now()
-	case time.Since(r.idle) > longest:
+	case time.Since(r.idle) > longestUntold, time.Since(r.idle) > longestDecided && time.Since(r.busy) > longestDecided:
 		w.violated("%s at %s: waits although its key is %v", r.name, p.name, record.State)
 		r.idle = time.Now().Add(time.Hour) // said once
 	}

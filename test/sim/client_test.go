@@ -38,6 +38,7 @@ type request struct {
 	mark     string  // of a replay
 	replayed bool
 	idle     time.Time // since when its key has been decided while it waits
+	busy     time.Time // when the backend was last at work for the key meanwhile
 	judged   bool
 }
 
@@ -77,7 +78,7 @@ func (w *world) send(r *request) {
 func (w *world) persist(r *request) {
 	again := *r
 	again.name, again.tries = r.name+"x", r.tries-1
-	again.over, again.left, again.status, again.kind, again.body, again.named, again.mark, again.replayed, again.idle, again.judged = time.Time{}, false, 0, "", "", nil, "", false, time.Time{}, false
+	again.over, again.left, again.status, again.kind, again.body, again.named, again.mark, again.replayed, again.idle, again.busy, again.judged = time.Time{}, false, 0, "", "", nil, "", false, time.Time{}, time.Time{}, false
 	told := r.status == 0 || r.status == http.StatusServiceUnavailable || r.status == http.StatusConflict || r.kind == "store-unavailable"
 	if again.tries <= 0 || !told {
 		return

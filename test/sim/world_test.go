@@ -60,6 +60,7 @@ type upset struct {
 	key      string    // empty: all
 	silence  bool      // nothing comes from the store, and nobody notices
 	renews   bool      // leases are kept
+	unheard  bool      // leases may be granted that nobody hears of
 	operator bool
 	attempt  string    // which an operator meant; empty: whichever it was
 	flushed  bool      // the store lost what it had
