@@ -26,11 +26,8 @@ func (a *admission) enter() bool {
 	return true
 }
 
-// leave ends a request that holds n bytes.
-func (a *admission) leave(n int64) {
-	a.requests.Add(-1)
-	a.hold(-n)
-}
+// leave ends a request, which holds no bytes any more.
+func (a *admission) leave() { a.requests.Add(-1) }
 
 // step out and in again, for a request that only waits: others have a bound of
 // their own for those.

@@ -141,7 +141,8 @@ func (s *Server) endAlone(d *request, begun time.Time) {
 	if d.untilClose != nil {
 		_ = d.untilClose.Close()
 	}
-	s.admission.leave(d.buffered)
+	s.admission.hold(-d.buffered)
+	s.admission.leave()
 	if d.background.leaveCrowd != nil {
 		d.background.leaveCrowd()
 	}

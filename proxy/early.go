@@ -20,7 +20,7 @@ func (s *Server) handleExpect(ctx *fasthttp.RequestCtx) (status int) {
 	q := s.receive(ctx)
 	if s.enter(q) {
 		refused := s.settled(q) || s.tooMuch(q)
-		s.admission.leave(0)
+		s.admission.leave()
 		if !refused {
 			q.release()
 			return fasthttp.StatusContinue

@@ -73,11 +73,10 @@ func (s *Server) record(q *request, held *attempts, e *upstream.Exchange) bool {
 	q.report.Outcome, q.report.Status = Executed, t.status
 	s.tapes.enter(p.held.key().ID(), t)
 	s.late.Add(1)
-	s.streams.Add(1)
 	// Not before the client has what there is: a goroutine that is started here would take
 	// the processor that is to wake the client. A client that takes nothing holds it up no longer
 	// than until the next look at it.
-	t.whenIdle(p.play, s.send(q, first))
+	t.whenIdle(p.play, q.send(first))
 	return true
 }
 
@@ -98,17 +97,12 @@ func (s *Server) tapeOf(q *request, rest *upstream.Body) *tape {
 }
 
 // send has a client read from a tape. It returns who looks after the client.
-func (s *Server) send(q *request, r *tapeReader) *watch {
-	s.streams.Add(1)
+func (q *request) send(r *tapeReader) *watch {
 	w := q.watch(0)
 	if w != nil {
 		w.whenLeft(r.abandon)
 	}
-	r.done = func() {
-		w.end()
-		s.streams.Add(-1)
-	}
-	q.ctx.Response.SetBodyStream(r, r.length)
+	q.ctx.Response.SetBodyStream(&underWay{ReadCloser: r, watch: w, length: r.length}, r.length)
 	return w
 }
 
@@ -133,7 +127,6 @@ type player struct {
 func (p *player) play() {
 	s, t := p.server, p.tape
 	defer s.late.Done()
-	defer s.streams.Add(-1)
 	err := p.readAll()
 	body, kept := t.kept()
 	p.report.Bytes, p.report.Kept, p.report.Err = t.written(), kept && err == nil, err
@@ -148,6 +141,7 @@ func (p *player) play() {
 		p.doubt(&p.held)
 	}
 	s.tapes.leave(p.held.key().ID(), t)
+	t.vacate()
 	p.report.Joined = t.end(err)
 	_ = p.rest.Close()
 	p.report.Duration = time.Since(p.begun)
@@ -203,13 +197,12 @@ func (s *Server) join(q *request, t *tape) bool {
 		return false
 	}
 	if err := message.Replay(&q.ctx.Response, t.status, q.rules.ownShares(t.header), nil, false); err != nil {
-		r.done = func() {}
 		_ = r.Close()
 		return false
 	}
 	q.mark()
 	q.ctx.Response.ImmediateHeaderFlush = true
-	s.send(q, r)
+	q.send(r)
 	q.report.Outcome, q.report.Status = Joined, t.status
 	return true
 }

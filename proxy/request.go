@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"io"
 	"sync"
 	"time"
 
@@ -63,7 +62,7 @@ type request struct {
 	background *background
 	leave      func()
 	// untilClose is the response's body, if that ends with the connection.
-	untilClose io.ReadCloser
+	untilClose *underWay
 
 	requestID, traceparent []byte // the client's, or those that it is forwarded with
 	ownID                  message.RequestID

@@ -122,9 +122,6 @@ func (s *Server) seek(q *request) {
 				before()
 			}
 		}
-		if before == nil { // who set that one sees to it
-			defer q.quit()
-		}
 	}
 	s.proceed(q)
 }

@@ -34,7 +34,8 @@ type Config struct {
 	// Upstreams are further ones, for routes that name them.
 	Upstreams []upstream.Config
 	// MaxInFlight bounds the requests under way, those aside that wait for a key
-	// in progress; further ones get 503. Default 8192.
+	// in progress; further ones get 503. One whose response is passed on as it comes is
+	// under way until its client has it. Default 8192.
 	MaxInFlight int
 	// MaxBuffered bounds the bytes of requests and responses that are in memory;
 	// while there are more, requests that would add to them get 503. Default 256 MiB.
@@ -109,7 +110,6 @@ type Server struct {
 	late      sync.WaitGroup // responses that are written after the server's own: see writeUntilClose
 	clients   clients
 	heads     message.Heads
-	streams   atomic.Int64 // responses that are passed on, after their handler
 	tapes     tapes
 	crowd     crowd
 	settler   *settler
@@ -228,7 +228,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 	if s.enter(q) {
 		s.route(q)
-		s.admission.leave(q.buffered)
+		s.depart(q)
 	}
 	s.conclude(q, start)
 }
@@ -295,8 +295,7 @@ func (s *Server) route(q *request) {
 		s.fail(q, refusal, nil)
 		return
 	case leave != nil:
-		q.leave = leave
-		defer q.quit()
+		q.leave = leave // see depart
 	}
 	if q.sought {
 		s.seek(q)
@@ -312,13 +311,6 @@ func (s *Server) proceed(q *request) {
 		return
 	}
 	s.keyed(q)
-}
-
-// quit leaves the crowd, unless somebody else does it.
-func (q *request) quit() {
-	if q.leave != nil {
-		q.leave()
-	}
 }
 
 // settled answers what needs no body and no backend: most of what is refused.

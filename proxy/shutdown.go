@@ -24,7 +24,7 @@ func (e *CutError) Unwrap() error { return e.Err }
 
 // UnderWay is how many requests have not been answered to their end.
 func (s *Server) UnderWay() int {
-	return int(s.admission.requests.Load() + s.admission.waiting.Load() + s.streams.Load())
+	return int(s.admission.requests.Load() + s.admission.waiting.Load())
 }
 
 // Shutdown stops accepting, closes idle connections and waits until every

@@ -14,18 +14,73 @@ import (
 // stream has a response's body passed on as it comes; length is -1 if nobody knows it.
 // w looks after the client meanwhile.
 func (s *Server) stream(q *request, from io.ReadCloser, length int, w *watch) {
-	s.streams.Add(1)
-	body := &underWay{ReadCloser: from, watch: w, streams: &s.streams}
+	body := &underWay{ReadCloser: from, watch: w, length: length}
 	if length < 0 && !q.ctx.Request.Header.IsHTTP11() {
 		q.untilClose = body
 		return
 	}
-	q.ctx.Response.SetBodyStream(inPieces{body}, length)
+	q.ctx.Response.SetBodyStream(body, length)
+}
+
+// underWay is a response's body that is passed on after its request's handler, and has the
+// request's place until it is closed.
+type underWay struct {
+	io.ReadCloser
+	watch  *watch // looks after the client; nil: nobody does
+	length int    // -1: not known
+	place  *place // see Server.depart; nil: it has none
+	once   sync.Once
+}
+
+// vacate gives up the place. It may be repeated, by the same goroutine.
+func (u *underWay) vacate() {
+	u.place.giveUp()
+	u.place = nil
+}
+
+// Close implements io.Closer. It may be repeated.
+func (u *underWay) Close() (err error) {
+	u.once.Do(func() {
+		u.watch.end()
+		err = u.ReadCloser.Close() // which may read on: see keyedStream
+		u.vacate()
+	})
+	return err //nolint:wrapcheck // it stands in for the body
+}
+
+// SupportsBodyWriteTo implements fasthttp.BodyWriterTo.
+func (*underWay) SupportsBodyWriteTo() bool { return true }
+
+// WriteTo implements io.WriterTo.
+func (u *underWay) WriteTo(w io.Writer) (int64, error) {
+	if u.length >= 0 {
+		w = &outlet{body: u, to: w, left: u.length}
+	}
+	if r, ok := u.ReadCloser.(*tapeReader); ok { // it needs no buffer
+		return r.WriteTo(w)
+	}
+	return inPieces{u.ReadCloser}.WriteTo(w)
+}
+
+// outlet is where a body of known length is written to. The place is given up before the last
+// bytes are written: who has them may come again at once.
+type outlet struct {
+	body *underWay
+	to   io.Writer
+	left int
+}
+
+// Write implements io.Writer.
+func (o *outlet) Write(p []byte) (int, error) {
+	if o.left -= len(p); o.left <= 0 {
+		o.body.vacate()
+	}
+	return o.to.Write(p) //nolint:wrapcheck // it stands in for the client
 }
 
 // inPieces is a body that is passed on in larger pieces than the server's own buffer
 // holds, each as it comes.
-type inPieces struct{ io.ReadCloser }
+type inPieces struct{ io.Reader }
 
 //nolint:gochecknoglobals // a pool is made to be shared
 var pieces = sync.Pool{New: func() any { return new([32 << 10]byte) }}

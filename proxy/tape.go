@@ -47,6 +47,8 @@ type tape struct {
 	play    func()      // guarded by mu; goes on writing, once it is begun: see whenIdle
 	latest  *time.Timer // guarded by mu; when play begins at the latest; nil if somebody else sees to it
 	given   bool        // guarded by mu; given up, since there were none
+	place   *place      // guarded by mu; what it shares of the first reader's
+	played  bool        // guarded by mu; see vacate
 }
 
 // tapeAsked is what a request must have in common with the one that is executed.
@@ -206,7 +208,7 @@ func (t *tape) read(isFirst bool, after []byte) *tapeReader {
 	if t.dropped > 0 || t.given || t.ended && (t.err != nil || t.buf == nil) {
 		return nil
 	}
-	r := &tapeReader{tape: t, length: t.length}
+	r := &tapeReader{tape: t, length: t.length, isFirst: isFirst}
 	if len(after) > 0 && isEventStream(t.header) {
 		if r.at = afterEvent(t.buf, after); r.at > 0 {
 			r.length = -1
@@ -252,10 +254,10 @@ type tapeReader struct {
 	// chunk, and comes after the store has the response even if there are no more bytes.
 	length int
 
-	at   int    // guarded by tape.mu
-	gone bool   // guarded by tape.mu
-	done func() // called when it is closed
-	once sync.Once
+	isFirst bool // see tape.first
+	at      int  // guarded by tape.mu
+	gone    bool // guarded by tape.mu
+	once    sync.Once
 }
 
 // next waits for bytes behind those that the reader has, and gives up to most of them. They
@@ -315,9 +317,6 @@ func (r *tapeReader) WriteTo(w io.Writer) (written int64, err error) {
 	}
 }
 
-// SupportsBodyWriteTo implements fasthttp.BodyWriterTo.
-func (*tapeReader) SupportsBodyWriteTo() bool { return true }
-
 // abandon has the client count as one that has left.
 func (r *tapeReader) abandon() {
 	r.tape.mu.Lock()
@@ -332,7 +331,6 @@ func (r *tapeReader) Close() error {
 		r.tape.mu.Lock()
 		r.tape.leave(r)
 		r.tape.mu.Unlock()
-		r.done()
 	})
 	return nil
 }

@@ -17,7 +17,6 @@ func TestTapeIsReadOn(t *testing.T) {
 		one.start()
 		read := func(first bool) *tapeReader {
 			r := one.read(first, nil)
-			r.done = func() {}
 			return r
 		}
 		first := read(true)

@@ -31,7 +31,6 @@ func TestTapeIsPlayedWhenIdle(t *testing.T) {
 				one := &tape{readOn: time.Minute, deserted: func() {}, hold: func(int) {}, length: -1, limit: 100}
 				one.start()
 				r := one.read(true, nil)
-				r.done = func() {}
 				_, _ = one.Write([]byte("data: a\n\n"))
 				set, begun := time.Now(), make(chan time.Duration, 2)
 				var w *watch
@@ -70,7 +69,6 @@ func TestTapeDoesNotWaitForTheWatch(t *testing.T) {
 	one := &tape{readOn: time.Minute, deserted: func() {}, hold: func(int) {}, length: -1, limit: 100}
 	one.start()
 	r := one.read(true, nil)
-	r.done = func() {}
 	w := &watch{client: &clientConn{}}
 	w.mu.Lock() // somebody looks
 	waits, begun := make(chan struct{}), make(chan struct{})

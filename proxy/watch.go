@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"io"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -171,22 +169,4 @@ func (c *clientConn) hasLeft() bool {
 	left := false
 	err = raw.Control(func(fd uintptr) { left = endedByPeer(fd) })
 	return left || err != nil // which is that of one that was closed here
-}
-
-// underWay is a response's body that is passed on as it comes, and counts as a request
-// under way until it is closed.
-type underWay struct {
-	io.ReadCloser
-	watch   *watch
-	streams *atomic.Int64
-	once    sync.Once
-}
-
-// Close implements io.Closer. It may be repeated.
-func (u *underWay) Close() error {
-	u.once.Do(func() {
-		u.watch.end()
-		u.streams.Add(-1)
-	})
-	return u.ReadCloser.Close() //nolint:wrapcheck // it stands in for the body
 }

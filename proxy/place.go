@@ -1,0 +1,73 @@
+package proxy
+
+import "sync/atomic"
+
+// place is that of a request among those under way, while its response is passed on after its
+// handler. Who executes a stream and the client that it is executed for share one: it is given
+// back when neither is at it any more.
+type place struct {
+	shares atomic.Int32
+	leave  func()
+}
+
+// giveUp is due once a share.
+func (p *place) giveUp() {
+	if p != nil && p.shares.Add(-1) == 0 {
+		p.leave()
+	}
+}
+
+// depart is due when a request's handler has ended that let it in. Its place is given back, or
+// is its response's from now on. It holds no bytes any more.
+func (s *Server) depart(q *request) {
+	s.admission.hold(-q.buffered)
+	body := q.untilClose
+	if body == nil {
+		body, _ = q.ctx.Response.BodyStream().(*underWay)
+	}
+	if body == nil {
+		s.admission.leave()
+		q.quit()
+		return
+	}
+	quit := q.leave
+	p := &place{leave: func() {
+		s.admission.leave()
+		if quit != nil {
+			quit()
+		}
+	}}
+	p.shares.Store(1)
+	body.place = p
+	if r, ok := body.ReadCloser.(*tapeReader); ok {
+		r.share(p)
+	}
+}
+
+// quit leaves the crowd, unless somebody else does it.
+func (q *request) quit() {
+	if q.leave != nil {
+		q.leave()
+	}
+}
+
+// share has whoever executes the response share the place of the client that it is executed for.
+func (r *tapeReader) share(p *place) {
+	t := r.tape
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r.isFirst && !t.played {
+		p.shares.Add(1)
+		t.place = p
+	}
+}
+
+// vacate is due when nothing more is read of the response: before anybody learns that, who may
+// come again at once.
+func (t *tape) vacate() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.played = true
+	t.place.giveUp()
+	t.place = nil
+}
