@@ -30,6 +30,10 @@ func (s *Server) depart(q *request) {
 		q.quit()
 		return
 	}
+	body.client = q.ctx.Conn()
+	if body.length >= 0 {
+		q.ctx.Response.ImmediateHeaderFlush = true // see outlet
+	}
 	quit := q.leave
 	p := &place{leave: func() {
 		s.admission.leave()

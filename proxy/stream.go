@@ -28,8 +28,10 @@ type underWay struct {
 	io.ReadCloser
 	watch  *watch // looks after the client; nil: nobody does
 	length int    // -1: not known
-	place  *place // see Server.depart; nil: it has none
 	once   sync.Once
+
+	place  *place   // see Server.depart, which sets both; nil: it has none
+	client net.Conn // nil: nobody is there
 }
 
 // vacate gives up the place. It may be repeated, by the same goroutine.
@@ -53,8 +55,8 @@ func (*underWay) SupportsBodyWriteTo() bool { return true }
 
 // WriteTo implements io.WriterTo.
 func (u *underWay) WriteTo(w io.Writer) (int64, error) {
-	if u.length >= 0 {
-		w = &outlet{body: u, to: w, left: u.length}
+	if u.length >= 0 && u.client != nil {
+		w = &outlet{body: u, left: u.length}
 	}
 	if r, ok := u.ReadCloser.(*tapeReader); ok { // it needs no buffer
 		return r.WriteTo(w)
@@ -62,20 +64,27 @@ func (u *underWay) WriteTo(w io.Writer) (int64, error) {
 	return inPieces{u.ReadCloser}.WriteTo(w)
 }
 
-// outlet is where a body of known length is written to. The place is given up before the last
-// bytes are written: who has them may come again at once.
+// outlet is where a body of known length is written to: the client's connection, past the
+// server's buffer. That one keeps back what it has room for, until more comes or the body has
+// ended; of chunks it keeps nothing back. It is empty, since the header was flushed. A piece is
+// all that has come, so that a fast response is written in no more pieces than it is read in.
 type outlet struct {
 	body *underWay
-	to   io.Writer
 	left int
 }
 
-// Write implements io.Writer.
+var errTooMuch = errors.New("the body is longer than its length")
+
+// Write implements io.Writer. The place is given up before the last bytes are written: who has
+// them may come again at once.
 func (o *outlet) Write(p []byte) (int, error) {
-	if o.left -= len(p); o.left <= 0 {
+	if o.left -= len(p); o.left < 0 {
+		return 0, errTooMuch
+	}
+	if o.left == 0 {
 		o.body.vacate()
 	}
-	return o.to.Write(p) //nolint:wrapcheck // it stands in for the client
+	return o.body.client.Write(p) //nolint:wrapcheck // it stands in for the client
 }
 
 // inPieces is a body that is passed on in larger pieces than the server's own buffer
