@@ -20,9 +20,9 @@ func TestEndOfATLSConnection(t *testing.T) {
 			_ = c.Close() // with its alert
 			return
 		case "/length":
-			c.Raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nall of it")
+			c.Raw("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nall of it")
 		case "/chunked":
-			c.Raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nall of it\r\n0\r\n\r\n")
+			c.Raw("HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nall of it\r\n0\r\n\r\n")
 		default:
 			c.Raw("HTTP/1.1 200 OK\r\n\r\nhalf of ")
 		}
