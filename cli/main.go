@@ -203,6 +203,7 @@ func (s *settings) from(file string) (config.Config, error) {
 			err = flags.Set(f.Name, value)
 		}
 	})
+	flags.String("config", "", "") // which the environment may name, too
 	if err == nil {
 		_, err = config.Load(&c, flags, file, os.Environ())
 	}
