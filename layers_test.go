@@ -51,7 +51,7 @@ func laws() map[string]room {
 		"metrics":               {outside: []string{"github.com/prometheus/client_golang"}},
 		"config":                {ours: []string{"caller", "idem", "internal/redact", "message", "operation", "proxy", "upstream"}, outside: []string{"github.com/goccy/go-yaml", "github.com/spf13/pflag", "github.com/dustin/go-humanize"}}, // it fills the Configs of the rooms that serve requests
 		"app":                   {ours: []string{"admin", "caller", "config", "estore", "idem", "internal/backend", "internal/failpoint", "internal/recipes", "internal/redact", "internal/storelog", "metrics", "operation", "proxy", "pstore", "rstore", "seal", "token", "upstream"}, outside: []string{"github.com/prometheus/client_golang", "github.com/rs/zerolog", "github.com/pires/go-proxyproto", "golang.org/x/sys", "go.opentelemetry.io"}},
-		"cli":                   {ours: []string{"admin", "app", "config", "idem", "internal/redact"}, outside: []string{"github.com/rs/zerolog", "github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/spf13/pflag"}},
+		"cli":                   {ours: []string{"admin", "app", "config", "idem", "internal/logsink", "internal/redact"}, outside: []string{"github.com/rs/zerolog", "github.com/spf13/cobra", "github.com/mattn/go-isatty", "github.com/spf13/pflag"}},
 		"cmd/proxy":             {ours: []string{"cli"}},
 		"cmd/backend":           {ours: []string{"internal/backend"}, outside: []string{"modernc.org/sqlite"}},
 		"internal/backend":      {ours: []string{"receipt"}, outside: []string{"github.com/valyala/fasthttp"}},
@@ -59,6 +59,7 @@ func laws() map[string]room {
 		"internal/failpoint":    {}, // empty without its build tag: what all rooms may call
 		"internal/golden":       {},
 		"internal/replays":      {ours: []string{"idem", "internal/failpoint"}, outside: []string{"github.com/maypok86/otter/v2"}, never: []string{"net/http", "net"}},
+		"internal/logsink":      {outside: []string{"golang.org/x/sys"}, never: []string{"net/http", "net", "log", "log/slog", "os"}},
 		"internal/outage":       {},
 		"internal/recipes":      {ours: []string{"idem"}, never: []string{"net/http", "net", "log", "log/slog", "os"}},
 		"internal/redact":       {never: []string{"net/http", "log", "log/slog", "os"}},

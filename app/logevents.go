@@ -254,6 +254,10 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 				"and at_most are drain_delay and drain_timeout; under_way is the number of requests", "delay, at_most, under_way",
 		},
 		{
+			"log_dropped", "error", "the reader of the log stood still for longer than a second, and more lines came than the proxy " +
+				"keeps (1 MiB). The lines that are missing came just before this one", "lines",
+		},
+		{
 			"stopped", "info, error", "the last line of the log. error: some requests were cut (cut), or the store did not record how " +
 				"some ended (dropped)", "dropped, cut, late",
 		},

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/idemproxy/idemproxy/app"
 	"github.com/idemproxy/idemproxy/config"
+	"github.com/idemproxy/idemproxy/internal/logsink"
 	"github.com/idemproxy/idemproxy/internal/redact"
 )
 
@@ -210,15 +212,22 @@ func (s *settings) from(file string) (config.Config, error) {
 	return c, err
 }
 
-// newLogger writes for people on a terminal, JSON otherwise.
-func newLogger(w io.Writer, c *config.Config) zerolog.Logger {
+// newLogger writes for people on a terminal, JSON otherwise. Nobody waits for a reader that stands
+// still. flush is due at the end.
+func newLogger(to io.Writer, c *config.Config) (log zerolog.Logger, flush func()) {
 	level, _ := zerolog.ParseLevel(c.LogLevel) // validated
 	console := c.LogFormat == "console"
-	if f, ok := w.(*os.File); ok && c.LogFormat == "auto" {
+	if f, ok := to.(*os.File); ok && c.LogFormat == "auto" {
 		console = isatty.IsTerminal(f.Fd())
 	}
+	sink := logsink.New(to, func(lines int) {
+		log.Error().Str("event", "log_dropped").Int("lines", lines).
+			Msg("the reader of the log stood still: these lines are missing, the last ones before this one")
+	})
+	var w io.Writer = sink
 	if console {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000"}
 	}
-	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+	log = zerolog.New(w).Level(level).With().Timestamp().Logger()
+	return log, func() { sink.Flush(time.Second) }
 }

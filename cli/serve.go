@@ -46,7 +46,9 @@ flag wins over the environment, which wins over the file.`,
 			return err
 		}
 		tuneThreads(cfg.Store)
-		a, err := app.New(*cfg, newLogger(stderr, cfg))
+		log, flush := newLogger(stderr, cfg)
+		defer flush()
+		a, err := app.New(*cfg, log)
 		if err != nil {
 			return failure{err}
 		}

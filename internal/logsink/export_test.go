@@ -1,0 +1,4 @@
+package logsink
+
+// Stop ends the goroutine.
+func (s *Sink) Stop() { close(s.wake) }
