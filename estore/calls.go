@@ -127,7 +127,7 @@ func (s *Store) renew(l *idem.Lease) error {
 	switch {
 	case err != nil:
 		return err
-	case e.record.Ended(now) && e.pending == nil:
+	case e.record.Ended(now) && (e.pending == nil || e.leaving && e.lapsed): // or it is being swept
 		return idem.ErrLeaseLost
 	case e.pending != nil && !e.leaving:
 		return fmt.Errorf("%w: the lease is not on the disk yet", idem.ErrUnavailable)

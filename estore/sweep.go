@@ -118,11 +118,12 @@ func (s *Store) sweepShard(sh *shard, now int64) (n int, err error) {
 			continue
 		}
 		// What is settled of the key was there before the lease, and ended with it.
-		_, err := s.write(func(g *group) error { return errors.Join(g.dropLease(e.lease), g.batch.Delete(settledKey(k), nil)) })
+		g, err := s.write(func(g *group) error { return errors.Join(g.dropLease(e.lease), g.batch.Delete(settledKey(k), nil)) })
 		if err != nil {
 			return n, err
 		}
-		delete(sh.live, k)
+		// It stays until that is on the disk, where what was before is read until then.
+		e.pending, e.leaving, e.lapsed = g, true, true
 		n++
 	}
 	return n, nil
