@@ -6,14 +6,19 @@ import "sync/atomic"
 // handler. Who executes a stream and the client that it is executed for share one: it is given
 // back when neither is at it any more.
 type place struct {
-	shares atomic.Int32
-	leave  func()
+	shares    atomic.Int32
+	admission *admission
+	quit      func() // leaves the crowd; nil: it is in none
 }
 
-// giveUp is due once a share.
+// giveUp is due once a share. Nil has been given up.
 func (p *place) giveUp() {
-	if p != nil && p.shares.Add(-1) == 0 {
-		p.leave()
+	if p == nil || p.shares.Add(-1) > 0 {
+		return
+	}
+	p.admission.leave()
+	if p.quit != nil {
+		p.quit()
 	}
 }
 
@@ -34,17 +39,11 @@ func (s *Server) depart(q *request) {
 	if body.length >= 0 {
 		q.ctx.Response.ImmediateHeaderFlush = true // see outlet
 	}
-	quit := q.leave
-	p := &place{leave: func() {
-		s.admission.leave()
-		if quit != nil {
-			quit()
-		}
-	}}
-	p.shares.Store(1)
-	body.place = p
+	body.own.admission, body.own.quit = &s.admission, q.leave
+	body.own.shares.Store(1)
+	body.place = &body.own
 	if r, ok := body.ReadCloser.(*tapeReader); ok {
-		r.share(p)
+		r.share(body.place)
 	}
 }
 

@@ -32,6 +32,9 @@ type underWay struct {
 
 	place  *place   // see Server.depart, which sets both; nil: it has none
 	client net.Conn // nil: nobody is there
+
+	own    place  // so that each is no allocation of its own
+	outlet outlet // likewise
 }
 
 // vacate gives up the place. It may be repeated, by the same goroutine.
@@ -56,7 +59,8 @@ func (*underWay) SupportsBodyWriteTo() bool { return true }
 // WriteTo implements io.WriterTo.
 func (u *underWay) WriteTo(w io.Writer) (int64, error) {
 	if u.length >= 0 && u.client != nil {
-		w = &outlet{body: u, left: u.length}
+		u.outlet = outlet{body: u, left: u.length}
+		w = &u.outlet
 	}
 	if r, ok := u.ReadCloser.(*tapeReader); ok { // it needs no buffer
 		return r.WriteTo(w)
