@@ -108,6 +108,22 @@ func (q *request) Hold(n int) {
 	q.admission.hold(int64(n))
 }
 
+// doneWith is due when the handler needs a body no more. One that is still being sent to a backend
+// that answers meanwhile is kept, and counts, until it was.
+func (q *request) doneWith(body *bytebufferpool.ByteBuffer) {
+	n := int64(len(body.B))
+	if q.unsent == nil || n == 0 {
+		bytebufferpool.Put(body)
+		return
+	}
+	q.buffered -= n
+	go func(a *admission, sent <-chan struct{}) {
+		<-sent
+		a.hold(-n)
+		bytebufferpool.Put(body)
+	}(q.admission, q.unsent)
+}
+
 // holdUndone counts what the body has become without its content codings.
 func (q *request) holdUndone() {
 	if n := q.asked.Undone(); n != q.undone {

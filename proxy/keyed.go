@@ -21,7 +21,7 @@ func (s *Server) keyed(q *request) {
 		begun = time.Now()
 	}
 	body := bytebufferpool.Get()
-	defer bytebufferpool.Put(body)
+	defer q.doneWith(body)
 	// First, so that a client that leaves while sending leaves nothing behind.
 	if p, err := s.readBody(q, body, q.rules.MaxRequestBody); p != nil {
 		s.fail(q, p, err)
@@ -87,6 +87,7 @@ func (s *Server) execute(q *request, held *attempts) {
 	e := q.rules.upstream.Do(out, resp, upstream.Want{
 		Buffer: q.rules.buffer(), Timeout: q.rules.BackendTimeout, Memory: q, Room: room,
 	})
+	q.unsent = e.Unsent()
 	failpoint.Reach("backend-answered")
 	var outcome string
 	q.report.Err = nil // an attempt that was voided may have left one

@@ -44,6 +44,7 @@ func (s *Server) passThrough(q *request) {
 	}
 	w.Leash = looks.held()
 	e := q.rules.upstream.Do(out, resp, w)
+	q.unsent = e.Unsent() // of one that failed open
 	protocol := bytes.Clone(message.ResponseValue(&resp.Header, "Upgrade"))
 	seen.hears(&resp.Header, &e)
 	e.Clean(resp, true, q.rules.unshared())

@@ -54,6 +54,7 @@ type request struct {
 	undone   int              // of these, what its body has become without its content codings
 	counted  counted          // reads its body into memory
 	upload   *upstream.Upload // its body, if it is passed on as it comes
+	unsent   <-chan struct{}  // closed when its body, which is in memory, was sent; nil: it was
 	// async: it prefers respond-async, and its route allows that. background is set for the
 	// copy that is then executed, leave is due when the request has been answered.
 	async      bool

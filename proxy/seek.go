@@ -94,7 +94,7 @@ func (q *request) found() error {
 // is larger than a body with a key may be is refused, since nobody can tell then.
 func (s *Server) seek(q *request) {
 	body := bytebufferpool.Get()
-	defer bytebufferpool.Put(body)
+	defer q.doneWith(body)
 	if p, err := s.readBody(q, body, q.rules.MaxRequestBody); p != nil {
 		s.fail(q, p, err)
 		return

@@ -29,6 +29,7 @@ type Body struct {
 	read      int
 	done      bool // the whole response has been read
 	reuse     bool
+	refused   bool                     // by its status
 	chunks    message.Chunks           // of a chunked body
 	source    *fasthttp.Response       // holds fasthttp's body reader while streaming another one
 	header    *fasthttp.ResponseHeader // gets the trailers, if any are passed on
@@ -56,6 +57,7 @@ func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want, bu
 	r.reuse = !resp.Header.ConnectionClose()
 	r.length = resp.Header.ContentLength()
 	status := resp.Header.StatusCode()
+	r.refused = status >= fasthttp.StatusBadRequest
 	switch {
 	case status == fasthttp.StatusSwitchingProtocols:
 		r.reuse = false
@@ -64,7 +66,7 @@ func (r *Body) start(req *fasthttp.Request, resp *fasthttp.Response, w *Want, bu
 		r.bodiless()
 	case status == fasthttp.StatusNoContent, status == fasthttp.StatusNotModified:
 		r.bodiless()
-	case r.length >= 0 && r.length <= buffer && !r.underWay():
+	case r.length >= 0 && r.length <= buffer && (!r.underWay() || r.upload.body != nil):
 		w.hold(r.length)
 		if r.length > Large && w.Room != nil {
 			resp.SwapBody(w.Room(r.length))
@@ -167,7 +169,8 @@ func (r *Body) end(reuse bool) {
 		r.source = nil
 	}
 	if r.upload != nil {
-		reuse = r.upload.finish(r.done) == nil && reuse
+		reuse = r.upload.finish(r.done, r.refused) == nil && reuse
+		fasthttp.ReleaseRequest(r.upload.req)
 		r.upload = nil
 	}
 	reuse = reuse && r.done && r.reuse && r.reader.Buffered() == 0 && nothingLeft(r.conn.conn)
@@ -189,9 +192,9 @@ func noEOF(err error) error {
 	return err
 }
 
-// UnderWay says that the request is not all sent yet: the client's connection cannot
-// be used for another one.
-func (r *Body) UnderWay() bool { return r.underWay() }
+// UnderWay says that the request's body is still on its way from the client, whose connection
+// cannot be used for another one.
+func (r *Body) UnderWay() bool { return r.underWay() && r.upload.body == nil }
 
 // Within has the rest come within a time.
 func (r *Body) Within(d time.Duration) {

@@ -66,11 +66,17 @@ func (u *Upload) Announce(from, to *fasthttp.RequestHeader) {
 type sender struct {
 	upload  *Upload
 	conn    *backendConn
+	before  int64 // what was written to it
 	req     *fasthttp.Request
 	begun   atomic.Bool // the response has
 	stopped atomic.Bool
 	done    chan struct{} // closed when it has ended
 	err     error         // why it broke off; valid when it has ended
+
+	// body is the request's, if it is in memory: see endpoint.whole. Then all ends at deadline,
+	// unless that is zero.
+	body     []byte
+	deadline time.Time
 }
 
 // errStopped: it did not break off by itself.
@@ -78,8 +84,7 @@ var errStopped = errors.New("the rest of the request is not wanted")
 
 // duplex sends and reads at once.
 func (p *endpoint) duplex(e *Exchange, c pooledConn, req *fasthttp.Request, resp *fasthttp.Response) {
-	before := written(c.conn)
-	s := &sender{upload: e.want.Upload, conn: unwrap(c.conn), req: req, done: make(chan struct{})}
+	s := &sender{upload: e.want.Upload, conn: unwrap(c.conn), before: written(c.conn), req: req, done: make(chan struct{})}
 	e.touched = true
 	if err := s.conn.beginUpload(e.want.Timeout); err != nil {
 		c.release(false)
@@ -88,28 +93,7 @@ func (p *endpoint) duplex(e *Exchange, c pooledConn, req *fasthttp.Request, resp
 	}
 	c.leash.hold(s.conn)
 	go s.run(p, c, e.want.Timeout)
-	b := p.newBody(c, resp)
-	b.upload = s
-	err := b.start(req, resp, &e.want, e.want.Buffer)
-	s.begun.Store(true)
-	s.settle()
-	if err == nil {
-		if !b.underWay() {
-			b.reuse = b.reuse && s.err == nil
-			b.upload = nil
-		}
-		e.answered(b)
-		return
-	}
-	s.stop()
-	<-s.done
-	b.upload = nil
-	b.end(false)
-	if why := s.err; why != nil && !errors.Is(why, errStopped) && !errors.Is(err, ErrHeaderTooLarge) { // which came first
-		e.fail(sentSince(c, before), why)
-		return
-	}
-	e.fail(sentSince(c, before), fmt.Errorf("reading the response: %w", err))
+	p.hear(e, c, s, resp)
 }
 
 // settle waits a moment for the end of a request of which all has come: an answer may
@@ -118,21 +102,28 @@ func (s *sender) settle() {
 	if !s.upload.ended.Load() {
 		return
 	}
-	moment := time.NewTimer(100 * time.Millisecond)
-	defer moment.Stop()
+	s.await(moment)
+}
+
+// moment is how long it takes at most until it is known that what was sent was sent.
+const moment = 100 * time.Millisecond
+
+// await waits for the request's end for some time.
+func (s *sender) await(most time.Duration) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
 	select {
 	case <-s.done:
-	case <-moment.C:
+	case <-timer.C:
 	}
 }
 
 // underWay says whether the request still is.
-func (r *Body) underWay() bool {
-	if r.upload == nil {
-		return false
-	}
+func (r *Body) underWay() bool { return r.upload != nil && r.upload.underWay() }
+
+func (s *sender) underWay() bool {
 	select {
-	case <-r.upload.done:
+	case <-s.done:
 		return false
 	default:
 		return true
@@ -218,17 +209,26 @@ func (s *sender) frame(length int) {
 // stop has the client's body end now, and nothing more be sent.
 func (s *sender) stop() {
 	s.stopped.Store(true)
+	if s.body != nil {
+		s.conn.endBy(time.Unix(1, 0))
+		return
+	}
 	_ = s.conn.SetWriteDeadline(time.Unix(1, 0))
 	s.upload.Stop()
 }
 
 // finish waits for the request's end, after the response's: as long as the client
 // goes on sending and the backend taking, since the backend may want all of it. If
-// the response was cut, nothing more is sent.
-func (s *sender) finish(whole bool) error {
-	defer func() { fasthttp.ReleaseRequest(s.req) }()
-	if !whole {
+// the response was cut, nothing more is sent; nor if the backend has refused what it has not
+// read, and a client waits for the answer until all was sent.
+func (s *sender) finish(whole, refused bool) error {
+	switch {
+	case !whole:
 		s.stop()
+	case refused && s.body != nil:
+		if s.await(moment); s.underWay() {
+			s.stop()
+		}
 	}
 	tick := time.NewTicker(lastWord)
 	defer tick.Stop()

@@ -108,6 +108,7 @@ type Exchange struct {
 	deadline time.Time
 	want     Want
 	touched  bool // part of the request's body is gone from where it came from
+	framed   bool // the request's header says how long its body is
 }
 
 func (e *Exchange) fail(sent idem.Sent, err error) {
@@ -238,10 +239,14 @@ func (c pooledConn) release(reuse bool) {
 }
 
 // exchange sends the request and reads the response, one after the other, or both at
-// once if the request's body is still on its way.
+// once if the request's body is still on its way, or larger than sockets have room for.
 func (p *endpoint) exchange(e *Exchange, c pooledConn, req *fasthttp.Request, resp *fasthttp.Response) {
 	if e.want.Upload != nil {
 		p.duplex(e, c, req, resp)
+		return
+	}
+	if len(req.Body()) > fitting {
+		p.whole(e, c, req, resp)
 		return
 	}
 	c.leash.hold(unwrap(c.conn))
