@@ -328,6 +328,10 @@ func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change
 		}
 		return true
 	})
+	var unread error
+	if errors.Is(err, idem.ErrUnread) { // it is none of those that were listed
+		unread, err = err, nil
+	}
 	n := 0
 	for _, one := range all {
 		if err != nil {
@@ -341,6 +345,9 @@ func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change
 			n++
 		}
 		k.Audit(remote, "purge", one, err)
+	}
+	if err == nil && unread != nil {
+		err = fmt.Errorf("%d keys of this scope are forgotten; whether it has others is not known: %w", n, unread)
 	}
 	return n, err
 }

@@ -22,6 +22,8 @@ type Listing struct {
 	More bool     `json:"more"` // there are more than asked for
 	// Next is what to give as after for those.
 	Next string `json:"next,omitempty"`
+	// Unread names records that are in no listing, since they cannot be read.
+	Unread string `json:"unread,omitempty"`
 }
 
 // place is where a record stands among all: the oldest first, and of those of one
@@ -159,11 +161,16 @@ func (k *Keys) list(w http.ResponseWriter, r *http.Request) {
 		}
 		return true
 	})
-	if err != nil {
+	unread := errors.Is(err, idem.ErrUnread)
+	if err != nil && !unread {
 		refuse(w, statusOf(err), err)
 		return
 	}
-	answer(w, http.StatusOK, found.listing())
+	l := found.listing()
+	if unread {
+		l.Unread = err.Error()
+	}
+	answer(w, http.StatusOK, l)
 }
 
 // digested is the key that logs call so, which has a record.

@@ -79,7 +79,7 @@ func (c *census) run(ctx context.Context, changed bell) {
 
 // next is when to look again, once a count is as old as that.
 func (c *census) next(age time.Duration, err error) time.Duration {
-	if err != nil {
+	if err != nil && !errors.Is(err, idem.ErrUnread) {
 		return min(c.every, countAgain) // the store may be back soon
 	}
 	// When the count ends, all proxies know; one should be the first to count anew.
@@ -121,6 +121,10 @@ func (c *census) take(ctx context.Context, mine bool) (age time.Duration, err er
 		}
 	}
 	found, err := c.count(ctx)
+	var unread error
+	if errors.Is(err, idem.ErrUnread) { // the others count all the same
+		unread, err = fmt.Errorf("counting unknown keys: %w", err), nil
+	}
 	if err != nil {
 		return 0, fmt.Errorf("counting unknown keys: %w", err)
 	}
@@ -132,7 +136,7 @@ func (c *census) take(ctx context.Context, mine bool) (age time.Duration, err er
 	if err := c.store.Enter(ctx, censusEntry, string(text), c.every); err != nil {
 		return 0, fmt.Errorf("entering what was counted: %w", err)
 	}
-	return 0, nil
+	return 0, unread
 }
 
 func (c *census) count(ctx context.Context) (found tally, err error) {
@@ -171,7 +175,11 @@ func (c *census) show(found *tally, at time.Time) {
 // report logs the first of several failures.
 func (c *census) report(err error) {
 	if err != nil && !c.failing && !errors.Is(err, idem.ErrClosed) {
-		c.log.Warn().Str("event", "count_failed").Err(err).Msg("idemproxy_unknown_keys stays as it was")
+		text := "idemproxy_unknown_keys stays as it was"
+		if errors.Is(err, idem.ErrUnread) {
+			text = "idemproxy_unknown_keys counts the others"
+		}
+		c.log.Warn().Str("event", "count_failed").Err(err).Msg(text)
 	}
 	c.failing = err != nil
 }

@@ -1,10 +1,12 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -243,4 +245,29 @@ func valueOf(t *testing.T, g prometheus.Gauge) float64 {
 		t.Fatalf("%d families, %v", len(families), err)
 	}
 	return families[0].GetMetric()[0].GetGauge().GetValue()
+}
+
+// A record that cannot be read keeps nobody from knowing of the others: they are counted, for all
+// proxies, and the log says which one was not.
+func TestCensusWithoutWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	var unread idem.Unread
+	unread.Add("the odd one", idem.ErrCorrupt)
+	s := &counted{
+		entries: map[string]idem.Entry{}, ends: map[string]time.Time{}, err: unread.Err(),
+		records: []idem.Record{{State: idem.Unknown, Created: 4000, ReadAt: 9000}},
+	}
+	var logged bytes.Buffer
+	m := metrics.New()
+	c := newCensus(s, m, zerolog.New(&logged), time.Minute)
+	_, err := c.take(t.Context(), true)
+	if n := valueOf(t, m.UnknownKeys); n != 1 || s.entries[censusEntry].Text == "" {
+		t.Errorf("%v keys are counted, want 1; other proxies are told %q", n, s.entries[censusEntry].Text)
+	}
+	if c.report(err); !strings.Contains(logged.String(), "the odd one") || strings.Contains(logged.String(), "stays as it was") {
+		t.Errorf("logged: %s", logged.String())
+	}
+	if rest := c.next(0, err); rest < time.Minute {
+		t.Errorf("it is counted again after %v, as if the store were away", rest)
+	}
 }

@@ -58,7 +58,10 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 				"where the next scan finds them",
 			"attempts",
 		},
-		{"look_failed", "warn", "a scan of the store for attempts in doubt failed. Logged once, until a scan works again", "ms, found"},
+		{
+			"look_failed", "warn", "a scan of the store for attempts in doubt failed, or met a record that it could not read. " +
+				"Logged once, until a scan works again", "ms, found",
+		},
 		{"look_done", "info", "a scan of the store works again, or has found attempts in doubt", "ms, found"},
 		{
 			"operator", "warn", "an operator resolved, released or purged a key, or tried to. error is there if it was not done. " +

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -67,8 +68,12 @@ func (o *observer) looked(found int, took time.Duration, err error, turned bool)
 	if err != nil {
 		o.metrics.Looks.WithLabelValues(lookFailed).Inc()
 		if turned {
+			text := "the store could not be looked through for attempts that others left in doubt; it is tried again after settle_every"
+			if errors.Is(err, idem.ErrUnread) {
+				text = "whether what cannot be read is in doubt is not known; the other records were looked at"
+			}
 			o.log.Warn().Str("event", "look_failed").Dur("ms", took).Int("found", found).Err(err).
-				Msg("the store could not be looked through for attempts that others left in doubt; it is tried again after settle_every")
+				Msg(text)
 		}
 		return
 	}

@@ -27,6 +27,7 @@ type bulk struct {
 	olderThan time.Duration
 	dryRun    bool
 	yes       bool
+	unread    error // of the records that --all has not
 }
 
 func (b *bulk) flags(c *cobra.Command) {
@@ -82,6 +83,7 @@ func (b *bulk) listed(c *cobra.Command, k *keyCommand) (all []admin.Record, err 
 		if err != nil {
 			return nil, err
 		}
+		b.unread = unread(&l)
 		for i := range l.Keys {
 			if ms(l.Keys[i].AgeMS) < b.olderThan {
 				return all, nil // and so are all that follow
@@ -165,8 +167,9 @@ func (b *bulk) run(
 		}
 	}
 	if b.dryRun {
-		return k.told(c, &changes{DryRun: true, Keys: len(fit), LeftOut: left},
+		err := k.told(c, &changes{DryRun: true, Keys: len(fit), LeftOut: left},
 			fmt.Sprintf("a dry run, nothing was done: %s would be %s, %d left out", count(len(fit)), does, left))
+		return b.ended(err)
 	}
 	if len(fit) > 0 {
 		if b.all && !b.yes && !isPerson(c.InOrStdin()) { // a script that forgot --older-than has nobody to ask
@@ -195,7 +198,15 @@ func (b *bulk) run(
 	if err == nil && failed > 0 {
 		err = failure{fmt.Errorf("%s could not be %s", count(failed), does)}
 	}
-	return err
+	return b.ended(err)
+}
+
+// ended is err, or else that there may be keys that --all does not know of.
+func (b *bulk) ended(err error) error {
+	if err != nil {
+		return err
+	}
+	return b.unread
 }
 
 // changes is what became of many keys, with --json.

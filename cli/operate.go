@@ -43,20 +43,33 @@ func listCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if k.asJSON {
-			_, err = c.OutOrStdout().Write(text)
-			return err //nolint:wrapcheck // nothing to add
-		}
 		var l admin.Listing
 		if err := json.Unmarshal(text, &l); err != nil {
 			return failure{fmt.Errorf("the proxy's answer: %w", err)}
 		}
+		if k.asJSON {
+			if _, err = c.OutOrStdout().Write(text); err != nil {
+				return err //nolint:wrapcheck // nothing to add
+			}
+			return unread(&l)
+		}
 		if len(l.Keys) == 0 && *state != "" {
 			_, _ = fmt.Fprintf(c.ErrOrStderr(), "no key is %s; --state '' lists the keys of every state\n", *state)
 		}
-		return printListing(c.OutOrStdout(), &l)
+		if err := printListing(c.OutOrStdout(), &l); err != nil {
+			return err
+		}
+		return unread(&l)
 	}
 	return c
+}
+
+// unread is the error of a listing that lacks records.
+func unread(l *admin.Listing) error {
+	if l.Unread == "" {
+		return nil
+	}
+	return failure{errors.New(l.Unread)}
 }
 
 func printListing(w io.Writer, l *admin.Listing) error {

@@ -87,12 +87,13 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 	}
 	defer s.leave()
 	seen := map[id]struct{}{} // among the leases: what has ended since is in the other place, too
-	more, err := s.listSpace(ctx, leaseSpace, func(r *idem.Record) bool {
+	var unread idem.Unread
+	more, err := s.listSpace(ctx, leaseSpace, &unread, func(r *idem.Record) bool {
 		seen[r.Key.ID()] = struct{}{}
 		return visit(r)
 	})
 	if err == nil && more {
-		_, err = s.listSpace(ctx, settledSpace, func(r *idem.Record) bool {
+		more, err = s.listSpace(ctx, settledSpace, &unread, func(r *idem.Record) bool {
 			if len(seen) > 0 {
 				if _, twice := seen[r.Key.ID()]; twice {
 					return true
@@ -100,6 +101,9 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 			}
 			return visit(r)
 		})
+	}
+	if err == nil && more {
+		err = unread.Err()
 	}
 	return err
 }
@@ -117,24 +121,29 @@ func (s *Store) Find(ctx context.Context, digest []byte) (key idem.Key, err erro
 		}
 		return key == (idem.Key{})
 	}
-	more, err := s.listRange(ctx, settledSpace, append([]byte{settledSpace}, digest...), visit)
+	var unread idem.Unread
+	more, err := s.listRange(ctx, settledSpace, append([]byte{settledSpace}, digest...), &unread, visit)
 	if err == nil && more {
-		more, err = s.listSpace(ctx, leaseSpace, visit)
+		more, err = s.listSpace(ctx, leaseSpace, &unread, visit)
 	}
 	if err == nil && more {
-		err = idem.ErrNotFound
+		err = unread.Or(idem.ErrNotFound)
 	}
 	return key, err
 }
 
 // listSpace looks the record of each key up where it is now: a live one is
 // renewed in memory only.
-func (s *Store) listSpace(ctx context.Context, space byte, visit func(*idem.Record) bool) (more bool, err error) {
-	return s.listRange(ctx, space, []byte{space}, visit)
+func (s *Store) listSpace(
+	ctx context.Context, space byte, unread *idem.Unread, visit func(*idem.Record) bool,
+) (more bool, err error) {
+	return s.listRange(ctx, space, []byte{space}, unread, visit)
 }
 
 // listRange is listSpace for what begins with prefix.
-func (s *Store) listRange(ctx context.Context, space byte, prefix []byte, visit func(*idem.Record) bool) (more bool, err error) {
+func (s *Store) listRange(
+	ctx context.Context, space byte, prefix []byte, unread *idem.Unread, visit func(*idem.Record) bool,
+) (more bool, err error) {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return false, engineError(err)
@@ -154,6 +163,7 @@ func (s *Store) listRange(ctx context.Context, space byte, prefix []byte, visit 
 		r, err := s.listed(ctx, space, value)
 		switch {
 		case errors.Is(err, idem.ErrNotFound):
+		case err != nil && unread.Add(fmt.Sprintf("the record %x", it.Key()[1:]), err):
 		case err != nil:
 			return false, fmt.Errorf("reading a record: %w", err)
 		case !visit(&r):

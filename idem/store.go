@@ -173,12 +173,15 @@ type Inspector interface {
 
 	// List shows all records, as Get does but without their responses, to visit,
 	// until it returns false. It reads every record there is, so it is for
-	// operators only. What changes meanwhile may be there or not.
+	// operators only. What changes meanwhile may be there or not. A record that cannot
+	// be read does not keep the others from being shown: if visit has had all of them,
+	// the error is [ErrUnread], which names it. What is not a record is passed over.
 	List(ctx context.Context, visit func(r *Record) bool) error
 
 	// Find is the key of a record whose [Key.ID] begins with digest, as [Key.String]
 	// shows it. None: ErrNotFound. A store that has to look through its names gives up
-	// after a time: [ErrGaveUp]. It reads no records but those that it shows.
+	// after a time: [ErrGaveUp]. It reads no records but those that it shows. If all
+	// that there is cannot be read, the error is [ErrUnread].
 	Find(ctx context.Context, digest []byte) (Key, error)
 
 	// Purge forgets the key, whatever its state, in every process's memory too: in

@@ -95,6 +95,7 @@ const listPage = 500
 
 // List implements idem.Inspector.
 func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
+	var unread idem.Unread
 	for last := (id{}); ; {
 		rows, err := s.listAfter(ctx, last)
 		if err != nil {
@@ -103,8 +104,9 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 		for _, row := range rows {
 			r, now, ok, err := readRecord(row)
 			switch {
-			case errors.Is(err, idem.ErrCorrupt):
-				return fmt.Errorf("the record %x: %w", row[recordWidth-1], err)
+			case err != nil && unread.Add(fmt.Sprintf("the record %x", row[recordWidth-1]), err):
+				copy(last[:], row[recordWidth-1])
+				continue
 			case err != nil || !ok:
 				return unavailable(errors.Join(errReply, err))
 			}
@@ -120,7 +122,7 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 			}
 		}
 		if len(rows) < listPage {
-			return nil
+			return unread.Err()
 		}
 	}
 }
@@ -144,8 +146,12 @@ func (s *Store) Find(ctx context.Context, digest []byte) (key idem.Key, err erro
 	if err != nil {
 		return key, err
 	}
+	var unread idem.Unread
 	for _, row := range rows {
 		r, now, ok, err := readRecord(row)
+		if err != nil && unread.Add(fmt.Sprintf("the record %x", row[recordWidth-1]), err) {
+			continue
+		}
 		if err != nil {
 			return key, err
 		}
@@ -156,7 +162,7 @@ func (s *Store) Find(ctx context.Context, digest []byte) (key idem.Key, err erro
 			return r.Key, nil
 		}
 	}
-	return key, idem.ErrNotFound
+	return key, unread.Or(idem.ErrNotFound)
 }
 
 // Resolve implements idem.Inspector: one round trip.

@@ -384,3 +384,23 @@ func TestUnreadableIsNoOutage(t *testing.T) {
 		t.Errorf("%+v %v, want an error that is no outage", out, err)
 	}
 }
+
+// A record that cannot be read does not end a list for the others, and is named after them.
+func TestListsPassWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	s := open(t, pstore.Config{URL: server.URL("postgres"), Schema: "s"})
+	for i := range 5 {
+		completed(t, s, fmt.Sprint(i))
+	}
+	odd := claim("2").Key.ID()
+	server.Do(fmt.Sprintf(`UPDATE s.record SET key = '' WHERE id = '%x'`, odd))
+	seen := 0
+	err := s.List(t.Context(), func(*idem.Record) bool { seen++; return true })
+	if !errors.Is(err, idem.ErrUnread) || !strings.Contains(err.Error(), fmt.Sprintf("%x", odd)) || seen != 4 {
+		t.Errorf("%d of 4 are listed, %v", seen, err)
+	}
+	if _, err := s.Find(t.Context(), odd[:6]); !errors.Is(err, idem.ErrUnread) {
+		t.Errorf("found by its digest: %v", err)
+	}
+}

@@ -29,6 +29,7 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 	client := l.client
 	// A scan may show a name twice, and a replica what its primary does.
 	seen := map[id]struct{}{}
+	var unread idem.Unread
 	match := globLiteral(s.prefix) + strings.Repeat("?", 2*len(id{})) // not the responses, nor the registry
 	for _, node := range client.Nodes() {
 		for cursor, first := uint64(0), true; first || cursor != 0; first = false {
@@ -38,12 +39,12 @@ func (s *Store) List(ctx context.Context, visit func(*idem.Record) bool) error {
 				return s.mapClosed(unavailable(err))
 			}
 			cursor = page.Cursor
-			if more, err := s.listNames(ctx, client, node, s.unseen(page.Elements, seen), visit); err != nil || !more {
+			if more, err := s.listNames(ctx, client, node, s.unseen(page.Elements, seen), &unread, visit); err != nil || !more {
 				return err
 			}
 		}
 	}
-	return nil
+	return unread.Err()
 }
 
 // Bounds of looking for a name: SCAN goes through all names of a server, whatever it
@@ -62,7 +63,8 @@ func (s *Store) Find(ctx context.Context, digest []byte) (key idem.Key, err erro
 	within, cancel := context.WithTimeout(ctx, s.findFor)
 	defer cancel()
 	match := globLiteral(s.prefix) + hex.EncodeToString(digest) + strings.Repeat("?", 2*(len(id{})-len(digest)))
-	looked := 0
+	looked, seen := 0, map[id]struct{}{}
+	var unread idem.Unread
 	for _, node := range l.client.Nodes() {
 		for cursor, first := uint64(0), true; first || cursor != 0; first = false {
 			if within.Err() != nil && ctx.Err() == nil {
@@ -74,7 +76,7 @@ func (s *Store) Find(ctx context.Context, digest []byte) (key idem.Key, err erro
 			}
 			cursor = page.Cursor
 			looked += findStep
-			_, err = s.listNames(ctx, l.client, node, page.Elements, func(r *idem.Record) bool {
+			_, err = s.listNames(ctx, l.client, node, s.unseen(page.Elements, seen), &unread, func(r *idem.Record) bool {
 				key = r.Key.Clone()
 				return false
 			})
@@ -83,7 +85,7 @@ func (s *Store) Find(ctx context.Context, digest []byte) (key idem.Key, err erro
 			}
 		}
 	}
-	return key, idem.ErrNotFound
+	return key, unread.Or(idem.ErrNotFound)
 }
 
 // unseen returns the names that are of records and not in seen yet.
@@ -102,7 +104,7 @@ func (s *Store) unseen(names []string, seen map[id]struct{}) (unseen []string) {
 }
 
 func (s *Store) listNames(
-	ctx context.Context, client, node rueidis.Client, names []string, visit func(*idem.Record) bool,
+	ctx context.Context, client, node rueidis.Client, names []string, unread *idem.Unread, visit func(*idem.Record) bool,
 ) (more bool, err error) {
 	if len(names) == 0 {
 		return true, nil
@@ -117,6 +119,9 @@ func (s *Store) listNames(
 	}
 	for i, reply := range client.DoMulti(ctx, commands...) {
 		text, err := reply.ToString()
+		if answered(err, "WRONGTYPE") {
+			continue // somebody else's
+		}
 		if err != nil {
 			return false, s.mapClosed(unavailable(err))
 		}
@@ -129,6 +134,9 @@ func (s *Store) listNames(
 			r, err = idem.DecodeNamed([]byte(text))
 		}
 		if err != nil {
+			if unread.Add(fmt.Sprintf("the Redis key %q", names[i]), err) {
+				continue
+			}
 			return false, fmt.Errorf("reading a record: %w", err)
 		}
 		if r, err = r.Inspect(now); err != nil {

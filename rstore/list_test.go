@@ -1,7 +1,9 @@
 package rstore_test
 
 import (
+	"encoding/hex"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -99,5 +101,46 @@ func TestFindGivesUp(t *testing.T) {
 	s.FindFor(0)
 	if _, err := s.Find(t.Context(), id[:6]); !errors.Is(err, idem.ErrGaveUp) {
 		t.Errorf("%v, want ErrGaveUp", err)
+	}
+}
+
+// What is not ours among the names of a list is passed over. A record of ours that cannot be read
+// is named in Redis's words, once all others were shown.
+func TestListsPassOddValues(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := open(t, rstore.Config{URL: server.URL()})
+	want := map[idem.Key]int{}
+	for _, name := range []string{"a", "b", "c"} {
+		want[completed(t, s, name).Key] = 1
+	}
+	list := func() (map[idem.Key]int, error) {
+		seen := map[idem.Key]int{}
+		err := s.List(t.Context(), func(r *idem.Record) bool { seen[r.Key]++; return true })
+		return seen, err
+	}
+	id := claim("a").Key.ID()
+	prefix, digits := strings.TrimSuffix(s.Name(claim("a").Key), hex.EncodeToString(id[:])), strings.Repeat("0", 32)
+	server.Do("LPUSH", prefix+digits, "x")
+	server.Do("SET", prefix+strings.Repeat("z", 32), "hello")
+	server.Do("LPUSH", prefix+hex.EncodeToString(id[:6])+strings.Repeat("-", 20), "x")
+	if seen, err := list(); err != nil || !maps.Equal(seen, want) {
+		t.Errorf("beside what is not ours: %v are listed, want %v; %v", seen, want, err)
+	}
+	if key, err := s.Find(t.Context(), id[:6]); err != nil || key != claim("a").Key {
+		t.Errorf("found %v, %v", key, err)
+	}
+	odd := prefix + hex.EncodeToString(id[:6]) + strings.Repeat("0", 20)
+	server.Do("SET", odd, "hello")
+	seen, err := list()
+	if !errors.Is(err, idem.ErrUnread) || !strings.Contains(err.Error(), odd) || !maps.Equal(seen, want) {
+		t.Errorf("beside one that cannot be read: %v are listed, want %v; %v", seen, want, err)
+	}
+	if key, err := s.Find(t.Context(), id[:6]); err != nil || key != claim("a").Key {
+		t.Errorf("beside one that cannot be read, found %v, %v", key, err)
+	}
+	server.Do("DEL", s.Name(claim("a").Key))
+	if _, err := s.Find(t.Context(), id[:6]); !errors.Is(err, idem.ErrUnread) || !strings.Contains(err.Error(), odd) {
+		t.Errorf("only what cannot be read is there: %v", err)
 	}
 }

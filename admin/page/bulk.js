@@ -17,15 +17,16 @@ function age(text) {
 async function listAll(state, scope, older, is) {
   const query = new URLSearchParams({ state, limit: 1000 }), found = [];
   if (scope) query.set("scope", scopeFrom(scope));
-  let others = 0;
+  let others = 0, unread;
   for (;;) {
     const list = await (await ask("keys/list?" + query)).json();
+    unread = list.unread;
     for (const k of list.keys) {
-      if (k.age_ms < older) return { found, others }; // and so are all that follow
+      if (k.age_ms < older) return { found, others, unread }; // and so are all that follow
       if (!is(k)) others++;
-      else if (found.push(k) === mostMany) return { found, others, more: true };
+      else if (found.push(k) === mostMany) return { found, others, unread, more: true };
     }
-    if (!list.more) return { found, others };
+    if (!list.more) return { found, others, unread };
     query.set("after", list.next);
   }
 }
@@ -59,7 +60,7 @@ async function showMany(event) {
       const its = new Set(requests.map((e) => e.key));
       is = (k) => its.has(k.digest);
     }
-    const { found, others, more } = await listAll(form.state, form.scope, older, is);
+    const { found, others, unread, more } = await listAll(form.state, form.scope, older, is);
     if (mine !== manyAsked) return;
     many = found;
     manyState = form.state;
@@ -67,7 +68,8 @@ async function showMany(event) {
       ? "A dry run, nothing was changed. It would be " + keysOf(found.length) + (more ? " (the oldest; there are more)" : "") +
         ", the oldest " + duration(found[0].age_ms) + " old, the youngest " + duration(found.at(-1).age_ms) + "."
       : "There is no such key.") +
-      (others ? " " + keysOf(others) + " in that state left out: this process remembers no request of theirs on route " + form.route + "." : "");
+      (others ? " " + keysOf(others) + " in that state left out: this process remembers no request of theirs on route " + form.route + "." : "") +
+      (unread ? " " + unread + "." : "");
     if (!found.length) return;
     fill("many-list", found.slice(0, mostListed).map((k) => row(keyLink(k.digest, k.key), scopeOf(k), element("td", duration(k.age_ms), "n"), number(k.attempt))));
     if (found.length > mostListed) {

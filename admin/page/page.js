@@ -251,6 +251,7 @@ async function load(id, state, cells) {
       }
       rows.push(row(td));
     }
+    if (list.unread) rows.push(row(element("td", list.unread, "bad")));
     fill(id, rows, "none");
   } catch (e) {
     fill(id, [row(element("td", e.message, "bad"))]);
