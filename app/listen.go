@@ -83,10 +83,14 @@ func listenOn(addr string, reusePort bool) (net.Listener, error) {
 }
 
 // listenUnix takes a socket's path, also from a process that ended without
-// removing it, but not from one that still listens.
+// removing it, but not from one that still listens, nor from what is no socket.
 func listenUnix(path string) (net.Listener, error) {
 	ln, err := net.Listen("unix", path) //nolint:noctx // it does not block
 	if errors.Is(err, syscall.EADDRINUSE) {
+		// A connection to what is no socket is refused just as one to a socket that was left.
+		if there, statErr := os.Lstat(path); statErr == nil && there.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("there is %s: only a socket is replaced: %w", kindOf(there.Mode()), err)
+		}
 		conn, dialErr := net.Dial("unix", path) //nolint:noctx // as above
 		if dialErr == nil {
 			_ = conn.Close()
@@ -97,6 +101,21 @@ func listenUnix(path string) (net.Listener, error) {
 		}
 	}
 	return ln, err //nolint:wrapcheck // as above
+}
+
+// kindOf says what there is instead of a socket.
+func kindOf(mode os.FileMode) string {
+	switch {
+	case mode.IsRegular():
+		return "a regular file"
+	case mode.IsDir():
+		return "a directory"
+	case mode&os.ModeSymlink != 0:
+		return "a symbolic link"
+	case mode&os.ModeNamedPipe != 0:
+		return "a named pipe"
+	}
+	return "a device"
 }
 
 // checkListening is what is wrong with settings that go together.

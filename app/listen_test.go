@@ -3,6 +3,7 @@ package app_test
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -73,6 +74,41 @@ func TestUnixListener(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Error("the socket in use is gone")
+	}
+}
+
+// Nothing but a socket makes room for one: what else is at its path stays, and the error says what
+// it is.
+func TestUnixListenerTakesNoOthersPlace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	left, err := net.Listen("unix", at("left"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.(*net.UnixListener).SetUnlinkOnClose(false) //nolint:forcetypeassert // it is one
+	_ = left.Close()
+	if err := errors.Join(
+		os.WriteFile(at("a regular file"), []byte("important"), 0o600), os.Mkdir(at("a directory"), 0o700),
+		unix.Mkfifo(at("a named pipe"), 0o600), os.Symlink(at("left"), at("a symbolic link")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{"a regular file", "a directory", "a named pipe", "a symbolic link"} {
+		before, err := os.Lstat(at(what))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := config.Default()
+		c.Listen, c.Admin, c.Store = []string{"unix:" + at(what)}, "", "embedded:"+t.TempDir()
+		_, err = app.New(c, zerolog.Nop())
+		if err == nil || !strings.Contains(err.Error(), "there is "+what) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if after, err := os.Lstat(at(what)); err != nil || !os.SameFile(before, after) {
+			t.Errorf("%s is gone: %v", what, err)
+		}
 	}
 }
 
