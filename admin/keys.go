@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -221,16 +222,13 @@ func (k *Keys) change(
 			refuse(w, http.StatusUnsupportedMediaType, errors.New("want Content-Type: application/json"))
 			return
 		}
-		var asked Change
-		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxChange))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&asked); err != nil {
+		asked, err := readChange(http.MaxBytesReader(w, r.Body, maxChange), action)
+		if err != nil {
 			refuse(w, http.StatusBadRequest, fmt.Errorf("the body: %w", err))
 			return
 		}
 		var key idem.Key
 		if asked.Key != "" || action != "purge" || asked.Scope == "" { // a scope can be purged whole
-			var err error
 			if key, err = parseKey(asked.Key, asked.Scope); err != nil {
 				refuse(w, http.StatusBadRequest, err)
 				return
@@ -248,6 +246,26 @@ func (k *Keys) change(
 		}
 		answer(w, http.StatusOK, Changed{Done: action, Key: asked.Key, Scope: asked.Scope, Keys: n})
 	}
+}
+
+// readChange reads one object, and nothing behind it. What the action cannot heed is refused: who
+// gave it would take it for heeded.
+func readChange(body io.Reader, action string) (c Change, err error) {
+	d := json.NewDecoder(body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return c, err //nolint:wrapcheck // the caller says where
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return c, errors.New("want one JSON object, and nothing behind it")
+	}
+	switch {
+	case action == "purge" && c.Owner != "":
+		return c, errors.New("owner: purge takes none, it forgets the key whichever attempt has it; release and resolve take one")
+	case action != "resolve" && (c.Action != "" || c.Status != 0 || len(c.Header) > 0 || len(c.Body) > 0):
+		return c, fmt.Errorf("action, status, header and body are for resolve: %s takes none of them", action)
+	}
+	return c, nil
 }
 
 // errAsked is a change that cannot be made as it was asked for.

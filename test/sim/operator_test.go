@@ -138,7 +138,7 @@ func (w *world) operate(p *process, a *act) {
 	case answered:
 		change.Action, change.Status, change.Body = "complete", http.StatusOK, []byte(resolved(key, &record, a.blind))
 	case purges:
-		path = "/keys/purge"
+		path, change.Owner = "/keys/purge", "" // which it takes none of
 	}
 	u := upset{key: key, operator: true, attempt: change.Owner, forgets: a.kind == purges}
 	if a.kind == purges {
