@@ -32,7 +32,8 @@ type Keys struct {
 
 // Record is a key as the operator sees it. Times are by the store's clock.
 type Record struct {
-	Key     string `json:"key"`
+	Key string `json:"key"`
+	// Scope is as calls take it: see [ScopeText].
 	Scope   string `json:"scope,omitempty"`
 	Digest  string `json:"digest"` // what logs call the key
 	State   string `json:"state"`
@@ -124,12 +125,8 @@ func parseKey(value, scope string) (idem.Key, error) {
 	if err != nil {
 		return key, fmt.Errorf("key: %w", err)
 	}
-	return key.InScope(scopeOf(scope)), nil
+	return key.InScope(ScopeOf(scope)), nil
 }
-
-// scopeOf takes a scope also as people can write it: with a tab between its sources,
-// which no value has, for the character that records have there.
-func scopeOf(text string) string { return strings.ReplaceAll(text, "\t", "\x1f") }
 
 func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
@@ -163,7 +160,7 @@ func (k *Keys) get(w http.ResponseWriter, r *http.Request) {
 
 func shown(r *idem.Record) Record {
 	out := Record{
-		Key: r.Key.Value(), Scope: r.Key.Scope(), Digest: r.Key.String(), State: r.State.String(), Attempt: r.Attempt,
+		Key: r.Key.Value(), Scope: ScopeText(r.Key.Scope()), Digest: r.Key.String(), State: r.State.String(), Attempt: r.Attempt,
 		AgeMS: r.ReadAt - r.Created, ChangedMS: r.ReadAt - r.Updated, RetentionMS: r.Retention, RememberMS: r.Remember,
 		Fingerprint: fmt.Sprintf("%x", r.Fingerprint[:8]),
 	}
@@ -340,8 +337,9 @@ func (k *Keys) purge(ctx context.Context, remote string, key idem.Key, c *Change
 		return 1, err
 	}
 	var all []idem.Key
+	scope := ScopeOf(c.Scope)
 	err := k.Store.List(ctx, func(r *idem.Record) bool {
-		if r.Key.Scope() == scopeOf(c.Scope) {
+		if r.Key.Scope() == scope {
 			all = append(all, r.Key)
 		}
 		return true

@@ -123,7 +123,7 @@ func listable() []string {
 }
 
 func parseWanted(q url.Values) (w wanted, err error) {
-	w = wanted{state: q.Get("state"), scope: scopeOf(q.Get("scope")), anyScope: !q.Has("scope"), limit: defaultListed}
+	w = wanted{state: q.Get("state"), scope: ScopeOf(q.Get("scope")), anyScope: !q.Has("scope"), limit: defaultListed}
 	if text := q.Get("limit"); text != "" {
 		if w.limit, err = strconv.Atoi(text); err != nil || w.limit < 1 || w.limit > maxListed {
 			return w, fmt.Errorf("limit %q: want 1 to %d", text, maxListed)

@@ -1,8 +1,7 @@
 package cli
 
 import (
-	"slices"
-	"strconv"
+	"fmt"
 	"strings"
 
 	"github.com/idemproxy/idemproxy/admin"
@@ -11,35 +10,33 @@ import (
 // scopeSeparator stands between a scope's sources; no value has one.
 const scopeSeparator = "\x1f"
 
-// scopeOf is a key's scope as records have it: see caller.ParseScope.
+// scopeOf is a key's scope as the admin API shows it: what was given is written by people.
 func scopeOf(given []string) string {
-	var scopes []string
-	for _, one := range given {
-		scopes = append(scopes, strings.Split(one, "\t")...) // as resolvers are told it
-	}
-	for i, one := range scopes {
-		if source, value, named := strings.Cut(one, "="); named && strings.HasPrefix(source, "header:") {
-			scopes[i] = strings.ToLower(source) + "=" + value
-		}
-	}
-	slices.Sort(scopes)
-	return strings.Join(scopes, scopeSeparator)
+	return admin.ScopeText(admin.ScopeOf(strings.Join(given, "\t"))) // as resolvers are told it
 }
 
-// shownScope is a scope as a shell takes it: the flags that name it.
+// shownScope is a scope as a shell takes it: the flags that name it. A scope that they would not
+// lead back to, such as that of a derived key, is in one flag as it is.
 func shownScope(scope string) string {
 	if scope == "" {
 		return ""
 	}
+	all := strings.Split(scope, scopeSeparator)
+	if scopeOf(all) != scope || strings.HasPrefix(scope, "\x1e") {
+		all = []string{scope}
+	}
 	var flags []string
-	for one := range strings.SplitSeq(scope, scopeSeparator) {
+	for _, one := range all {
 		flags = append(flags, "--scope "+quoted(one))
 	}
 	return strings.Join(flags, " ")
 }
 
-// shownKey is a key and its scope as a shell takes them.
+// shownKey is a key and its scope as a shell takes them, at the end of a command.
 func shownKey(key, scope string) string {
+	if strings.HasPrefix(key, "-") { // it would be taken for a flag
+		return strings.TrimSpace(shownScope(scope) + " -- " + quoted(key))
+	}
 	return strings.TrimSpace(quoted(key) + " " + shownScope(scope))
 }
 
@@ -52,9 +49,26 @@ func quoted(text string) string {
 	case plain:
 		return text
 	case strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' }):
-		return "$'" + strings.ReplaceAll(strings.Trim(strconv.QuoteToASCII(text), `"`), "'", `\'`) + "'"
+		return "$'" + escaped(text) + "'"
 	}
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// escaped is text as it stands between $' and '. Octal numbers end after three digits in every shell.
+func escaped(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '\'' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c > '~':
+			fmt.Fprintf(&b, `\%03o`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // name is a record's key and scope as a shell takes them.

@@ -229,8 +229,8 @@ const scopeOf = (k) => (k.scope || "").replaceAll("\u001f", " and ");
 // between them. A value can have an "and" of its own. Scopes of releases before have no source.
 function scopeFrom(text) {
   const all = text.trim().split(/\t| and (?=header:|host=|claim:)/);
-  if (!all.every((one) => /^(header:|host=|claim:)/.test(one))) return text.trim().replaceAll(/\t| and /g, "\u001f");
-  return all.map((one) => one.replace(/^header:[^=]*/, (name) => name.toLowerCase())).sort().join("\u001f");
+  if (all.every((one) => /^(header:|host=|claim:)/.test(one))) return all.join("\t"); // in any order, and case
+  return text.trim().replace(/^(\u001e.*) and$/, "$1 and ").replaceAll(/\t| and /g, "\u001f");
 }
 
 // most is how many keys are listed: a few, so that the rest of the page stays in reach, until
