@@ -92,10 +92,10 @@ type Change struct {
 	Owner string `json:"owner,omitempty"`
 	// Action is for /keys/resolve: "retry": it was not executed, the key becomes
 	// free; or "complete": it was, and retries get the response given here.
-	Action string            `json:"action,omitempty"`
-	Status int               `json:"status,omitempty"`
-	Header map[string]string `json:"header,omitempty"`
-	Body   []byte            `json:"body,omitempty"` // base64 in JSON
+	Action string `json:"action,omitempty"`
+	Status int    `json:"status,omitempty"`
+	Header Fields `json:"header,omitempty"`
+	Body   []byte `json:"body,omitempty"` // base64 in JSON
 }
 
 // Changed is what those calls answer.

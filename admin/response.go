@@ -23,11 +23,11 @@ func (c *Change) response() (*idem.Response, error) {
 		return nil, fmt.Errorf("a response with status %d has no body, but one is given: retries would not get it", c.Status)
 	}
 	r := &idem.Response{Status: c.Status, Body: c.Body}
-	for name, value := range c.Header {
-		if !isField(name, value) {
-			return nil, fmt.Errorf("header %q: want a token, and a value without control characters", name)
+	for _, f := range c.Header {
+		if err := f.check(); err != nil {
+			return nil, err
 		}
-		r.Header = append(r.Header, idem.Field{Name: []byte(name), Value: []byte(value)})
+		r.Header = append(r.Header, idem.Field{Name: []byte(f.Name), Value: []byte(f.Value)})
 	}
 	return r, nil
 }
@@ -35,20 +35,4 @@ func (c *Change) response() (*idem.Response, error) {
 // hasNoBody says that a response with this status has none (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5).
 func hasNoBody(status int) bool {
 	return status == http.StatusNoContent || status == http.StatusResetContent || status == http.StatusNotModified
-}
-
-// isField: what cannot break a response's framing.
-func isField(name, value string) bool {
-	for i := range len(name) {
-		c := name[i]
-		if c != '-' && c != '_' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
-			return false
-		}
-	}
-	for i := range len(value) {
-		if value[i] < 0x20 && value[i] != '\t' || value[i] == 0x7f {
-			return false
-		}
-	}
-	return name != "" && http.CanonicalHeaderKey(name) != "Content-Length" && http.CanonicalHeaderKey(name) != "Transfer-Encoding"
 }

@@ -3,11 +3,13 @@ package cli
 import (
 	"errors"
 	"strings"
+
+	"github.com/idemproxy/idemproxy/admin"
 )
 
 // fields are header fields that were given one a flag: "Name: value", as curl takes them, or
-// "Name=value". A value may have commas.
-type fields map[string]string
+// "Name=value". A value may have commas, and a name several values.
+type fields admin.Fields
 
 var errField = errors.New("want 'Name: value'")
 
@@ -24,9 +26,6 @@ func (f *fields) Set(text string) error {
 	if at < 1 {
 		return errField
 	}
-	if *f == nil {
-		*f = fields{}
-	}
-	(*f)[strings.TrimSpace(text[:at])] = strings.TrimSpace(text[at+1:])
+	*f = append(*f, admin.Field{Name: strings.TrimSpace(text[:at]), Value: strings.TrimSpace(text[at+1:])})
 	return nil
 }
