@@ -136,12 +136,23 @@ func Tx(ctx context.Context) *sql.Tx {
 }
 
 // errTryAgain rolls a response back that is no end of the operation.
-var errTryAgain = errors.New("answered with 429 or 5xx")
+var errTryAgain = errors.New("answered with a status that is no end of the operation")
+
+// triesAgain says of a status that the operation is to be tried again: the proxy frees the key, or
+// the server failed.
+func triesAgain(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusProxyAuthRequired, http.StatusRequestTimeout, http.StatusMisdirectedRequest,
+		http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= http.StatusInternalServerError
+}
 
 // Middleware runs a handler in a transaction ([Tx]) and keeps its response as the
 // receipt. The response is sent once that is committed, so it is held in memory. A
-// status of 429 or from 500 on rolls back and leaves no receipt: the operation may be
-// tried again. Requests without a key are handled likewise, without a receipt.
+// status of 401, 407, 408, 421, 425, 429 or from 500 on rolls back and leaves no receipt:
+// the operation may be tried again. Requests without a key are handled likewise, without a receipt.
 func (c *Receipts) Middleware(db *sql.DB, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := FromHeader(r.Header)
@@ -162,7 +173,7 @@ func (c *Receipts) Middleware(db *sql.DB, next http.Handler) http.Handler {
 		response, err := c.Do(r.Context(), tx, q, func() (Response, error) {
 			next.ServeHTTP(&recorded, r.WithContext(context.WithValue(r.Context(), txKey{}, tx)))
 			answer := Response{Status: recorded.status, Header: recorded.header, Body: recorded.body.Bytes()}
-			if answer.Status == http.StatusTooManyRequests || answer.Status >= http.StatusInternalServerError {
+			if triesAgain(answer.Status) {
 				return answer, errTryAgain
 			}
 			return answer, nil

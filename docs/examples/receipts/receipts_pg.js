@@ -6,6 +6,7 @@ const INSERT = `INSERT INTO idempotency_receipts (op_scope, op_key, attempt, exe
 const UPDATE = "UPDATE idempotency_receipts SET status = $1, fields = $2, body = $3 WHERE attempt = $4";
 const FIND = `SELECT executed, status, fields, body FROM idempotency_receipts
   WHERE op_scope = $1 AND op_key = $2 AND executed = 1 OR attempt = $3 ORDER BY executed IS NULL LIMIT 1`;
+const TRY_AGAIN = new Set([401, 407, 408, 421, 425, 429]); // and from 500 on: the operation has not ended
 const VOIDED = { status: 409, fields: { "Idempotency-Outcome": "voided" }, body: "this attempt was voided: nothing was done\n" };
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL }).on("error", console.error);
 
@@ -21,7 +22,7 @@ async function receipted(headers, work, look) {
     const inserted = look || await db.query(INSERT, [...name, work ? 1 : null, Date.now()]);
     if (work && inserted.rowCount === 1) {
       const answer = await work(db);
-      if (answer.status === 429 || answer.status >= 500) return answer;
+      if (TRY_AGAIN.has(answer.status) || answer.status >= 500) return answer;
       answer.fields["Idempotency-Outcome"] = "executed"; // for the proxy, where it ends
       await db.query(UPDATE, [answer.status, JSON.stringify(answer.fields), Buffer.from(answer.body), attempt]);
       committed = await db.query("COMMIT");

@@ -7,6 +7,7 @@ INSERT = """INSERT INTO idempotency_receipts (op_scope, op_key, attempt, execute
 UPDATE = "UPDATE idempotency_receipts SET status = %s, fields = %s, body = %s WHERE attempt = %s"
 FIND = """SELECT executed, status, fields, body FROM idempotency_receipts WHERE op_scope = %s AND op_key = %s AND executed = 1
   OR attempt = %s ORDER BY executed IS NULL LIMIT 1"""
+TRY_AGAIN = {401, 407, 408, 421, 425, 429}  # and from 500 on: the operation has not ended
 VOIDED = 409, {"Idempotency-Outcome": "voided"}, b"this attempt was voided: nothing was done\n"
 
 def receipted(headers, work=None, look=False):
@@ -19,7 +20,7 @@ def receipted(headers, work=None, look=False):
         if work and row.rowcount == 1:
             status, fields, body = work(db)
             db.execute(UPDATE, (status, json.dumps(fields := {**fields, "Idempotency-Outcome": "executed"}), body, attempt))
-            if status != 429 and status < 500:
+            if status not in TRY_AGAIN and status < 500:
                 return status, fields, body
             raise psycopg.Rollback  # to the end of the block
         executed, status, fields, body = db.execute(FIND, name).fetchone() or (None,) * 4

@@ -6,6 +6,7 @@ INSERT = """INSERT INTO idempotency_receipts (op_scope, op_key, attempt, execute
 UPDATE = "UPDATE idempotency_receipts SET status = ?, fields = ?, body = ? WHERE attempt = ?"
 FIND = """SELECT executed, status, fields, body FROM idempotency_receipts WHERE op_scope = ? AND op_key = ? AND executed = 1
   OR attempt = ? ORDER BY executed IS NULL LIMIT 1"""
+TRY_AGAIN = {401, 407, 408, 421, 425, 429}  # and from 500 on: the operation has not ended
 VOIDED = 409, {"Idempotency-Outcome": "voided"}, b"this attempt was voided: nothing was done\n"
 
 def receipted(headers, work=None, look=False):
@@ -18,7 +19,7 @@ def receipted(headers, work=None, look=False):
         row = look or db.execute(INSERT, (*name, 1 if work else None, time.time_ns() // 10**6))
         if work and row.rowcount == 1:
             status, fields, body = work(db)
-            if status != 429 and status < 500:
+            if status not in TRY_AGAIN and status < 500:
                 db.execute(UPDATE, (status, json.dumps(fields := {**fields, "Idempotency-Outcome": "executed"}), body, attempt))
                 db.execute("COMMIT")
             return status, fields, body
