@@ -112,7 +112,7 @@ func TestSecrecyAtRest(t *testing.T) {
 			}
 			c.EncryptionKeys = secretFile(t, "new")
 			status, body, _, logged := once(t, c)
-			if status != 500 || !strings.Contains(body, "store-unavailable") {
+			if status != 500 || !strings.Contains(body, "record-unreadable") || !strings.Contains(body, `"retryable":false`) {
 				t.Errorf("without the key: %d %s", status, body)
 			}
 			if !strings.Contains(logged, `with a key that is not configured: \"old\"`) || strings.Contains(logged, keyLines["new"][5:20]) {

@@ -38,7 +38,7 @@ func problems() map[string]*problem {
 		&problemNotReplayable, &problemDuplicate, &problemEncoding, &problemStore, &problemLeaseLost, &problemUnreachable, &problemBusy,
 		&problemOverloaded,
 		&problemClients, &problemClientsOfAddress, &problemCallerBusy, &problemAddressBusy, &problemKeyBusy, &problemExpired,
-		&problemRecipe,
+		&problemRecipe, &problemUnreadable,
 		&problemCut, &problemCutNoKey, &problemTimeout, &problemHeld, &problemResolvable, &problemVoided, &problemUnsettled,
 		&problemNoOutcome, &problemOutcomeMethod,
 	}
@@ -203,6 +203,13 @@ var (
 		StoreFailed, 500, "recipe-unknown", "Made by settings that are not known any more",
 		"The record of this key was made with settings (fingerprint, bind, secret_file) that this proxy does not know any " +
 			"more. So the proxy cannot tell whether this is the same request. It was not forwarded. Ask the operator.",
+		"", false, false,
+	}
+	problemUnreadable = problem{
+		StoreFailed, 500, "record-unreadable", "Stored response cannot be read",
+		"A request with this key was made before. What is stored of it cannot be read: it is encrypted with a key that this " +
+			"proxy does not have (encryption_keys), or it is damaged. So the request was not forwarded. Ask the operator, and do " +
+			"not send it with a new key.",
 		"", false, false,
 	}
 	problemLeaseLost = problem{

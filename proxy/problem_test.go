@@ -63,7 +63,7 @@ func statusesOf(p *problem) string {
 			failed.FailStatus = 503
 		}
 		for _, one := range []*problem{
-			failed.storeProblem(), failed.beginProblem(idem.ErrRecipe, false), exchangeProblem(e, true), new(request).unguardedProblem(e),
+			failed.storeProblem(), failed.beginProblem(idem.ErrRecipe, false), failed.beginProblem(idem.ErrUnopened, false), exchangeProblem(e, true), new(request).unguardedProblem(e),
 			ofExchange(problemVoided, e), ofExchange(problemUnsettled, e), pending.unknownProblem(),
 			asks.keyedProblem(e), (&request{rules: asks}).unknownProblem(),
 		} {

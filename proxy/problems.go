@@ -57,13 +57,25 @@ func mismatchProblem(part idem.Part) *problem {
 // beginProblem is why a request is refused whose key could be neither acquired nor
 // compared with what stands. unread: how that was made could not be looked up now.
 func (r *Rules) beginProblem(err error, unread bool) *problem {
-	p := r.storeProblem()
-	if errors.Is(err, idem.ErrRecipe) && !unread {
-		status := p.status
-		*p = problemRecipe
-		p.status = status
+	switch {
+	case errors.Is(err, idem.ErrRecipe) && !unread:
+		return r.inStoreStatus(problemRecipe)
+	case cannotBeRead(err):
+		return r.inStoreStatus(problemUnreadable)
 	}
-	return p
+	return r.storeProblem()
+}
+
+// cannotBeRead says that the next try will meet the same record, which cannot be read. One of a
+// later release's layout may come to a proxy that can.
+func cannotBeRead(err error) bool {
+	return (errors.Is(err, idem.ErrUnopened) || errors.Is(err, idem.ErrCorrupt)) && !errors.Is(err, idem.ErrVersion)
+}
+
+// inStoreStatus is p in the status that failures of the store have.
+func (r *Rules) inStoreStatus(p problem) *problem {
+	p.status = r.FailStatus
+	return &p
 }
 
 func (r *Rules) confirmProblem(err error) *problem {

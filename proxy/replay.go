@@ -62,7 +62,7 @@ func (s *Server) answerStored(q *request, out *idem.Outcome) {
 	}
 	body = q.withoutSeen(header, body)
 	if err := message.ReplayFrom(s.headsFor(q), &q.ctx.Response, response.Status, header, body, q.ctx.IsHead()); err != nil {
-		s.fail(q, q.rules.storeProblem(), err)
+		s.fail(q, q.rules.inStoreStatus(problemUnreadable), err)
 		return
 	}
 	q.mark()
