@@ -36,7 +36,7 @@ func laws() map[string]room {
 		"rstore":                {ours: []string{"idem", "internal/failpoint", "internal/outage", "internal/redact", "internal/replays"}, outside: []string{"github.com/redis/rueidis", "github.com/rs/zerolog"}, never: []string{"net/http"}},
 		"rstore/fakeredis":      {outside: []string{"github.com/yuin/gopher-lua"}, never: []string{"net/http", "os"}},
 		"rstore/redistest":      {outside: []string{"github.com/redis/rueidis"}},
-		"estore":                {ours: []string{"idem", "internal/failpoint", "internal/replays"}, outside: []string{"github.com/cockroachdb/pebble/v2", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
+		"estore":                {ours: []string{"idem", "internal/failpoint", "internal/outage", "internal/replays"}, outside: []string{"github.com/cockroachdb/pebble/v2", "github.com/rs/zerolog", "github.com/maypok86/otter/v2"}, never: []string{"net/http"}},
 		"pstore":                {ours: []string{"idem", "internal/failpoint", "internal/outage", "internal/redact", "internal/replays"}, outside: []string{"github.com/jackc/pgx/v5", "github.com/rs/zerolog"}, never: []string{"net/http"}},
 		"message":               {outside: []string{"github.com/valyala/fasthttp"}, never: []string{"net/http"}},
 		"caller":                {ours: []string{"idem", "message"}, outside: []string{"github.com/valyala/fasthttp"}, never: []string{"net/http"}},

@@ -178,7 +178,10 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 				"debug, and warn where it lasts). It tries again", "",
 		},
 		{"compaction_failed", "error", "embedded: the store could not give the disk space of deleted records back", ""},
-		{"store_engine_error", "error", "embedded: the storage engine (Pebble) reports an error. message has it", ""},
+		{
+			"store_engine_error", "error", "embedded: the storage engine (Pebble) reports an error. message has it. If it goes on, " +
+				"there are ever fewer lines, down to one a minute; errors says how many there were since the line before", "errors",
+		},
 		{
 			"store_engine_failed", "error", "embedded: the storage engine cannot write to the disk any more. The process ends: after " +
 				"a restart it knows what is on the disk", "",

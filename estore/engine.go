@@ -12,7 +12,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/rs/zerolog"
 
 	"github.com/idemproxy/idemproxy/idem"
 )
@@ -45,18 +44,19 @@ func openDB(c Config, l *logs) (*pebble.DB, error) {
 	// memory tables out of the same budget.
 	blocks := pebble.NewCache(blockCache + 2*memTable)
 	defer blocks.Unref()
+	log := newEngineLog(c.Logger, c.exit)
 	o := &pebble.Options{
 		FS:                 l,
 		Cache:              blocks,
 		FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize:       memTable,
-		Logger:             engineLog{c.Logger, c.exit},
+		Logger:             log,
 	}
 	o.Experimental.ValueSeparationPolicy = valuesApart
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	g := &guard{fs: c.fs, dir: c.Dir, log: engineLog{c.Logger, c.exit}, tables: make(map[uint64]struct{})}
+	g := &guard{fs: c.fs, dir: c.Dir, log: log, tables: make(map[uint64]struct{})}
 	err := g.check(o)
 	var db *pebble.DB
 	if err == nil {
@@ -106,23 +106,4 @@ func lockHeld(dir string) bool {
 	}
 	_ = f.Close()
 	return true
-}
-
-// engineLog passes on what matters. The engine calls Fatalf when it cannot
-// write its log any more; there is then nothing left to promise, and a restart
-// is the way to find out what the disk holds.
-type engineLog struct {
-	log  zerolog.Logger
-	exit func(int)
-}
-
-func (engineLog) Infof(string, ...any) {}
-
-func (l engineLog) Errorf(format string, args ...any) {
-	l.log.Error().Str("event", "store_engine_error").Msgf(format, args...)
-}
-
-func (l engineLog) Fatalf(format string, args ...any) {
-	l.log.Error().Str("event", "store_engine_failed").Msgf(format, args...)
-	l.exit(1)
 }

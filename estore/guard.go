@@ -34,7 +34,7 @@ const guardFile = "TABLES"
 type guard struct {
 	fs  vfs.FS
 	dir string
-	log engineLog
+	log *engineLog
 
 	mu     sync.Mutex
 	tables map[uint64]struct{} // guarded by mu

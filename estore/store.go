@@ -234,7 +234,7 @@ func (s *Store) leave() { s.using.RUnlock() }
 // true after a restart. Only a restart tells what the disk holds.
 func (s *Store) fail(err error) {
 	s.broken.Store(true)
-	engineLog{s.config.Logger, s.config.exit}.Fatalf("the store's disk cannot be written: %v", err)
+	newEngineLog(s.config.Logger, s.config.exit).Fatalf("the store's disk cannot be written: %v", err)
 }
 
 // Ping implements idem.Store.
