@@ -106,8 +106,8 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 				"tries again. While this goes on, the event comes ever more seldom, down to once a minute", "",
 		},
 		{
-			"store_left", "warn", "Redis: the server that the proxy used is not the primary any more, or was started anew. The proxy looks for the " +
-				"primary", "server",
+			"store_left", "warn", "Redis: the server that the proxy used is not the primary any more, or was started anew. The proxy " +
+				"looks for the primary", "server",
 		},
 		{
 			"store_failover", "warn", "Redis: a Sentinel says that a failover has begun. The proxy sends nothing to the old primary, " +
@@ -243,8 +243,8 @@ func LogEvents() []LogEvent { //nolint:funlen // a table
 				"`idemproxy check` says the same", "",
 		},
 		{
-			"few_files", "info, warn", "the limit of open files (`ulimit -n`) is lower than what max_clients and max_conns may need; want " +
-				"is what they may need. info: max_clients is not set, and is as many as there is room for", "limit, want, max_clients",
+			"few_files", "info, warn", "the limit of open files (`ulimit -n`) is lower than what max_clients and max_conns may need; " +
+				"want is what they may need. info: max_clients is not set, and is as many as there is room for", "limit, want, max_clients",
 		},
 		{
 			"connection_refused", "warn", "the proxy closed connections before it read a request. At most one line a second for each " +

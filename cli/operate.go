@@ -98,8 +98,8 @@ func purgeCommand() *cobra.Command {
 	var k keyCommand
 	c := &cobra.Command{
 		Use: "purge [KEY]", Short: "Forget a key, or every key of a scope", Args: cobra.MaximumNArgs(1),
-		Long: "Forgets a key, whatever its state: the next request with it is executed again. A request that is under way goes on, and\n" +
-			"its response is not stored. Without a key, with --scope, every key of that scope, after asking for confirmation.",
+		Long: "Forgets a key, whatever its state: the next request with it is executed again. A request that is under way goes on,\n" +
+			"and its response is not stored. Without a key, with --scope, every key of that scope, after asking for confirmation.",
 		Example: "  idemproxy purge order-42-charge\n  idemproxy purge --scope header:x-account-id=acct_7 --yes",
 	}
 	k.flags(c)
@@ -118,7 +118,8 @@ func purgeCommand() *cobra.Command {
 			if asked.Key, asked.Scope, err = k.meant(c.Context(), args[0]); err != nil {
 				return err
 			}
-			question = "Forget " + shownKey(asked.Key, asked.Scope) + "? The next request with it executes again, also if one is under way."
+			question = "Forget " + shownKey(asked.Key, asked.Scope) +
+				"? The next request with it executes again, also if one is under way."
 			done = func(*admin.Changed) string {
 				return args[0] + " is forgotten: the next request with it executes again, also if one is under way"
 			}

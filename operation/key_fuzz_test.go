@@ -18,8 +18,17 @@ import (
 // line beside it is the same key, or an error, and never makes a third key of two.
 func FuzzFindKey(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"k", "k"}, {`"k"`, "k"}, {"a,b", "a,b"}, {"a, a", "a"}, {`"a", "a"`, `"a"`}, {`"a","b"`, "b"}, {`"k";x=1`, "k"},
-		{"k,", "k"}, {`"\"",`, `"\\"`}, {` " k"`, "k "}, {`",",","`, ","},
+		{"k", "k"},
+		{`"k"`, "k"},
+		{"a,b", "a,b"},
+		{"a, a", "a"},
+		{`"a", "a"`, `"a"`},
+		{`"a","b"`, "b"},
+		{`"k";x=1`, "k"},
+		{"k,", "k"},
+		{`"\"",`, `"\\"`},
+		{` " k"`, "k "},
+		{`",",","`, ","},
 	} {
 		f.Add(seed[0], seed[1])
 	}

@@ -13,8 +13,14 @@ import (
 // section 5.3), in either order. A word is believed only if it is there, and no other one.
 func FuzzOutcome(f *testing.F) {
 	for _, seed := range [][2]string{
-		{"executed", ""}, {"Voided", " voided\t"}, {"executed", "voided"}, {"executed, unknown", "executed"}, {",", ", ,executed"},
-		{"executed;q=1", ""}, {`"executed"`, ""}, {"executed\x00", "unknown"},
+		{"executed", ""},
+		{"Voided", " voided\t"},
+		{"executed", "voided"},
+		{"executed, unknown", "executed"},
+		{",", ", ,executed"},
+		{"executed;q=1", ""},
+		{`"executed"`, ""},
+		{"executed\x00", "unknown"},
 	} {
 		f.Add([]byte(seed[0]), []byte(seed[1]))
 	}

@@ -43,7 +43,8 @@ var ErrHeaderTooLarge = message.ErrHeaderTooLarge
 
 // errNoAlert is a response whose end nobody vouches for (RFC 9112 section 9.8): it goes on until
 // its connection ends, and anyone on the way can end a connection.
-var errNoAlert = fmt.Errorf("its length is not announced, and the TLS connection ended without close_notify: %w", io.ErrUnexpectedEOF)
+var errNoAlert = fmt.Errorf("its length is not announced, and the TLS connection ended without close_notify: %w",
+	io.ErrUnexpectedEOF)
 
 // chunked is the length of such a body.
 const chunked = -1

@@ -141,7 +141,7 @@ type text struct {
 func (w *text) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.b.Write(p) //nolint:wrapcheck // never fails
+	return w.b.Write(p)
 }
 
 func (w *text) String() string {
