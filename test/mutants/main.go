@@ -20,7 +20,7 @@ import (
 
 // packages are those that may be broken: what decides whether something is executed.
 func packages() []string {
-	return []string{"app", "caller", "estore", "idem", "operation", "proxy", "receipt", "rstore", "seal", "token"}
+	return []string{"app", "caller", "estore", "idem", "operation", "proxy", "pstore", "receipt", "rstore", "seal", "token"}
 }
 
 // suites are the packages whose tests are asked about a package: its own and those of the
