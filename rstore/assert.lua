@@ -23,6 +23,8 @@
 -- ARGV[13] the fourth byte of the record: what explains a mismatch
 -- ARGV[14] something if an operator resolved the attempt: the record has no owner then
 -- ARGV[15] for ARGV[12], the owner of what was deleted
+-- ARGV[16] owners, 16 bytes each, of records that were deleted before that state, it is not
+--          known when
 --
 -- Returns 0 (it was there), 1 (it was missing), 2 (it was older), 3 (what is there
 -- is somebody else's and later), or -1 for a layout that this build does not know.
@@ -66,6 +68,9 @@ else
   local lapses, began, updated = struct.unpack('>I6I6I6', head, 61)
   outcome = ADVANCED
   local purged = ARGV[12] ~= '' and updated <= ARGV[12] + (theirs == ARGV[15] and 15 or 0)
+  for i = 1, #ARGV[16], 16 do
+    purged = purged or theirs == string.sub(ARGV[16], i, i + 15)
+  end
   if owner == '' and not purged then
     return SAME -- it was made after the purge
   elseif purged and theirs ~= owner then

@@ -58,23 +58,26 @@ type entry struct {
 	// that was last updated, and whose it was. 0: none is known.
 	before      int64
 	beforeOwner string
-	attempt     uint32
-	owner       idem.Owner
-	made        string // fingerprint, binding and recipe, as in the record; of a purge, the owner of what was purged
-	keep        string // retention and remember, as in the record
-	tail        string // the key's names, as in the record
-	result      string // the response, encoded
-	lease       time.Duration
-	began       time.Time // on this process's monotonic clock, like at
-	read        time.Time // when the grant or the purge was read
-	at          time.Time // when the state was acknowledged, or a moment before
+	// unheard are the owners, 16 bytes each, of records that were purged before the state, though
+	// nobody here was told: see tellsOfAPurge. A server may still have one of them.
+	unheard string
+	attempt uint32
+	owner   idem.Owner
+	made    string // fingerprint, binding and recipe, as in the record; of a purge, the owner of what was purged
+	keep    string // retention and remember, as in the record
+	tail    string // the key's names, as in the record
+	result  string // the response, encoded
+	lease   time.Duration
+	began   time.Time // on this process's monotonic clock, like at
+	read    time.Time // when the grant or the purge was read
+	at      time.Time // when the state was acknowledged, or a moment before
 }
 
 // entryCost is about what an entry takes besides its strings.
 const entryCost = 320
 
 func (e *entry) cost() int64 {
-	return int64(entryCost + len(e.made) + len(e.keep) + len(e.tail) + len(e.result) + len(e.beforeOwner))
+	return int64(entryCost + len(e.made) + len(e.keep) + len(e.tail) + len(e.result) + len(e.beforeOwner) + len(e.unheard))
 }
 
 // newJournal is nil for a window that is not positive.
@@ -103,12 +106,28 @@ func (j *journal) granted(k id, c *idem.Claim, record string, attempt uint32, se
 		(was.hasPurged(c.Owner) || was.attempt > attempt && sh.hasEarly(k, c.Owner)) {
 		return
 	}
-	sh.put(k, &entry{
+	e := &entry{
 		state: idem.InProgress, holds: c.HoldOnLapse, hinted: c.Hinted(), attempt: attempt, owner: c.Owner,
 		made: record[madeAt : madeAt+madeSize], keep: record[keepAt:idem.HeadSize], tail: record[idem.HeadSize:],
 		lease: c.TTL, began: sent, at: sent, read: time.Now(),
-	}, sent.Add(-j.window))
+	}
+	if was := sh.entries[k]; was != nil {
+		if e.unheard = was.unheard; e.tellsOfAPurge(was) {
+			e.unheard = (string(was.owner[:]) + e.unheard)[:min(len(was.owner)+len(e.unheard), mostUnheard*len(was.owner))]
+		}
+	}
+	sh.put(k, e, sent.Add(-j.window))
 	sh.catchUp(k, c.Owner, sent)
+}
+
+// mostUnheard bounds them: within a window, they are seldom two.
+const mostUnheard = 4
+
+// tellsOfAPurge says of a grant that the record of the attempt before was purged, or has ended:
+// what is completed is granted to nobody, and the numbers of attempts go up until then. The grant
+// must have been sent when that attempt was known to be granted: answers are read in any order.
+func (e *entry) tellsOfAPurge(was *entry) bool {
+	return was.purged == 0 && was.owner != e.owner && e.began.After(was.read) && (e.attempt <= was.attempt || was.state == idem.Completed)
 }
 
 // settled: an event of settle.lua was acknowledged that was sent at a time.
@@ -345,6 +364,6 @@ func (e *entry) args(now time.Time) []string {
 	}
 	return []string{
 		strconv.Itoa(int(e.state)), owner, e.made, e.keep, strconv.FormatUint(uint64(e.attempt), 10), flags,
-		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result, purged, hinted, resolved, of,
+		ms(now.Sub(e.at)), ms(e.lease), ms(now.Sub(e.began)), e.tail, e.result, purged, hinted, resolved, of, e.unheard,
 	}
 }

@@ -85,7 +85,7 @@ func (o *orders) acquires(t *testing.T, a *told) *told {
 	if err != nil {
 		t.Fatal(err)
 	}
-	granted := false
+	granted, attempt := false, uint32(0)
 	a.what = "acquire by " + short(c.Owner)
 	a.server = func() {
 		s := &o.server
@@ -94,14 +94,13 @@ func (o *orders) acquires(t *testing.T, a *told) *told {
 				state: idem.InProgress, there: true, owner: c.Owner, attempt: s.attempt + 1,
 				updated: time.Now().UnixMilli(), purged: s.purged,
 			}
-			o.seen = append(o.seen, c.Owner)
+			o.seen, attempt = append(o.seen, c.Owner), s.attempt
 		}
 	}
-	attempt := func() uint32 { return o.server.attempt }
 	a.read = func() {
 		if granted {
 			o.owners = append(o.owners, c.Owner)
-			o.j.granted(id{}, &c, args[0], attempt(), a.sent)
+			o.j.granted(id{}, &c, args[0], attempt, a.sent)
 		}
 	}
 	return a
@@ -171,6 +170,11 @@ func (o *orders) differs() string {
 	}
 	e := all[0].entry
 	updated, _ := e.purge()
+	for i := 0; i < len(e.unheard); i += 16 {
+		if e.unheard[i:i+16] == string(o.server.owner[:]) && o.server.there {
+			return "that whose record stands was purged"
+		}
+	}
 	switch {
 	case updated != o.server.purged:
 		return fmt.Sprintf("a purge of %d, want of %d", updated, o.server.purged)
