@@ -80,6 +80,12 @@ func (s *Server) handleError(ctx *fasthttp.RequestCtx, err error) {
 	} else {
 		writeProblem(ctx, &p, instance{reason: reason})
 		message.NameResponse(&ctx.Response.Header, id)
+		switch { // the library's words, and what it would have us set, are not for operators
+		case small != nil:
+			err = errHeaderTooLarge
+		case reason != "":
+			err = errors.New(reason)
+		}
 	}
 	if s.config.Trace.Done != nil {
 		s.config.Trace.Done(&Report{

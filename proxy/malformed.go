@@ -43,6 +43,9 @@ func reasonOf(err error) string {
 	return ""
 }
 
+// errHeaderTooLarge is a request's header for which the server has no room.
+var errHeaderTooLarge = errors.New("the header is larger than max_header")
+
 // errPlain is the fault of a client that speaks plain HTTP where TLS is spoken.
 var errPlain = errors.New("this port speaks TLS, and plain HTTP came: use https://")
 

@@ -4,13 +4,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/idemproxy/idemproxy/proxy"
 	"github.com/idemproxy/idemproxy/proxy/backendtest"
 )
 
 // Who is refused for a malformed request is told what is wrong with it.
 func TestMalformedRequestsAreToldWhy(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, backendtest.OK)
+	reported := make(chan error, 1)
+	r := newRig(t, backendtest.OK, func(c *proxy.Config) { c.Trace.Done = func(r *proxy.Report) { reported <- r.Err } })
 	for sent, why := range map[string]string{
 		"GET / HTTP/1.1\r\n\r\n":                                              "has no Host field",
 		"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n":                        "more than one Host field",
@@ -32,8 +34,13 @@ func TestMalformedRequestsAreToldWhy(t *testing.T) {
 	} {
 		a := r.raw(sent)
 		r.isProblem(a, 400, "request-invalid")
-		if !strings.Contains(a.body, why) {
-			t.Errorf("%q: want %q in %s", sent, why, a.body)
+		if err := <-reported; !strings.Contains(a.body, why) || err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%q: want %q in %s, and in %v", sent, why, a.body, err)
 		}
+	}
+	a := r.raw("GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 100<<10) + "\r\n\r\n")
+	r.isProblem(a, 431, "header-too-large")
+	if err := <-reported; err == nil || err.Error() != "the header is larger than max_header" {
+		t.Errorf("reported: %v", err)
 	}
 }
