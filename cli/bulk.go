@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/idemproxy/idemproxy/admin"
+	"github.com/idemproxy/idemproxy/config"
 )
 
 // bulk is many keys at once: those of a filter, or of a file.
@@ -34,7 +35,7 @@ func (b *bulk) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&b.all, "all", false, "instead of KEY: every key that is "+b.state+"; of one scope with --scope")
 	c.Flags().StringVar(&b.file, "file", "", "instead of KEY: the keys of a file, - for standard input: in each line a key, what "+
 		"the log calls one (key:...), or an element of keys in list --json")
-	c.Flags().DurationVar(&b.olderThan, "older-than", 0, "with --all: only those whose first request is that long ago")
+	c.Flags().Var(config.Duration(&b.olderThan), "older-than", "with --all: only those whose first request is that long ago")
 	c.Flags().BoolVar(&b.dryRun, "dry-run", false, "show which keys it would be, and do nothing")
 	c.Flags().BoolVar(&b.yes, "yes", false, "do not ask")
 	c.MarkFlagsMutuallyExclusive("all", "file")

@@ -40,6 +40,7 @@ func TestDidYouMean(t *testing.T) {
 		{`"resolv" is no command; did you mean resolve?`, []string{"resolv", "k"}},
 		{`did you mean --backend?`, []string{"--bakend", "x"}},
 		{`did you mean --lock-ttl?`, []string{"serve", "--lock_ttl", "9s"}},
+		{`"banana" is not a duration, such as 500ms, 30s, 24h or 7d`, []string{"resolve", "--all", "--older-than", "banana"}},
 		{`did you mean --older-than?`, []string{"resolve", "--all", "--older-then", "1h"}},
 		{`did you mean --admin?`, []string{"inspect", "k", "--admn", "x"}},
 	} {

@@ -12,6 +12,9 @@ import (
 // days is a duration that may be written with days before all else: 7d, 1d12h.
 type days time.Duration
 
+// Duration is the value of a flag that takes what a setting takes: 30s, 24h or 7d.
+func Duration(d *time.Duration) pflag.Value { return (*days)(d) }
+
 // withDays are a number of days, and the rest.
 func withDays() *regexp.Regexp { return regexp.MustCompile(`^(\d{1,5})d(.*)$`) }
 

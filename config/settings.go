@@ -128,7 +128,7 @@ func ofClients() []settingAtLarge {
 			name: "max-clients", as: aCount(), of: func(c *Config) *int { return &c.MaxClients },
 			usage: "most connections of clients; further ones get 503; unless it is set, no more than the limit of open files has " +
 				"room for",
-			def:   262_144, limit: from(1, 1<<24), to: func(n int, p *proxy.Config) { p.MaxClients = n },
+			def: 262_144, limit: from(1, 1<<24), to: func(n int, p *proxy.Config) { p.MaxClients = n },
 		},
 		&large[int]{
 			name: "max-clients-per-ip", as: aCount(), of: func(c *Config) *int { return &c.MaxClientsPerIP },
