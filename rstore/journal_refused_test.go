@@ -12,8 +12,8 @@ import (
 	"github.com/idemproxy/idemproxy/rstore/redistest"
 )
 
-// asserts says whether a command is assert.lua's: two keys, fifteen arguments.
-func asserts(command []string) bool { return len(command) == 20 && command[2] == "2" }
+// asserts says whether a command is assert.lua's: two keys, sixteen arguments.
+func asserts(command []string) bool { return len(command) == 21 && command[2] == "2" }
 
 // The next primary, or what stands between, answers oddly to some of what it is told: they are
 // told again before a key is taken. What is refused for good keeps nobody from using it.
