@@ -127,7 +127,8 @@ const mostUnheard = 4
 // what is completed is granted to nobody, and the numbers of attempts go up until then. The grant
 // must have been sent when that attempt was known to be granted: answers are read in any order.
 func (e *entry) tellsOfAPurge(was *entry) bool {
-	return was.purged == 0 && was.owner != e.owner && e.began.After(was.read) && (e.attempt <= was.attempt || was.state == idem.Completed)
+	return was.purged == 0 && was.owner != e.owner && e.began.After(was.read) &&
+		(e.attempt <= was.attempt || was.state == idem.Completed)
 }
 
 // settled: an event of settle.lua was acknowledged that was sent at a time.
